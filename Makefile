@@ -1,0 +1,44 @@
+# The whole interface of development: see CONTRIBUTING.md.
+GO       ?= go
+FUZZTIME ?= 10s
+BENCH    ?= .
+
+.PHONY: all generate lint test test-kernel fuzz cross bench demo-netns
+
+all: generate lint test
+
+## generate: everything that is made from something else
+generate:
+	$(GO) generate ./...
+
+## lint: formatting, vet, staticcheck, and an exact go.mod
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+
+## test: what needs no privileges, with the race detector
+test:
+	$(GO) test -race -shuffle=on ./...
+
+## test-kernel: the same, as root, with real network namespaces; skips nothing
+test-kernel:
+	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -race -shuffle=on ./...
+
+## cross: the systems that the library must build on, and what it must not pull in
+cross:
+	./internal/ci/cross.sh
+
+## fuzz: every fuzz target for FUZZTIME
+fuzz:
+	./internal/ci/fuzz.sh $(FUZZTIME)
+
+## bench: the tables in README.md
+bench:
+	$(GO) run ./internal/bench -run '$(BENCH)'
+
+## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
+demo-netns:
+	./internal/ci/demo-netns.sh
