@@ -1,0 +1,17 @@
+package cid
+
+import "errors"
+
+var (
+	// ErrLength is wrapped by errors about an ID of more than 20 bytes.
+	ErrLength = errors.New("connection ID is longer than 20 bytes")
+	// ErrText is wrapped by errors about text that is no ID or Key.
+	ErrText = errors.New("malformed text")
+	// ErrNotFound is returned by a [Store] that has no such ID.
+	ErrNotFound = errors.New("connection ID not found")
+	// ErrConflict is returned by a [Store] in which the ID is another
+	// owner's.
+	ErrConflict = errors.New("connection ID belongs to another owner")
+	// ErrFull is returned by a [Store] that has no room for another ID.
+	ErrFull = errors.New("store is full")
+)

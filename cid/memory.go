@@ -1,0 +1,201 @@
+package cid
+
+import (
+	"context"
+	"hash/maphash"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shards of a [MemoryStore]. A packet takes the read lock of one of them.
+const shards = 256
+
+// defaultMaxEntries is that of a [MemoryConfig].
+const defaultMaxEntries = 4 << 20
+
+// MemoryConfig configures a [MemoryStore]. The zero value works.
+type MemoryConfig struct {
+	// MaxEntries bounds the IDs that are kept at once. 0 means 4 194 304.
+	MaxEntries int
+	// Now is the clock. nil means time.Now.
+	Now func() time.Time
+}
+
+// MemoryStore is a [Store] in the memory of the process. Get neither allocates
+// nor waits for anything but a Put or Delete in one of 256 shards.
+type MemoryStore struct {
+	now    func() time.Time
+	max    int64
+	count  atomic.Int64
+	swept  atomic.Int64 // Unix time in nanoseconds of the last sweep when full
+	seed   maphash.Seed // IDs may be chosen by strangers
+	shards [shards]shard
+}
+
+type shard struct {
+	mu      sync.RWMutex
+	entries map[ID]entry
+	_       [64]byte // keeps the locks of two shards off one cache line
+}
+
+type entry struct {
+	Association
+	expires int64 // Unix time in nanoseconds
+}
+
+var _ Store = (*MemoryStore)(nil)
+
+// NewMemoryStore returns an empty store. cfg may be nil. Call
+// [MemoryStore.Expire] now and then, to have the memory of expired IDs back.
+func NewMemoryStore(cfg *MemoryConfig) *MemoryStore {
+	if cfg == nil {
+		cfg = &MemoryConfig{}
+	}
+	s := &MemoryStore{now: cfg.Now, max: int64(cfg.MaxEntries), seed: maphash.MakeSeed()}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.max == 0 {
+		s.max = defaultMaxEntries
+	}
+	for i := range s.shards {
+		s.shards[i].entries = make(map[ID]entry)
+	}
+	return s
+}
+
+func (s *MemoryStore) shard(id ID) *shard {
+	return &s.shards[maphash.Comparable(s.seed, id)%shards]
+}
+
+// Put implements [Store]. A full store first sweeps what has expired, but not
+// more than once a second.
+func (s *MemoryStore) Put(ctx context.Context, id ID, a Association, ttl time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	now := s.now()
+	err := s.put(id, a, now, ttl)
+	if err == ErrFull && s.maySweep(now) && s.Expire() > 0 {
+		err = s.put(id, a, now, ttl)
+	}
+	return err
+}
+
+func (s *MemoryStore) put(id ID, a Association, now time.Time, ttl time.Duration) error {
+	sh := s.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	old, ok := sh.entries[id]
+	if ok && old.Owner != a.Owner && old.expires > now.UnixNano() {
+		return ErrConflict
+	}
+	if !ok && s.count.Add(1) > s.max {
+		s.count.Add(-1)
+		return ErrFull
+	}
+	sh.entries[id] = entry{a, now.Add(ttl).UnixNano()}
+	return nil
+}
+
+// maySweep says whether the last sweep of a full store is long enough ago.
+func (s *MemoryStore) maySweep(now time.Time) bool {
+	last := s.swept.Load()
+	return now.UnixNano()-last >= int64(time.Second) && s.swept.CompareAndSwap(last, now.UnixNano())
+}
+
+// Get implements [Store].
+func (s *MemoryStore) Get(_ context.Context, id ID) (Association, error) {
+	sh := s.shard(id)
+	sh.mu.RLock()
+	e, ok := sh.entries[id]
+	sh.mu.RUnlock()
+	if !ok || e.expires <= s.now().UnixNano() {
+		return Association{}, ErrNotFound
+	}
+	return e.Association, nil
+}
+
+// Delete implements [Store].
+func (s *MemoryStore) Delete(ctx context.Context, id ID, owner Owner) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	sh := s.shard(id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	e, ok := sh.entries[id]
+	switch {
+	case !ok || e.expires <= s.now().UnixNano():
+		return ErrNotFound
+	case e.Owner != owner:
+		return ErrConflict
+	}
+	delete(sh.entries, id)
+	s.count.Add(-1)
+	return nil
+}
+
+// All implements [Store]. It holds the lock of one shard at a time, and not
+// while it yields.
+func (s *MemoryStore) All(ctx context.Context) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		var batch []Entry
+		for i := range s.shards {
+			if err := ctx.Err(); err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			batch = s.shards[i].live(batch[:0], s.now().UnixNano())
+			for _, e := range batch {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// live appends the entries that have not expired.
+func (sh *shard) live(batch []Entry, now int64) []Entry {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for id, e := range sh.entries {
+		if e.expires > now {
+			batch = append(batch, Entry{id, e.Association, time.Unix(0, e.expires)})
+		}
+	}
+	return batch
+}
+
+// Len returns how many IDs are kept, among them those that have expired and
+// not been swept yet.
+func (s *MemoryStore) Len() int { return int(s.count.Load()) }
+
+// Expire removes what has expired and returns how many that were.
+func (s *MemoryStore) Expire() int {
+	now := s.now().UnixNano()
+	n := 0
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		n += s.expire(sh, now)
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+// expire removes what has expired in a shard, whose lock is held.
+func (s *MemoryStore) expire(sh *shard, now int64) int {
+	n := 0
+	for id, e := range sh.entries {
+		if e.expires <= now {
+			delete(sh.entries, id)
+			n++
+		}
+	}
+	s.count.Add(int64(-n))
+	return n
+}
