@@ -1,0 +1,139 @@
+package nettest
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// queueLen is how many packets a conn holds unread before it drops, like the
+// receive buffer of a socket.
+const queueLen = 4096
+
+// Conn is a net.PacketConn on a [Network].
+type Conn struct {
+	network *Network
+	local   netip.AddrPort
+	public  netip.AddrPort // guarded by network.mu
+
+	queue  chan Packet
+	closed chan struct{}
+	close  sync.Once
+
+	unreachable atomic.Bool
+
+	mu       sync.Mutex
+	deadline time.Time
+	changed  chan struct{} // closed and replaced when deadline changes
+}
+
+var _ net.PacketConn = (*Conn)(nil)
+
+func newConn(n *Network, addr netip.AddrPort) *Conn {
+	return &Conn{
+		network: n,
+		local:   addr,
+		public:  addr,
+		queue:   make(chan Packet, queueLen),
+		closed:  make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+}
+
+// Unreachable makes every write fail with [ErrUnreachable], or work again.
+func (c *Conn) Unreachable(yes bool) { c.unreachable.Store(yes) }
+
+// Public returns the address that others see.
+func (c *Conn) Public() netip.AddrPort { return c.network.public(c) }
+
+func (c *Conn) receive(p Packet) {
+	select {
+	case c.queue <- p:
+	default: // full, as a socket's buffer
+	}
+}
+
+// ReadFrom implements [net.PacketConn].
+func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		c.mu.Lock()
+		deadline, changed := c.deadline, c.changed
+		c.mu.Unlock()
+		timeout, stop := timer(deadline)
+		select {
+		case <-c.closed:
+			stop()
+			return 0, nil, net.ErrClosed
+		case <-timeout:
+			return 0, nil, os.ErrDeadlineExceeded
+		case <-changed:
+			stop()
+		case p := <-c.queue:
+			stop()
+			return copy(b, p.Data), UDPAddr(p.From), nil
+		}
+	}
+}
+
+// timer returns a channel that is readable from t on, and how to release it.
+func timer(t time.Time) (<-chan time.Time, func()) {
+	if t.IsZero() {
+		return nil, func() {}
+	}
+	timer := time.NewTimer(time.Until(t))
+	return timer.C, func() { timer.Stop() }
+}
+
+// WriteTo implements [net.PacketConn].
+func (c *Conn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	select {
+	case <-c.closed:
+		return 0, net.ErrClosed
+	default:
+	}
+	if c.unreachable.Load() {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: ErrUnreachable}
+	}
+	to := addr.(*net.UDPAddr).AddrPort()
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	c.network.send(Packet{From: c.Public(), To: to, Data: slices.Clone(b)})
+	return len(b), nil
+}
+
+// Close implements [net.PacketConn].
+func (c *Conn) Close() error {
+	c.close.Do(func() {
+		c.network.remove(c)
+		close(c.closed)
+	})
+	return nil
+}
+
+// LocalAddr implements [net.PacketConn].
+func (c *Conn) LocalAddr() net.Addr { return UDPAddr(c.local) }
+
+// SetDeadline implements [net.PacketConn]. Writes never block.
+func (c *Conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetReadDeadline implements [net.PacketConn].
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return nil
+}
+
+// SetWriteDeadline implements [net.PacketConn].
+func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
+
+// SetReadBuffer is here because quic-go asks for it.
+func (c *Conn) SetReadBuffer(int) error { return nil }
+
+// SetWriteBuffer is here because quic-go asks for it.
+func (c *Conn) SetWriteBuffer(int) error { return nil }

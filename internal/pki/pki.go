@@ -1,0 +1,89 @@
+// Package pki gives peers and relays TLS identities that need no certificate
+// authority: self-signed Ed25519 certificates, known by the hash of their
+// public key.
+package pki
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+)
+
+// ErrNoCertificate is returned when the other side of a TLS connection showed
+// no certificate.
+var ErrNoCertificate = errors.New("no certificate shown")
+
+// ErrKeyID is returned by ParseKeyID for text that is not a key ID.
+var ErrKeyID = errors.New("not a key ID: want 52 characters of base32")
+
+// KeyID names a public key: the SHA-256 of its SubjectPublicKeyInfo
+// (RFC 5280 §4.1.2.7), as in RFC 7469 pins.
+type KeyID [sha256.Size]byte
+
+// encoding is the lower-case base32 that host names and file names can hold.
+var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// String returns k as 52 characters of lower-case base32.
+func (k KeyID) String() string { return encoding.EncodeToString(k[:]) }
+
+// ParseKeyID reads what [KeyID.String] wrote, in either case.
+func ParseKeyID(s string) (KeyID, error) {
+	var k KeyID
+	b, err := encoding.DecodeString(strings.ToLower(s))
+	if err != nil || len(b) != len(k) {
+		return KeyID{}, ErrKeyID
+	}
+	copy(k[:], b)
+	// Base32 has spare bits at the end: only one spelling names a key.
+	if k.String() != strings.ToLower(s) {
+		return KeyID{}, ErrKeyID
+	}
+	return k, nil
+}
+
+// CertificateKeyID names the public key of a certificate.
+func CertificateKeyID(cert *x509.Certificate) KeyID {
+	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+}
+
+// PeerKeyID names the key with which the other side of a connection
+// authenticated itself. It returns ErrNoCertificate if it did not.
+func PeerKeyID(state tls.ConnectionState) (KeyID, error) {
+	if len(state.PeerCertificates) == 0 {
+		return KeyID{}, ErrNoCertificate
+	}
+	return CertificateKeyID(state.PeerCertificates[0]), nil
+}
+
+// SelfSigned makes a certificate for key. It is valid from long ago until far
+// ahead, because it is trusted by its key, and clocks of peers differ.
+func SelfSigned(key ed25519.PrivateKey) (tls.Certificate, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("draw serial number: %w", err)
+	}
+	template := x509.Certificate{
+		SerialNumber: serial,
+		NotBefore:    time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
+		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 §4.1.2.5: no expiry
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("create certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("parse certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}

@@ -1,0 +1,162 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// control is the memory of the control messages of one message (cmsg(3)),
+// aligned as the kernel wants it.
+type control struct {
+	_ [0]uint64
+	b [128]byte
+}
+
+const ecnMask = 3
+
+// parseControl reads what the kernel tells about a message. told says whether
+// it told how many packets it has dropped so far.
+func parseControl(b []byte, m *Message) (dropped uint32, told bool) {
+	for len(b) >= unix.CmsgLen(0) {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
+		length := int(h.Len)
+		if length < unix.CmsgLen(0) || length > len(b) {
+			return dropped, told
+		}
+		data := b[unix.CmsgLen(0):length]
+		switch {
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
+			dropped, told = binary.NativeEndian.Uint32(data), true
+		case h.Level == unix.IPPROTO_UDP:
+			parseSegment(h.Type, data, m)
+		case h.Level == unix.IPPROTO_IP:
+			parseIPv4(h.Type, data, m)
+		case h.Level == unix.IPPROTO_IPV6:
+			parseIPv6(h.Type, data, m)
+		}
+		b = b[min(unix.CmsgSpace(length-unix.CmsgLen(0)), len(b)):]
+	}
+	return dropped, told
+}
+
+// parseSegment reads UDP_GRO of a read, an int, or UDP_SEGMENT of a write, 16
+// bits.
+func parseSegment(kind int32, data []byte, m *Message) {
+	switch {
+	case kind == unix.UDP_GRO && len(data) >= 4:
+		m.SegmentSize = int(binary.NativeEndian.Uint32(data))
+	case kind == unix.UDP_SEGMENT && len(data) >= 2:
+		m.SegmentSize = int(binary.NativeEndian.Uint16(data))
+	}
+}
+
+// parseIPv4 reads IP_TOS, and IP_PKTINFO:
+// int ifindex, 4 bytes local address, 4 bytes destination of the packet.
+func parseIPv4(kind int32, data []byte, m *Message) {
+	switch {
+	case kind == unix.IP_TOS && len(data) >= 1:
+		m.ECN = data[0] & ecnMask
+	case kind == unix.IP_PKTINFO && len(data) >= 12:
+		addr := netip.AddrFrom4([4]byte(data[8:12]))
+		if addr.IsUnspecified() { // of a write: the source is the first
+			addr = netip.AddrFrom4([4]byte(data[4:8]))
+		}
+		setLocal(m, addr)
+	}
+}
+
+// parseIPv6 reads IPV6_TCLASS, an int, and IPV6_PKTINFO: 16 bytes address, int
+// ifindex.
+func parseIPv6(kind int32, data []byte, m *Message) {
+	switch {
+	case kind == unix.IPV6_TCLASS && len(data) >= 4:
+		m.ECN = byte(binary.NativeEndian.Uint32(data)) & ecnMask
+	case kind == unix.IPV6_PKTINFO && len(data) >= 16:
+		setLocal(m, netip.AddrFrom16([16]byte(data[:16])).Unmap())
+	}
+}
+
+// setLocal takes an address that can be the source of an answer.
+func setLocal(m *Message, addr netip.Addr) {
+	if !addr.IsMulticast() && !addr.IsUnspecified() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		m.Local = addr
+	}
+}
+
+// putControl appends what the kernel is to know about a message that is sent,
+// and returns the length. b has the room.
+func putControl(b []byte, m *Message) int {
+	if m.SegmentSize > 0 {
+		b = appendControl(b, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(b[len(b)-unix.CmsgSpace(2)+unix.CmsgLen(0):], uint16(m.SegmentSize))
+	}
+	return len(putAncillary(b, m, 4))
+}
+
+// putAncillary appends the ECN mark, of v4 in tosLen bytes, and our address.
+func putAncillary(b []byte, m *Message, tosLen int) []byte {
+	v4 := m.Remote.Addr().Is4()
+	if m.ECN != 0 {
+		level, kind, n := unix.IPPROTO_IPV6, unix.IPV6_TCLASS, 4
+		if v4 {
+			level, kind, n = unix.IPPROTO_IP, unix.IP_TOS, tosLen
+		}
+		b = appendControl(b, level, kind, n)
+		data := b[len(b)-unix.CmsgSpace(n)+unix.CmsgLen(0):]
+		if n == 1 {
+			data[0] = m.ECN
+		} else {
+			binary.NativeEndian.PutUint32(data, uint32(m.ECN))
+		}
+	}
+	if !m.Local.IsValid() || m.Local.Is4() != v4 {
+		return b
+	}
+	if v4 {
+		b = appendControl(b, unix.IPPROTO_IP, unix.IP_PKTINFO, 12)
+		data := b[len(b)-unix.CmsgSpace(12)+unix.CmsgLen(0):]
+		addr := m.Local.As4()
+		copy(data[4:], addr[:]) // source of a write
+		copy(data[8:], addr[:]) // destination of a read
+		return b
+	}
+	b = appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 20)
+	addr := m.Local.As16()
+	copy(b[len(b)-unix.CmsgSpace(20)+unix.CmsgLen(0):], addr[:])
+	return b
+}
+
+// appendControl appends a control message with n bytes of zeros.
+func appendControl(b []byte, level, kind, n int) []byte {
+	at := len(b)
+	b = b[:at+unix.CmsgSpace(n)]
+	clear(b[at:])
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[at]))
+	h.Level, h.Type = int32(level), int32(kind)
+	h.SetLen(unix.CmsgLen(n))
+	return b
+}
+
+// withScope makes a link-local address one of an interface.
+func withScope(addr netip.Addr, scope uint32) netip.Addr {
+	if scope == 0 {
+		return addr
+	}
+	return addr.WithZone(strconv.FormatUint(uint64(scope), 10))
+}
+
+// scopeOf is the number of the interface of a link-local address.
+func scopeOf(addr netip.Addr) uint32 {
+	if addr.Zone() == "" {
+		return 0
+	}
+	scope, err := strconv.ParseUint(addr.Zone(), 10, 32)
+	if err != nil {
+		return scopeByName(addr.Zone())
+	}
+	return uint32(scope)
+}

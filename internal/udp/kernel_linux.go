@@ -1,0 +1,141 @@
+package udp
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxBatch is how many messages one system call moves.
+	maxBatch = 64
+	// trainSize holds the longest train. The odd rest keeps the beginnings
+	// of the buffers, which are all that most packets need, from falling
+	// into the same lines of the cache.
+	trainSize = 64<<10 + 5*64
+	// packetSize holds a packet where there are no trains: 9000 bytes of
+	// jumbo frame.
+	packetSize = 9<<10 + 5*64
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+}
+
+// kernelEngine moves batches with recvmmsg and sendmmsg.
+type kernelEngine struct {
+	socket *Socket
+	raw    syscall.RawConn
+	v6     bool // the socket's family is AF_INET6
+	rx     *receiver
+	tx     sync.Pool // of *sender
+}
+
+var _ engine = (*kernelEngine)(nil)
+
+func newKernelEngine(s *Socket, conn *net.UDPConn, cfg *Config) (engine, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	e := &kernelEngine{socket: s, raw: raw}
+	e.tx.New = func() any { return newSender(e) }
+	var setupErr error
+	if err := raw.Control(func(fd uintptr) { setupErr = e.setup(int(fd), cfg) }); err != nil {
+		return nil, err
+	}
+	return e, setupErr
+}
+
+// setup asks the kernel for all that comes with a packet. A socket of one
+// family refuses what is for the other.
+func (e *kernelEngine) setup(fd int, cfg *Config) error {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return fmt.Errorf("get family: %w", err)
+	}
+	e.v6 = domain == unix.AF_INET6
+	for _, opt := range []struct{ level, name, value int }{
+		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
+		{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+		{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
+		{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1},
+		// Nothing is fragmented (RFC 9000 §14), and ICMP does not change
+		// our mind about what fits: QUIC finds out by itself.
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
+		{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
+	} {
+		_ = unix.SetsockoptInt(fd, opt.level, opt.name, opt.value)
+	}
+	e.socket.gro = !cfg.DisableGRO && unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
+	_, err = unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	e.socket.gso.Store(!cfg.DisableGSO && err == nil)
+	return nil
+}
+
+// forceBuffers makes buffers larger than net.core.rmem_max allows, for those
+// who may.
+func forceBuffers(conn *net.UDPConn, read, write int) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, read)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, write)
+	})
+}
+
+// sockaddr has room for both families.
+type sockaddr = unix.RawSockaddrInet6
+
+// putAddr writes an address in the socket's family and returns its length.
+func (e *kernelEngine) putAddr(sa *sockaddr, a netip.AddrPort) uint32 {
+	port := (*[2]byte)(unsafe.Pointer(&sa.Port)) // at the same place in both families
+	*port = [2]byte{byte(a.Port() >> 8), byte(a.Port())}
+	if e.v6 {
+		sa.Family = unix.AF_INET6
+		sa.Flowinfo, sa.Addr, sa.Scope_id = 0, a.Addr().As16(), scopeOf(a.Addr())
+		return unix.SizeofSockaddrInet6
+	}
+	sa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+	sa4.Family = unix.AF_INET
+	sa4.Zero = [8]uint8{}
+	if a.Addr().Is4() {
+		sa4.Addr = a.Addr().As4()
+	} else {
+		sa4.Family = unix.AF_INET6 // which the kernel refuses, as it should
+	}
+	return unix.SizeofSockaddrInet4
+}
+
+// getAddr reads an address of either family.
+func getAddr(sa *sockaddr) netip.AddrPort {
+	p := (*[2]byte)(unsafe.Pointer(&sa.Port))
+	port := uint16(p[0])<<8 | uint16(p[1])
+	if sa.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr), port)
+	}
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	if addr.IsLinkLocalUnicast() && addr.Is6() {
+		addr = withScope(addr, sa.Scope_id)
+	}
+	return netip.AddrPortFrom(addr, port)
+}
+
+// scopeByName is the number of an interface, or 0.
+func scopeByName(name string) uint32 {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0
+	}
+	return uint32(i.Index)
+}

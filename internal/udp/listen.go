@@ -1,0 +1,51 @@
+package udp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// ErrShards is returned by [Listen] where the system can't spread one port
+// over several sockets.
+var ErrShards = errors.New("this system has no SO_REUSEPORT that spreads packets: use one shard")
+
+// Listen opens shards sockets that share one address: the kernel gives each of
+// them some of the flows. All are opened, or none. Network is "udp", "udp4" or
+// "udp6", and address is as in [net.ListenPacket]; with port 0 all get the port
+// that the first one is given.
+func Listen(ctx context.Context, network, address string, shards int, cfg *Config) ([]*Socket, error) {
+	if shards > 1 && !CanShard {
+		return nil, ErrShards
+	}
+	var conf net.ListenConfig
+	if shards > 1 {
+		conf.Control = reusePort
+	}
+	var sockets []*Socket
+	for range shards {
+		socket, err := listenOne(ctx, &conf, network, address, cfg)
+		if err != nil {
+			for _, s := range sockets {
+				err = errors.Join(err, s.Close())
+			}
+			return nil, err
+		}
+		sockets = append(sockets, socket)
+		address = socket.conn.LocalAddr().String()
+	}
+	return sockets, nil
+}
+
+func listenOne(ctx context.Context, conf *net.ListenConfig, network, address string, cfg *Config) (*Socket, error) {
+	conn, err := conf.ListenPacket(ctx, network, address)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	socket, err := New(conn, cfg)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return socket, nil
+}

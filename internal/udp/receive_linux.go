@@ -1,0 +1,115 @@
+package udp
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// receiver is the memory of recvmmsg: one for a socket, as one goroutine reads.
+type receiver struct {
+	engine  *kernelEngine
+	hdrs    []mmsghdr
+	iovs    []unix.Iovec
+	names   []sockaddr
+	oobs    []control
+	bufs    []byte
+	size    int // of each buffer
+	call    func(fd uintptr) bool
+	want    int
+	got     int
+	errno   unix.Errno
+	dropped uint32 // what SO_RXQ_OVFL said last
+}
+
+func newReceiver(e *kernelEngine, n int) *receiver {
+	n = min(n, maxBatch)
+	size := packetSize
+	if e.socket.gro {
+		size = trainSize
+	}
+	r := &receiver{
+		engine: e,
+		hdrs:   make([]mmsghdr, n),
+		iovs:   make([]unix.Iovec, n),
+		names:  make([]sockaddr, n),
+		oobs:   make([]control, n),
+		bufs:   make([]byte, n*size),
+		size:   size,
+	}
+	for i := range r.hdrs {
+		r.iovs[i].Base = &r.bufs[i*size]
+		r.iovs[i].SetLen(size)
+		h := &r.hdrs[i].hdr
+		h.Name = (*byte)(unsafe.Pointer(&r.names[i]))
+		h.Iov = &r.iovs[i]
+		h.SetIovlen(1)
+		h.Control = &r.oobs[i].b[0]
+	}
+	r.call = r.recvmmsg // made once, so that a read does not allocate
+	return r
+}
+
+// recvmmsg is the system call, in the form that syscall.RawConn wants.
+func (r *receiver) recvmmsg(fd uintptr) bool {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs[0])), uintptr(r.want), unix.MSG_DONTWAIT, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		r.got, r.errno = int(n), errno
+		return errno != unix.EAGAIN
+	}
+}
+
+func (e *kernelEngine) read(ms []Message) (int, error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	if e.rx == nil || len(e.rx.hdrs) < min(len(ms), maxBatch) {
+		e.rx = newReceiver(e, len(ms))
+	}
+	r := e.rx
+	for failed := 0; ; failed++ {
+		r.arm(min(len(ms), len(r.hdrs)))
+		if err := e.raw.Read(r.call); err != nil {
+			return 0, err
+		}
+		if r.errno == 0 {
+			for i := range r.got {
+				r.message(i, &ms[i])
+			}
+			return r.got, nil
+		}
+		if failed == maxReadErrors {
+			return 0, os.NewSyscallError("recvmmsg", r.errno)
+		}
+		e.socket.stats.rxErrors.Add(1)
+	}
+}
+
+// arm restores what the last call has overwritten.
+func (r *receiver) arm(n int) {
+	r.want = n
+	for i := range n {
+		h := &r.hdrs[i].hdr
+		h.Namelen = uint32(unsafe.Sizeof(r.names[i]))
+		h.SetControllen(len(r.oobs[i].b))
+	}
+}
+
+// message reads what the kernel has left about one message.
+func (r *receiver) message(i int, m *Message) {
+	h := &r.hdrs[i]
+	at := i * r.size
+	*m = Message{Data: r.bufs[at : at+int(h.n) : at+int(h.n)], Remote: getAddr(&r.names[i])}
+	dropped, told := parseControl(r.oobs[i].b[:h.hdr.Controllen], m)
+	if told {
+		r.engine.socket.stats.rxOverflow.Add(uint64(dropped - r.dropped)) // wraps with the kernel's
+		r.dropped = dropped
+	}
+	if m.SegmentSize >= len(m.Data) {
+		m.SegmentSize = 0
+	}
+}
