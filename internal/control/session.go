@@ -1,0 +1,74 @@
+package control
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+)
+
+// SessionID names a session: 128 random bits that the dialer draws, so that
+// nobody can guess another's session.
+type SessionID [16]byte
+
+// NewSessionID draws a session ID.
+func NewSessionID() SessionID {
+	var s SessionID
+	rand.Read(s[:])
+	return s
+}
+
+// String returns the ID as 22 characters of base64url.
+func (s SessionID) String() string { return base64.RawURLEncoding.EncodeToString(s[:]) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (s SessionID) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (s *SessionID) UnmarshalText(text []byte) error {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
+	if err != nil || len(b) != len(s) {
+		return fmt.Errorf("%w: session is not 16 bytes of base64url", ErrBody)
+	}
+	copy(s[:], b)
+	return nil
+}
+
+// Role is the end of a session that a leg serves. Its value is the number of
+// the leg.
+type Role uint8
+
+// The two ends of a session.
+const (
+	Dialer   Role = 0
+	Accepter Role = 1
+)
+
+// Peer returns the role at the other end.
+func (r Role) Peer() Role { return r ^ 1 }
+
+// String returns the name that messages use.
+func (r Role) String() string {
+	switch r {
+	case Dialer:
+		return "dialer"
+	case Accepter:
+		return "accepter"
+	}
+	return fmt.Sprintf("role %d", uint8(r))
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (r *Role) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "dialer":
+		*r = Dialer
+	case "accepter":
+		*r = Accepter
+	default:
+		return fmt.Errorf("%w: role is neither dialer nor accepter", ErrBody)
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+// Defaults of [Config], and bounds.
+const (
+	defaultTTL        = 2 * time.Minute
+	minTTL            = 5 * time.Second
+	defaultSessions   = 65536
+	maxSessionsLimit  = 1 << 24
+	defaultOfferTTL   = 2 * time.Minute
+	defaultOffers     = 16384
+	defaultOfferSize  = 16 << 10
+	defaultOffersEach = 16
+	minSecret         = 32
+	idsPerSession     = 2 * (cid.MaxWidth + 1)
+)
+
+// Config configures a [Server]. The zero value works: a relay with secrets of
+// its own, which [Server.Token] and [Server.Pin] tell.
+type Config struct {
+	// Secret, of at least 32 random bytes, is what all else is derived
+	// from: the default Token, the key of the default certificate, the
+	// tokens of sessions, QUIC's stateless reset and address validation. A
+	// relay that is restarted with the same Secret is recognised by its
+	// peers, whose connections live on. nil draws one that dies with the
+	// process.
+	Secret []byte
+
+	// Token is what a dialer shows to open sessions. Empty derives it from
+	// Secret. It is not used if Authorize is set.
+	Token string
+
+	// Authorize, if set, decides about tokens in place of Token. It returns
+	// the account that sessions are counted under
+	// (MaxSessionsPerAccount), or an error to refuse. It is called for
+	// every request that opens a session or leaves an offer, concurrently,
+	// and should return soon.
+	Authorize func(ctx context.Context, req AuthRequest) (account string, err error)
+
+	// TLS holds the relay's certificate. nil means a self-signed one with a
+	// key derived from Secret, which peers know by its [Server.Pin].
+	// NextProtos and client authentication are set by the relay.
+	TLS *tls.Config
+
+	// Store knows whose connection IDs are whose. nil means a
+	// [cid.MemoryStore] of the size that MaxSessions needs. Get is called
+	// for every run of packets: an implementation that asks a network must
+	// cache.
+	Store cid.Store
+
+	// MaxSessions bounds the sessions that exist at once. 0 means 65 536;
+	// at most 16 777 216.
+	MaxSessions int
+
+	// MaxSessionsPerAccount bounds them for one account, which is one token
+	// unless Authorize says otherwise. 0 means MaxSessions.
+	MaxSessionsPerAccount int
+
+	// TTL is how long a leg lives without traffic or refresh: what a peer
+	// gets, unless it asks for less. 0 means 2 minutes; at least 5 seconds.
+	TTL time.Duration
+
+	// OfferTTL is how long the mailbox keeps an offer. 0 means 2 minutes.
+	OfferTTL time.Duration
+
+	// MaxOffers bounds the offers in the mailbox. 0 means 16 384, negative
+	// closes the mailbox.
+	MaxOffers int
+
+	// MaxOffersPerName bounds those that wait under one name. 0 means 16.
+	MaxOffersPerName int
+
+	// MaxOfferSize bounds one offer, in bytes. 0 means 16 KiB.
+	MaxOfferSize int
+
+	// Shards is how many sockets, and goroutines that forward, [Listen]
+	// opens with SO_REUSEPORT. 0 means one for each CPU where the system
+	// can do that, else one.
+	Shards int
+
+	// DisableOffload keeps the sockets from using UDP GRO and GSO, which
+	// some network drivers get wrong.
+	DisableOffload bool
+
+	// Logger gets what happens to sessions, never to packets. nil discards.
+	Logger *slog.Logger
+}
+
+// AuthRequest is what a token is judged by.
+type AuthRequest struct {
+	// Token is what the request showed.
+	Token string
+	// Remote is the validated address of the sender.
+	Remote netip.AddrPort
+}
+
+// withDefaults returns a copy of c, which may be nil, with defaults filled in.
+func (c *Config) withDefaults() *Config {
+	var out Config
+	if c != nil {
+		out = *c
+	}
+	setDefault(&out.MaxSessions, defaultSessions)
+	setDefault(&out.MaxSessionsPerAccount, out.MaxSessions)
+	setDefault(&out.TTL, defaultTTL)
+	setDefault(&out.OfferTTL, defaultOfferTTL)
+	setDefault(&out.MaxOffers, defaultOffers)
+	setDefault(&out.MaxOffersPerName, defaultOffersEach)
+	setDefault(&out.MaxOfferSize, defaultOfferSize)
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &out
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate says which field cannot work.
+func (c *Config) validate() error {
+	switch {
+	case c.Secret != nil && len(c.Secret) < minSecret:
+		return fmt.Errorf("%w: Secret has %d bytes, want at least %d", ErrConfig, len(c.Secret), minSecret)
+	case c.MaxSessions < 0 || c.MaxSessions > maxSessionsLimit:
+		return fmt.Errorf("%w: MaxSessions is %d, want 1 to %d", ErrConfig, c.MaxSessions, maxSessionsLimit)
+	case c.MaxSessionsPerAccount < 0:
+		return fmt.Errorf("%w: MaxSessionsPerAccount is negative", ErrConfig)
+	case c.TTL < minTTL:
+		return fmt.Errorf("%w: TTL is %v, want at least %v", ErrConfig, c.TTL, minTTL)
+	case c.OfferTTL < 0:
+		return fmt.Errorf("%w: OfferTTL is negative", ErrConfig)
+	case c.MaxOffersPerName < 0:
+		return fmt.Errorf("%w: MaxOffersPerName is negative", ErrConfig)
+	case c.MaxOfferSize < 0:
+		return fmt.Errorf("%w: MaxOfferSize is negative", ErrConfig)
+	case c.Shards < 0:
+		return fmt.Errorf("%w: Shards is negative", ErrConfig)
+	}
+	return nil
+}
+
+func (c *Config) socketConfig() *udp.Config {
+	return &udp.Config{DisableGRO: c.DisableOffload, DisableGSO: c.DisableOffload}
+}

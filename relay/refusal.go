@@ -1,0 +1,52 @@
+package relay
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// refusal is why a request is denied: what the client gets to read, and how a
+// program tells it from others.
+type refusal struct {
+	status int
+	code   control.Code
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+var (
+	errToken        = &refusal{http.StatusUnauthorized, control.CodeUnauthorized, "the token admits to nothing here"}
+	errNotAddressee = &refusal{http.StatusForbidden, control.CodeForbidden, "only the holder of the key may take its offers"}
+	errLegTaken     = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg belongs to another key"}
+	errLoop         = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg's address is the relay's own"}
+	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
+	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the session has been joined already"}
+	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid is another leg's"}
+	errSubscribed   = &refusal{http.StatusConflict, control.CodeConflict, "this connection has its events already"}
+	errNoSession    = &refusal{http.StatusNotFound, control.CodeNotFound, "there is no such session or leg"}
+
+	errTooManySessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the relay has no room for another session"}
+	errAccountSessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the account has no room for another session"}
+	errMailboxFull     = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the mailbox has no room for another offer"}
+	errWaiters         = &refusal{http.StatusTooManyRequests, control.CodeLimit, "too many requests wait for this name"}
+	errOfferSize       = &refusal{http.StatusRequestEntityTooLarge, control.CodeLimit, "the offer is too large"}
+	errDraining        = &refusal{http.StatusServiceUnavailable, control.CodeShutdown, "the relay is shutting down"}
+)
+
+// errTooManyConnections refuses a control connection.
+var errTooManyConnections = errors.New("too many control connections")
+
+// problemOf returns the answer to a request that ended with err.
+func problemOf(err error) (status int, p *control.Problem) {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.status, &control.Problem{Code: r.code, Message: r.text}
+	}
+	if errors.Is(err, control.ErrBody) {
+		return http.StatusBadRequest, &control.Problem{Code: control.CodeMalformed, Message: err.Error()}
+	}
+	return http.StatusInternalServerError, &control.Problem{Code: control.CodeMalformed, Message: "the request could not be served"}
+}

@@ -1,0 +1,96 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+)
+
+// slide moves the window of a leg on after a hit in its upper half, so that
+// the IDs that the sender will turn to next are known before it does.
+func (s *Server) slide(ses *session, role control.Role, counter uint64) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	l := &ses.legs[role]
+	if !l.present {
+		return
+	}
+	drop, add := l.window.Hit(counter)
+	s.forgetLocked(l, drop)
+	s.learnLocked(ses, role, add)
+}
+
+// learnLocked routes the IDs of a range of counters to a leg.
+func (s *Server) learnLocked(ses *session, role control.Role, r cid.Range) {
+	l := &ses.legs[role]
+	a := cid.Association{Owner: l.owner, Session: ses.num, Leg: uint8(role)}
+	for a.Counter = r.Lo; a.Counter < r.Hi; a.Counter++ {
+		s.putRoute(l.ids.ID(a.Counter), a)
+	}
+	l.due.Store(l.window.Due())
+}
+
+// forgetLocked ends the routes of a range of counters.
+func (s *Server) forgetLocked(l *leg, r cid.Range) {
+	for c := r.Lo; c < r.Hi; c++ {
+		s.deleteRoute(l.ids.ID(c), l.owner)
+	}
+}
+
+// renewLocked stores a leg's IDs anew before the store forgets them.
+func (s *Server) renewLocked(ses *session, role control.Role, now time.Time) {
+	l := &ses.legs[role]
+	lo, hi := l.window.Bounds()
+	s.learnLocked(ses, role, cid.Range{Lo: lo, Hi: hi})
+	l.stored = now.Add(s.storeTTL())
+}
+
+// learnInitialLocked routes the random ID of the dialer's first flight to the
+// accepter's leg. Another leg's ID is not taken over.
+func (s *Server) learnInitialLocked(ses *session, id cid.ID, now time.Time) error {
+	l := &ses.legs[control.Accepter]
+	if id.IsZero() || id == l.initial {
+		return nil
+	}
+	a := cid.Association{Owner: l.owner, Session: ses.num, Leg: uint8(control.Accepter), Counter: noCounter}
+	if err := s.conf.Store.Put(context.Background(), id, a, s.conf.OfferTTL); err != nil {
+		return err
+	}
+	s.forgetInitialLocked(l)
+	l.initial, l.initialGone = id, now.Add(s.conf.OfferTTL)
+	return nil
+}
+
+func (s *Server) forgetInitialLocked(l *leg) {
+	if l.initial.IsZero() {
+		return
+	}
+	s.deleteRoute(l.initial, l.owner)
+	l.initial = cid.ID{}
+}
+
+// storeTTL outlives a leg, so that a leg that lives is renewed in time.
+func (s *Server) storeTTL() time.Duration { return 2 * s.conf.TTL }
+
+func (s *Server) putRoute(id cid.ID, a cid.Association) {
+	if err := s.conf.Store.Put(context.Background(), id, a, s.storeTTL()); err != nil {
+		s.storeFailed(err)
+		return
+	}
+	s.offload.putRoute(id, a)
+}
+
+func (s *Server) deleteRoute(id cid.ID, owner cid.Owner) {
+	s.offload.deleteRoute(id)
+	// An error means that the ID is not there: what was wanted.
+	_ = s.conf.Store.Delete(context.Background(), id, owner)
+}
+
+// storeFailed counts, and logs the first failure of many.
+func (s *Server) storeFailed(err error) {
+	if s.counters.storeErrors.Add(1) == 1 {
+		s.log.Error("store refuses connection IDs; counting further ones", "err", err)
+	}
+}

@@ -1,0 +1,261 @@
+package relay
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+// Server is a relay. Make one with [Listen] or [New], then call
+// [Server.Serve]. All methods may be called concurrently.
+type Server struct {
+	conf     *Config
+	log      *slog.Logger
+	secrets  *secrets
+	pin      string
+	sockets  *sockets
+	shards   []*shard
+	sessions *table
+	mailbox  *mailbox
+	offload  offload
+	counters serverCounters
+
+	control   udp.Conn // what the shards hand to the relay's own QUIC
+	transport *quic.Transport
+	http      *http3.Server
+	gate      gate
+
+	closing   context.Context // done when Close begins
+	close     context.CancelFunc
+	served    atomic.Bool
+	draining  atomic.Bool
+	running   sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Listen opens cfg.Shards UDP sockets at address (host:port, as in
+// [net.ListenPacket]) and makes a Server of them. cfg may be nil. Network is
+// "udp", "udp4" or "udp6".
+func Listen(ctx context.Context, network, address string, cfg *Config) (*Server, error) {
+	conf := cfg.withDefaults()
+	if err := conf.validate(); err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	shards := conf.Shards
+	if shards == 0 {
+		shards = 1
+		if udp.CanShard {
+			shards = runtime.GOMAXPROCS(0)
+		}
+	}
+	sockets, err := udp.Listen(ctx, network, address, shards, conf.socketConfig())
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	return newServer(conf, sockets)
+}
+
+// New makes a Server of open conns, which it owns from then on, also if it
+// returns an error. With *net.UDPConns it uses what the system has to move
+// many packets at once; any other net.PacketConn works, packet by packet. Conns
+// that share one address (SO_REUSEPORT) are shards of it.
+func New(cfg *Config, conns ...net.PacketConn) (*Server, error) {
+	conf := cfg.withDefaults()
+	var sockets []*udp.Socket
+	err := conf.validate()
+	if len(conns) == 0 {
+		err = errors.Join(err, fmt.Errorf("%w: no conns", ErrConfig))
+	}
+	for _, conn := range conns {
+		socket, openErr := udp.New(conn, conf.socketConfig())
+		if openErr != nil {
+			err = errors.Join(err, openErr, conn.Close())
+			continue
+		}
+		sockets = append(sockets, socket)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", errors.Join(err, groupSockets(sockets).close()))
+	}
+	return newServer(conf, sockets)
+}
+
+func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
+	s := &Server{
+		conf:     conf,
+		log:      conf.Logger,
+		sockets:  groupSockets(all),
+		sessions: newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
+		mailbox:  newMailbox(conf),
+		offload:  noOffload{},
+		gate:     gate{max: int64(2*conf.MaxSessions + spareConnections), retryFrom: retryFrom},
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	if err := s.setup(); err != nil {
+		return nil, fmt.Errorf("relay: %w", errors.Join(err, s.sockets.close()))
+	}
+	return s, nil
+}
+
+// setup makes everything that can fail.
+func (s *Server) setup() error {
+	var err error
+	if s.secrets, err = deriveSecrets(s.conf.Secret); err != nil {
+		return err
+	}
+	setDefault(&s.conf.Token, s.secrets.token)
+	if s.conf.Authorize == nil {
+		s.conf.Authorize = s.authorizeStatic
+	}
+	if s.conf.Store == nil {
+		s.conf.Store = cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: s.conf.MaxSessions * idsPerSession})
+	}
+	for _, socket := range s.sockets.all {
+		s.shards = append(s.shards, newShard(s, socket))
+	}
+	s.control, err = udp.NewVirtual(&udp.VirtualConfig{Socket: s.sockets.all[0], Send: s.sendControl})
+	if err != nil {
+		return err
+	}
+	return s.setupControl()
+}
+
+// setupControl makes the relay's own QUIC and HTTP/3.
+func (s *Server) setupControl() error {
+	tlsConf, err := s.secrets.tlsConfig(s.conf.TLS)
+	if err != nil {
+		return err
+	}
+	s.pin = pinOf(tlsConf)
+	s.transport = &quic.Transport{
+		Conn:                  s.control,
+		ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil),
+		StatelessResetKey:     &s.secrets.reset,
+		TokenGeneratorKey:     &s.secrets.validation,
+		VerifySourceAddress:   func(net.Addr) bool { return s.gate.crowded() },
+		ConnContext:           s.gate.enter,
+	}
+	s.http = &http3.Server{
+		Handler:        s.handler(),
+		TLSConfig:      http3.ConfigureTLSConfig(tlsConf),
+		ConnContext:    enterHTTP,
+		MaxHeaderBytes: maxHeaderBytes,
+	}
+	return nil
+}
+
+// enterHTTP completes the client of a connection whose handshake is done.
+func enterHTTP(ctx context.Context, conn *quic.Conn) context.Context {
+	c := conn.Context().Value(clientKey{}).(*client)
+	c.conn = conn
+	c.established()
+	return ctx
+}
+
+// sendControl sends what the relay's own QUIC writes.
+func (s *Server) sendControl(m *udp.Message) error {
+	group := s.sockets.toward(m.Local, m.Remote.Addr())
+	return s.sockets.groups[group].sockets[0].Write(m)
+}
+
+// Serve forwards packets and answers requests until ctx is done, or [Close] or
+// [Shutdown] is called, and returns ErrClosed then. It closes the server when
+// it returns. It may be called once.
+func (s *Server) Serve(ctx context.Context) error {
+	if s.closing.Err() != nil || !s.served.CompareAndSwap(false, true) {
+		return ErrClosed
+	}
+	listener, err := s.transport.Listen(s.http.TLSConfig, controlConfig())
+	if err != nil {
+		return fmt.Errorf("relay: listen for control connections: %w", errors.Join(err, s.Close()))
+	}
+	defer context.AfterFunc(ctx, s.close)()
+	for _, sh := range s.shards {
+		s.running.Go(sh.run)
+	}
+	s.running.Go(func() { s.sweepLoop(s.closing) })
+	s.running.Go(func() { _ = s.http.ServeListener(listener) })
+	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
+	<-s.closing.Done()
+	if err := s.Close(); err != nil {
+		return err
+	}
+	return ErrClosed
+}
+
+// Close stops at once: packets are no longer forwarded, and sessions end
+// without notice. It waits for the server's goroutines, except that of Serve.
+func (s *Server) Close() error {
+	s.close()
+	s.closeOnce.Do(func() {
+		// In this order control connections still say goodbye.
+		err := errors.Join(s.http.Close(), s.transport.Close())
+		err = errors.Join(err, s.control.Close(), s.sockets.close())
+		s.running.Wait()
+		if err != nil {
+			s.closeErr = fmt.Errorf("relay: close: %w", err)
+		}
+	})
+	return s.closeErr
+}
+
+// Shutdown stops gracefully: no session is opened any more, the peers are
+// told, and packets are forwarded until the last session has ended or ctx is
+// done. Then it closes the server. It returns ctx's error if sessions were
+// left.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	for _, ses := range s.sessions.snapshot() {
+		ses.notify(control.Event{Type: control.EventShutdown})
+	}
+	ticker := time.NewTicker(sweepPeriod)
+	defer ticker.Stop()
+	for {
+		if sessions, _ := s.sessions.count(); sessions == 0 {
+			return s.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), s.Close())
+		case <-s.closing.Done():
+			return s.Close()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Addr returns the address of the first socket.
+func (s *Server) Addr() netip.AddrPort { return s.sockets.all[0].LocalAddr() }
+
+// Token returns the access token: the configured one, or the one derived from
+// the secret. It means nothing if Config.Authorize is set.
+func (s *Server) Token() string { return s.conf.Token }
+
+// Pin returns the hash of the relay's public key in the text form that package
+// p2p takes, or "" if the certificate is chosen for each connection
+// (tls.Config.GetCertificate).
+func (s *Server) Pin() string { return s.pin }
+
+// authorizeStatic is the default of [Config.Authorize].
+func (s *Server) authorizeStatic(_ context.Context, req AuthRequest) (string, error) {
+	if subtle.ConstantTimeCompare([]byte(req.Token), []byte(s.conf.Token)) != 1 {
+		return "", ErrUnauthorized
+	}
+	return "", nil
+}

@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Reason says why a packet was dropped.
+type Reason uint8
+
+// The reasons.
+const (
+	// DropShort: too short to hold the header that it begins.
+	DropShort Reason = iota
+	// DropUnknownID: a short header whose ID belongs to no leg.
+	DropUnknownID
+	// DropWrongSource: an ID of a leg, but not from the other leg's address.
+	DropWrongSource
+	// DropNoPeer: from a leg whose peer has not registered yet, or is gone.
+	DropNoPeer
+	// DropControlQueue: for the relay itself, which could not keep up.
+	DropControlQueue
+	// DropSend: the system refused to send it.
+	DropSend
+
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	DropShort:        "short",
+	DropUnknownID:    "unknown_id",
+	DropWrongSource:  "wrong_source",
+	DropNoPeer:       "no_peer",
+	DropControlQueue: "control_queue",
+	DropSend:         "send",
+}
+
+// String returns a name fit for a metric's label.
+func (r Reason) String() string {
+	if r < numReasons {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Stats counts since the server was made.
+type Stats struct {
+	// ForwardedPackets and ForwardedBytes count UDP payloads that went from
+	// one leg to the other.
+	ForwardedPackets, ForwardedBytes uint64
+	// Batches counts the system calls' worth of work that they took: the
+	// route lookups.
+	Lookups uint64
+	// ControlPackets counts those for the relay itself.
+	ControlPackets uint64
+	// Dropped counts packets by reason. It has all reasons.
+	Dropped map[Reason]uint64
+	// ReceiveOverflow counts packets that the system dropped because the
+	// server did not read them in time, where the system tells.
+	ReceiveOverflow uint64
+
+	// Sessions and Legs are those that exist now, Offers those that wait.
+	Sessions, Legs, Offers int
+	// Registered counts legs that came, Refused requests that were denied,
+	// Moved changes of a leg's address, Expired legs that fell silent.
+	Registered, Refused, Moved, Expired uint64
+	// StoreErrors counts IDs that the Store did not take.
+	StoreErrors uint64
+}
+
+// Drops sums Dropped.
+func (s *Stats) Drops() uint64 {
+	var n uint64
+	for _, d := range s.Dropped {
+		n += d
+	}
+	return n
+}
+
+// shardCounters belong to one forwarding loop, so that no two write to one
+// cache line.
+type shardCounters struct {
+	packets, bytes, lookups, control atomic.Uint64
+	dropped                          [numReasons]atomic.Uint64
+	_                                [64]byte
+}
+
+// serverCounters count what happens to sessions.
+type serverCounters struct {
+	registered, refused, moved, expired, storeErrors atomic.Uint64
+}
+
+// Stats returns the counters. They are read one by one, while packets flow.
+func (s *Server) Stats() Stats {
+	out := Stats{
+		Dropped:     make(map[Reason]uint64, numReasons),
+		Registered:  s.counters.registered.Load(),
+		Refused:     s.counters.refused.Load(),
+		Moved:       s.counters.moved.Load(),
+		Expired:     s.counters.expired.Load(),
+		StoreErrors: s.counters.storeErrors.Load(),
+		Offers:      s.mailbox.len(),
+	}
+	out.Sessions, out.Legs = s.sessions.count()
+	for _, sh := range s.shards {
+		c := &sh.counters
+		out.ForwardedPackets += c.packets.Load()
+		out.ForwardedBytes += c.bytes.Load()
+		out.Lookups += c.lookups.Load()
+		out.ControlPackets += c.control.Load()
+		for r := range numReasons {
+			out.Dropped[r] += c.dropped[r].Load()
+		}
+		socket := sh.socket.Stats()
+		out.ReceiveOverflow += socket.RxOverflow
+		out.Dropped[DropSend] += socket.TxErrors
+	}
+	return out
+}

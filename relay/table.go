@@ -1,0 +1,130 @@
+package relay
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// slotBits of a session's number say where in the table it is; the rest tells
+// it from those that were there before.
+const slotBits = 24
+
+// table holds the sessions. Forwarding loops find one by its number without a
+// lock; whatever is rarer finds it by its ID.
+type table struct {
+	slots      []atomic.Pointer[session]
+	perAccount int
+
+	mu       sync.Mutex // guards the following
+	byID     map[control.SessionID]*session
+	accounts map[accountTag]int
+	free     []uint32 // slots that were used before
+	next     uint32   // the first slot never used
+	uses     uint64
+}
+
+func newTable(max, perAccount int) *table {
+	return &table{
+		slots:      make([]atomic.Pointer[session], max),
+		perAccount: perAccount,
+		byID:       make(map[control.SessionID]*session),
+		accounts:   make(map[accountTag]int),
+	}
+}
+
+// at returns the session with a number, or nil if it is over.
+func (t *table) at(num uint64) *session {
+	slot := num & (1<<slotBits - 1)
+	if slot >= uint64(len(t.slots)) {
+		return nil
+	}
+	s := t.slots[slot].Load()
+	if s == nil || s.num != num {
+		return nil
+	}
+	return s
+}
+
+// find returns the session with an ID, or nil.
+func (t *table) find(id control.SessionID) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id]
+}
+
+// open returns the session with an ID, and makes it if there is none.
+func (t *table) open(id control.SessionID, account accountTag) (*session, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.byID[id]; s != nil {
+		return s, nil
+	}
+	if t.accounts[account] >= t.perAccount {
+		return nil, errAccountSessions
+	}
+	slot, ok := t.slotLocked()
+	if !ok {
+		return nil, errTooManySessions
+	}
+	t.uses++
+	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account}
+	t.byID[id] = s
+	t.accounts[account]++
+	t.slots[slot].Store(s)
+	return s, nil
+}
+
+func (t *table) slotLocked() (uint32, bool) {
+	if n := len(t.free); n > 0 {
+		slot := t.free[n-1]
+		t.free = t.free[:n-1]
+		return slot, true
+	}
+	if int(t.next) == len(t.slots) {
+		return 0, false
+	}
+	t.next++
+	return t.next - 1, true
+}
+
+// remove forgets a session.
+func (t *table) remove(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID[s.id] != s {
+		return
+	}
+	slot := uint32(s.num & (1<<slotBits - 1))
+	t.slots[slot].Store(nil)
+	delete(t.byID, s.id)
+	t.free = append(t.free, slot)
+	if t.accounts[s.account]--; t.accounts[s.account] == 0 {
+		delete(t.accounts, s.account)
+	}
+}
+
+// snapshot returns the sessions that exist now.
+func (t *table) snapshot() []*session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*session, 0, len(t.byID))
+	for _, s := range t.byID {
+		all = append(all, s)
+	}
+	return all
+}
+
+// count returns how many sessions and legs exist now.
+func (t *table) count() (sessions, legs int) {
+	all := t.snapshot()
+	for _, s := range all {
+		for i := range s.legs {
+			if s.legs[i].addr.Load() != nil {
+				legs++
+			}
+		}
+	}
+	return len(all), legs
+}
