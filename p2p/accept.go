@@ -1,0 +1,266 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// Bounds of what waits to be accepted.
+const (
+	acceptQueue = 32 // connections that nobody has called Accept for yet
+	maxHandling = 64 // offers that are being answered at once
+)
+
+// joinPatience is how long an accepter waits for a relay, which has been
+// restarted, to be told of the session again by the dialer.
+const joinPatience = 5 * time.Second
+
+// Accept takes offers out of the mailbox of the endpoint's relay, which lie
+// there under its [Endpoint.ID], answers them, and returns the next connection
+// that stands. Offers that lead to none are logged. It returns ErrClosed after
+// Close, ctx's error, or why there is no relay to look at; a relay that has
+// been there and is away is waited for.
+func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
+	conn, err := e.accept(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: accept: %w", err)
+	}
+	return conn, nil
+}
+
+func (e *Endpoint) accept(ctx context.Context) (*Conn, error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	defer e.tasks.Done()
+	h, err := e.acquire(ctx, e.conf.Relay)
+	if err != nil {
+		return nil, err
+	}
+	defer e.release(h)
+	ctx, stop := e.bound(ctx)
+	failed := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		failed <- e.collect(ctx, h)
+	}()
+	defer func() { stop(nil); <-done }()
+	select {
+	case c := <-e.accepted:
+		return c, nil
+	case err := <-failed:
+		return nil, err
+	}
+}
+
+// collect takes offers out of the mailbox and has them answered.
+func (e *Endpoint) collect(ctx context.Context, h *home) error {
+	for {
+		ln, err := h.current(ctx)
+		if err == nil {
+			var text string
+			if text, err = ln.takeOffer(ctx, e.ID().String()); err == nil && text != "" {
+				e.answer(ctx, h.relay, text)
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+		case errors.Is(err, ErrRelayRefused) || !h.worked():
+			return err
+		case ln != nil:
+			if err := h.await(ctx, ln); err != nil {
+				return err
+			}
+		default:
+			sleep(ctx, minBackoff)
+		}
+	}
+}
+
+// answer answers an offer in the background. The relay it came from is the one
+// that it is about, whatever it says: nobody sends us to another's address.
+func (e *Endpoint) answer(ctx context.Context, r Relay, text string) {
+	offer, err := ParseOffer(text)
+	if err != nil {
+		e.log.Warn("offer in mailbox", "err", err)
+		return
+	}
+	offer.relay = r
+	select {
+	case e.handling <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		<-e.handling
+		return
+	}
+	e.tasks.Go(func() {
+		defer func() { <-e.handling }()
+		e.enqueue(offer)
+	})
+}
+
+func (e *Endpoint) enqueue(offer Offer) {
+	c, err := e.acceptOffer(e.ctx, offer)
+	if err != nil {
+		e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
+		return
+	}
+	select {
+	case e.accepted <- c:
+	default:
+		e.log.Warn("connection refused: nobody accepts", "peer", c.RemoteID())
+		_ = c.CloseWithError(CodeHandshake, "nobody accepts")
+	}
+}
+
+// AcceptOffer answers an offer, which has come by any way, and returns the
+// connection. It uses the relay that the offer names. Errors wrap
+// ErrOfferExpired, ErrOfferUsed, ErrPeerMismatch, ErrPeerRefused, ErrPeerGone,
+// ErrRelayUnreachable, ErrRelayMismatch, ErrClosed or ctx's error.
+func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
+	conn, err := e.acceptOffer(ctx, offer)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: accept offer: %w", err)
+	}
+	return conn, nil
+}
+
+// Accept is [Endpoint.AcceptOffer] on an endpoint of its own over conn, which
+// both end with the connection.
+func Accept(ctx context.Context, conn net.PacketConn, offer Offer, cfg *Config) (*Conn, error) {
+	e, err := NewEndpoint(cfg, conn)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.AcceptOffer(ctx, offer)
+	return soleConn(e, c, err)
+}
+
+func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	defer e.tasks.Done()
+	if len(o.flight) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrOffer)
+	}
+	if !time.Now().Before(o.expires) {
+		return nil, ErrOfferExpired
+	}
+	if err := e.judge(o.dialer, o.dialer); err != nil {
+		return nil, err
+	}
+	if err := e.claim(&o); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, o.expires, ErrOfferExpired)
+	defer cancel()
+	ctx, stop := e.bound(ctx)
+	defer stop(nil)
+	l, err := e.join(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			e.discard(l)
+		}
+	}()
+	return e.respond(ctx, l, &o)
+}
+
+// join registers our leg of the offer's session.
+func (e *Endpoint) join(ctx context.Context, o *Offer) (*link, error) {
+	id, err := o.initialID()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOffer, err)
+	}
+	until := time.Now().Add(joinPatience)
+	for {
+		l, _, err := e.openLink(ctx, o.relay, o.session, control.Accepter, o.join, &id)
+		switch {
+		case err == nil:
+			return l, nil
+		case refusedAs(err, control.CodeUnauthorized):
+			return nil, fmt.Errorf("%w: %w", ErrOfferExpired, err)
+		case refusedAs(err, control.CodeConflict), refusedAs(err, control.CodeForbidden):
+			return nil, fmt.Errorf("%w: %w", ErrOfferUsed, err)
+		case !refusedAs(err, control.CodeNotFound):
+			return nil, err
+		case time.Now().After(until):
+			return nil, fmt.Errorf("%w: it has left the relay", ErrPeerGone)
+		}
+		sleep(ctx, minBackoff)
+	}
+}
+
+// respond performs the handshake with the first flight that the offer holds.
+func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error) {
+	var verdict error
+	conf := e.conf.peerTLS(true, func(id PeerID) error {
+		verdict = e.judge(o.dialer, id)
+		return verdict
+	})
+	listener, err := l.transport.Listen(conf, e.conf.quicConfig())
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	datagrams, err := o.datagrams()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOffer, err)
+	}
+	l.inject(datagrams)
+	qc, err := listener.Accept(ctx)
+	if verdict != nil {
+		return nil, verdict
+	}
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	c, err := e.welcome(ctx, l, qc, o)
+	if err != nil {
+		_ = qc.CloseWithError(CodeHandshake, err.Error())
+		return nil, err
+	}
+	return c, nil
+}
+
+// welcome exchanges hellos on a connection that the other side has dialed.
+func (e *Endpoint) welcome(ctx context.Context, l *link, qc *quic.Conn, o *Offer) (*Conn, error) {
+	stream, err := qc.AcceptStream(ctx)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	defer context.AfterFunc(ctx, func() { stream.CancelRead(0) })()
+	s := newSignal(stream)
+	f, err := s.read()
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
+	if _, err := parseHello(f); err != nil {
+		return nil, err
+	}
+	shown, err := proof(qc.ConnectionState().TLS, o.secret)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(hello{version: signalVersion, proof: shown}.frame()); err != nil {
+		return nil, cause(ctx, err)
+	}
+	return e.newConn(l, qc, s)
+}

@@ -1,0 +1,40 @@
+package p2p
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// activity remembers since when a path owes an answer.
+type activity struct {
+	// unanswered is the Unix time in nanoseconds of the first packet sent
+	// since the last one received, or 0.
+	unanswered atomic.Int64
+	// last is the time of the last packet in either direction.
+	last atomic.Int64
+}
+
+func (a *activity) sent() {
+	now := time.Now().UnixNano()
+	a.unanswered.CompareAndSwap(0, now)
+	a.last.Store(now)
+}
+
+func (a *activity) received() {
+	a.unanswered.Store(0)
+	a.last.Store(time.Now().UnixNano())
+}
+
+// silence is how long the path has owed an answer.
+func (a *activity) silence(now time.Time) time.Duration {
+	since := a.unanswered.Load()
+	if since == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, since))
+}
+
+// idle is how long nothing has passed.
+func (a *activity) idle(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, a.last.Load()))
+}

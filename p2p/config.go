@@ -1,0 +1,146 @@
+package p2p
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// ALPN is the application protocol that peers speak unless [Config.TLS] names
+// others (RFC 7301).
+const ALPN = "quicway/1"
+
+// Defaults of [Config].
+const (
+	defaultOfferTTL  = 2 * time.Minute
+	defaultKeepAlive = 15 * time.Second
+	defaultIdle      = time.Minute
+	minOfferTTL      = time.Second
+)
+
+// Config configures an [Endpoint]. The zero value works, but for dialing it
+// must name a Relay.
+type Config struct {
+	// Relay is where this endpoint dials through, and where it takes offers
+	// from. Accepting a given [Offer] uses the relay that the offer names.
+	Relay Relay
+
+	// Identity is who the endpoint is. nil draws one that lasts as long as
+	// the endpoint.
+	Identity *Identity
+
+	// AllowPeer, if set, decides which peers may connect to this endpoint.
+	// It must not block. nil allows whoever knows how to make an offer
+	// reach it.
+	AllowPeer func(PeerID) bool
+
+	// TLS replaces the TLS configuration between peers, in which both sides
+	// prove their identities, by the user's own. Then Identity only serves
+	// towards the relay, and PeerIDs are the hashes of whatever keys are
+	// in the certificates. NextProtos defaults to ALPN.
+	TLS *tls.Config
+
+	// QUIC configures the connections between peers. Of the zero fields,
+	// InitialPacketSize defaults to 1232 bytes, which fits an MTU of 1280,
+	// and MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
+	// OfferTTL, KeepAlivePeriod is replaced by KeepAlive.
+	QUIC *quic.Config
+
+	// OfferTTL is how long an offer that Dial makes can be accepted. 0
+	// means 2 minutes. The relay may allow less.
+	OfferTTL time.Duration
+
+	// KeepAlive is how long a connection may be silent before a few bytes
+	// keep it and the NAT's mappings alive. 0 means 15 seconds, negative
+	// never.
+	KeepAlive time.Duration
+
+	// DisableOffload keeps the sockets from using UDP GRO and GSO, which
+	// some network drivers get wrong.
+	DisableOffload bool
+
+	// Logger gets what happens to connections, never to packets. nil
+	// discards.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy of c, which may be nil, with defaults filled in.
+func (c *Config) withDefaults() (*Config, error) {
+	var out Config
+	if c != nil {
+		out = *c
+	}
+	if out.OfferTTL == 0 {
+		out.OfferTTL = defaultOfferTTL
+	}
+	if out.OfferTTL < minOfferTTL {
+		return nil, fmt.Errorf("p2p: %w: OfferTTL is %v, want at least %v", ErrConfig, out.OfferTTL, minOfferTTL)
+	}
+	if out.KeepAlive == 0 {
+		out.KeepAlive = defaultKeepAlive
+	}
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	if out.Identity == nil {
+		identity, err := NewIdentity()
+		if err != nil {
+			return nil, err
+		}
+		out.Identity = identity
+	}
+	return &out, nil
+}
+
+// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5). Set
+// explicitly, because quic-go falls back to 1200 on a new path otherwise.
+const packetSize = 1280 - 48
+
+// quicConfig is the configuration of a connection between peers. The handshake
+// may take as long as the offer is good: its delivery is part of it.
+func (c *Config) quicConfig() *quic.Config {
+	conf := &quic.Config{}
+	if c.QUIC != nil {
+		conf = c.QUIC.Clone()
+	}
+	if conf.InitialPacketSize == 0 {
+		conf.InitialPacketSize = packetSize
+	}
+	if conf.MaxIdleTimeout == 0 {
+		conf.MaxIdleTimeout = defaultIdle
+	}
+	conf.HandshakeIdleTimeout = c.OfferTTL
+	conf.KeepAlivePeriod = 0
+	return conf
+}
+
+// DialConfig says how one connection is dialed. nil and the zero value deliver
+// the offer through the relay's mailbox.
+type DialConfig struct {
+	// Deliver brings the offer to the peer: by push message, chat, QR code
+	// or any other means. It may take long; Dial waits for the peer at the
+	// same time, and fails if Deliver does. nil leaves the offer in the
+	// relay's mailbox, where the peer's [Endpoint.Accept] finds it.
+	Deliver DeliverFunc
+}
+
+// listenUDP opens one socket for each family that the host has.
+func listenUDP() ([]net.PacketConn, error) {
+	var conns []net.PacketConn
+	v4, err4 := net.ListenUDP("udp4", nil)
+	if err4 == nil {
+		conns = append(conns, v4)
+	}
+	v6, err6 := net.ListenUDP("udp6", nil)
+	if err6 == nil {
+		conns = append(conns, v6)
+	}
+	if len(conns) == 0 {
+		return nil, fmt.Errorf("p2p: open socket: %w, %w", err4, err6)
+	}
+	return conns, nil
+}

@@ -1,0 +1,195 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// Codes with which this package itself ends a connection. Those of the
+// application should differ.
+const (
+	// CodeHandshake: the connection was not handed to the application.
+	CodeHandshake quic.ApplicationErrorCode = 0x71776179_01
+	// CodePeerGone: the relay says that the peer is gone, and it is silent.
+	CodePeerGone quic.ApplicationErrorCode = 0x71776179_02
+)
+
+// Timing of a connection's end.
+const (
+	// closeLinger is how long a closed connection still answers late
+	// packets with its CONNECTION_CLOSE (RFC 9000 §10.2).
+	closeLinger = time.Second
+	// goneGrace is how long a peer that the relay calls gone may take to
+	// show that it is not.
+	goneGrace = 3 * time.Second
+)
+
+// Conn is a connection between two peers: one QUIC connection, whatever paths
+// it takes. Its methods may be called concurrently.
+//
+// The first bidirectional stream is the package's own. What the application
+// opens and accepts begins with the next. RemoteAddr is that of the path which
+// the connection began on: ask [Conn.Path] instead.
+type Conn struct {
+	*quic.Conn
+
+	endpoint *Endpoint
+	sole     atomic.Bool // the endpoint ends with the connection
+	link     *link
+	signal   *signal
+	remote   PeerID
+	paths    pathLog
+
+	tended chan struct{} // closed when nothing of the connection is left
+	gone   chan struct{} // closed when the relay says that the peer is gone
+	leave  sync.Once     // closes gone
+}
+
+// newConn makes a connection whose peers have greeted each other.
+func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
+	remote, err := peerOf(qc.ConnectionState().TLS)
+	if err != nil && e.conf.TLS == nil {
+		return nil, err
+	}
+	c := &Conn{
+		Conn:     qc,
+		endpoint: e,
+		link:     l,
+		signal:   s,
+		remote:   remote,
+		tended:   make(chan struct{}),
+		gone:     make(chan struct{}),
+	}
+	c.paths.init(Path{
+		Kind:   Relayed,
+		Local:  l.observed(),
+		Remote: l.remote(),
+		Since:  time.Now(),
+		Why:    WhyEstablished,
+	})
+	l.attach(c)
+	if err := e.add(c); err != nil {
+		return nil, err
+	}
+	e.log.Info("connected", "peer", remote, "path", c.Path())
+	return c, nil
+}
+
+// RemoteID returns who is at the other end. It is the zero PeerID if
+// [Config.TLS] lets peers connect without a certificate.
+func (c *Conn) RemoteID() PeerID { return c.remote }
+
+// Err returns why the connection has ended, in the terms of this package where
+// it has some (ErrPeerGone, ErrPeerRefused), or nil while it lives.
+func (c *Conn) Err() error {
+	if c.Context().Err() == nil {
+		return nil
+	}
+	err := context.Cause(c.Context())
+	var application *quic.ApplicationError
+	if errors.As(err, &application) {
+		switch application.ErrorCode {
+		case CodePeerGone:
+			return ErrPeerGone
+		case CodeHandshake:
+			return errors.Join(ErrPeerRefused, err)
+		}
+	}
+	return err
+}
+
+// tend looks after the connection until it ends, and after what it leaves.
+func (c *Conn) tend() {
+	defer close(c.tended)
+	frames := make(chan struct{})
+	go func() {
+		defer close(frames)
+		c.listen()
+	}()
+	c.watch()
+	<-frames
+	c.clean()
+}
+
+// listen reads what the peer says about the connection. None of it needs an
+// answer; types that are new to us are skipped.
+func (c *Conn) listen() {
+	for {
+		if _, err := c.signal.read(); err != nil {
+			if errors.Is(err, errSignal) {
+				_ = c.CloseWithError(CodeHandshake, err.Error())
+			}
+			return
+		}
+	}
+}
+
+// watch keeps the connection alive until it ends, or the endpoint does.
+func (c *Conn) watch() {
+	gone := c.gone
+	var expired <-chan time.Time
+	keepAlive := newKeepAlive(c.endpoint.conf.KeepAlive)
+	defer keepAlive.Stop()
+	for {
+		select {
+		case <-c.Context().Done():
+			return
+		case <-c.endpoint.ctx.Done():
+			_ = c.CloseWithError(0, "")
+			return
+		case <-gone:
+			gone = nil
+			timer := time.NewTimer(goneGrace)
+			defer timer.Stop()
+			expired = timer.C
+		case <-expired:
+			_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
+		case now := <-keepAlive.C:
+			if c.link.activity.idle(now) >= c.endpoint.conf.KeepAlive {
+				_ = c.signal.write(frame{kind: frameKeepAlive})
+			}
+		}
+	}
+}
+
+// newKeepAlive ticks often enough to notice that a connection has been idle
+// for d, or never if d is negative.
+func newKeepAlive(d time.Duration) *time.Ticker {
+	if d > 0 {
+		return time.NewTicker(max(d/4, time.Millisecond))
+	}
+	t := time.NewTicker(time.Hour)
+	t.Stop()
+	return t
+}
+
+// clean gives back what the connection has used.
+func (c *Conn) clean() {
+	e := c.endpoint
+	e.log.Info("connection over", "peer", c.remote, "err", c.Err())
+	c.paths.close()
+	e.endLink(c.link)
+	sleep(e.ctx, closeLinger)
+	e.discard(c.link)
+	e.remove(c)
+	if c.sole.Load() {
+		go e.Close() // which waits for us
+	}
+}
+
+// peerGone is told by the relay.
+func (c *Conn) peerGone() { c.leave.Do(func() { close(c.gone) }) }
+
+// soleConn ties an endpoint's life to that of its only connection.
+func soleConn(e *Endpoint, c *Conn, err error) (*Conn, error) {
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	c.sole.Store(true)
+	return c, nil
+}

@@ -1,0 +1,86 @@
+package p2p
+
+import (
+	"errors"
+	"net"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+var (
+	// ErrClosed is returned by calls on an [Endpoint] that is closed, and by
+	// those that wait while it closes. It wraps net.ErrClosed.
+	ErrClosed error = closedError{}
+
+	// ErrPeerID is wrapped by errors about text that is not a PeerID.
+	ErrPeerID = errors.New("not a peer ID")
+
+	// ErrPeerMismatch: the other side is not the peer that was asked for,
+	// or not one that the offer was meant for.
+	ErrPeerMismatch = errors.New("another peer answered")
+
+	// ErrPeerRefused: the other side ended the connection before it was
+	// handed to its application.
+	ErrPeerRefused = errors.New("the peer refused")
+
+	// ErrPeerGone: the relay says that the peer has left, and nothing comes
+	// from it any more. It is the cause that a [Conn] ends with.
+	ErrPeerGone = errors.New("the peer is gone")
+
+	// ErrOffer is wrapped by errors about text that is not an offer.
+	ErrOffer = errors.New("not an offer")
+
+	// ErrOfferExpired: nobody took the offer in time, or it came too late.
+	ErrOfferExpired = errors.New("the offer has expired")
+
+	// ErrOfferUsed: the offer has led to a connection already.
+	ErrOfferUsed = errors.New("the offer has been used")
+
+	// ErrRelay is wrapped by errors about text that is not a relay's URL,
+	// or a [Relay] that lacks what it needs.
+	ErrRelay = errors.New("not a relay")
+
+	// ErrRelayUnreachable: the relay does not answer.
+	ErrRelayUnreachable = errors.New("the relay does not answer")
+
+	// ErrRelayMismatch: what answers is not the relay that was asked for.
+	ErrRelayMismatch = errors.New("the relay's key is not the expected one")
+
+	// ErrRelayRefused is wrapped by the errors for what the relay denies.
+	ErrRelayRefused = errors.New("the relay refused")
+
+	// ErrUnauthorized: the relay does not accept the token. It is an
+	// ErrRelayRefused too.
+	ErrUnauthorized = errors.New("the relay does not accept the token")
+
+	// ErrConfig is wrapped by errors about a [Config] that cannot work.
+	ErrConfig = errors.New("invalid configuration")
+)
+
+type closedError struct{}
+
+func (closedError) Error() string { return "endpoint closed" }
+func (closedError) Unwrap() error { return net.ErrClosed }
+
+// refusedError is a relay's refusal.
+type refusedError struct{ problem control.Problem }
+
+func (e *refusedError) Error() string {
+	return "the relay refused: " + e.problem.Message
+}
+
+func (e *refusedError) Is(target error) bool {
+	switch target {
+	case ErrRelayRefused:
+		return true
+	case ErrUnauthorized:
+		return e.problem.Code == control.CodeUnauthorized
+	}
+	return false
+}
+
+// refusedAs says whether err is a relay's refusal with that code.
+func refusedAs(err error, code control.Code) bool {
+	var refused *refusedError
+	return errors.As(err, &refused) && refused.problem.Code == code
+}

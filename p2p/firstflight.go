@@ -1,0 +1,101 @@
+package p2p
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// maxFlight bounds the datagrams of a first flight.
+const maxFlight = 8
+
+// firstFlight catches the datagrams with which quic-go begins to dial, until
+// the ClientHello in them is whole: two with the post-quantum key share that
+// Go offers by default, one without it. They travel in the offer instead of
+// to the relay, where nobody waits for them yet.
+type firstFlight struct {
+	done chan struct{} // closed when the ClientHello is whole
+
+	mu     sync.Mutex // guards the following
+	over   bool
+	keys   *wire.InitialKeys
+	hello  wire.CryptoStream
+	flight []initial
+}
+
+// initial is one datagram of the first flight, without its protection: its
+// padding then compresses to nothing, and protecting it again gives the same
+// bytes (RFC 9001 §5.2: the keys follow from the ID, and AES-GCM has no other
+// randomness).
+type initial struct {
+	header  []byte // up to and with the packet number, unprotected
+	payload []byte
+}
+
+func newFirstFlight() *firstFlight { return &firstFlight{done: make(chan struct{})} }
+
+// catch takes a datagram out of the way of the network, or says that it is
+// none of the first flight.
+func (f *firstFlight) catch(datagram []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.over {
+		return false
+	}
+	in, ok := f.openLocked(datagram)
+	if !ok {
+		return false
+	}
+	f.flight = append(f.flight, in)
+	for frame, err := range wire.CryptoFrames(in.payload) {
+		if err != nil || f.hello.Add(frame.Offset, frame.Data) != nil {
+			break
+		}
+	}
+	if f.hello.Complete() || len(f.flight) == maxFlight {
+		f.over = true
+		close(f.done)
+	}
+	return true
+}
+
+// openLocked takes the protection off a datagram that is one Initial.
+func (f *firstFlight) openLocked(datagram []byte) (initial, bool) {
+	h, err := wire.Parse(datagram, cid.Len)
+	if err != nil || h.Type != wire.Initial || len(h.Packet) != len(datagram) {
+		return initial{}, false
+	}
+	if f.keys == nil {
+		if f.keys, err = wire.NewInitialKeys(h.Version, h.DstID, wire.Client); err != nil {
+			return initial{}, false
+		}
+	}
+	opened, err := f.keys.Open(nil, &h)
+	if err != nil {
+		return initial{}, false
+	}
+	return initial{header: opened.Header, payload: opened.Payload}, true
+}
+
+// caught returns the flight once done is closed.
+func (f *firstFlight) caught() []initial {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flight
+}
+
+// seal protects the datagram again, as it left the dialer's QUIC.
+func (in *initial) seal() ([]byte, error) {
+	// The header's own length field needs what the protection will add.
+	h, err := wire.Parse(append(slices.Clone(in.header), make([]byte, len(in.payload)+wire.Overhead)...), cid.Len)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := wire.NewInitialKeys(h.Version, h.DstID, wire.Client)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Seal(nil, in.header, in.payload)
+}

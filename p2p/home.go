@@ -1,0 +1,389 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+// Timing of the connection with a relay.
+const (
+	// watchPeriod is how often silence is looked for.
+	watchPeriod = 250 * time.Millisecond
+	// suspicion is how long packets may stay unanswered before the relay is
+	// asked whether it still knows us: our NAT may have given us another
+	// address, which the relay learns from the question, or the relay may
+	// have been restarted.
+	suspicion = time.Second
+	// patience is how long the relay has to answer such a question.
+	patience = 2 * time.Second
+	// Connecting anew is tried after minBackoff, then ever less often.
+	minBackoff = 200 * time.Millisecond
+	maxBackoff = 5 * time.Second
+	// connectTimeout bounds one attempt to connect.
+	connectTimeout = 5 * time.Second
+	// maxRefresh is how long legs go without refresh at the most.
+	maxRefresh = time.Minute
+	// requestTimeout bounds one request that does not wait for a peer.
+	requestTimeout = 10 * time.Second
+)
+
+// home is this endpoint's side of one relay: a control connection that is kept
+// up, and the legs that are kept registered over it.
+type home struct {
+	endpoint  *Endpoint
+	relay     Relay
+	addr      netip.AddrPort
+	conn      udp.Conn
+	transport *quic.Transport
+	activity  activity
+	stop      context.CancelFunc
+	stopped   chan struct{}
+
+	mu    sync.Mutex // guards the following
+	users int        // who holds the home open
+	links map[control.SessionID]*link
+	asked time.Time     // when the relay was last asked about the legs
+	line  *line         // the present connection, or nil
+	first bool          // there has been a connection
+	err   error         // why there is none
+	news  chan struct{} // closed and replaced when line or err changes
+}
+
+// newHome starts to connect to a relay.
+func newHome(e *Endpoint, r Relay, addr netip.AddrPort) (*home, error) {
+	h := &home{
+		endpoint: e,
+		relay:    r,
+		addr:     addr,
+		stopped:  make(chan struct{}),
+		links:    make(map[control.SessionID]*link),
+		news:     make(chan struct{}),
+	}
+	if !e.mux.addControl(addr, h) {
+		return nil, fmt.Errorf("%w: %v is in use with another pin", ErrRelay, addr)
+	}
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.toward(addr.Addr()), Send: h.send})
+	if err != nil {
+		e.mux.removeControl(addr, h)
+		return nil, err
+	}
+	h.conn = conn
+	h.transport = &quic.Transport{Conn: conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
+	ctx, stop := context.WithCancel(context.Background())
+	h.stop = stop
+	go h.run(ctx)
+	return h, nil
+}
+
+// receive takes packets of the control connection.
+func (h *home) receive(m *udp.Message) {
+	h.activity.received()
+	h.conn.Deliver(m)
+}
+
+func (h *home) send(m *udp.Message) error {
+	h.activity.sent()
+	return h.endpoint.mux.write(m)
+}
+
+// run keeps a connection up until ctx is done.
+func (h *home) run(ctx context.Context) {
+	defer close(h.stopped)
+	backoff, lost := minBackoff, false
+	for ctx.Err() == nil {
+		line, err := h.connect(ctx)
+		h.publish(line, err)
+		if err == nil {
+			backoff = minBackoff
+			h.serve(ctx, line, lost)
+			line.close()
+			h.publish(nil, nil)
+			h.tell(WhyRelayLost)
+			lost = true
+			continue
+		}
+		h.endpoint.log.Warn("relay unreachable", "relay", h.addr, "err", err)
+		sleep(ctx, backoff)
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+func (h *home) connect(ctx context.Context) (*line, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	return dialLine(ctx, h)
+}
+
+// publish tells those who wait for the connection how it is.
+func (h *home) publish(l *line, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.line, h.err = l, err
+	h.first = h.first || l != nil
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+// worked says whether there has ever been a connection.
+func (h *home) worked() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.first
+}
+
+// current returns the connection. If there is none it waits for one, but fails
+// as soon as connecting has failed: whoever asks wants to know.
+func (h *home) current(ctx context.Context) (*line, error) {
+	for {
+		h.mu.Lock()
+		line, err, news := h.line, h.err, h.news
+		h.mu.Unlock()
+		switch {
+		case line != nil:
+			return line, nil
+		case err != nil:
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-h.stopped:
+			return nil, ErrClosed
+		case <-news:
+		}
+	}
+}
+
+// serve registers the legs, and then watches over them and the connection,
+// until that dies. lost says that there was another connection before.
+func (h *home) serve(ctx context.Context, l *line, lost bool) {
+	events := make(chan struct{})
+	go func() {
+		defer close(events)
+		l.events(h.event)
+	}()
+	defer func() { l.close(); <-events }()
+	var due time.Time
+	ticker := time.NewTicker(watchPeriod)
+	defer ticker.Stop()
+	for {
+		now := time.Now()
+		suspect := h.suspect(now)
+		if suspect || !now.Before(due) {
+			if err := h.refresh(ctx, l, suspect); err != nil {
+				h.endpoint.log.Info("relay lost", "relay", h.addr, "err", err)
+				return
+			}
+			if lost {
+				h.tell(WhyRelayBack)
+				lost = false
+			}
+			due = time.Now().Add(h.refreshPeriod())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.dead():
+			h.endpoint.log.Info("relay lost", "relay", h.addr, "err", context.Cause(l.conn.Context()))
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// suspect says whether a path through the relay has been silent for so long
+// that the relay should be asked. The longer it is silent, the less often.
+func (h *home) suspect(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	silence := h.activity.silence(now)
+	for _, l := range h.links {
+		silence = max(silence, l.activity.silence(now))
+	}
+	return silence >= suspicion && now.Sub(h.asked) >= max(suspicion, silence/2)
+}
+
+// refresh registers all legs again. An error means that the connection is no
+// use any more; what the relay refuses ends the leg, not the connection.
+func (h *home) refresh(ctx context.Context, ln *line, suspect bool) error {
+	h.mu.Lock()
+	h.asked = time.Now()
+	h.mu.Unlock()
+	links := h.kept()
+	timeout := requestTimeout
+	if suspect {
+		timeout = patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if len(links) == 0 {
+		return ln.ping(ctx)
+	}
+	for _, l := range links {
+		err := h.registerOn(ctx, ln, l)
+		if errors.Is(err, ErrRelayRefused) {
+			h.endpoint.log.Warn("relay refuses the leg", "relay", h.addr, "session", l.session, "err", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refreshPeriod lets two refreshes get lost before the first leg expires.
+func (h *home) refreshPeriod() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	period := maxRefresh
+	for _, l := range h.links {
+		period = min(period, l.granted()/3)
+	}
+	return max(period, time.Second)
+}
+
+// register makes the relay know a link's leg, and keeps it known from then on.
+// It tries until the relay has answered or ctx is done.
+func (h *home) register(ctx context.Context, l *link) (*control.Registered, error) {
+	for {
+		ln, err := h.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		req, token := l.request()
+		reply, err := ln.register(ctx, l.session, req, token)
+		if err == nil {
+			l.registered(reply)
+			h.keep(l)
+			return reply, nil
+		}
+		if errors.Is(err, ErrRelayRefused) || ctx.Err() != nil {
+			return nil, err
+		}
+		if err := h.await(ctx, ln); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// registerOn is register for a link that is kept already.
+func (h *home) registerOn(ctx context.Context, ln *line, l *link) error {
+	req, token := l.request()
+	reply, err := ln.register(ctx, l.session, req, token)
+	if err == nil {
+		l.registered(reply)
+	}
+	return err
+}
+
+// await waits until the connection is another one than ln, which has failed.
+func (h *home) await(ctx context.Context, ln *line) error {
+	for {
+		h.mu.Lock()
+		same, news := h.line == ln, h.news
+		h.mu.Unlock()
+		if !same {
+			return nil
+		}
+		ln.close()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-h.stopped:
+			return ErrClosed
+		case <-news:
+		}
+	}
+}
+
+func (h *home) keep(l *link) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.links[l.session] = l
+}
+
+// end gives a link's leg back, if the relay can be told soon.
+func (h *home) end(ctx context.Context, l *link) {
+	h.mu.Lock()
+	if h.links[l.session] != l {
+		h.mu.Unlock()
+		return // not registered, or given back before
+	}
+	delete(h.links, l.session)
+	ln := h.line
+	h.mu.Unlock()
+	if ln == nil {
+		return // the leg expires
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := ln.end(ctx, l.session, l.role, l.key); err != nil {
+		h.endpoint.log.Debug("end leg", "session", l.session, "err", err)
+	}
+}
+
+// tell tells all connections how the relay is.
+func (h *home) tell(why PathReason) {
+	for _, l := range h.kept() {
+		l.relayed(why)
+	}
+}
+
+// kept returns the links that are kept registered.
+func (h *home) kept() []*link {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.links))
+}
+
+// event acts on what the relay tells by itself.
+func (h *home) event(e control.Event) {
+	switch e.Type {
+	case control.EventObserved:
+		for _, l := range h.kept() {
+			l.observe(e.Observed)
+		}
+	case control.EventGone:
+		h.mu.Lock()
+		l := h.links[e.Session]
+		h.mu.Unlock()
+		if l != nil {
+			l.peerGone()
+		}
+	case control.EventShutdown:
+		h.endpoint.log.Warn("relay is about to stop", "relay", h.addr)
+	}
+}
+
+// close ends the connection and waits for what belongs to it.
+func (h *home) close() error {
+	h.stop()
+	<-h.stopped
+	err := h.transport.Close()
+	h.conn.Close()
+	h.endpoint.mux.removeControl(h.addr, h)
+	return err
+}
+
+// sleep waits for d or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

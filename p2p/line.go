@@ -1,0 +1,179 @@
+package p2p
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/pki"
+)
+
+// line is one control connection with a relay: HTTP/3 over QUIC.
+type line struct {
+	conn *quic.Conn
+	http *http3.ClientConn
+}
+
+// dialLine connects to the relay of h.
+func dialLine(ctx context.Context, h *home) (*line, error) {
+	mismatch := false
+	conf := h.relay.tlsConfig(h.endpoint.identity, &mismatch)
+	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(h.addr), conf, lineConfig(h.endpoint.conf))
+	switch {
+	case mismatch:
+		return nil, fmt.Errorf("%w: %s", ErrRelayMismatch, h.relay.Addr)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.relay.Addr, err)
+	}
+	return &line{conn: conn, http: (&http3.Transport{}).NewClientConn(conn)}, nil
+}
+
+// tlsConfig verifies the relay by its pin, or by its name. It shows our
+// certificate, so that we may take the offers that are addressed to us.
+func (r Relay) tlsConfig(identity *Identity, mismatch *bool) *tls.Config {
+	conf := &tls.Config{}
+	if r.TLS != nil {
+		conf = r.TLS.Clone()
+	}
+	conf.MinVersion = tls.VersionTLS13
+	conf.NextProtos = []string{http3.NextProtoH3}
+	conf.Certificates = []tls.Certificate{identity.cert}
+	if conf.ServerName == "" {
+		conf.ServerName = r.hostname()
+	}
+	if r.Pin.IsZero() {
+		return conf
+	}
+	conf.InsecureSkipVerify = true // the pin says more than a name
+	conf.VerifyConnection = func(state tls.ConnectionState) error {
+		id, err := pki.PeerKeyID(state)
+		if err != nil || PeerID(id) != r.Pin {
+			*mismatch = true
+			return ErrRelayMismatch
+		}
+		return nil
+	}
+	return conf
+}
+
+// lineConfig keeps the NAT's mapping to the relay open, which packets of the
+// peers need as well.
+func lineConfig(conf *Config) *quic.Config {
+	return &quic.Config{
+		InitialPacketSize:    packetSize,
+		HandshakeIdleTimeout: connectTimeout,
+		MaxIdleTimeout:       time.Minute,
+		KeepAlivePeriod:      max(conf.KeepAlive, 0),
+	}
+}
+
+func (l *line) dead() <-chan struct{} { return l.conn.Context().Done() }
+
+func (l *line) close() {
+	_ = l.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+}
+
+func (l *line) register(ctx context.Context, session control.SessionID, body *control.Register, token string) (*control.Registered, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	var reply control.Registered
+	err = l.do(ctx, http.MethodPost, fmt.Sprintf(control.LegsPath, session), control.Bearer+token, b, func(r io.Reader) error {
+		return control.Decode(r, &reply)
+	})
+	return &reply, err
+}
+
+func (l *line) end(ctx context.Context, session control.SessionID, role control.Role, key cid.Key) error {
+	text, err := key.MarshalText()
+	if err != nil {
+		return err
+	}
+	return l.do(ctx, http.MethodDelete, fmt.Sprintf(control.LegPath, session, role), control.Leg+string(text), nil, nil)
+}
+
+func (l *line) putOffer(ctx context.Context, name, token string, offer []byte) error {
+	return l.do(ctx, http.MethodPut, fmt.Sprintf(control.OffersPath, name), control.Bearer+token, offer, nil)
+}
+
+// takeOffer waits for an offer. It returns "" if none came in time.
+func (l *line) takeOffer(ctx context.Context, name string) (string, error) {
+	path := fmt.Sprintf(control.OffersPath+"?wait=%d", name, control.MaxWait/time.Second)
+	var text []byte
+	err := l.do(ctx, http.MethodGet, path, "", nil, func(r io.Reader) (err error) {
+		text, err = io.ReadAll(io.LimitReader(r, maxOfferText+1))
+		return err
+	})
+	return string(text), err
+}
+
+// ping asks for nothing, so that the relay sees our address.
+func (l *line) ping(ctx context.Context) error {
+	err := l.do(ctx, http.MethodHead, "/", "", nil, nil)
+	if errors.Is(err, ErrRelayRefused) {
+		return nil // it has answered
+	}
+	return err
+}
+
+// events calls f for what the relay tells, until the connection ends.
+func (l *line) events(f func(control.Event)) {
+	_ = l.do(l.conn.Context(), http.MethodGet, control.EventsPath, "", nil, func(r io.Reader) error {
+		lines := bufio.NewScanner(r)
+		lines.Buffer(nil, control.MaxBody)
+		for lines.Scan() {
+			var e control.Event
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				return err
+			}
+			f(e)
+		}
+		return lines.Err()
+	})
+}
+
+// do makes a request and hands the body of a good answer to read.
+func (l *line) do(ctx context.Context, method, path, authorization string, body []byte, read func(io.Reader) error) error {
+	req, err := http.NewRequestWithContext(ctx, method, "https://relay"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := l.http.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return refusal(resp)
+	}
+	if read == nil || resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	return read(resp.Body)
+}
+
+// refusal is the error that an answer stands for.
+func refusal(resp *http.Response) error {
+	refused := &refusedError{}
+	if err := control.Decode(resp.Body, &refused.problem); err != nil {
+		refused.problem.Message = resp.Status
+	}
+	return refused
+}

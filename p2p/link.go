@@ -1,0 +1,243 @@
+package p2p
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+// keptIDs is how many of its latest IDs a link hears. At most six are in use
+// (quic-go issues no more), the rest is for packets that come late.
+const keptIDs = 64
+
+// link is what one connection between peers stands on: its leg at the relay,
+// its connection IDs, and a QUIC transport of its own, because quic-go does
+// not tell a generator of IDs for which connection it is asked.
+type link struct {
+	mux     *mux
+	home    *home
+	session control.SessionID
+	role    control.Role
+	key     cid.Key
+	ids     *cid.Generator
+
+	transport *quic.Transport
+	virtual   udp.Conn
+	flight    *firstFlight // of a dialer, nil otherwise
+	activity  activity
+
+	mu      sync.Mutex     // guards the following
+	initial cid.ID         // of the offer, at the accepter
+	known   []cid.ID       // the latest keptIDs, oldest first
+	token   string         // what admits the leg next time
+	ttl     time.Duration  // what the relay has granted
+	seen    netip.AddrPort // our address, as the relay sees it
+	owner   *Conn          // once there is one
+}
+
+// newLink makes the leg's key and transport. It sends nothing.
+func newLink(h *home, session control.SessionID, role control.Role, token string) (*link, error) {
+	l := &link{
+		mux:     h.endpoint.mux,
+		home:    h,
+		session: session,
+		role:    role,
+		key:     cid.NewKey(),
+		token:   token,
+	}
+	l.ids = cid.NewGenerator(l.key, cid.Peer, l.generated)
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(h.addr.Addr()), Send: l.send})
+	if err != nil {
+		return nil, err
+	}
+	l.virtual = conn
+	l.transport = &quic.Transport{Conn: conn, ConnectionIDGenerator: l.ids, DisableVersionNegotiationPackets: true}
+	return l, nil
+}
+
+// generated is told of every ID before quic-go uses it.
+func (l *link) generated(id cid.ID, _ uint64) {
+	l.mux.add(id, l)
+	l.mu.Lock()
+	l.known = append(l.known, id)
+	var old cid.ID
+	if len(l.known) > keptIDs {
+		old, l.known = l.known[0], l.known[1:]
+	}
+	l.mu.Unlock()
+	if !old.IsZero() {
+		l.mux.remove(old, l)
+	}
+}
+
+// hear routes the random ID of an offer's first flight to the link.
+func (l *link) hear(id cid.ID) {
+	l.mu.Lock()
+	l.initial = id
+	l.mu.Unlock()
+	l.mux.add(id, l)
+}
+
+// receive takes packets that carry one of the link's IDs. The relay is the
+// only path, so what comes from elsewhere is not meant for it.
+func (l *link) receive(m *udp.Message) {
+	if m.Remote != l.home.addr {
+		l.mux.unsorted.Add(uint64(m.Count()))
+		return
+	}
+	l.activity.received()
+	l.virtual.Deliver(m)
+}
+
+// inject takes packets that came by another way than the network, as if they
+// came from the relay.
+func (l *link) inject(datagrams [][]byte) {
+	for _, d := range datagrams {
+		l.virtual.Deliver(&udp.Message{Data: d, Remote: l.home.addr})
+	}
+}
+
+// send sends what quic-go writes to the relay, whatever address it names:
+// there is one path. The first flight goes into the offer instead.
+func (l *link) send(m *udp.Message) error {
+	if l.flight != nil && l.flight.catch(m.Data) {
+		return nil
+	}
+	l.activity.sent()
+	out := *m
+	out.Remote = l.home.addr
+	return l.mux.write(&out)
+}
+
+// request is what the relay is asked for the leg.
+func (l *link) request() (*control.Register, string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &control.Register{Role: l.role, Key: l.key, Next: l.ids.Next(), InitialID: l.initial}, l.token
+}
+
+// registered takes note of what the relay has granted.
+func (l *link) registered(r *control.Registered) {
+	l.mu.Lock()
+	l.token = r.Resume
+	l.ttl = time.Duration(r.TTL) * time.Second
+	l.mu.Unlock()
+	l.observe(r.Observed)
+}
+
+// granted is how long the leg lives without refresh.
+func (l *link) granted() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ttl
+}
+
+// observe takes note of our address, as the relay sees it.
+func (l *link) observe(addr netip.AddrPort) {
+	l.mu.Lock()
+	owner, changed := l.owner, l.seen != addr
+	l.seen = addr
+	l.mu.Unlock()
+	if owner != nil && changed {
+		owner.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
+	}
+}
+
+// relayed tells the link's connection how the relay is.
+func (l *link) relayed(why PathReason) {
+	if owner := l.conn(); owner != nil {
+		owner.paths.change(func(p *Path) { p.Why = why })
+	}
+}
+
+// peerGone tells the link's connection that its peer has left the relay.
+func (l *link) peerGone() {
+	if owner := l.conn(); owner != nil {
+		owner.peerGone()
+	}
+}
+
+// attach gives the link its connection.
+func (l *link) attach(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.owner = c
+}
+
+func (l *link) conn() *Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owner
+}
+
+// observed is our address, as the relay sees it.
+func (l *link) observed() netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen
+}
+
+// close ends the transport and the routes. It waits for quic-go.
+func (l *link) close() error {
+	err := l.transport.Close()
+	l.virtual.Close()
+	l.mu.Lock()
+	known := append(l.known, l.initial)
+	l.known = nil
+	l.mu.Unlock()
+	for _, id := range known {
+		l.mux.remove(id, l)
+	}
+	return err
+}
+
+// relayAddr is the address that quic-go thinks it talks to.
+func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.home.addr) }
+
+// remote is where packets go.
+func (l *link) remote() netip.AddrPort { return l.home.addr }
+
+// openLink registers a leg at a relay. initial, at the accepter, is the random
+// ID of the offer's first flight.
+func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string, initial *cid.ID) (*link, *control.Registered, error) {
+	h, err := e.acquire(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := newLink(h, session, role, token)
+	if err != nil {
+		e.release(h)
+		return nil, nil, err
+	}
+	if initial != nil {
+		l.hear(*initial)
+	}
+	reply, err := h.register(ctx, l)
+	if err != nil {
+		_ = l.close()
+		e.release(h)
+		return nil, nil, err
+	}
+	return l, reply, nil
+}
+
+// endLink gives the leg of a link back to the relay, which lets the last
+// packets pass for a while.
+func (e *Endpoint) endLink(l *link) { l.home.end(context.WithoutCancel(e.ctx), l) }
+
+// discard ends a link with all that belongs to it.
+func (e *Endpoint) discard(l *link) {
+	e.endLink(l)
+	if err := l.close(); err != nil {
+		e.log.Debug("close transport", "err", err)
+	}
+	e.release(l.home)
+}

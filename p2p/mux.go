@@ -1,0 +1,185 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// batchSize is how many messages are taken from a socket at a time.
+const batchSize = 32
+
+// mux shares the sockets of an endpoint among the QUIC transports on it. It
+// sorts what arrives by Destination Connection ID, as the relay does.
+type mux struct {
+	sockets []*udp.Socket
+
+	mu       sync.RWMutex // guards the following
+	links    map[cid.ID]*link
+	controls map[netip.AddrPort]*home
+
+	unsorted atomic.Uint64 // packets for nobody here
+	refused  atomic.Uint64 // packets that the system would not send
+	readers  sync.WaitGroup
+}
+
+// newMux starts to read conns, which it owns, also if it returns an error.
+func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
+	m := &mux{links: make(map[cid.ID]*link), controls: make(map[netip.AddrPort]*home)}
+	var errs []error
+	for _, conn := range conns {
+		socket, err := udp.New(conn, conf)
+		if err != nil {
+			errs = append(errs, err, conn.Close())
+			continue
+		}
+		m.sockets = append(m.sockets, socket)
+	}
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("p2p: open socket: %w", errors.Join(errors.Join(errs...), m.close()))
+	}
+	for _, socket := range m.sockets {
+		m.readers.Go(func() { m.read(socket) })
+	}
+	return m, nil
+}
+
+// read sorts what a socket receives until it is closed.
+func (m *mux) read(socket *udp.Socket) {
+	batch := make([]udp.Message, batchSize)
+	for {
+		n, err := socket.ReadBatch(batch)
+		if err != nil {
+			return
+		}
+		for i := range batch[:n] {
+			m.sort(&batch[i])
+		}
+	}
+}
+
+// sort hands on the datagrams of a message run by run.
+func (m *mux) sort(msg *udp.Message) {
+	run := *msg
+	for data := msg.Data; len(data) > 0; data = data[len(run.Data):] {
+		run.Data = data[:wire.Run(data, msg.SegmentSize, cid.Len)]
+		m.dispatch(&run)
+	}
+}
+
+// dispatch hands on datagrams that carry one ID: to the connection that made
+// it, or, if it is marked as one between peer and relay, or comes from a relay
+// and is unknown (a stateless reset, RFC 9000 §10.3), to the connection with
+// that relay.
+func (m *mux) dispatch(run *udp.Message) {
+	dst, err := wire.DstID(run.Data, cid.Len)
+	if err != nil {
+		m.unsorted.Add(1)
+		return
+	}
+	id, err := cid.IDFrom(dst)
+	if err != nil {
+		m.unsorted.Add(1)
+		return
+	}
+	m.mu.RLock()
+	link, control := m.links[id], m.controls[run.Remote]
+	m.mu.RUnlock()
+	switch {
+	case link != nil:
+		link.receive(run)
+	case control != nil:
+		control.receive(run)
+	default:
+		m.unsorted.Add(1)
+	}
+}
+
+// write sends a message and reports nothing but EMSGSIZE, which QUIC needs for
+// path MTU discovery. quic-go ends a connection at any other error, but a host
+// that has no route just now will have one again.
+func (m *mux) write(msg *udp.Message) error {
+	socket := m.toward(msg.Remote.Addr())
+	if socket == nil {
+		m.refused.Add(1)
+		return nil
+	}
+	err := socket.Write(msg)
+	if err == nil || udp.IsMessageTooLong(err) {
+		return err
+	}
+	m.refused.Add(1)
+	return nil
+}
+
+// toward returns the socket that reaches an address, or nil.
+func (m *mux) toward(addr netip.Addr) *udp.Socket {
+	for _, s := range m.sockets {
+		if s.LocalAddr().Addr().Is4() == addr.Is4() {
+			return s
+		}
+	}
+	for _, s := range m.sockets {
+		// A socket bound to :: may reach both families.
+		if local := s.LocalAddr().Addr(); local.Is6() && local.IsUnspecified() && len(m.sockets) == 1 {
+			return s
+		}
+	}
+	return nil
+}
+
+// reaches says whether there is a socket for an address.
+func (m *mux) reaches(addr netip.Addr) bool { return m.toward(addr) != nil }
+
+// add routes an ID to a link.
+func (m *mux) add(id cid.ID, l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.links[id] = l
+}
+
+// remove ends the route of an ID if it is that link's.
+func (m *mux) remove(id cid.ID, l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.links[id] == l {
+		delete(m.links, id)
+	}
+}
+
+// addControl routes what comes from a relay, and carries no link's ID, to the
+// connection with it. It returns false if there is one already.
+func (m *mux) addControl(addr netip.AddrPort, h *home) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.controls[addr] != nil {
+		return false
+	}
+	m.controls[addr] = h
+	return true
+}
+
+func (m *mux) removeControl(addr netip.AddrPort, h *home) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.controls[addr] == h {
+		delete(m.controls, addr)
+	}
+}
+
+// close closes the sockets and waits for their readers.
+func (m *mux) close() error {
+	var errs []error
+	for _, s := range m.sockets {
+		errs = append(errs, s.Close())
+	}
+	m.readers.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,262 @@
+package p2p
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/quic-go/quic-go/quicvarint"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// offerPrefix begins the text form of every offer, with its version.
+const offerPrefix = "quicway1."
+
+// Bounds of an offer that somebody hands us.
+const (
+	maxOfferText  = 16 << 10
+	maxOfferBytes = 32 << 10 // decompressed
+	maxAddr       = 256
+	maxToken      = 256
+	maxPacket     = 1500
+	maxExpiry     = 1 << 40 // Unix seconds: no year that a clock will show
+)
+
+// offerSecret is known to whoever has had the offer, and not to the relay if
+// the offer took another way.
+type offerSecret [16]byte
+
+// Offer is an invitation to one connection: the dialer's whole first flight,
+// where to answer it, and the right to do so, once. Its text form is a single
+// line of about 1 kB, or 2.2 kB with post-quantum key exchange, for a push
+// message, a chat or a QR code.
+//
+// Treat it as a secret: whoever answers it first is the peer, unless the
+// dialer has named another.
+type Offer struct {
+	session control.SessionID
+	dialer  PeerID
+	relay   Relay // no Token, no TLS
+	join    string
+	secret  offerSecret
+	expires time.Time
+	flight  []initial
+}
+
+// DeliverFunc brings an offer to the peer that it is for. It returns when it
+// has been handed over, or can't be.
+type DeliverFunc func(ctx context.Context, offer Offer) error
+
+// Dialer returns who made the offer.
+func (o Offer) Dialer() PeerID { return o.dialer }
+
+// Relay returns the relay that the connection starts through, without a token.
+func (o Offer) Relay() Relay { return o.relay }
+
+// Expires returns when the offer can't be accepted any more, to the second.
+func (o Offer) Expires() time.Time { return o.expires }
+
+// String returns the text form.
+func (o Offer) String() string {
+	text, err := o.MarshalText()
+	if err != nil {
+		return "invalid offer"
+	}
+	return string(text)
+}
+
+// ParseOffer reads the text form. Space around it is ignored. It returns an
+// ErrOffer for anything else, and does not judge whether the offer has
+// expired.
+func ParseOffer(text string) (Offer, error) {
+	var o Offer
+	err := o.UnmarshalText([]byte(text))
+	return o, err
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (o Offer) MarshalText() ([]byte, error) {
+	if len(o.flight) == 0 {
+		return nil, fmt.Errorf("p2p: %w: it is empty", ErrOffer)
+	}
+	var packed bytes.Buffer
+	w, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(o.appendBinary(nil)); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed.Bytes()), nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (o *Offer) UnmarshalText(text []byte) error {
+	offer, err := parseOffer(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("p2p: %w: %w", ErrOffer, err)
+	}
+	*o = offer
+	return nil
+}
+
+// appendBinary appends
+//
+//	Session (128), Dialer (256), Pin (256), Secret (128), Expires (64),
+//	Relay Address (length, bytes), Join Token (length, bytes),
+//	then for each Initial: Header (length, bytes), Payload (length, bytes)
+//
+// where lengths are variable-length integers.
+func (o *Offer) appendBinary(b []byte) []byte {
+	b = append(b, o.session[:]...)
+	b = append(b, o.dialer[:]...)
+	b = append(b, o.relay.Pin[:]...)
+	b = append(b, o.secret[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(o.expires.Unix()))
+	b = appendBytes(b, []byte(o.relay.Addr))
+	b = appendBytes(b, []byte(o.join))
+	for _, in := range o.flight {
+		b = appendBytes(b, in.header)
+		b = appendBytes(b, in.payload)
+	}
+	return b
+}
+
+func appendBytes(b, data []byte) []byte {
+	b = quicvarint.Append(b, uint64(len(data)))
+	return append(b, data...)
+}
+
+var errTruncated = errors.New("it is cut short")
+
+func parseOffer(text string) (Offer, error) {
+	packed, ok := strings.CutPrefix(text, offerPrefix)
+	switch {
+	case len(text) > maxOfferText:
+		return Offer{}, fmt.Errorf("it has more than %d bytes", maxOfferText)
+	case !ok:
+		return Offer{}, fmt.Errorf("it does not begin with %q", offerPrefix)
+	}
+	compressed, err := base64.RawURLEncoding.Strict().DecodeString(packed)
+	if err != nil {
+		return Offer{}, fmt.Errorf("it is garbled: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(compressed)), maxOfferBytes+1))
+	if err != nil {
+		return Offer{}, fmt.Errorf("it is garbled: %w", err)
+	}
+	if len(b) > maxOfferBytes {
+		return Offer{}, fmt.Errorf("it unpacks to more than %d bytes", maxOfferBytes)
+	}
+	return parseOfferBinary(b)
+}
+
+func parseOfferBinary(b []byte) (Offer, error) {
+	var o Offer
+	for _, field := range [][]byte{o.session[:], o.dialer[:], o.relay.Pin[:], o.secret[:]} {
+		if len(b) < len(field) {
+			return Offer{}, errTruncated
+		}
+		b = b[copy(field, b):]
+	}
+	if len(b) < 8 {
+		return Offer{}, errTruncated
+	}
+	expires := binary.BigEndian.Uint64(b)
+	if expires > maxExpiry {
+		return Offer{}, errors.New("it has an impossible expiry")
+	}
+	o.expires = time.Unix(int64(expires), 0)
+	addr, b, err := cutBytes(b[8:], maxAddr)
+	if err != nil {
+		return Offer{}, err
+	}
+	join, b, err := cutBytes(b, maxToken)
+	if err != nil {
+		return Offer{}, err
+	}
+	o.relay.Addr, o.join = string(addr), string(join)
+	if o.flight, err = parseFlight(b); err != nil {
+		return Offer{}, err
+	}
+	_, err = o.datagrams()
+	return o, err
+}
+
+func parseFlight(b []byte) ([]initial, error) {
+	var flight []initial
+	for len(b) > 0 {
+		if len(flight) == maxFlight {
+			return nil, fmt.Errorf("it has more than %d packets", maxFlight)
+		}
+		var in initial
+		var err error
+		if in.header, b, err = cutBytes(b, maxPacket); err != nil {
+			return nil, err
+		}
+		if in.payload, b, err = cutBytes(b, maxPacket); err != nil {
+			return nil, err
+		}
+		flight = append(flight, in)
+	}
+	if len(flight) == 0 {
+		return nil, errors.New("it has no packets")
+	}
+	return flight, nil
+}
+
+// cutBytes takes a field of at most max bytes, with its length before it.
+func cutBytes(b []byte, max int) (field, rest []byte, err error) {
+	length, n, err := quicvarint.Parse(b)
+	if err != nil || length > uint64(len(b)-n) {
+		return nil, nil, errTruncated
+	}
+	if length > uint64(max) {
+		return nil, nil, fmt.Errorf("it has a field of %d bytes", length)
+	}
+	return b[n : n+int(length)], b[n+int(length):], nil
+}
+
+// initialID is the Destination Connection ID that the dialer drew for its
+// first flight.
+func (o *Offer) initialID() (cid.ID, error) {
+	dst, err := wire.DstID(o.flight[0].header, cid.Len)
+	if err != nil {
+		return cid.ID{}, fmt.Errorf("its first packet: %w", err)
+	}
+	return cid.IDFrom(dst)
+}
+
+// datagrams protects the first flight again, as it left the dialer's QUIC.
+func (o *Offer) datagrams() ([][]byte, error) {
+	var out [][]byte
+	for i := range o.flight {
+		datagram, err := o.flight[i].seal()
+		if err != nil {
+			return nil, fmt.Errorf("its packet %d: %w", i, err)
+		}
+		out = append(out, datagram)
+	}
+	return out, nil
+}
+
+// newSecret draws the secret of an offer.
+func newSecret() offerSecret {
+	var s offerSecret
+	rand.Read(s[:])
+	return s
+}

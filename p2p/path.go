@@ -1,0 +1,184 @@
+package p2p
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// PathKind is the way that packets of a connection take.
+type PathKind uint8
+
+// The kinds of path.
+const (
+	// Relayed: over the relay.
+	Relayed PathKind = iota
+)
+
+// String returns the kind in one word.
+func (k PathKind) String() string {
+	if k == Relayed {
+		return "relay"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// PathReason says why a path is as it is.
+type PathReason uint8
+
+// The reasons.
+const (
+	// WhyEstablished: the connection began on this path.
+	WhyEstablished PathReason = iota
+	// WhyAddressChanged: this side has another address now, as the relay
+	// sees it: its NAT has forgotten the old one, or the network changed.
+	WhyAddressChanged
+	// WhyRelayLost: the relay does not answer; packets may get lost until
+	// it does.
+	WhyRelayLost
+	// WhyRelayBack: the relay answers again.
+	WhyRelayBack
+)
+
+var reasonNames = map[PathReason]string{
+	WhyEstablished:    "established",
+	WhyAddressChanged: "address changed",
+	WhyRelayLost:      "relay lost",
+	WhyRelayBack:      "relay back",
+}
+
+// String returns the reason in a few words.
+func (r PathReason) String() string {
+	if name, ok := reasonNames[r]; ok {
+		return name
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Path is how the packets of a connection travel.
+type Path struct {
+	Kind PathKind
+	// Local is this side's address as the far end of the path sees it: for
+	// a relayed path, the relay.
+	Local netip.AddrPort
+	// Remote is where packets are sent to: for a relayed path, the relay.
+	Remote netip.AddrPort
+	// RTT is the smoothed round-trip time between the peers (RFC 9002
+	// §5.3). It is zero in events.
+	RTT time.Duration
+	// Since is when the path became like this, and Why the reason.
+	Since time.Time
+	Why   PathReason
+}
+
+// LogValue implements [slog.LogValuer].
+func (p Path) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("kind", p.Kind.String()),
+		slog.Any("local", p.Local),
+		slog.Any("remote", p.Remote),
+		slog.String("why", p.Why.String()),
+	)
+}
+
+// Path returns the path that the connection takes now.
+func (c *Conn) Path() Path {
+	p, _ := c.paths.latest()
+	p.RTT = c.ConnectionStats().SmoothedRTT
+	return p
+}
+
+// PathEvents yields the present path, and then every change, until the
+// connection ends or ctx is done. Whoever reads slowly misses the oldest of
+// more than 64 changes.
+func (c *Conn) PathEvents(ctx context.Context) iter.Seq[Path] {
+	return func(yield func(Path) bool) {
+		p, n := c.paths.latest()
+		for yield(p) {
+			var ok bool
+			if p, n, ok = c.paths.wait(ctx, n); !ok {
+				return
+			}
+		}
+	}
+}
+
+// keptPaths is how many changes are kept for those who read slowly.
+const keptPaths = 64
+
+// pathLog holds the latest paths of a connection. They are numbered from 0.
+type pathLog struct {
+	mu      sync.Mutex    // guards the following
+	paths   []Path        // at most keptPaths; the last one is the present
+	number  int           // of the last one
+	over    bool          // there will be no more
+	changed chan struct{} // closed and replaced when any of these change
+}
+
+func (l *pathLog) init(first Path) {
+	l.paths = []Path{first}
+	l.changed = make(chan struct{})
+}
+
+// latest returns the present path and its number.
+func (l *pathLog) latest() (Path, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paths[len(l.paths)-1], l.number
+}
+
+// wait returns the path after the one numbered n, or the oldest kept one after
+// it. It returns false when there is none and will be none, or ctx is done.
+func (l *pathLog) wait(ctx context.Context, n int) (Path, int, bool) {
+	for {
+		l.mu.Lock()
+		newer, over, changed := l.number-n, l.over, l.changed
+		if newer > 0 {
+			newer = min(newer, len(l.paths))
+			p, number := l.paths[len(l.paths)-newer], l.number-newer+1
+			l.mu.Unlock()
+			return p, number, true
+		}
+		l.mu.Unlock()
+		if over {
+			return Path{}, n, false
+		}
+		select {
+		case <-ctx.Done():
+			return Path{}, n, false
+		case <-changed:
+		}
+	}
+}
+
+// change makes another path of the present one.
+func (l *pathLog) change(f func(*Path)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.paths[len(l.paths)-1]
+	f(&p)
+	p.Since = time.Now()
+	l.paths = append(l.paths, p)
+	l.number++
+	if len(l.paths) > keptPaths {
+		l.paths = l.paths[1:]
+	}
+	l.wakeLocked()
+}
+
+// close says that there will be no more.
+func (l *pathLog) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = true
+	l.wakeLocked()
+}
+
+func (l *pathLog) wakeLocked() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
