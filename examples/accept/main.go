@@ -1,0 +1,109 @@
+// Accept answers an offer that dial has printed, prints to its standard output
+// what the peer sends, and sends what is piped to its standard input.
+//
+//	go run ./examples/accept OFFER > file
+//
+// Without an offer it prints its ID and waits for one in the relay's mailbox,
+// for dial -to ID.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/quicway/quicway/examples/internal/pipe"
+	"github.com/quicway/quicway/p2p"
+)
+
+func main() {
+	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "relay's `URL`, to wait for an offer (default $QUICWAY_RELAY)")
+	from := flag.String("from", "", "`ID` of the only peer to accept (default: whoever made the offer)")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: accept [flags] [OFFER, or - to read it from the first line of stdin]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	pipe.Fail("accept", run(*relay, *from, flag.Arg(0)))
+}
+
+func run(relayURL, from, offer string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	conf := &p2p.Config{}
+	if from != "" {
+		peer, err := p2p.ParsePeerID(from)
+		if err != nil {
+			return err
+		}
+		conf.AllowPeer = func(id p2p.PeerID) bool { return id == peer }
+	}
+	in := pipe.Stdin()
+	if offer == "-" {
+		line, rest, err := firstLine()
+		if err != nil {
+			return err
+		}
+		offer, in = line, rest
+	}
+	if relayURL != "" {
+		var err error
+		if conf.Relay, err = p2p.ParseRelay(relayURL); err != nil {
+			return err
+		}
+	}
+	endpoint, err := p2p.NewEndpoint(conf)
+	if err != nil {
+		return err
+	}
+	defer endpoint.Close()
+	conn, err := accept(ctx, endpoint, relayURL, offer)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "connected to", conn.RemoteID())
+	stream, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return err
+	}
+	side := pipe.Side{Conn: conn, In: in, Out: os.Stdout, Size: -1, Last: true}
+	res, err := side.Run(ctx, stream)
+	if err != nil {
+		return err
+	}
+	res.Print(conn)
+	<-conn.Context().Done() // the dialer has heard that all arrived
+	return nil
+}
+
+// accept answers the offer, or waits for one at the relay.
+func accept(ctx context.Context, endpoint *p2p.Endpoint, relayURL, offer string) (*p2p.Conn, error) {
+	if offer != "" {
+		parsed, err := p2p.ParseOffer(offer)
+		if err != nil {
+			return nil, err
+		}
+		return endpoint.AcceptOffer(ctx, parsed)
+	}
+	if relayURL == "" {
+		return nil, errors.New("neither an offer nor a relay to wait at: see -h")
+	}
+	fmt.Fprintf(os.Stderr, "The other side runs:\n\ndial -to %v FILE\n\n", endpoint.ID())
+	return endpoint.Accept(ctx)
+}
+
+// firstLine takes the offer from the standard input. The rest is data.
+func firstLine() (string, io.Reader, error) {
+	r := bufio.NewReader(os.Stdin)
+	line, err := r.ReadString('\n')
+	if err != nil && line == "" {
+		return "", nil, fmt.Errorf("read offer from stdin: %w", err)
+	}
+	return line, r, nil
+}
