@@ -1,0 +1,108 @@
+package wire
+
+import (
+	"bytes"
+	"testing"
+)
+
+// FuzzParse: what parses is within its packet, and is made again from what
+// was read.
+func FuzzParse(f *testing.F) {
+	seeds(f, 12)
+	f.Fuzz(func(t *testing.T, b []byte, idLen int) {
+		idLen &= 31
+		before := bytes.Clone(b)
+		h, err := Parse(b, idLen)
+		if id, idErr := DstID(b, idLen); err == nil && (idErr != nil || !bytes.Equal(id, h.DstID)) {
+			t.Fatalf("DstID %x, %v, but Parse %x", id, idErr, h.DstID)
+		}
+		if !bytes.Equal(b, before) {
+			t.Fatal("the packet changed")
+		}
+		if err != nil || h.Type == OneRTT {
+			return
+		}
+		if len(h.Packet) > len(b) || h.HeaderLen > len(h.Packet) {
+			t.Fatalf("header of %d, packet of %d, in %d bytes", h.HeaderLen, len(h.Packet), len(b))
+		}
+		made, err := AppendLong(nil, &h, h.Packet[h.HeaderLen:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(made, idLen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameHeader(t, &again, &h)
+	})
+}
+
+// FuzzPackets: the packets of a datagram are its bytes, in order, and they end.
+func FuzzPackets(f *testing.F) {
+	seeds(f, 12, 0)
+	f.Fuzz(func(t *testing.T, b []byte, idLen, segment int) {
+		idLen &= 31
+		n := 0
+		for h, err := range Packets(b, idLen) {
+			if err != nil {
+				break
+			}
+			if len(h.Packet) == 0 || !bytes.Equal(h.Packet, b[n:n+len(h.Packet)]) {
+				t.Fatalf("packet of %d bytes at %d is not that of the datagram", len(h.Packet), n)
+			}
+			n += len(h.Packet)
+		}
+		if run := Run(b, segment, idLen); run > len(b) || run == 0 && len(b) > 0 {
+			t.Fatalf("run of %d in %d bytes", run, len(b))
+		}
+	})
+}
+
+// FuzzCryptoFrames: frames are within the payload, and a stream keeps its
+// bounds.
+func FuzzCryptoFrames(f *testing.F) {
+	for _, sample := range samples {
+		f.Add(rfc(f, sample.prefix+"/client/payload"))
+		f.Add(rfc(f, sample.prefix+"/server/payload"))
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		var s CryptoStream
+		for frame, err := range CryptoFrames(payload) {
+			if err != nil {
+				break
+			}
+			if s.Add(frame.Offset, frame.Data) != nil {
+				continue
+			}
+		}
+		if len(s.buf) > MaxClientHello || len(s.ranges) > maxGaps {
+			t.Fatalf("stream of %d bytes in %d ranges", len(s.buf), len(s.ranges))
+		}
+		if s.Complete() && len(s.ClientHello()) != s.ClientHelloLen() {
+			t.Fatal("the ClientHello has another length")
+		}
+	})
+}
+
+// FuzzOpenInitial: what opens is sealed to the same packet.
+func FuzzOpenInitial(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := Parse(b, 12)
+		if err != nil || h.Type != Initial {
+			return
+		}
+		keys, err := NewInitialKeys(h.Version, h.DstID, Client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := keys.Open(nil, &h)
+		if err != nil {
+			return
+		}
+		sealed, err := keys.Seal(nil, opened.Header, opened.Payload)
+		if err != nil || !bytes.Equal(sealed, h.Packet) {
+			t.Fatalf("sealed %x, %v, want %x", sealed, err, h.Packet)
+		}
+	})
+}
