@@ -1,0 +1,290 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// What somebody tries who may not, and what the relay must not do for it.
+
+func wantStatus(t *lab, what string, got, want int) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: status %d, want %d", what, got, want)
+	}
+}
+
+func TestSessionNeedsToken(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		for _, token := range []string{"", "x", l.server.Token() + "x", l.server.Token()[1:]} {
+			status, _ := p.register(control.NewSessionID(), control.Register{Key: p.key}, token)
+			wantStatus(l, "token "+token, status, http.StatusUnauthorized)
+		}
+		if s := l.server.Stats(); s.Sessions != 0 || s.Refused != 4 {
+			l.Errorf("%d sessions, %d refused, want 0 and 4", s.Sessions, s.Refused)
+		}
+	})
+}
+
+func TestJoinTokenIsGoodOnce(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob, eve := l.peer(), l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		req := control.Register{Role: control.Accepter, Key: bob.key}
+
+		status, _ := bob.register(session, req, l.server.Token())
+		wantStatus(l, "join with the access token", status, http.StatusUnauthorized)
+		status, _ = bob.register(control.NewSessionID(), req, join)
+		wantStatus(l, "join another session", status, http.StatusUnauthorized)
+		status, _ = eve.register(session, control.Register{Role: control.Dialer, Key: eve.key}, join)
+		wantStatus(l, "join as the dialer", status, http.StatusUnauthorized)
+
+		bob.mustRegister(session, req, join)
+		status, _ = eve.register(session, control.Register{Role: control.Accepter, Key: eve.key}, join)
+		wantStatus(l, "join a leg that is taken", status, http.StatusForbidden)
+
+		wantStatus(l, "end", bob.end(bob.key), http.StatusNoContent)
+		time.Sleep(linger + 2*sweepPeriod)
+		status, _ = eve.register(session, control.Register{Role: control.Accepter, Key: eve.key}, join)
+		wantStatus(l, "join after the accepter has left", status, http.StatusConflict)
+	})
+}
+
+func TestJoinTokenExpires(t *testing.T) {
+	runLab(t, &Config{OfferTTL: time.Minute}, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		time.Sleep(time.Minute + time.Second)
+		status, _ := bob.register(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
+		wantStatus(l, "join too late", status, http.StatusUnauthorized)
+	})
+}
+
+func TestLegBelongsToItsKey(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		eve := l.peer()
+		eve.session, eve.role = alice.session, alice.role
+
+		status, _ := eve.register(alice.session, control.Register{Role: control.Dialer, Key: eve.key}, l.server.Token())
+		wantStatus(l, "take over", status, http.StatusForbidden)
+		status, _ = eve.register(alice.session, control.Register{Role: control.Dialer, Key: eve.key}, alice.resume)
+		wantStatus(l, "take over with a stolen resume token", status, http.StatusUnauthorized)
+		wantStatus(l, "end another's leg", eve.end(eve.key), http.StatusForbidden)
+
+		packet := alice.packet(0, "for alice")
+		bob.send(packet)
+		alice.want(packet)
+		eve.want()
+	})
+}
+
+// TestAddressIsTheValidatedOne: there is no way to name an address, and the one
+// that is used is where the answers went.
+func TestAddressIsTheValidatedOne(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		key, _ := p.key.MarshalText()
+		body := fmt.Appendf(nil, `{"role":"dialer","key":%q,"addr":"203.0.113.9:9","observed":"203.0.113.9:9"}`, key)
+		status, reply := p.do("POST", fmt.Sprintf(control.LegsPath, control.NewSessionID()), control.Bearer+l.server.Token(), body)
+		wantStatus(l, "register", status, http.StatusOK)
+		if !bytes.Contains(reply, []byte(p.conn.Public().String())) || bytes.Contains(reply, []byte("203.0.113.9")) {
+			l.Errorf("observed address in %s is not %v", reply, p.conn.Public())
+		}
+	})
+}
+
+// TestRelayIsNoOpenReflector: packets of somebody who is no leg get through in
+// a small number, because a NAT may have rebound a leg, and then not at all.
+func TestRelayIsNoOpenReflector(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, _ := l.pair()
+		const attempts = 10 * strayBudget
+		for range attempts {
+			l.net.Inject(nettest.Packet{
+				From: netip.MustParseAddrPort("203.0.113.66:666"),
+				To:   netip.MustParseAddrPort(relayAddr),
+				Data: alice.packet(0, "spoofed"),
+			})
+		}
+		if got := len(alice.arrived()); got > strayBudget {
+			l.Errorf("%d spoofed packets arrived, want %d at most", got, strayBudget)
+		}
+		l.dropped(DropWrongSource, attempts-strayBudget)
+	})
+}
+
+// TestStrangersAreNotAnswered: whatever is not for the relay's own QUIC is
+// dropped and counted, and nothing goes back.
+func TestStrangersAreNotAnswered(t *testing.T) {
+	long := func(dst, src []byte) []byte {
+		b, err := wire.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, 100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, tc := range map[string]struct {
+		packet func(alice, bob *peer) []byte
+		want   Reason
+	}{
+		"empty ID":            {func(a, b *peer) []byte { return []byte{0x40} }, DropShort},
+		"half an ID":          {func(a, b *peer) []byte { return a.packet(0, "")[:7] }, DropShort},
+		"half a long header":  {func(a, b *peer) []byte { return []byte{0xc0, 0, 0, 0, 1, 8, 1} }, DropShort},
+		"unknown ID":          {func(a, b *peer) []byte { return append([]byte{0x40}, make([]byte, 40)...) }, DropUnknownID},
+		"below the window":    {func(a, b *peer) []byte { return a.packet(1<<40, "far ahead") }, DropUnknownID},
+		"not QUIC at all":     {func(a, b *peer) []byte { return []byte("\x00\x01 hello, is there a STUN server?") }, DropUnknownID},
+		"for a leg not there": {func(a, b *peer) []byte { return long([]byte("12345678"), a.key.ID(cid.Peer, 0).Bytes()) }, DropNoPeer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, nil, func(l *lab) {
+				alice, bob := l.pair()
+				stranger := netip.MustParseAddrPort("203.0.113.66:666")
+				answered := false
+				l.net.Filter(func(p nettest.Packet) bool {
+					answered = answered || p.To == stranger
+					return true
+				})
+				l.net.Inject(nettest.Packet{From: stranger, To: netip.MustParseAddrPort(relayAddr), Data: tc.packet(alice, bob)})
+				alice.want()
+				bob.want()
+				l.dropped(tc.want, 1)
+				if answered {
+					l.Error("the stranger got an answer")
+				}
+			})
+		})
+	}
+}
+
+func TestSessionsAreBounded(t *testing.T) {
+	account := func(_ context.Context, req AuthRequest) (string, error) { return req.Token, nil }
+	runLab(t, &Config{MaxSessions: 5, MaxSessionsPerAccount: 3, Authorize: account}, func(l *lab) {
+		p := l.peer()
+		open := func(account string) int {
+			status, _ := p.register(control.NewSessionID(), control.Register{Key: cid.NewKey()}, account)
+			return status
+		}
+		for range 3 {
+			wantStatus(l, "within the account's bound", open("a"), http.StatusOK)
+		}
+		wantStatus(l, "beyond it", open("a"), http.StatusTooManyRequests)
+		wantStatus(l, "another account", open("b"), http.StatusOK)
+		wantStatus(l, "another account", open("b"), http.StatusOK)
+		wantStatus(l, "beyond the relay's bound", open("b"), http.StatusTooManyRequests)
+		time.Sleep(defaultTTL + 2*sweepPeriod)
+		wantStatus(l, "when the others have expired", open("a"), http.StatusOK)
+		if s := l.server.Stats(); s.Sessions != 1 || s.Expired != 5 {
+			l.Errorf("%d sessions, %d legs expired, want 1 and 5", s.Sessions, s.Expired)
+		}
+	})
+}
+
+// TestRelayRefusesItsOwnAddress: a leg there would send packets round for ever.
+func TestRelayRefusesItsOwnAddress(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		// Whatever trick brings a client's connection to be seen at one
+		// of the relay's addresses.
+		l.server.sockets.groups = append(l.server.sockets.groups, socketGroup{addr: p.conn.Public()})
+		status, _ := p.register(control.NewSessionID(), control.Register{Key: p.key}, l.server.Token())
+		wantStatus(l, "register the relay's own address", status, http.StatusForbidden)
+	})
+}
+
+func TestOwnAddresses(t *testing.T) {
+	s := &sockets{groups: []socketGroup{
+		{addr: netip.MustParseAddrPort("192.0.2.1:4433")},
+		{addr: netip.MustParseAddrPort("[::]:4434")},
+	}}
+	for addr, want := range map[string]bool{
+		"192.0.2.1:4433":   true,
+		"192.0.2.1:4435":   false,
+		"192.0.2.2:4433":   false,
+		"127.0.0.1:4434":   true,
+		"[::1]:4434":       true,
+		"127.0.0.1:4433":   false,
+		"203.0.113.7:4434": false,
+	} {
+		if got := s.own(netip.MustParseAddrPort(addr)); got != want {
+			t.Errorf("own(%s) = %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// TestInitialIDIsNotTakenOver: the ID of an offer's Initial is whatever the
+// accepter says, so it must not be one that others use.
+func TestInitialIDIsNotTakenOver(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		mallory, eve := l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := mallory.mustRegister(session, control.Register{Key: mallory.key}, l.server.Token()).Join
+		stolen := alice.key.ID(cid.Peer, 1)
+		status, _ := eve.register(session, control.Register{Role: control.Accepter, Key: eve.key, InitialID: stolen}, join)
+		wantStatus(l, "register another's ID", status, http.StatusConflict)
+		status, _ = mallory.register(session, control.Register{Role: control.Dialer, Key: mallory.key, InitialID: stolen}, "")
+		wantStatus(l, "as a dialer", status, http.StatusBadRequest)
+
+		packet := alice.packet(1, "still for alice")
+		bob.send(packet)
+		alice.want(packet)
+		// The refused join has not used the token up.
+		eve.mustRegister(session, control.Register{Role: control.Accepter, Key: eve.key}, join)
+	})
+}
+
+func TestMalformedRequests(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		token := control.Bearer + l.server.Token()
+		key, _ := p.key.MarshalText()
+		legs := fmt.Sprintf(control.LegsPath, control.NewSessionID())
+		for _, tc := range []struct {
+			method, path, auth, body string
+			want                     int
+		}{
+			{"POST", legs, token, ``, 400},
+			{"POST", legs, token, `{}`, 400},
+			{"POST", legs, token, `[]`, 400},
+			{"POST", legs, token, `{"role":"king","key":"` + string(key) + `"}`, 400},
+			{"POST", legs, token, `{"role":"dialer","key":"short"}`, 400},
+			{"POST", legs, token, `{"role":"dialer","key":"` + string(key) + `"} trailing`, 400},
+			{"POST", legs, token, `{"role":"dialer","key":"` + string(key) + `","next":-1}`, 400},
+			{"POST", legs, token, `{"role":"accepter","key":"` + string(key) + `","initial_dcid":"0102"}`, 400},
+			{"POST", legs, token, `{"role":"accepter","key":"` + string(key) + `","initial_dcid":"` + string(bytes.Repeat([]byte("00"), 21)) + `"}`, 400},
+			{"POST", legs, token, string(make([]byte, 2*control.MaxBody)), 400},
+			{"POST", "/v1/sessions/x/legs", token, `{}`, 400},
+			{"DELETE", "/v1/sessions/x/legs/dialer", token, ``, 400},
+			{"DELETE", legs + "/king", token, ``, 400},
+			{"DELETE", legs + "/dialer", token, ``, 401},
+			{"DELETE", legs + "/dialer", control.Leg + "x", ``, 401},
+			{"DELETE", legs + "/dialer", control.Leg + string(key), ``, 404},
+			{"PUT", "/v1/offers/" + string(bytes.Repeat([]byte("a"), control.MaxName+1)), token, `x`, 400},
+			{"PUT", "/v1/offers/a%20b", token, `x`, 400},
+			{"PUT", "/v1/offers/a", token, ``, 400},
+			{"GET", "/v1/offers/a?wait=soon", token, ``, 400},
+			{"GET", "/v2/anything", token, ``, 404},
+			{"PATCH", "/v1/events", token, ``, 405},
+		} {
+			status, _ := p.do(tc.method, tc.path, tc.auth, []byte(tc.body))
+			wantStatus(l, tc.method+" "+tc.path+" "+tc.body[:min(len(tc.body), 60)], status, tc.want)
+		}
+		if s := l.server.Stats(); s.Sessions != 0 {
+			l.Errorf("%d sessions came of it", s.Sessions)
+		}
+	})
+}

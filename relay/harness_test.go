@@ -1,0 +1,279 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+const relayAddr = "192.0.2.1:4433"
+
+var testSecret = bytes.Repeat([]byte{7}, minSecret)
+
+// lab is a network with a relay in it.
+type lab struct {
+	*testing.T
+	net    *nettest.Network
+	server *Server
+	served chan error
+	peers  int
+}
+
+// runLab runs a test on the fake clock, with a relay. Everything of the relay
+// must be gone at the end: synctest reports goroutines that are left.
+func runLab(t *testing.T, conf *Config, test func(*lab)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := &lab{T: t, net: nettest.New(1)}
+		l.net.Set(nettest.Conditions{Delay: 5 * time.Millisecond})
+		l.start(conf)
+		defer l.stop()
+		test(l)
+	})
+}
+
+func (l *lab) start(conf *Config) {
+	l.Helper()
+	c := Config{}
+	if conf != nil {
+		c = *conf
+	}
+	if c.Secret == nil {
+		c.Secret = testSecret
+	}
+	server, err := New(&c, l.net.Listen(relayAddr))
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.server, l.served = server, make(chan error, 1)
+	served := l.served
+	go func() { served <- server.Serve(context.Background()) }()
+	synctest.Wait()
+}
+
+func (l *lab) stop() {
+	l.Helper()
+	if err := l.server.Close(); err != nil {
+		l.Errorf("Close: %v", err)
+	}
+	if err := <-l.served; !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
+		l.Errorf("Serve returned %v, want ErrClosed", err)
+	}
+}
+
+// dataConn keeps packets that carry IDs of peers from the control transport.
+type dataConn struct {
+	*nettest.Conn
+	data chan []byte
+}
+
+func (c *dataConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := c.Conn.ReadFrom(b)
+		if err != nil {
+			return n, from, err
+		}
+		dst, err := wire.DstID(b[:n], cid.Len)
+		if err != nil || cid.RoleOf(dst) == cid.Relay {
+			return n, from, nil
+		}
+		select {
+		case c.data <- bytes.Clone(b[:n]):
+		default:
+		}
+	}
+}
+
+// peer is a host that talks to the relay.
+type peer struct {
+	lab       *lab
+	conn      *dataConn
+	transport *quic.Transport
+	quic      *quic.Conn
+	http      *http3.ClientConn
+	cert      tls.Certificate
+	session   control.SessionID
+	role      control.Role
+	key       cid.Key
+	resume    string
+}
+
+// peer makes a host with a control connection.
+func (l *lab) peer() *peer {
+	l.Helper()
+	l.peers++
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		l.Fatal(err)
+	}
+	cert, err := pki.SelfSigned(key)
+	if err != nil {
+		l.Fatal(err)
+	}
+	p := &peer{lab: l, key: cid.NewKey(), cert: cert}
+	p.conn = &dataConn{l.net.Listen(fmt.Sprintf("198.51.100.%d:1000", l.peers)), make(chan []byte, 4096)}
+	p.transport = &quic.Transport{Conn: p.conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
+	p.connect()
+	l.Cleanup(p.close)
+	return p
+}
+
+func (p *peer) connect() {
+	p.lab.Helper()
+	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}, Certificates: []tls.Certificate{p.cert}}
+	conn, err := p.transport.Dial(context.Background(), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr)), conf,
+		&quic.Config{KeepAlivePeriod: 10 * time.Second})
+	if err != nil {
+		p.lab.Fatalf("connect to relay: %v", err)
+	}
+	p.quic, p.http = conn, (&http3.Transport{}).NewClientConn(conn)
+}
+
+func (p *peer) close() {
+	p.quic.CloseWithError(0, "")
+	p.transport.Close()
+	p.conn.Close()
+}
+
+// do makes a request and returns the status and the body.
+func (p *peer) do(method, path, auth string, body []byte) (int, []byte) {
+	p.lab.Helper()
+	req, err := http.NewRequest(method, "https://relay"+path, bytes.NewReader(body))
+	if err != nil {
+		p.lab.Fatal(err)
+	}
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
+	resp, err := p.http.RoundTrip(req)
+	if err != nil {
+		p.lab.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.lab.Fatalf("%s %s: read body: %v", method, path, err)
+	}
+	return resp.StatusCode, b
+}
+
+// register asks for a leg.
+func (p *peer) register(session control.SessionID, req control.Register, token string) (int, control.Registered) {
+	p.lab.Helper()
+	b, err := json.Marshal(&req)
+	if err != nil {
+		p.lab.Fatal(err)
+	}
+	status, body := p.do("POST", fmt.Sprintf(control.LegsPath, session), control.Bearer+token, b)
+	var reply control.Registered
+	if status == http.StatusOK {
+		if err := json.Unmarshal(body, &reply); err != nil {
+			p.lab.Fatal(err)
+		}
+	}
+	return status, reply
+}
+
+func (p *peer) mustRegister(session control.SessionID, req control.Register, token string) control.Registered {
+	p.lab.Helper()
+	status, reply := p.register(session, req, token)
+	if status != http.StatusOK {
+		p.lab.Fatalf("register %v: status %d", req.Role, status)
+	}
+	p.session, p.role, p.resume = session, req.Role, reply.Resume
+	return reply
+}
+
+// refresh registers the leg that p has again.
+func (p *peer) refresh() int {
+	status, _ := p.register(p.session, control.Register{Role: p.role, Key: p.key}, p.resume)
+	return status
+}
+
+func (p *peer) end(key cid.Key) int {
+	text, _ := key.MarshalText()
+	status, _ := p.do("DELETE", fmt.Sprintf(control.LegPath, p.session, p.role), control.Leg+string(text), nil)
+	return status
+}
+
+// pair registers two peers as the legs of a session.
+func (l *lab) pair() (dialer, accepter *peer) {
+	l.Helper()
+	dialer, accepter = l.peer(), l.peer()
+	session := control.NewSessionID()
+	join := dialer.mustRegister(session, control.Register{Role: control.Dialer, Key: dialer.key}, l.server.Token()).Join
+	accepter.mustRegister(session, control.Register{Role: control.Accepter, Key: accepter.key}, join)
+	return dialer, accepter
+}
+
+// packet makes a packet with a short header for the ID of a counter.
+func (p *peer) packet(counter uint64, payload string) []byte {
+	b := append([]byte{0x40}, p.key.ID(cid.Peer, counter).Bytes()...)
+	return append(b, payload...)
+}
+
+func (p *peer) send(packet []byte) {
+	p.lab.Helper()
+	if _, err := p.conn.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr))); err != nil {
+		p.lab.Fatal(err)
+	}
+}
+
+// arrived returns the packets that p has got so far.
+func (p *peer) arrived() [][]byte {
+	time.Sleep(50 * time.Millisecond)
+	synctest.Wait()
+	var got [][]byte
+	for {
+		select {
+		case b := <-p.conn.data:
+			got = append(got, b)
+		default:
+			return got
+		}
+	}
+}
+
+// want fails unless exactly these packets have arrived.
+func (p *peer) want(packets ...[]byte) {
+	p.lab.Helper()
+	got := p.arrived()
+	if len(got) != len(packets) {
+		p.lab.Fatalf("%d packets arrived, want %d", len(got), len(packets))
+	}
+	for i := range got {
+		if !bytes.Equal(got[i], packets[i]) {
+			p.lab.Errorf("packet %d: got %x, want %x", i, got[i], packets[i])
+		}
+	}
+}
+
+// dropped fails unless exactly n packets have been dropped, all for why.
+func (l *lab) dropped(why Reason, n uint64) {
+	l.Helper()
+	s := l.server.Stats()
+	if s.Dropped[why] != n || s.Drops() != n {
+		l.Fatalf("dropped %v, want %d for %v", s.Dropped, n, why)
+	}
+}
