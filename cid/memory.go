@@ -67,7 +67,7 @@ func NewMemoryStore(cfg *MemoryConfig) *MemoryStore {
 }
 
 func (s *MemoryStore) shard(id ID) *shard {
-	return &s.shards[maphash.Comparable(s.seed, id)%shards]
+	return &s.shards[maphash.Bytes(s.seed, id.b[:id.n])%shards]
 }
 
 // Put implements [Store]. A full store first sweeps what has expired, but not

@@ -1,0 +1,125 @@
+package cid_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// lookups are the stores that are compared, filled with the same IDs.
+type lookups struct {
+	ids    []cid.ID
+	memory *cid.MemoryStore
+	mu     sync.RWMutex
+	locked map[cid.ID]cid.Association
+	synced sync.Map
+}
+
+var filled = sync.OnceValue(func() *lookups {
+	const n = 1 << 20
+	l := &lookups{memory: cid.NewMemoryStore(nil), locked: make(map[cid.ID]cid.Association)}
+	deriver := cid.NewKey().Deriver(cid.Peer)
+	for i := range uint64(n) {
+		id, a := deriver.ID(i), cid.Association{Session: i}
+		l.ids = append(l.ids, id)
+		if err := l.memory.Put(context.Background(), id, a, 24*time.Hour); err != nil {
+			panic(err)
+		}
+		l.locked[id] = a
+		l.synced.Store(id, a)
+	}
+	return l
+})
+
+// BenchmarkGet looks up one of 1 048 576 IDs: in a MemoryStore, and beside it in
+// a map under one lock, and in a sync.Map. It does so alone (serial), on all
+// CPUs (parallel), and on all of them while every 16th access refreshes an ID
+// (refreshed).
+func BenchmarkGet(b *testing.B) {
+	l := filled()
+	ctx := context.Background()
+	for _, store := range []struct {
+		name string
+		get  func(cid.ID) bool
+		put  func(cid.ID)
+	}{
+		{"MemoryStore", func(id cid.ID) bool {
+			_, err := l.memory.Get(ctx, id)
+			return err == nil
+		}, func(id cid.ID) {
+			if err := l.memory.Put(ctx, id, cid.Association{}, 24*time.Hour); err != nil {
+				b.Error(err)
+			}
+		}},
+		{"RWMutex", func(id cid.ID) bool {
+			l.mu.RLock()
+			defer l.mu.RUnlock()
+			_, ok := l.locked[id]
+			return ok
+		}, func(id cid.ID) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.locked[id] = cid.Association{}
+		}},
+		{"sync.Map", func(id cid.ID) bool {
+			_, ok := l.synced.Load(id)
+			return ok
+		}, func(id cid.ID) { l.synced.Store(id, cid.Association{}) }},
+	} {
+		b.Run(store.name+"/serial", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i += 7919 {
+				if !store.get(l.ids[i&(len(l.ids)-1)]) {
+					b.Fatal("not found")
+				}
+			}
+		})
+		b.Run(store.name+"/parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for i := 0; pb.Next(); i += 7919 {
+					if !store.get(l.ids[i&(len(l.ids)-1)]) {
+						b.Error("not found")
+						return
+					}
+				}
+			})
+		})
+		b.Run(store.name+"/refreshed", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for i := 0; pb.Next(); i += 7919 {
+					id := l.ids[i&(len(l.ids)-1)]
+					if i%16 == 0 {
+						store.put(id)
+					} else if !store.get(id) {
+						b.Error("not found")
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkMemoryStorePut adds IDs, and says how much memory one takes.
+func BenchmarkMemoryStorePut(b *testing.B) {
+	ctx := context.Background()
+	deriver := cid.NewKey().Deriver(cid.Peer)
+	s := cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: 1 << 30})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := uint64(0); b.Loop(); i++ {
+		if err := s.Put(ctx, deriver.ID(i), cid.Association{}, time.Hour); err != nil {
+			b.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(s.Len()), "B/ID")
+}

@@ -1,0 +1,57 @@
+package cid_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// A peer lets its QUIC transport use IDs that a relay can predict.
+func ExampleGenerator() {
+	key := cid.NewKey()
+	transport := &quic.Transport{
+		ConnectionIDGenerator: cid.NewGenerator(key, cid.Peer, nil),
+	}
+	id, err := transport.ConnectionIDGenerator.GenerateConnectionID()
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(id.Len(), string(id.Bytes()) == string(key.ID(cid.Peer, 0).Bytes()))
+	// Output: 12 true
+}
+
+// A relay keeps the IDs that may come next, and slides on when they do.
+func ExampleWindow() {
+	window := cid.NewWindow(0)
+	lo, hi := window.Bounds()
+	fmt.Println("knows", lo, "to", hi-1)
+	drop, add := window.Hit(12)
+	fmt.Println("forgets", drop.Len(), "learns", add.Len())
+	// Output:
+	// knows 0 to 15
+	// forgets 4 learns 12
+}
+
+func ExampleMemoryStore() {
+	ctx := context.Background()
+	store := cid.NewMemoryStore(nil)
+	key, alice, bob := cid.NewKey(), cid.Owner{1}, cid.Owner{2}
+
+	id := key.ID(cid.Peer, 0)
+	if err := store.Put(ctx, id, cid.Association{Owner: alice, Session: 7}, time.Minute); err != nil {
+		panic(err)
+	}
+	a, err := store.Get(ctx, id)
+	fmt.Println(a.Session, err)
+
+	err = store.Put(ctx, id, cid.Association{Owner: bob}, time.Minute)
+	fmt.Println(errors.Is(err, cid.ErrConflict))
+	// Output:
+	// 7 <nil>
+	// true
+}
