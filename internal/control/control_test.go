@@ -1,0 +1,137 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/quicway/quicway/cid"
+)
+
+func idOf(n int) cid.ID {
+	id, err := cid.IDFrom(make([]byte, n))
+	if err != nil {
+		panic(err)
+	}
+	return id
+}
+
+// TestBodies holds the JSON against what is written down in the protocol, and
+// reads it back.
+func TestBodies(t *testing.T) {
+	key := cid.Key{1, 2, 3}
+	for _, test := range []struct {
+		body any
+		json string
+	}{
+		{&Register{Role: Accepter, Key: key, Next: 5, InitialID: idOf(8), TTL: 60},
+			`{"role":"accepter","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","next":5,"initial_dcid":"0000000000000000","ttl":60}`},
+		{&Register{Key: key}, `{"role":"dialer","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`},
+		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), TTL: 60, High: 16, Join: "j", Resume: "r"},
+			`{"observed":"192.0.2.1:5","ttl":60,"low":0,"high":16,"join":"j","resume":"r"}`},
+		{&Event{Type: EventGone, Session: SessionID{1}}, `{"type":"gone","session":"AQAAAAAAAAAAAAAAAAAAAA"}`},
+		{&Event{Type: EventObserved, Observed: netip.MustParseAddrPort("[2001:db8::1]:5")}, `{"type":"observed","observed":"[2001:db8::1]:5"}`},
+		{&Problem{CodeLimit, "no"}, `{"code":"limit","message":"no"}`},
+	} {
+		got, err := json.Marshal(test.body)
+		if err != nil || string(got) != test.json {
+			t.Errorf("%T: %s, %v\nwant %s", test.body, got, err, test.json)
+		}
+		back := reflect.New(reflect.TypeOf(test.body).Elem()).Interface()
+		if err := Decode(strings.NewReader(test.json), back); err != nil || !reflect.DeepEqual(back, test.body) {
+			t.Errorf("%s: read %+v, %v", test.json, back, err)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, body := range map[string]string{
+		"nothing":     "",
+		"no JSON":     "hello",
+		"two":         `{"role":"dialer"}{"role":"dialer"}`,
+		"cut":         `{"role":"dialer"`,
+		"another":     `[]`,
+		"role":        `{"role":"relay"}`,
+		"key":         `{"key":"AQID"}`,
+		"negative":    `{"next":-1}`,
+		"endless ID":  `{"initial_dcid":"` + strings.Repeat("00", 21) + `"}`,
+		"endless":     `{"role":"dialer"` + strings.Repeat(" ", MaxBody) + `}`,
+		"endless TTL": `{"ttl":99999999999}`,
+	} {
+		if err := Decode(strings.NewReader(body), new(Register)); !errors.Is(err, ErrBody) {
+			t.Errorf("%s: %v, want %v", name, err, ErrBody)
+		}
+	}
+	broken := errors.New("broken")
+	if err := Decode(io.MultiReader(strings.NewReader("{"), failing{broken}), new(Register)); !errors.Is(err, broken) {
+		t.Errorf("reader that fails: %v", err)
+	}
+}
+
+type failing struct{ error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.error }
+
+func TestRegisterValidate(t *testing.T) {
+	key := cid.Key{1}
+	for _, test := range []struct {
+		name string
+		req  Register
+		ok   bool
+	}{
+		{"dialer", Register{Key: key}, true},
+		{"accepter", Register{Role: Accepter, Key: key, InitialID: idOf(8)}, true},
+		{"longest ID", Register{Role: Accepter, Key: key, InitialID: idOf(20)}, true},
+		{"without key", Register{}, false},
+		{"dialer with ID", Register{Key: key, InitialID: idOf(8)}, false},
+		{"short ID", Register{Role: Accepter, Key: key, InitialID: idOf(7)}, false},
+	} {
+		if err := test.req.Validate(); (err == nil) != test.ok || err != nil && !errors.Is(err, ErrBody) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestSessionIDText(t *testing.T) {
+	want := NewSessionID()
+	var got SessionID
+	if err := got.UnmarshalText([]byte(want.String())); err != nil || got != want {
+		t.Errorf("%v became %v, %v", want, got, err)
+	}
+	for _, bad := range []string{"", "AQ", want.String() + "A", want.String()[:21] + "*", want.String()[:21] + "\n"} {
+		if err := got.UnmarshalText([]byte(bad)); !errors.Is(err, ErrBody) {
+			t.Errorf("%q: %v, want %v", bad, err, ErrBody)
+		}
+	}
+}
+
+// FuzzDecode: whatever a body is, it is read the same way when it is written
+// again.
+func FuzzDecode(f *testing.F) {
+	f.Add(`{"role":"accepter","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","next":5,"initial_dcid":"0000000000000000","ttl":60}`)
+	f.Add(`{"observed":"192.0.2.1:5","ttl":60,"low":0,"high":16,"join":"j","resume":"r"}`)
+	f.Add(`{"type":"joined","session":"AQAAAAAAAAAAAAAAAAAAAA"}`)
+	f.Add(`{"code":"limit","message":"no"}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		for _, v := range []any{new(Register), new(Registered), new(Event), new(Problem)} {
+			if Decode(strings.NewReader(body), v) != nil {
+				continue
+			}
+			if r, ok := v.(*Register); ok && r.Validate() == nil && r.Key == (cid.Key{}) {
+				t.Error("valid without key")
+			}
+			text, err := json.Marshal(v)
+			if err != nil {
+				t.Fatalf("%T of %q: %v", v, body, err)
+			}
+			again := reflect.New(reflect.TypeOf(v).Elem()).Interface()
+			if err := Decode(strings.NewReader(string(text)), again); err != nil || !reflect.DeepEqual(again, v) {
+				t.Errorf("%T of %q: written as %s, read as %+v, %v", v, body, text, again, err)
+			}
+		}
+	})
+}

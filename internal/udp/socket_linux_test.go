@@ -1,0 +1,241 @@
+package udp
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestTrainStaysTrain: GSO on one side and GRO on the other make one message
+// of many datagrams.
+func TestTrainStaysTrain(t *testing.T) {
+	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
+	if !a.GSO() || !b.GRO() {
+		t.Skip("this kernel has no UDP_SEGMENT or UDP_GRO")
+	}
+	train := Message{Data: pattern(20*1200 + 3), SegmentSize: 1200, Remote: b.LocalAddr()}
+	if err := a.Write(&train); err != nil {
+		t.Fatal(err)
+	}
+	got := receive(t, b, 21)
+	if len(got) != 1 || got[0].SegmentSize != 1200 || len(got[0].Data) != len(train.Data) {
+		t.Errorf("%d messages, first has %d bytes in segments of %d", len(got), len(got[0].Data), got[0].SegmentSize)
+	}
+	if s := b.Stats(); s.RxBatches != 1 {
+		t.Errorf("%d reads, want 1", s.RxBatches)
+	}
+}
+
+// TestECN: the mark of a packet is that which it was sent with.
+func TestECN(t *testing.T) {
+	for _, addrs := range [][2]string{
+		{"127.0.0.1:0", "127.0.0.1:0"},
+		{"[::1]:0", "[::1]:0"},
+		{"[::]:0", "127.0.0.1:0"}, // a dual-stack socket sends IPv4
+	} {
+		a, b := listen(t, "udp", addrs[0], nil), listen(t, "udp", addrs[1], nil)
+		for ecn := byte(0); ecn < 4; ecn++ {
+			if err := a.Write(&Message{Data: []byte("x"), Remote: b.LocalAddr(), ECN: ecn}); err != nil {
+				t.Fatal(err)
+			}
+			if got := receive(t, b, 1); got[0].ECN != ecn {
+				t.Errorf("%s to %s: mark %d, want %d", addrs[0], addrs[1], got[0].ECN, ecn)
+			}
+		}
+	}
+}
+
+// TestAnswersLeaveFromWhereTheyCame: a host with several addresses answers with
+// the one that it was asked at.
+func TestAnswersLeaveFromWhereTheyCame(t *testing.T) {
+	server := listen(t, "udp", "0.0.0.0:0", nil)
+	client := listen(t, "udp", "127.0.0.1:0", nil)
+	for _, addr := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.2"} {
+		at := netip.AddrPortFrom(netip.MustParseAddr(addr), server.LocalAddr().Port())
+		if err := client.Write(&Message{Data: []byte("?"), Remote: at}); err != nil {
+			t.Fatal(err)
+		}
+		asked := receive(t, server, 1)[0]
+		if asked.Local != at.Addr() {
+			t.Errorf("asked at %v, want %v", asked.Local, at.Addr())
+		}
+		if err := server.Write(&Message{Data: []byte("!"), Remote: asked.Remote, Local: asked.Local}); err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, client, 1)[0]; got.Remote != at {
+			t.Errorf("answer from %v, want %v", got.Remote, at)
+		}
+	}
+}
+
+// TestDualStack: one socket serves both families, and shows IPv4 as IPv4.
+func TestDualStack(t *testing.T) {
+	server := listen(t, "udp", "[::]:0", nil)
+	port := server.LocalAddr().Port()
+	for _, addr := range []string{"127.0.0.1", "::1"} {
+		ip := netip.MustParseAddr(addr)
+		client := listen(t, "udp", netip.AddrPortFrom(ip, 0).String(), nil)
+		if err := client.Write(&Message{Data: []byte("?"), Remote: netip.AddrPortFrom(ip, port)}); err != nil {
+			t.Fatal(err)
+		}
+		asked := receive(t, server, 1)[0]
+		if asked.Remote != client.LocalAddr() || asked.Local != ip {
+			t.Errorf("from %v to %v, want %v to %v", asked.Remote, asked.Local, client.LocalAddr(), ip)
+		}
+		answer := asked
+		answer.Data = []byte("!")
+		if err := server.Write(&answer); err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, client, 1)[0]; got.Remote != netip.AddrPortFrom(ip, port) {
+			t.Errorf("answer from %v", got.Remote)
+		}
+	}
+}
+
+// TestShards: sockets share a port, and together get all packets.
+func TestShards(t *testing.T) {
+	shards, err := Listen(t.Context(), "udp", "127.0.0.1:0", 4, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan int)
+	for _, s := range shards {
+		defer s.Close()
+		if s.LocalAddr() != shards[0].LocalAddr() {
+			t.Errorf("shards at %v and %v", shards[0].LocalAddr(), s.LocalAddr())
+		}
+		go func() {
+			ms := make([]Message, 8)
+			for {
+				n, err := s.ReadBatch(ms)
+				if err != nil {
+					return
+				}
+				received <- n
+			}
+		}()
+	}
+	const flows = 64
+	for range flows {
+		client := listen(t, "udp", "127.0.0.1:0", nil)
+		if err := client.Write(&Message{Data: []byte("x"), Remote: shards[0].LocalAddr()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 0; n < flows; n += <-received {
+	}
+	used := 0
+	for _, s := range shards {
+		if s.Stats().RxPackets > 0 {
+			used++
+		}
+	}
+	if used < 2 {
+		t.Errorf("%d of 4 shards got the packets of %d flows", used, flows)
+	}
+}
+
+// TestOverflowIsCounted: what the kernel has dropped shows with the next packet
+// that it has not.
+func TestOverflowIsCounted(t *testing.T) {
+	a := listen(t, "udp", "127.0.0.1:0", nil)
+	b := listen(t, "udp", "127.0.0.1:0", &Config{ReadBuffer: 4096, DisableGRO: true})
+	const sent = 200
+	for range sent {
+		if err := a.Write(&Message{Data: pattern(1200), Remote: b.LocalAddr()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain(t, b)
+	if err := a.Write(&Message{Data: []byte("last"), Remote: b.LocalAddr()}); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, b, 1)
+	s := b.Stats()
+	if s.RxOverflow == 0 || s.RxPackets+s.RxOverflow != sent+1 {
+		t.Errorf("%d read and %d dropped of %d", s.RxPackets, s.RxOverflow, sent+1)
+	}
+}
+
+// drain reads what is there.
+func drain(t *testing.T, s *Socket) {
+	t.Helper()
+	ms := make([]Message, 64)
+	raw, err := s.Conn().(*net.UDPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var queued int
+		if err := raw.Control(func(fd uintptr) { queued, err = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }); err != nil {
+			t.Fatal(err)
+		}
+		if queued == 0 {
+			return
+		}
+		if _, err := s.ReadBatch(ms); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRefusedTrain: EIO says that the device has no checksums to
+// offload, and then nothing is sent as a train any more (udp(7)).
+func TestRefusedTrain(t *testing.T) {
+	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", &Config{DisableGRO: true})
+	engine := a.engine.(*kernelEngine)
+	sender := newSender(engine)
+	for _, errno := range []unix.Errno{unix.EINVAL, unix.EIO} {
+		train := Message{Data: pattern(3 * 1000), SegmentSize: 1000, Remote: b.LocalAddr()}
+		if err := sender.refused(&train, errno); err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, b, 3); len(got) != 3 {
+			t.Errorf("%d messages, want 3", len(got))
+		}
+		if a.GSO() != (errno != unix.EIO) {
+			t.Errorf("after %v, GSO is %v", errno, a.GSO())
+		}
+	}
+	if s := a.Stats(); s.GSOFallbacks != 2 || s.TxErrors != 0 {
+		t.Errorf("%d fallbacks, %d errors, want 2 and 0", s.GSOFallbacks, s.TxErrors)
+	}
+	err := sender.refused(&Message{Data: []byte("x"), Remote: b.LocalAddr()}, unix.EPERM)
+	if err == nil || !strings.Contains(err.Error(), "not permitted") || a.Stats().TxErrors != 1 {
+		t.Errorf("refused datagram: %v, %d errors", err, a.Stats().TxErrors)
+	}
+}
+
+// TestSocketDoesNotAllocate: neither do reads, nor writes.
+func TestSocketDoesNotAllocate(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
+		a, b := listen(t, "udp", addr, nil), listen(t, "udp", addr, nil)
+		b.SetReadDeadline(time.Time{})
+		out := []Message{
+			{Data: pattern(12_000), SegmentSize: 1200, Remote: b.LocalAddr(), ECN: 1},
+			{Data: pattern(100), Remote: b.LocalAddr()},
+		}
+		in := make([]Message, 64)
+		if n := testing.AllocsPerRun(50, func() {
+			if err := a.WriteBatch(out); err != nil {
+				t.Fatal(err)
+			}
+			for n := 0; n < 11; {
+				got, err := b.ReadBatch(in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := range in[:got] {
+					n += in[i].Count()
+				}
+			}
+		}); n >= 1 {
+			t.Errorf("%s: %v allocations", addr, n)
+		}
+	}
+}

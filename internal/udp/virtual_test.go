@@ -1,0 +1,250 @@
+package udp
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/pki"
+)
+
+// pump hands all that a socket reads to a conn, until it is closed.
+func pump(s *Socket, c Conn) {
+	ms := make([]Message, 64)
+	for {
+		n, err := s.ReadBatch(ms)
+		if err != nil {
+			return
+		}
+		for i := range ms[:n] {
+			c.Deliver(&ms[i])
+		}
+	}
+}
+
+// overVirtual makes a conn that reads and writes a socket as if it were it.
+func overVirtual(t *testing.T, s *Socket) Conn {
+	t.Helper()
+	c, err := NewVirtual(&VirtualConfig{Socket: s, Send: s.Write})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go pump(s, c)
+	return c
+}
+
+// transfer sends n bytes over QUIC between the conns, and returns what quic-go
+// knows about the sender's end.
+func transfer(t *testing.T, from, to Conn, n int) quic.ConnectionState {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := pki.SelfSigned(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverTransport, clientTransport := &quic.Transport{Conn: to}, &quic.Transport{Conn: from}
+	listener, err := serverTransport.Listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"x"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := make(chan [32]byte, 1)
+	go func() {
+		conn, err := listener.Accept(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		stream, err := conn.AcceptUniStream(context.Background())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		h := sha256.New()
+		if _, err := io.Copy(h, stream); err != nil {
+			t.Error(err)
+		}
+		sum <- [32]byte(h.Sum(nil))
+	}()
+	conn, err := clientTransport.Dial(t.Context(), to.LocalAddr(), &tls.Config{
+		InsecureSkipVerify: true, NextProtos: []string{"x"}, // the conns are looked at, not the peers
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := conn.OpenUniStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := pattern(n)
+	if _, err := stream.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	stream.Close()
+	if got := <-sum; got != sha256.Sum256(data) {
+		t.Error("other bytes arrived")
+	}
+	state := conn.ConnectionState()
+	conn.CloseWithError(0, "")
+	clientTransport.Close()
+	serverTransport.Close()
+	return state
+}
+
+// TestVirtualOverKernel: quic-go takes a conn on a socket of the kernel for one
+// that can do all, and sends trains.
+func TestVirtualOverKernel(t *testing.T) {
+	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
+	a.SetReadDeadline(time.Time{})
+	b.SetReadDeadline(time.Time{})
+	state := transfer(t, overVirtual(t, a), overVirtual(t, b), 8<<20)
+	if runtime.GOOS != "linux" {
+		return
+	}
+	if state.GSO != a.GSO() {
+		t.Errorf("quic-go has GSO %v, the socket %v", state.GSO, a.GSO())
+	}
+	if s := a.Stats(); s.TxPackets < 2*s.TxBatches {
+		t.Errorf("%d packets in %d writes: no trains", s.TxPackets, s.TxBatches)
+	}
+}
+
+// TestVirtualInProcess: over anything else it is a plain conn.
+func TestVirtualInProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := nettest.New(1)
+		network.Set(nettest.Conditions{Delay: 5 * time.Millisecond, Loss: 0.01})
+		var sockets []*Socket
+		for _, addr := range []string{"192.0.2.1:1", "192.0.2.2:2"} {
+			s, err := New(network.Listen(addr), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sockets = append(sockets, s)
+		}
+		transfer(t, overVirtual(t, sockets[0]), overVirtual(t, sockets[1]), 1<<20)
+		for _, s := range sockets {
+			s.Close()
+		}
+		synctest.Wait()
+	})
+}
+
+func newVirtual(t *testing.T, queue int) Conn {
+	t.Helper()
+	c, err := NewVirtual(&VirtualConfig{
+		Socket: listen(t, "udp", "127.0.0.1:0", nil),
+		Send:   func(*Message) error { return nil },
+		Queue:  queue,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestVirtualQueue: what its reader has no room for is dropped and counted, the
+// rest comes in order.
+func TestVirtualQueue(t *testing.T) {
+	c := newVirtual(t, 100)
+	remote := netip.MustParseAddrPort("192.0.2.1:1")
+	m := Message{Data: pattern(150 * 100), SegmentSize: 100, Remote: remote}
+	if dropped := c.Deliver(&m); dropped != 50 {
+		t.Errorf("dropped %d of 150, want 50", dropped)
+	}
+	if dropped := c.Deliver(&Message{Data: make([]byte, maxQueued+1), Remote: remote}); dropped != 1 {
+		t.Errorf("dropped %d datagrams that are too long, want 1", dropped)
+	}
+	buf := make([]byte, 200)
+	for i := range 100 {
+		n, addr, err := c.ReadFrom(buf)
+		if err != nil || addr.String() != remote.String() || !bytes.Equal(buf[:n], m.Data[i*100:(i+1)*100]) {
+			t.Fatalf("datagram %d: %d bytes from %v, %v", i, n, addr, err)
+		}
+	}
+	if dropped := c.Deliver(&m); dropped != 50 {
+		t.Errorf("dropped %d of 150 once there was room, want 50", dropped)
+	}
+}
+
+func TestVirtualClose(t *testing.T) {
+	c := newVirtual(t, 0)
+	done := make(chan error)
+	go func() {
+		_, _, err := c.ReadFrom(make([]byte, 10))
+		done <- err
+	}()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read returns %v, want %v", err, net.ErrClosed)
+	}
+	if err := c.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+	if _, err := c.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("write returns %v, want %v", err, net.ErrClosed)
+	}
+}
+
+func TestVirtualDeadline(t *testing.T) {
+	c := newVirtual(t, 0)
+	done := make(chan error)
+	go func() {
+		_, _, err := c.ReadFrom(make([]byte, 10))
+		done <- err
+	}()
+	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read returns %v, want %v", err, os.ErrDeadlineExceeded)
+	}
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	c.Deliver(&Message{Data: []byte("late"), Remote: netip.MustParseAddrPort("192.0.2.1:1")})
+	if n, _, err := c.ReadFrom(make([]byte, 10)); n != 4 || err != nil {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// TestVirtualPassesErrorsOn: quic-go must hear that a packet was too long, as it
+// probes the path's MTU.
+func TestVirtualPassesErrorsOn(t *testing.T) {
+	broken := errors.New("broken")
+	c, err := NewVirtual(&VirtualConfig{
+		Socket: listen(t, "udp", "127.0.0.1:0", nil),
+		Send:   func(*Message) error { return broken },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}); err != broken {
+		t.Errorf("%v, want %v", err, broken)
+	}
+	if _, err := c.WriteTo([]byte("x"), &net.TCPAddr{}); err == nil {
+		t.Error("writes to an address of TCP")
+	}
+	if _, err := NewVirtual(&VirtualConfig{}); err == nil {
+		t.Error("made a conn without a socket")
+	}
+}
