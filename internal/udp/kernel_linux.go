@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// maxBatch is how many messages one system call moves.
-	maxBatch = 64
+	// maxBatch is how many messages one system call moves. A uint8 counts
+	// them (recent).
+	maxBatch = 256
 	// trainSize holds the longest train. The odd rest keeps the beginnings
 	// of the buffers, which are all that most packets need, from falling
 	// into the same lines of the cache.

@@ -69,7 +69,7 @@ func (e *plainEngine) write(ms []Message) error {
 				e.socket.stats.txErrors.Add(1)
 				last = err
 			default:
-				e.socket.sent(&Message{Data: segment})
+				e.socket.sent(1, len(segment))
 			}
 		}
 	}

@@ -11,11 +11,13 @@ import (
 type sender struct {
 	engine *kernelEngine
 	hdrs   [maxBatch]mmsghdr
-	iovs   [maxBatch]unix.Iovec
+	iovs   [maxBatch][maxGather]unix.Iovec
 	names  [maxBatch]sockaddr
 	oobs   [maxBatch]control
-	parts  [maxBatch]Message // what is in each
-	n      int               // how many are filled
+	trains [maxBatch]train // what is in each
+	n      int             // how many are filled
+	recent recent
+	single bool // leave messages as they are
 	call   func(fd uintptr) bool
 	from   int // the first to send
 	sent   int
@@ -27,8 +29,7 @@ func newSender(e *kernelEngine) *sender {
 	for i := range s.hdrs {
 		h := &s.hdrs[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-		h.Iov = &s.iovs[i]
-		h.SetIovlen(1)
+		h.Iov = &s.iovs[i][0]
 	}
 	s.call = s.sendmmsg // made once, so that a write does not allocate
 	return s
@@ -49,14 +50,15 @@ func (s *sender) sendmmsg(fd uintptr) bool {
 func (e *kernelEngine) write(ms []Message) error {
 	s := e.tx.Get().(*sender)
 	defer e.tx.Put(s)
+	s.single = !e.socket.gso.Load()
 	var last error
 	for i := range ms {
 		for part := range ms[i].trains() {
-			if part.SegmentSize > 0 && !e.socket.gso.Load() {
+			if s.single {
 				last = keep(last, s.split(&part))
-				continue
+			} else {
+				last = keep(last, s.add(&part))
 			}
-			last = keep(last, s.add(&part))
 		}
 	}
 	return keep(last, s.flush())
@@ -68,27 +70,6 @@ func keep(last, err error) error {
 		return err
 	}
 	return last
-}
-
-// add queues a message that the kernel takes at once.
-func (s *sender) add(m *Message) error {
-	i := s.n
-	s.parts[i] = *m
-	s.iovs[i].Base = unsafe.SliceData(m.Data)
-	s.iovs[i].SetLen(len(m.Data))
-	h := &s.hdrs[i].hdr
-	h.Namelen = s.engine.putAddr(&s.names[i], m.Remote)
-	n := putControl(s.oobs[i].b[:0], m)
-	h.Control = nil
-	if n > 0 {
-		h.Control = &s.oobs[i].b[0]
-	}
-	h.SetControllen(n)
-	s.n++
-	if s.n == maxBatch {
-		return s.flush()
-	}
-	return nil
 }
 
 // split queues the datagrams of a train one by one.
@@ -103,22 +84,65 @@ func (s *sender) split(train *Message) error {
 	return last
 }
 
+// add queues a message that the kernel takes at once: at the end of the latest
+// train to its address if it can, so that the packets of flows that came in
+// turns leave in trains, and each flow's in their order.
+func (s *sender) add(m *Message) error {
+	slot := s.recent.of(m.Remote)
+	if i := int(*slot); i < s.n && !s.single && s.trains[i].takes(m) {
+		s.trains[i].append(m, &s.iovs[i])
+		return nil
+	}
+	var last error
+	if s.n == maxBatch {
+		last = s.flush()
+	}
+	*slot = uint8(s.n)
+	t := &s.trains[s.n]
+	*t = train{Message: *m, size: sizeOf(m)}
+	t.append(m, &s.iovs[s.n])
+	s.n++
+	return last
+}
+
+// seal tells the kernel about a train that is complete.
+func (s *sender) seal(i int) {
+	t := &s.trains[i]
+	t.SegmentSize = 0
+	if t.length > t.size {
+		t.SegmentSize = t.size
+	}
+	h := &s.hdrs[i].hdr
+	h.SetIovlen(t.pieces)
+	h.Namelen = s.engine.putAddr(&s.names[i], t.Remote)
+	n := putControl(s.oobs[i].b[:0], &t.Message)
+	h.Control = nil
+	if n > 0 {
+		h.Control = &s.oobs[i].b[0]
+	}
+	h.SetControllen(n)
+}
+
 // flush sends what is queued. What the kernel refuses is passed over.
 func (s *sender) flush() error {
 	var last error
 	defer s.reset()
+	for i := range s.n {
+		s.seal(i)
+	}
 	for s.from = 0; s.from < s.n; {
 		if err := s.engine.raw.Write(s.call); err != nil {
 			return err
 		}
 		if s.errno == 0 {
 			for i := range s.sent {
-				s.engine.socket.sent(&s.parts[s.from+i])
+				t := &s.trains[s.from+i]
+				s.engine.socket.sent(t.datagrams(), t.length)
 			}
 			s.from += s.sent
 			continue
 		}
-		last = keep(last, s.refused(&s.parts[s.from], s.errno))
+		last = keep(last, s.refused(s.from, s.errno))
 		s.from++
 	}
 	return last
@@ -126,31 +150,40 @@ func (s *sender) flush() error {
 
 // reset forgets the messages, whose memory is the caller's.
 func (s *sender) reset() {
-	clear(s.parts[:s.n])
-	clear(s.iovs[:s.n])
+	for i := range s.n {
+		clear(s.iovs[i][:s.trains[i].pieces])
+		s.trains[i] = train{}
+	}
 	s.n = 0
 }
 
-// refused handles a message that the kernel would not take. If that is for its
-// being a train, it goes out packet by packet, and so do all that follow if
-// the network device is to blame (EIO, see udp(7)).
-func (s *sender) refused(m *Message, errno unix.Errno) error {
+// refused handles a train that the kernel would not take. If that is for its
+// being one, it goes out packet by packet, and so do all that follow if the
+// network device is to blame (EIO, see udp(7)).
+func (s *sender) refused(i int, errno unix.Errno) error {
+	t := &s.trains[i]
 	stats := &s.engine.socket.stats
-	if m.SegmentSize > 0 && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE) {
+	if t.SegmentSize > 0 && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE) {
 		stats.gsoFallbacks.Add(1)
 		if errno == unix.EIO {
 			s.engine.socket.SetGSO(false)
 		}
-		return s.engine.writeSplit(m)
+		return s.engine.writeSplit(t.Message, s.iovs[i][:t.pieces])
 	}
-	stats.txErrors.Add(uint64(m.Count()))
+	stats.txErrors.Add(uint64(t.datagrams()))
 	return os.NewSyscallError("sendmmsg", errno)
 }
 
 // writeSplit sends the datagrams of a train one by one, with memory of its own,
 // because that of the caller is in use.
-func (e *kernelEngine) writeSplit(train *Message) error {
+func (e *kernelEngine) writeSplit(train Message, pieces []unix.Iovec) error {
 	s := e.tx.Get().(*sender)
 	defer e.tx.Put(s)
-	return keep(s.split(train), s.flush())
+	s.single = true
+	var last error
+	for _, piece := range pieces {
+		train.Data = unsafe.Slice(piece.Base, piece.Len)
+		last = keep(last, s.split(&train))
+	}
+	return keep(last, s.flush())
 }

@@ -141,9 +141,9 @@ func (s *Socket) Write(m *Message) error {
 }
 
 // sent counts what the kernel took.
-func (s *Socket) sent(m *Message) {
-	s.stats.txPackets.Add(uint64(m.Count()))
-	s.stats.txBytes.Add(uint64(len(m.Data)))
+func (s *Socket) sent(packets, bytes int) {
+	s.stats.txPackets.Add(uint64(packets))
+	s.stats.txBytes.Add(uint64(bytes))
 }
 
 // SetReadDeadline makes reads return os.ErrDeadlineExceeded from t on.

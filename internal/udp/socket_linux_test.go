@@ -1,8 +1,11 @@
 package udp
 
 import (
+	"bytes"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,9 +195,12 @@ func TestRefusedTrain(t *testing.T) {
 	sender := newSender(engine)
 	for _, errno := range []unix.Errno{unix.EINVAL, unix.EIO} {
 		train := Message{Data: pattern(3 * 1000), SegmentSize: 1000, Remote: b.LocalAddr()}
-		if err := sender.refused(&train, errno); err != nil {
+		sender.add(&train)
+		sender.seal(0)
+		if err := sender.refused(0, errno); err != nil {
 			t.Fatal(err)
 		}
+		sender.reset()
 		if got := receive(t, b, 3); len(got) != 3 {
 			t.Errorf("%d messages, want 3", len(got))
 		}
@@ -205,7 +211,9 @@ func TestRefusedTrain(t *testing.T) {
 	if s := a.Stats(); s.GSOFallbacks != 2 || s.TxErrors != 0 {
 		t.Errorf("%d fallbacks, %d errors, want 2 and 0", s.GSOFallbacks, s.TxErrors)
 	}
-	err := sender.refused(&Message{Data: []byte("x"), Remote: b.LocalAddr()}, unix.EPERM)
+	sender.add(&Message{Data: []byte("x"), Remote: b.LocalAddr()})
+	sender.seal(0)
+	err := sender.refused(0, unix.EPERM)
 	if err == nil || !strings.Contains(err.Error(), "not permitted") || a.Stats().TxErrors != 1 {
 		t.Errorf("refused datagram: %v, %d errors", err, a.Stats().TxErrors)
 	}
@@ -237,5 +245,69 @@ func TestSocketDoesNotAllocate(t *testing.T) {
 		}); n >= 1 {
 			t.Errorf("%s: %v allocations", addr, n)
 		}
+	}
+}
+
+// TestFlowsKeepTheirOrder: however messages are put together, each address
+// gets its own datagrams, whole and in order.
+func TestFlowsKeepTheirOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	from := listen(t, "udp", "127.0.0.1:0", nil)
+	var to []*Socket
+	for range 5 {
+		to = append(to, listen(t, "udp", "127.0.0.1:0", nil))
+	}
+	sizes := []int{1, 100, 100, 100, 101, 1200, 1200, 1200, 1452}
+	for range 30 {
+		want := make([][][]byte, len(to))
+		var batch []Message
+		for range 1 + rng.IntN(2*maxBatch) {
+			size := sizes[rng.IntN(len(sizes))]
+			data := make([]byte, size*(1+rng.IntN(3))-rng.IntN(size))
+			for i := range data {
+				data[i] = byte(rng.Uint32())
+			}
+			i := rng.IntN(len(to))
+			m := Message{Data: data, SegmentSize: size, Remote: to[i].LocalAddr(), ECN: byte(rng.IntN(2))}
+			if m.Count() == 1 {
+				m.SegmentSize = 0
+			}
+			want[i] = slices.AppendSeq(want[i], m.Segments())
+			batch = append(batch, m)
+		}
+		if err := from.WriteBatch(batch); err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range to {
+			got := datagrams(receive(t, s, len(want[i])))
+			if !slices.EqualFunc(got, want[i], bytes.Equal) {
+				t.Fatalf("address %d got other datagrams than it was sent", i)
+			}
+		}
+	}
+}
+
+// TestInterleavedFlowsLeaveInTrains: the packets of flows in turns are as few
+// messages as there are flows.
+func TestInterleavedFlowsLeaveInTrains(t *testing.T) {
+	from := listen(t, "udp", "127.0.0.1:0", nil)
+	to := []*Socket{listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)}
+	if !from.GSO() || !to[0].GRO() {
+		t.Skip("this kernel has no UDP_SEGMENT or UDP_GRO")
+	}
+	var batch []Message
+	for i := range 20 {
+		batch = append(batch, Message{Data: pattern(1200), Remote: to[i%2].LocalAddr()})
+	}
+	if err := from.WriteBatch(batch); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range to {
+		if got := receive(t, s, 10); len(got) != 1 {
+			t.Errorf("%d messages, want 1", len(got))
+		}
+	}
+	if s := from.Stats(); s.TxPackets != 20 || s.TxBytes != 20*1200 {
+		t.Errorf("counts %d packets, %d bytes", s.TxPackets, s.TxBytes)
 	}
 }

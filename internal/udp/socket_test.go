@@ -157,9 +157,8 @@ func TestBadDestination(t *testing.T) {
 	if err := a.WriteBatch(batch); err == nil {
 		t.Error("no error")
 	}
-	got := receive(t, b, 2)
-	if string(got[0].Data) != "one" || string(got[1].Data) != "two" {
-		t.Errorf("received %q", datagrams(got))
+	if got := datagrams(receive(t, b, 2)); string(got[0]) != "one" || string(got[1]) != "two" {
+		t.Errorf("received %q", got)
 	}
 	if s := a.Stats(); s.TxErrors != 2 || s.TxPackets != 2 {
 		t.Errorf("%d sent, %d errors, want 2 and 2", s.TxPackets, s.TxErrors)

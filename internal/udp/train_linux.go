@@ -1,0 +1,70 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxGather is how many messages become one train at most.
+const maxGather = 16
+
+// train is messages to one address that the kernel gets as one, and makes into
+// datagrams again as late as it can. It has the address and the like of the
+// first of them.
+type train struct {
+	Message      // without Data
+	size    int  // of a datagram
+	pieces  int  // messages
+	length  int  // in bytes
+	full    bool // nothing can follow
+}
+
+// sizeOf is the size of the datagrams in a message.
+func sizeOf(m *Message) int {
+	if m.SegmentSize > 0 {
+		return m.SegmentSize
+	}
+	return len(m.Data)
+}
+
+// takes says whether a message can follow in the train: only the last datagram
+// may be shorter than the others.
+func (t *train) takes(m *Message) bool {
+	size := sizeOf(m)
+	return !t.full && t.pieces < maxGather &&
+		(size == t.size || m.SegmentSize == 0 && size < t.size) &&
+		t.length+len(m.Data) <= min(maxSegments*t.size, maxPayload) &&
+		t.Remote == m.Remote && t.Local == m.Local && t.ECN == m.ECN
+}
+
+// append puts a message at the end.
+func (t *train) append(m *Message, iovs *[maxGather]unix.Iovec) {
+	iov := &iovs[t.pieces]
+	iov.Base = unsafe.SliceData(m.Data)
+	iov.SetLen(len(m.Data))
+	t.pieces++
+	t.length += len(m.Data)
+	t.full = t.size == 0 || t.length%t.size != 0
+}
+
+// datagrams is how many the train is.
+func (t *train) datagrams() int {
+	if t.size == 0 {
+		return 1
+	}
+	return (t.length + t.size - 1) / t.size
+}
+
+// recent knows the latest train to an address, by its hash: or one to another
+// address with the same hash, or one that has left already.
+type recent [256]uint8
+
+// of returns where the number of the train is.
+func (r *recent) of(a netip.AddrPort) *uint8 {
+	b := a.Addr().As16()
+	h := binary.NativeEndian.Uint32(b[12:]) ^ uint32(a.Port())*0x9e3779b1
+	return &r[h*0x85ebca6b>>24]
+}

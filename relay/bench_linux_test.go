@@ -1,0 +1,192 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+const (
+	benchPacket = 1200
+	benchFill   = 4096 // packets that wait when the clock starts
+	benchTrain  = 32   // datagrams that a bulk sender hands to the kernel at once
+	benchBuffer = 7 << 20
+)
+
+// flow is a session with a sender at one end and nobody who reads at the other.
+type flow struct {
+	sender *udp.Socket
+	sink   *udp.Socket
+	key    cid.Key // of the sink's leg
+	data   []byte  // a train of packets for it
+}
+
+func benchSocket(b *testing.B) *udp.Socket {
+	b.Helper()
+	// Small buffers: the sinks are soon full, and the kernel drops what
+	// comes then, as if it had gone out to a wire.
+	sockets, err := udp.Listen(context.Background(), "udp", "127.0.0.1:0", 1, &udp.Config{ReadBuffer: 4096})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { sockets[0].Close() })
+	return sockets[0]
+}
+
+func benchFlows(b *testing.B, n int) []*flow {
+	b.Helper()
+	var flows []*flow
+	for range n {
+		f := &flow{sender: benchSocket(b), sink: benchSocket(b), key: cid.NewKey()}
+		packet := append([]byte{0x40}, f.key.ID(cid.Peer, 0).Bytes()...)
+		packet = append(packet, make([]byte, benchPacket-len(packet))...)
+		f.data = bytes.Repeat(packet, benchTrain)
+		flows = append(flows, f)
+	}
+	return flows
+}
+
+// fill sends what is then forwarded: packets of all flows in turn, or trains of
+// the only one.
+func fill(b *testing.B, flows []*flow, to netip.AddrPort) {
+	b.Helper()
+	for i := 0; i < benchFill; {
+		f := flows[i%len(flows)]
+		m := udp.Message{Data: f.data[:benchPacket], Remote: to}
+		if len(flows) == 1 {
+			m.Data, m.SegmentSize = f.data, benchPacket
+		}
+		if err := f.sender.Write(&m); err != nil {
+			b.Fatal(err)
+		}
+		i += m.Count()
+	}
+}
+
+// benchForward measures how fast drain forwards packets that wait already. An
+// op is a packet.
+func benchForward(b *testing.B, flows []*flow, at netip.AddrPort, drain func(n int)) {
+	b.Helper()
+	b.ReportAllocs()
+	b.SetBytes(benchPacket)
+	b.StopTimer()
+	n := 0
+	for ; n < b.N; n += benchFill {
+		fill(b, flows, at)
+		b.StartTimer()
+		drain(benchFill)
+		b.StopTimer()
+	}
+	// The last fill may have been more than b.N.
+	perOp := float64(b.Elapsed().Nanoseconds()) / float64(n)
+	b.ReportMetric(perOp, "ns/op")
+	b.ReportMetric(1e9/perOp, "pps")
+}
+
+// BenchmarkForward compares the relay's loop with a plain loop over a socket:
+// ReadFrom, look up, WriteTo.
+func BenchmarkForward(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		name := fmt.Sprintf("flows=%d", n)
+		b.Run(name+"/relay", func(b *testing.B) { benchRelay(b, benchFlows(b, n)) })
+		b.Run(name+"/plain", func(b *testing.B) { benchPlain(b, benchFlows(b, n)) })
+	}
+}
+
+func benchRelay(b *testing.B, flows []*flow) {
+	server, err := Listen(context.Background(), "udp", "127.0.0.1:0", &Config{Shards: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer server.Close()
+	for _, f := range flows {
+		connectFlow(b, server, f)
+	}
+	sh := server.shards[0]
+	benchForward(b, flows, server.Addr(), func(n int) {
+		for want := sh.counters.packets.Load() + uint64(n); sh.counters.packets.Load() < want; {
+			sh.step()
+		}
+	})
+	if s := server.Stats(); s.Drops() != 0 || s.ReceiveOverflow != 0 {
+		b.Errorf("dropped %v, overflow %d", s.Dropped, s.ReceiveOverflow)
+	}
+}
+
+// connectFlow opens a session with a leg at either end of the flow, as if both
+// had registered.
+func connectFlow(b *testing.B, s *Server, f *flow) {
+	b.Helper()
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ends := [2]*udp.Socket{control.Dialer: f.sender, control.Accepter: f.sink}
+	for role := range control.Role(2) {
+		key := f.key
+		if role == control.Dialer {
+			key = cid.NewKey()
+		}
+		l := &ses.legs[role]
+		l.present, l.key, l.owner = true, key, ownerOf(ses.id, role, key)
+		l.ids, l.window = key.Deriver(cid.Peer), cid.NewWindow(0)
+		l.addr.Store(&legAddr{remote: ends[role].LocalAddr(), local: netip.MustParseAddr("127.0.0.1")})
+		s.renewLocked(ses, role, time.Now())
+	}
+}
+
+func benchPlain(b *testing.B, flows []*flow) {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	forceReadBuffer(b, conn)
+	routes := make(map[cid.ID]netip.AddrPort)
+	for _, f := range flows {
+		for counter := range uint64(cid.Ahead) {
+			routes[f.key.ID(cid.Peer, counter)] = f.sink.LocalAddr()
+		}
+	}
+	buf := make([]byte, 2048)
+	benchForward(b, flows, conn.LocalAddr().(*net.UDPAddr).AddrPort(), func(n int) {
+		for range n {
+			size, _, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				b.Fatal(err)
+			}
+			id, err := cid.IDFrom(buf[1 : 1+cid.Len])
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := conn.WriteToUDPAddrPort(buf[:size], routes[id]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// forceReadBuffer gives the plain socket the buffer that the relay's has, and
+// nothing else.
+func forceReadBuffer(b *testing.B, conn *net.UDPConn) {
+	b.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := conn.SetReadBuffer(benchBuffer); err != nil {
+		b.Fatal(err)
+	}
+	// Only root may have more than net.core.rmem_max.
+	_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, benchBuffer) })
+}
