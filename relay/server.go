@@ -42,8 +42,9 @@ type Server struct {
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
-	served    atomic.Bool
 	draining  atomic.Bool
+	starting  sync.Mutex // guards started, and closing's beginning
+	started   bool
 	running   sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
@@ -178,20 +179,13 @@ func (s *Server) sendControl(m *udp.Message) error {
 // [Shutdown] is called, and returns ErrClosed then. It closes the server when
 // it returns. It may be called once.
 func (s *Server) Serve(ctx context.Context) error {
-	if s.closing.Err() != nil || !s.served.CompareAndSwap(false, true) {
+	switch err := s.start(); {
+	case errors.Is(err, ErrClosed):
 		return ErrClosed
-	}
-	listener, err := s.transport.Listen(s.http.TLSConfig, controlConfig())
-	if err != nil {
-		return fmt.Errorf("relay: listen for control connections: %w", errors.Join(err, s.Close()))
+	case err != nil:
+		return errors.Join(err, s.Close())
 	}
 	defer context.AfterFunc(ctx, s.close)()
-	for _, sh := range s.shards {
-		s.running.Go(sh.run)
-	}
-	s.running.Go(func() { s.sweepLoop(s.closing) })
-	s.running.Go(func() { _ = s.http.ServeListener(listener) })
-	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
 	<-s.closing.Done()
 	if err := s.Close(); err != nil {
 		return err
@@ -199,10 +193,33 @@ func (s *Server) Serve(ctx context.Context) error {
 	return ErrClosed
 }
 
+// start starts the server's goroutines, once.
+func (s *Server) start() error {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if s.closing.Err() != nil || s.started {
+		return ErrClosed
+	}
+	s.started = true
+	listener, err := s.transport.Listen(s.http.TLSConfig, controlConfig())
+	if err != nil {
+		return fmt.Errorf("relay: listen for control connections: %w", err)
+	}
+	for _, sh := range s.shards {
+		s.running.Go(sh.run)
+	}
+	s.running.Go(func() { s.sweepLoop(s.closing) })
+	s.running.Go(func() { _ = s.http.ServeListener(listener) })
+	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
+	return nil
+}
+
 // Close stops at once: packets are no longer forwarded, and sessions end
 // without notice. It waits for the server's goroutines, except that of Serve.
 func (s *Server) Close() error {
+	s.starting.Lock()
 	s.close()
+	s.starting.Unlock()
 	s.closeOnce.Do(func() {
 		// In this order control connections still say goodbye.
 		err := errors.Join(s.http.Close(), s.transport.Close())
