@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -12,120 +11,9 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// Bounds of what waits to be accepted.
-const (
-	acceptQueue = 32 // connections that nobody has called Accept for yet
-	maxHandling = 64 // offers that are being answered at once
-)
-
 // joinPatience is how long an accepter waits for a relay, which has been
 // restarted, to be told of the session again by the dialer.
 const joinPatience = 5 * time.Second
-
-// Accept takes offers out of the mailbox of the endpoint's relay, which lie
-// there under its [Endpoint.ID], answers them, and returns the next connection
-// that stands. Offers that lead to none are logged. It returns ErrClosed after
-// Close, ctx's error, or why there is no relay to look at; a relay that has
-// been there and is away is waited for.
-func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
-	conn, err := e.accept(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("p2p: accept: %w", err)
-	}
-	return conn, nil
-}
-
-func (e *Endpoint) accept(ctx context.Context) (*Conn, error) {
-	if err := e.enter(); err != nil {
-		return nil, err
-	}
-	defer e.tasks.Done()
-	h, err := e.acquire(ctx, e.conf.Relay)
-	if err != nil {
-		return nil, err
-	}
-	defer e.release(h)
-	ctx, stop := e.bound(ctx)
-	failed := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		failed <- e.collect(ctx, h)
-	}()
-	defer func() { stop(nil); <-done }()
-	select {
-	case c := <-e.accepted:
-		return c, nil
-	case err := <-failed:
-		return nil, err
-	}
-}
-
-// collect takes offers out of the mailbox and has them answered.
-func (e *Endpoint) collect(ctx context.Context, h *home) error {
-	for {
-		ln, err := h.current(ctx)
-		if err == nil {
-			var text string
-			if text, err = ln.takeOffer(ctx, e.ID().String()); err == nil && text != "" {
-				e.answer(ctx, h.relay, text)
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case err == nil:
-		case errors.Is(err, ErrRelayRefused) || !h.worked():
-			return err
-		case ln != nil:
-			if err := h.await(ctx, ln); err != nil {
-				return err
-			}
-		default:
-			sleep(ctx, minBackoff)
-		}
-	}
-}
-
-// answer answers an offer in the background. The relay it came from is the one
-// that it is about, whatever it says: nobody sends us to another's address.
-func (e *Endpoint) answer(ctx context.Context, r Relay, text string) {
-	offer, err := ParseOffer(text)
-	if err != nil {
-		e.log.Warn("offer in mailbox", "err", err)
-		return
-	}
-	offer.relay = r
-	select {
-	case e.handling <- struct{}{}:
-	case <-ctx.Done():
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		<-e.handling
-		return
-	}
-	e.tasks.Go(func() {
-		defer func() { <-e.handling }()
-		e.enqueue(offer)
-	})
-}
-
-func (e *Endpoint) enqueue(offer Offer) {
-	c, err := e.acceptOffer(e.ctx, offer)
-	if err != nil {
-		e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
-		return
-	}
-	select {
-	case e.accepted <- c:
-	default:
-		e.log.Warn("connection refused: nobody accepts", "peer", c.RemoteID())
-		_ = c.CloseWithError(CodeHandshake, "nobody accepts")
-	}
-}
 
 // AcceptOffer answers an offer, which has come by any way, and returns the
 // connection. It uses the relay that the offer names. Errors wrap
@@ -210,11 +98,15 @@ func (e *Endpoint) join(ctx context.Context, o *Offer) (*link, error) {
 
 // respond performs the handshake with the first flight that the offer holds.
 func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error) {
-	var verdict error
-	conf := e.conf.peerTLS(true, func(id PeerID) error {
-		verdict = e.judge(o.dialer, id)
-		return verdict
-	})
+	var verdict verdict
+	conf := e.conf.peerTLS(true, func(id PeerID) error { return verdict.is(e.judge(o.dialer, id)) })
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l.transport.ConnContext = func(conn context.Context, _ *quic.ClientInfo) (context.Context, error) {
+		// A handshake that fails never comes out of Listener.Accept.
+		context.AfterFunc(conn, func() { fail(cause(ctx, context.Cause(conn))) })
+		return conn, nil
+	}
 	listener, err := l.transport.Listen(conf, e.conf.quicConfig())
 	if err != nil {
 		return nil, err
@@ -226,8 +118,8 @@ func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error
 	}
 	l.inject(datagrams)
 	qc, err := listener.Accept(ctx)
-	if verdict != nil {
-		return nil, verdict
+	if err := verdict.get(); err != nil {
+		return nil, err
 	}
 	if err != nil {
 		return nil, cause(ctx, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -124,19 +125,16 @@ func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc) (
 
 // attempt is a QUIC handshake under way.
 type attempt struct {
-	done    chan struct{} // closed when the following are set
+	done    chan struct{} // closed when conn and err are set
 	conn    *quic.Conn
 	err     error
-	verdict error // why we have refused the peer
+	verdict verdict
 }
 
 // startDial begins the handshake. It ends when ctx is done.
 func (e *Endpoint) startDial(ctx context.Context, l *link, peer PeerID) *attempt {
 	a := &attempt{done: make(chan struct{})}
-	conf := e.conf.peerTLS(false, func(id PeerID) error {
-		a.verdict = e.judge(peer, id)
-		return a.verdict
-	})
+	conf := e.conf.peerTLS(false, func(id PeerID) error { return a.verdict.is(e.judge(peer, id)) })
 	e.tasks.Go(func() {
 		defer close(a.done)
 		a.conn, a.err = l.transport.Dial(ctx, l.relayAddr(), conf, e.conf.quicConfig())
@@ -146,10 +144,30 @@ func (e *Endpoint) startDial(ctx context.Context, l *link, peer PeerID) *attempt
 
 // failure is why an attempt that has failed did so.
 func (a *attempt) failure(ctx context.Context) error {
-	if a.verdict != nil {
-		return a.verdict
+	if err := a.verdict.get(); err != nil {
+		return err
 	}
 	return cause(ctx, a.err)
+}
+
+// verdict is why this side has refused the other: quic-go only tells that TLS
+// has failed.
+type verdict struct {
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func (v *verdict) is(err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err = err
+	return err
+}
+
+func (v *verdict) get() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.err
 }
 
 // cause puts the error of a handshake into this package's terms.

@@ -38,6 +38,10 @@ type Endpoint struct {
 	homes  map[netip.AddrPort]*home
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
+	// Those who wait for a connection from the mailbox hear there why none
+	// can come. collecting says that somebody looks into it for them.
+	wanting    map[chan error]struct{}
+	collecting bool
 
 	closeOnce sync.Once
 	closeErr  error
@@ -73,6 +77,7 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		homes:    make(map[netip.AddrPort]*home),
 		conns:    make(map[*Conn]struct{}),
 		used:     make(map[control.SessionID]time.Time),
+		wanting:  make(map[chan error]struct{}),
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e, nil

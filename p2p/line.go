@@ -29,12 +29,15 @@ type line struct {
 
 // dialLine connects to the relay of h.
 func dialLine(ctx context.Context, h *home) (*line, error) {
-	mismatch := false
-	conf := h.relay.tlsConfig(h.endpoint.identity, &mismatch)
+	var verdict verdict
+	conf := h.relay.tlsConfig(h.endpoint.identity, &verdict)
 	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(h.addr), conf, lineConfig(h.endpoint.conf))
+	var untrusted *tls.CertificateVerificationError
 	switch {
-	case mismatch:
-		return nil, fmt.Errorf("%w: %s", ErrRelayMismatch, h.relay.Addr)
+	case verdict.get() != nil:
+		return nil, fmt.Errorf("%w: %s", verdict.get(), h.relay.Addr)
+	case errors.As(err, &untrusted):
+		return nil, fmt.Errorf("%w: %s has no pin, and its certificate is not good without: %w", ErrRelayMismatch, h.relay.Addr, untrusted.Err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.relay.Addr, err)
 	}
@@ -43,7 +46,7 @@ func dialLine(ctx context.Context, h *home) (*line, error) {
 
 // tlsConfig verifies the relay by its pin, or by its name. It shows our
 // certificate, so that we may take the offers that are addressed to us.
-func (r Relay) tlsConfig(identity *Identity, mismatch *bool) *tls.Config {
+func (r Relay) tlsConfig(identity *Identity, verdict *verdict) *tls.Config {
 	conf := &tls.Config{}
 	if r.TLS != nil {
 		conf = r.TLS.Clone()
@@ -61,8 +64,7 @@ func (r Relay) tlsConfig(identity *Identity, mismatch *bool) *tls.Config {
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		id, err := pki.PeerKeyID(state)
 		if err != nil || PeerID(id) != r.Pin {
-			*mismatch = true
-			return ErrRelayMismatch
+			return verdict.is(ErrRelayMismatch)
 		}
 		return nil
 	}

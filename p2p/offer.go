@@ -55,7 +55,8 @@ type Offer struct {
 }
 
 // DeliverFunc brings an offer to the peer that it is for. It returns when it
-// has been handed over, or can't be.
+// has been handed over, or can't be, and soon after ctx is done: [Endpoint.Close]
+// waits for it.
 type DeliverFunc func(ctx context.Context, offer Offer) error
 
 // Dialer returns who made the offer.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // Relay says where a relay is and what a peer needs there.
@@ -49,8 +50,8 @@ func ParseRelay(s string) (Relay, error) {
 
 // redact keeps a token out of an error about text that is nearly a URL.
 func redact(s string) string {
-	if len(s) > 16 {
-		return s[:16] + "…"
+	if _, host, ok := strings.Cut(s, "@"); ok {
+		return "…@" + host
 	}
 	return s
 }

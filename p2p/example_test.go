@@ -1,0 +1,136 @@
+package p2p_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+
+	"github.com/quicway/quicway/p2p"
+	"github.com/quicway/quicway/relay"
+)
+
+// startRelay runs a relay on loopback, and says how peers find it.
+func startRelay(ctx context.Context) p2p.Relay {
+	server, err := relay.Listen(ctx, "udp", "127.0.0.1:0", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	go server.Serve(ctx)
+	pin, err := p2p.ParsePeerID(server.Pin())
+	if err != nil {
+		log.Fatal(err)
+	}
+	return p2p.Relay{Addr: server.Addr().String(), Token: server.Token(), Pin: pin}
+}
+
+// Two endpoints that know each other's IDs meet through the relay's mailbox.
+func Example() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	relay := startRelay(ctx)
+
+	bob, err := p2p.NewEndpoint(&p2p.Config{Relay: relay})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+	go func() {
+		conn, err := bob.Accept(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		stream, err := conn.AcceptStream(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		io.Copy(stream, stream)
+		stream.Close()
+	}()
+
+	alice, err := p2p.NewEndpoint(&p2p.Config{Relay: relay})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	conn, err := alice.Dial(ctx, bob.ID(), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprint(stream, "hello")
+	stream.Close()
+	answer, err := io.ReadAll(stream)
+	fmt.Println(string(answer), err, conn.Path().Kind)
+	// Output: hello <nil> relay
+}
+
+// An offer is a line of text that any channel can carry: here, a Go channel.
+func ExampleEndpoint_AcceptOffer() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	messenger := make(chan string, 1)
+
+	bob, err := p2p.NewEndpoint(nil) // the offer says which relay
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer bob.Close()
+	accepted := make(chan *p2p.Conn)
+	go func() {
+		offer, err := p2p.ParseOffer(<-messenger)
+		if err != nil {
+			log.Fatal(err)
+		}
+		conn, err := bob.AcceptOffer(ctx, offer)
+		if err != nil {
+			log.Fatal(err)
+		}
+		accepted <- conn
+	}()
+
+	alice, err := p2p.NewEndpoint(&p2p.Config{Relay: startRelay(ctx)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer alice.Close()
+	conn, err := alice.Dial(ctx, p2p.PeerID{}, &p2p.DialConfig{
+		Deliver: func(_ context.Context, offer p2p.Offer) error {
+			messenger <- offer.String()
+			return nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(conn.RemoteID() == bob.ID(), (<-accepted).RemoteID() == alice.ID())
+	// Output: true true
+}
+
+func ExampleIdentityFromSeed() {
+	seed := make([]byte, 32) // keep one that is random, and secret
+	identity, err := p2p.IdentityFromSeed(seed)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(identity.ID())
+	// Output: gopc76ixmmcqpnveeo244ccofbor7js5soz6e6tbsxj3x26jvyrq
+}
+
+func ExampleParseRelay() {
+	relay, err := p2p.ParseRelay("quicway://secret@relay.example.org:4433")
+	fmt.Println(relay.Addr, relay.Token, err)
+	// Output: relay.example.org:4433 secret <nil>
+}
+
+func ExampleConn_PathEvents() {
+	watch := func(ctx context.Context, conn *p2p.Conn) {
+		for path := range conn.PathEvents(ctx) {
+			fmt.Println(path.Kind, path.Why)
+		}
+	}
+	_ = watch
+}

@@ -1,0 +1,406 @@
+package p2p
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// qrCapacity is how many bytes the largest QR code of error correction level L
+// holds.
+const qrCapacity = 2953
+
+// TestOfferHoldsWholeFirstFlight: with Go's default key shares the ClientHello
+// is two datagrams, and half of it would be of no use.
+func TestOfferHoldsWholeFirstFlight(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		curves []tls.CurveID
+		want   int // datagrams
+		max    int // characters
+	}{
+		{"default", nil, 2, qrCapacity},
+		{"X25519 alone", []tls.CurveID{tls.X25519}, 1, qrCapacity / 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				alice := l.host(func(c *Config) {
+					if test.curves != nil {
+						c.TLS = ownTLS(c.identityFor(t))
+						c.TLS.CurvePreferences = test.curves
+					}
+				})
+				offer, _ := l.offer(alice, PeerID{})
+				datagrams, err := offer.datagrams()
+				if err != nil || len(datagrams) != test.want {
+					l.Fatalf("%d datagrams, %v, want %d", len(datagrams), err, test.want)
+				}
+				if !helloOf(t, datagrams).Complete() {
+					l.Error("the ClientHello is not whole")
+				}
+				if n := len(offer.String()); n > test.max {
+					l.Errorf("%d characters, want at most %d", n, test.max)
+				}
+			})
+		})
+	}
+}
+
+// identityFor draws the identity of a configuration that has none.
+func (c *Config) identityFor(t *testing.T) *Identity {
+	t.Helper()
+	identity, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Identity = identity
+	return identity
+}
+
+func helloOf(t *testing.T, datagrams [][]byte) *wire.CryptoStream {
+	t.Helper()
+	var hello wire.CryptoStream
+	for _, d := range datagrams {
+		h, err := wire.Parse(d, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := wire.NewInitialKeys(h.Version, h.DstID, wire.Client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened, err := keys.Open(nil, &h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f, err := range wire.CryptoFrames(opened.Payload) {
+			if err == nil {
+				err = hello.Add(f.Offset, f.Data)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return &hello
+}
+
+// TestOfferDeliveredLate: quic-go gives a handshake five seconds by default, a
+// human takes longer.
+func TestOfferDeliveredLate(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		offer, dialed := l.offer(alice, bob.ID())
+		time.Sleep(100 * time.Second)
+		b, err := bob.AcceptOffer(l.Context(), offer)
+		if err != nil {
+			l.Fatal(err)
+		}
+		a := <-dialed
+		if a.err != nil {
+			l.Fatal(a.err)
+		}
+		l.exchange(a.conn, b, 100_000)
+	})
+}
+
+// TestLostDatagramOfFirstFlight: what an offer lacks is sent again through the
+// relay, once that knows the accepter.
+func TestLostDatagramOfFirstFlight(t *testing.T) {
+	for lost, name := range []string{"first", "second"} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				alice, bob := l.host(nil), l.host(nil)
+				offer, dialed := l.offer(alice, bob.ID())
+				offer.flight = append([]initial(nil), offer.flight[1-lost])
+				b, err := bob.AcceptOffer(l.Context(), offer)
+				if err != nil {
+					l.Fatal(err)
+				}
+				a := <-dialed
+				if a.err != nil {
+					l.Fatal(a.err)
+				}
+				l.exchange(a.conn, b, 10_000)
+			})
+		})
+	}
+}
+
+// TestHandshakeOnLossyNetwork: the handshake's answers get lost as well.
+func TestHandshakeOnLossyNetwork(t *testing.T) {
+	for seed := range uint64(10) {
+		runLabSeeded(t, seed, func(l *lab) {
+			l.net.Set(nettest.Conditions{Delay: 30 * time.Millisecond, Loss: 0.2})
+			a, b := l.connect(l.host(nil), l.host(nil))
+			l.net.Set(nettest.Conditions{})
+			l.exchange(a, b, 1000)
+		})
+	}
+}
+
+// TestOfferIsGoodOnce: neither at the same endpoint, nor at another one.
+func TestOfferIsGoodOnce(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob, eve := l.host(nil), l.host(nil), l.host(nil)
+		offer, dialed := l.offer(alice, PeerID{})
+		if _, err := bob.AcceptOffer(l.Context(), offer); err != nil {
+			l.Fatal(err)
+		}
+		a := <-dialed
+		if a.err != nil {
+			l.Fatal(a.err)
+		}
+		for name, h := range map[string]*host{"the same": bob, "another": eve} {
+			if _, err := h.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferUsed) {
+				l.Errorf("%s endpoint: %v, want %v", name, err, ErrOfferUsed)
+			}
+		}
+		if a.conn.RemoteID() != bob.ID() {
+			l.Error("connected to another")
+		}
+		l.alive(a.conn)
+	})
+}
+
+func TestOfferExpires(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(func(c *Config) { c.OfferTTL = 30 * time.Second }), l.host(nil)
+		offer, dialed := l.offer(alice, bob.ID())
+		time.Sleep(30 * time.Second)
+		if r := <-dialed; !errors.Is(r.err, ErrOfferExpired) {
+			l.Errorf("dialed: %v, want %v", r.err, ErrOfferExpired)
+		}
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) {
+			l.Errorf("accepted: %v, want %v", err, ErrOfferExpired)
+		}
+		// Who lies about the time finds that the dialer is gone.
+		offer.expires = offer.expires.Add(time.Hour)
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) && !errors.Is(err, ErrPeerGone) {
+			l.Errorf("accepted: %v", err)
+		}
+	})
+}
+
+// TestWrongPeer: who has the offer but not the key that was asked for is not
+// let in.
+func TestWrongPeer(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob, eve := l.host(nil), l.host(nil), l.host(nil)
+		offer, dialed := l.offer(alice, bob.ID())
+		if _, err := eve.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrPeerRefused) {
+			l.Errorf("eve: %v, want %v", err, ErrPeerRefused)
+		}
+		if r := <-dialed; !errors.Is(r.err, ErrPeerMismatch) {
+			l.Errorf("alice: %v, want %v", r.err, ErrPeerMismatch)
+		}
+	})
+}
+
+// TestRelayIsNoPeer: who has seen the packets of the offer, as the relay has,
+// but not the offer, answers in vain.
+func TestRelayIsNoPeer(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, eve := l.host(nil), l.host(nil)
+		offer, dialed := l.offer(alice, PeerID{})
+		offer.secret = newSecret()
+		c, err := eve.AcceptOffer(l.Context(), offer)
+		if err == nil {
+			err = l.closed(c)
+		}
+		if !errors.Is(err, ErrPeerRefused) {
+			l.Errorf("eve: %v, want %v", err, ErrPeerRefused)
+		}
+		if r := <-dialed; !errors.Is(r.err, ErrPeerMismatch) {
+			l.Errorf("alice: %v, want %v", r.err, ErrPeerMismatch)
+		}
+	})
+}
+
+// TestAllowPeer: each side may refuse the other.
+func TestAllowPeer(t *testing.T) {
+	nobody := func(c *Config) { c.AllowPeer = func(PeerID) bool { return false } }
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nobody)
+		offer, _ := l.offer(alice, bob.ID())
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrPeerMismatch) {
+			l.Errorf("bob: %v, want %v", err, ErrPeerMismatch)
+		}
+	})
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nobody), l.host(nil)
+		offer, dialed := l.offer(alice, PeerID{})
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrPeerRefused) {
+			l.Errorf("bob: %v, want %v", err, ErrPeerRefused)
+		}
+		if r := <-dialed; !errors.Is(r.err, ErrPeerMismatch) {
+			l.Errorf("alice: %v, want %v", r.err, ErrPeerMismatch)
+		}
+	})
+}
+
+// TestDialerIsWhoTheOfferSays: an offer that names another as the dialer.
+func TestDialerIsWhoTheOfferSays(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		offer, _ := l.offer(alice, bob.ID())
+		offer.dialer[0] ^= 1
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrPeerMismatch) {
+			l.Errorf("%v, want %v", err, ErrPeerMismatch)
+		}
+	})
+}
+
+var update = flag.Bool("update", false, "write testdata/offer.txt")
+
+// TestUpdateOffer makes the sample that other tests read.
+func TestUpdateOffer(t *testing.T) {
+	if !*update {
+		t.Skip("only with -update")
+	}
+	runLab(t, func(l *lab) {
+		offer, _ := l.offer(l.host(nil), PeerID{})
+		if err := os.WriteFile("testdata/offer.txt", []byte(offer.String()+"\n"), 0o644); err != nil {
+			l.Fatal(err)
+		}
+	})
+}
+
+// sampleOffer is one that a dialer made.
+func sampleOffer(t testing.TB) Offer {
+	t.Helper()
+	var offer Offer
+	if err := offer.UnmarshalText([]byte(strings.TrimSpace(offerText))); err != nil {
+		t.Fatal(err)
+	}
+	return offer
+}
+
+func TestOfferText(t *testing.T) {
+	want := sampleOffer(t)
+	text, err := want.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseOffer(string(text))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v\nwant %+v", got, err, want)
+	}
+	if _, err := (Offer{}).MarshalText(); !errors.Is(err, ErrOffer) {
+		t.Errorf("an empty offer is written: %v", err)
+	}
+}
+
+// TestOfferTextCut: what was cut off, or changed, is noticed or harmless.
+func TestOfferTextCut(t *testing.T) {
+	whole := sampleOffer(t)
+	text := whole.String()
+	for n := range len(text) - 1 {
+		if _, err := ParseOffer(text[:n]); !errors.Is(err, ErrOffer) {
+			t.Fatalf("cut after %d of %d: %v, want %v", n, len(text), err, ErrOffer)
+		}
+	}
+	binary := whole.appendBinary(nil)
+	for n := range binary {
+		if o, err := parseOfferBinary(binary[:n]); err == nil && len(o.flight) == len(whole.flight) {
+			t.Errorf("cut after %d of %d bytes, all packets are there", n, len(binary))
+		}
+	}
+}
+
+// TestOfferBombs: neither text nor what it unpacks to is without bounds.
+func TestOfferBombs(t *testing.T) {
+	var packed bytes.Buffer
+	w, _ := flate.NewWriter(&packed, flate.BestCompression)
+	w.Write(make([]byte, 10<<20))
+	w.Close()
+	for name, text := range map[string]string{
+		"long":     offerPrefix + strings.Repeat("A", 1<<20),
+		"unpacked": offerPrefix + base64.RawURLEncoding.EncodeToString(packed.Bytes()),
+		"other":    "quicway2.AAAA",
+		"empty":    "",
+	} {
+		if _, err := ParseOffer(text); !errors.Is(err, ErrOffer) {
+			t.Errorf("%s: %v, want %v", name, err, ErrOffer)
+		}
+	}
+}
+
+// TestMailboxNamesNoRelay: an offer from the mailbox leads through the relay
+// that it came from, not where its maker wants us to go.
+func TestMailboxNamesNoRelay(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		accepted := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(l.Context(), 30*time.Second)
+		defer cancel()
+		go func() {
+			_, err := bob.Accept(ctx)
+			accepted <- err
+		}()
+		_, err := alice.Dial(ctx, bob.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
+			o.relay.Addr = "203.0.113.66:666"
+			return alice.leave(ctx, bob.ID(), o)
+		}})
+		if err != nil {
+			l.Error(err)
+		}
+		if err := <-accepted; err != nil {
+			l.Error(err)
+		}
+	})
+}
+
+func FuzzOffer(f *testing.F) {
+	whole := sampleOffer(f)
+	f.Add(whole.appendBinary(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := parseOfferBinary(b)
+		if err != nil {
+			return
+		}
+		text, err := o.MarshalText()
+		if err != nil {
+			t.Fatalf("parsed, but not written: %v", err)
+		}
+		again, err := ParseOffer(string(text))
+		if len(text) > maxOfferText {
+			return // of no use, as nobody reads it
+		}
+		if err != nil || !reflect.DeepEqual(again, o) {
+			t.Errorf("%+v, %v\nwant %+v", again, err, o)
+		}
+		if _, err := o.initialID(); err != nil {
+			t.Logf("ID: %v", err)
+		}
+	})
+}
+
+func FuzzOfferText(f *testing.F) {
+	f.Add(strings.TrimSpace(offerText))
+	f.Add(offerPrefix)
+	f.Fuzz(func(t *testing.T, text string) {
+		o, err := ParseOffer(text)
+		if err != nil {
+			if !errors.Is(err, ErrOffer) {
+				t.Errorf("%v is no %v", err, ErrOffer)
+			}
+			return
+		}
+		if _, err := o.datagrams(); err != nil {
+			t.Errorf("an offer whose packets can't be made: %v", err)
+		}
+	})
+}
