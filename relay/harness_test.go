@@ -133,8 +133,7 @@ func (l *lab) peer() *peer {
 	}
 	p := &peer{lab: l, key: cid.NewKey(), cert: cert}
 	p.conn = &dataConn{l.net.Listen(fmt.Sprintf("198.51.100.%d:1000", l.peers)), make(chan []byte, 4096)}
-	p.transport = &quic.Transport{Conn: p.conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
-	p.connect()
+	p.reconnect()
 	l.Cleanup(p.close)
 	return p
 }
@@ -148,6 +147,12 @@ func (p *peer) connect() {
 		p.lab.Fatalf("connect to relay: %v", err)
 	}
 	p.quic, p.http = conn, (&http3.Transport{}).NewClientConn(conn)
+}
+
+// reconnect gives a peer that has lost its transport another.
+func (p *peer) reconnect() {
+	p.transport = &quic.Transport{Conn: p.conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
+	p.connect()
 }
 
 func (p *peer) close() {

@@ -34,6 +34,8 @@ type Server struct {
 	mailbox  *mailbox
 	offload  offload
 	counters serverCounters
+	// storeSwept is when the store was last expired. For the sweep alone.
+	storeSwept time.Time
 
 	control   udp.Conn // what the shards hand to the relay's own QUIC
 	transport *quic.Transport

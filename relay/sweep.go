@@ -30,7 +30,15 @@ func (s *Server) sweep(now time.Time) {
 		s.sweepSession(ses, now)
 	}
 	s.mailbox.expire(now)
-	if store, ok := s.conf.Store.(interface{ Expire() int }); ok {
+	s.expireStore(now)
+}
+
+// expireStore has a store that can do so give back what has expired. What it
+// keeps meanwhile leads nowhere, so now and then is enough.
+func (s *Server) expireStore(now time.Time) {
+	store, ok := s.conf.Store.(interface{ Expire() int })
+	if ok && now.Sub(s.storeSwept) >= s.conf.TTL/2 {
+		s.storeSwept = now
 		store.Expire()
 	}
 }

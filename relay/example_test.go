@@ -1,0 +1,28 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/quicway/quicway/relay"
+)
+
+func Example() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	server, err := relay.Listen(ctx, "udp", "127.0.0.1:0", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("peers need the address, the token and the pin:",
+		server.Addr().IsValid(), len(server.Token()) > 0, len(server.Pin()) > 0)
+
+	cancel() // as on a signal
+	err = server.Serve(ctx)
+	fmt.Println(errors.Is(err, relay.ErrClosed))
+	// Output:
+	// peers need the address, the token and the pin: true true true
+	// true
+}

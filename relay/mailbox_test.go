@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/pki"
+)
+
+func (p *peer) put(name, token, text string) int {
+	status, _ := p.do("PUT", fmt.Sprintf(control.OffersPath, name), control.Bearer+token, []byte(text))
+	return status
+}
+
+func (p *peer) take(name, token string, wait time.Duration) (int, string) {
+	status, text := p.do("GET", fmt.Sprintf(control.OffersPath+"?wait=%d", name, wait/time.Second), control.Bearer+token, nil)
+	return status, string(text)
+}
+
+// name is the name that offers for p wait under.
+func (p *peer) name() string {
+	id := pki.CertificateKeyID(p.cert.Leaf)
+	return id.String()
+}
+
+func TestMailbox(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		token := l.server.Token()
+		for _, text := range []string{"first", "second"} {
+			wantStatus(l, "put", alice.put(bob.name(), token, text), http.StatusNoContent)
+		}
+		for _, want := range []string{"first", "second"} {
+			if status, got := bob.take(bob.name(), "", 0); status != http.StatusOK || got != want {
+				l.Errorf("took %q, status %d, want %q", got, status, want)
+			}
+		}
+		if status, got := bob.take(bob.name(), "", 0); status != http.StatusNoContent {
+			l.Errorf("took %q, status %d, from an empty box", got, status)
+		}
+	})
+}
+
+// TestMailboxWaits: who asks before the offer is there gets it when it comes.
+func TestMailboxWaits(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		start := time.Now()
+		time.AfterFunc(20*time.Second, func() { alice.put(bob.name(), l.server.Token(), "at last") })
+		status, got := bob.take(bob.name(), "", 30*time.Second)
+		if status != http.StatusOK || got != "at last" || time.Since(start) > 21*time.Second {
+			l.Errorf("took %q, status %d, after %v", got, status, time.Since(start))
+		}
+		start = time.Now()
+		if status, _ := bob.take(bob.name(), "", time.Hour); status != http.StatusNoContent || time.Since(start) > control.MaxWait+time.Second {
+			l.Errorf("status %d after %v", status, time.Since(start))
+		}
+	})
+}
+
+// TestOffersAreForTheirAddressee: the relay hands an offer to whoever proves to
+// have the key that it is for, and not even to those who may open sessions.
+func TestOffersAreForTheirAddressee(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob, eve := l.peer(), l.peer(), l.peer()
+		token := l.server.Token()
+		wantStatus(l, "leave without token", eve.put(bob.name(), "", "spam"), http.StatusUnauthorized)
+		wantStatus(l, "leave", alice.put(bob.name(), token, "secret"), http.StatusNoContent)
+		if status, text := eve.take(bob.name(), token, 0); status != http.StatusForbidden || bytes.Contains([]byte(text), []byte("secret")) {
+			l.Errorf("eve: %q, status %d", text, status)
+		}
+		if status, text := bob.take(bob.name(), "", 0); text != "secret" {
+			l.Errorf("bob: %q, status %d", text, status)
+		}
+		// A name that is no key's is for all who have the token.
+		wantStatus(l, "leave", alice.put("lobby", token, "open"), http.StatusNoContent)
+		if status, _ := eve.take("lobby", "", 0); status != http.StatusUnauthorized {
+			l.Errorf("without token: status %d", status)
+		}
+		if _, text := eve.take("lobby", token, 0); text != "open" {
+			l.Errorf("with token: %q", text)
+		}
+	})
+}
+
+// TestMailboxIsBounded: in offers, in those under one name, in bytes and time.
+func TestMailboxIsBounded(t *testing.T) {
+	conf := &Config{MaxOffers: 5, MaxOffersPerName: 3, MaxOfferSize: 100, OfferTTL: 30 * time.Second}
+	runLab(t, conf, func(l *lab) {
+		p, token := l.peer(), l.server.Token()
+		wantStatus(l, "too large", p.put("a", token, string(make([]byte, 101))), http.StatusRequestEntityTooLarge)
+		wantStatus(l, "empty", p.put("a", token, ""), http.StatusBadRequest)
+		for i := range 3 {
+			wantStatus(l, fmt.Sprint("a ", i), p.put("a", token, "x"), http.StatusNoContent)
+		}
+		wantStatus(l, "too many of a name", p.put("a", token, "x"), http.StatusTooManyRequests)
+		for i := range 2 {
+			wantStatus(l, fmt.Sprint("b ", i), p.put("b", token, "x"), http.StatusNoContent)
+		}
+		wantStatus(l, "too many", p.put("c", token, "x"), http.StatusTooManyRequests)
+		if n := l.server.Stats().Offers; n != 5 {
+			l.Errorf("%d offers wait, want 5", n)
+		}
+		time.Sleep(30*time.Second + 2*sweepPeriod)
+		if n := l.server.Stats().Offers; n != 0 {
+			l.Errorf("%d offers wait after their time", n)
+		}
+		wantStatus(l, "after their time", p.put("c", token, "x"), http.StatusNoContent)
+		if n := len(l.server.mailbox.boxes); n != 1 {
+			l.Errorf("%d boxes are kept for one offer", n)
+		}
+	})
+}
+
+// TestWaitersAreBounded: so are those who wait under one name.
+func TestWaitersAreBounded(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p, token := l.peer(), l.server.Token()
+		statuses := make(chan int, maxWaiters+1)
+		for range maxWaiters + 1 {
+			go func() {
+				status, _ := p.take("a", token, 10*time.Second)
+				statuses <- status
+			}()
+		}
+		got := make(map[int]int)
+		for range maxWaiters + 1 {
+			got[<-statuses]++
+		}
+		if got[http.StatusNoContent] != maxWaiters || got[http.StatusTooManyRequests] != 1 {
+			l.Errorf("statuses %v", got)
+		}
+	})
+}
+
+func TestMailboxClosed(t *testing.T) {
+	runLab(t, &Config{MaxOffers: -1}, func(l *lab) {
+		if status := l.peer().put("a", l.server.Token(), "x"); status/100 != 4 {
+			l.Errorf("status %d", status)
+		}
+	})
+}
