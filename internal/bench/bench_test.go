@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTable(t *testing.T) {
+	r := make(results)
+	for _, text := range []string{
+		"goos: linux\nBenchmarkX/ours-2   100   30 ns/op   9 pps   0 B/op   0 allocs/op\nBenchmarkX/peer-2 1 60.0 ns/op\nPASS\n",
+		"BenchmarkX/ours-2   100   10 ns/op   0 B/op   0 allocs/op\nBenchmarkX/peer-2 1 12345678 ns/op\n",
+		"BenchmarkX/ours-2   100   20 ns/op   0 B/op   2 allocs/op\nBenchmarkX/peer-2 1 2 ns/op\n",
+	} {
+		r.add([]byte(text))
+	}
+	tab := table{title: "T", unit: "ns/op", ours: "ours", peer: "peer", rows: []row{{"x", "X/ours", "X/peer"}}}
+	var out strings.Builder
+	if err := tab.print(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| x | 20 | 60 | 0.33 | 0 |\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("printed %q, want it to end in %q", out.String(), want)
+	}
+	tab.rows[0].peer = "X/none"
+	if err := tab.print(&out, r); err == nil {
+		t.Error("no error for a benchmark that did not run")
+	}
+}
+
+func TestFigure(t *testing.T) {
+	for f, want := range map[float64]string{
+		0: "0", 0.55: "0.6", 9.94: "9.9", 21.4: "21", 4085: "4085", 411_216: "411 000", 4_698_146: "4 698 000",
+	} {
+		if got := figure(f); got != want {
+			t.Errorf("%v is %q, want %q", f, got, want)
+		}
+	}
+}
+
+func TestReplace(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "README.md")
+	if err := os.WriteFile(name, []byte("a\n"+string(begin)+"old\n"+string(end)+"b\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(name, []byte("new\n")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(name)
+	if err != nil || string(got) != "a\n"+string(begin)+"new\n"+string(end)+"b\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.WriteFile(name, []byte("no marks"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(name, nil); err == nil {
+		t.Error("no error for a file without marks")
+	}
+}

@@ -1,0 +1,103 @@
+// Command bench runs the benchmarks whose figures are in README.md and prints
+// these as tables. What is compared runs in turns, in one go, on one machine:
+// each figure is the median of several runs, each ratio that of two medians.
+//
+//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md]
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"runtime"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	only := flag.String("run", ".", "tables to make, by `regexp` over their titles")
+	count := flag.Int("count", 5, "runs that each figure is the median of")
+	write := flag.String("w", "", "put the tables into this `file`, between its marks")
+	flag.Parse()
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s, %s, %d CPUs; medians of %d runs.\n", kernel(), runtime.Version(), runtime.NumCPU(), *count)
+	for _, t := range tables {
+		if !pattern.MatchString(t.title) {
+			continue
+		}
+		results, err := measure(ctx, t, *count)
+		if err != nil {
+			return err
+		}
+		if err := t.print(&text, results); err != nil {
+			return err
+		}
+	}
+	if *write != "" {
+		return replace(*write, text.Bytes())
+	}
+	_, err = out.Write(text.Bytes())
+	return err
+}
+
+// measure runs the benchmarks of a table, all of them once, then all again.
+func measure(ctx context.Context, t table, count int) (results, error) {
+	all := make(results)
+	for i := range count {
+		fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", t.title, i+1, count)
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", t.bench, "-benchmem", t.pkg)
+		cmd.Stderr = os.Stderr
+		text, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w\n%s", cmd, err, text)
+		}
+		all.add(text)
+	}
+	return all, nil
+}
+
+// kernel names the system that the figures are from.
+func kernel() string {
+	release, err := exec.Command("uname", "-sr").Output()
+	if err != nil {
+		return runtime.GOOS
+	}
+	return string(bytes.TrimSpace(release))
+}
+
+// The marks in README.md between which the tables are.
+var (
+	begin = []byte("<!-- make bench -->\n")
+	end   = []byte("<!-- end of make bench -->\n")
+)
+
+// replace puts text between the marks in a file.
+func replace(name string, text []byte) error {
+	old, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := bytes.Cut(old, begin)
+	_, after, ok2 := bytes.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no lines %q and %q", name, begin, end)
+	}
+	return os.WriteFile(name, bytes.Join([][]byte{before, begin, text, end, after}, nil), 0o644)
+}

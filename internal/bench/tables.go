@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// table is what a reader wants to compare.
+type table struct {
+	title string
+	pkg   string
+	bench string // of go test
+	unit  string // of the figures, as go test prints it
+	ours  string // title of the column
+	peer  string // title of the column of what it is compared to, if any
+	rows  []row
+}
+
+// row is one case, by the names of its benchmarks.
+type row struct {
+	label string
+	ours  string
+	peer  string // empty: nothing to compare to
+}
+
+var tables = []table{
+	{
+		title: "Forwarding, packets of 1200 bytes per second on one CPU",
+		pkg:   "./relay", bench: "^BenchmarkForward$", unit: "pps",
+		ours: "relay", peer: "plain ReadFrom and WriteTo",
+		rows: []row{
+			{"one bulk flow", "Forward/flows=1/relay", "Forward/flows=1/plain"},
+			{"64 flows in turns", "Forward/flows=64/relay", "Forward/flows=64/plain"},
+		},
+	},
+	{
+		title: "Looking up one of 1 048 576 connection IDs, ns",
+		pkg:   "./cid", bench: "^BenchmarkGet$", unit: "ns/op",
+		ours: "MemoryStore", peer: "map under one RWMutex",
+		rows: []row{
+			{"alone", "Get/MemoryStore/serial", "Get/RWMutex/serial"},
+			{"on all CPUs", "Get/MemoryStore/parallel", "Get/RWMutex/parallel"},
+			{"on all CPUs, every 16th access a refresh", "Get/MemoryStore/refreshed", "Get/RWMutex/refreshed"},
+		},
+	},
+	{
+		title: "Reading headers, ns",
+		pkg:   "./internal/wire", bench: ".", unit: "ns/op",
+		ours: "package wire",
+		rows: []row{
+			{"destination ID of a short header", "DstID", ""},
+			{"Initial", "Parse/initial", ""},
+			{"Retry", "Parse/retry", ""},
+			{"datagram of coalesced Initial and Handshake", "Parse/coalesced", ""},
+			{"keys of an Initial, and its payload", "OpenInitial", ""},
+		},
+	},
+}
+
+// print writes the table in Markdown.
+func (t *table) print(w io.Writer, r results) error {
+	fmt.Fprintf(w, "\n**%s**\n\n", t.title)
+	if t.peer == "" {
+		fmt.Fprintf(w, "| | %s | allocations |\n|---|---:|---:|\n", t.ours)
+	} else {
+		fmt.Fprintf(w, "| | %s | %s | ratio | allocations |\n|---|---:|---:|---:|---:|\n", t.ours, t.peer)
+	}
+	for _, row := range t.rows {
+		ours, ok := r.median(row.ours, t.unit)
+		if !ok {
+			return fmt.Errorf("no figure for %s in %s", row.ours, t.unit)
+		}
+		allocs, _ := r.median(row.ours, "allocs/op")
+		fmt.Fprintf(w, "| %s | %s |", row.label, figure(ours))
+		if row.peer != "" {
+			peer, ok := r.median(row.peer, t.unit)
+			if !ok {
+				return fmt.Errorf("no figure for %s in %s", row.peer, t.unit)
+			}
+			fmt.Fprintf(w, " %s | %.2f |", figure(peer), ours/peer)
+		}
+		fmt.Fprintf(w, " %s |\n", figure(allocs))
+	}
+	return nil
+}
+
+// figure rounds to three digits that mean something.
+func figure(f float64) string {
+	switch {
+	case f >= 10_000:
+		return group(int64(f/1000)) + " 000"
+	case f >= 10 || f == 0:
+		return strconv.FormatFloat(f, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(f, 'f', 1, 64)
+}
+
+// group puts spaces between thousands.
+func group(n int64) string {
+	if n < 1000 {
+		return strconv.FormatInt(n, 10)
+	}
+	return fmt.Sprintf("%s %03d", group(n/1000), n%1000)
+}
