@@ -68,12 +68,8 @@ func run(relayURL, from, offer string) error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, "connected to", conn.RemoteID())
-	stream, err := conn.AcceptStream(ctx)
-	if err != nil {
-		return err
-	}
 	side := pipe.Side{Conn: conn, In: in, Out: os.Stdout, Size: -1, Last: true}
-	res, err := side.Run(ctx, stream)
+	res, err := side.Run(ctx)
 	if err != nil {
 		return err
 	}

@@ -55,12 +55,8 @@ func run(relayURL, to, file string, qr bool) error {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, "connected to", conn.RemoteID())
-	stream, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return err
-	}
 	side := pipe.Side{Conn: conn, In: in, Out: os.Stdout, Size: size}
-	res, err := side.Run(ctx, stream)
+	res, err := side.Run(ctx)
 	if err != nil {
 		return err
 	}

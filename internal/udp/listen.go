@@ -21,6 +21,9 @@ func Listen(ctx context.Context, network, address string, shards int, cfg *Confi
 	}
 	var conf net.ListenConfig
 	if shards > 1 {
+		if err := unused(ctx, network, address); err != nil {
+			return nil, err
+		}
 		conf.Control = reusePort
 	}
 	var sockets []*Socket
@@ -36,6 +39,18 @@ func Listen(ctx context.Context, network, address string, shards int, cfg *Confi
 		address = socket.conn.LocalAddr().String()
 	}
 	return sockets, nil
+}
+
+// unused returns an error if somebody has the address. Sockets that share one
+// would let others of the same user, who asked for that as well, have a part of
+// the flows.
+func unused(ctx context.Context, network, address string) error {
+	var conf net.ListenConfig
+	conn, err := conf.ListenPacket(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("open socket: %w", err)
+	}
+	return conn.Close()
 }
 
 func listenOne(ctx context.Context, conf *net.ListenConfig, network, address string, cfg *Config) (*Socket, error) {

@@ -2,6 +2,7 @@ package udp
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -140,6 +141,22 @@ func TestShards(t *testing.T) {
 	}
 	if used < 2 {
 		t.Errorf("%d of 4 shards got the packets of %d flows", used, flows)
+	}
+}
+
+// TestShardsShareWithNobodyElse: a second server on the same port would get a
+// part of the flows.
+func TestShardsShareWithNobodyElse(t *testing.T) {
+	first, err := Listen(t.Context(), "udp", "127.0.0.1:0", 2, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range first {
+		defer s.Close()
+	}
+	second, err := Listen(t.Context(), "udp", first[0].LocalAddr().String(), 2, nil)
+	if !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("%d sockets, %v, want %v", len(second), err, unix.EADDRINUSE)
 	}
 }
 

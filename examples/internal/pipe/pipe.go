@@ -1,5 +1,5 @@
-// Package pipe moves what two programs have to say to each other over one
-// stream of a connection, and shows how it goes.
+// Package pipe moves what two programs have to say to each other over a
+// connection, a stream for each way, and shows how it goes.
 package pipe
 
 import (
@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"time"
@@ -39,31 +38,35 @@ type Result struct {
 	Took                   time.Duration
 }
 
-// Run moves bytes both ways over stream until both ends are through, or ctx is
-// done. The progress bar goes to stderr.
-func (s *Side) Run(ctx context.Context, stream *quic.Stream) (*Result, error) {
+// Run moves bytes both ways until both ends are through, or ctx is done. The
+// progress bar goes to stderr.
+func (s *Side) Run(ctx context.Context) (*Result, error) {
 	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(Interrupted, "interrupted") })()
 	bar := s.bar()
 	start := time.Now()
 	sent, received := sha256.New(), sha256.New()
 	var res Result
+	got := make(chan struct{})
 	sending := make(chan error, 1)
 	go func() {
 		var err error
-		res.Sent, err = s.send(stream, sent, bar)
-		if !s.Last {
-			err = errors.Join(err, stream.Close())
-		}
+		res.Sent, err = s.send(ctx, io.MultiWriter(sent, bar), got)
 		sending <- err
 	}()
 	var err error
-	res.Received, err = io.Copy(io.MultiWriter(s.Out, received, bar), stream)
-	err = errors.Join(err, <-sending)
-	if s.Last {
-		err = errors.Join(err, stream.Close())
-	}
+	res.Received, err = s.receive(ctx, io.MultiWriter(s.Out, received, bar))
 	if err != nil {
 		return nil, s.explain(ctx, err)
+	}
+	close(got)
+	select {
+	case err := <-sending:
+		if err != nil {
+			return nil, s.explain(ctx, err)
+		}
+	case <-s.Conn.Context().Done():
+		// In may have nothing to read for ever: it is left alone.
+		return nil, s.explain(ctx, s.Conn.Err())
 	}
 	_ = bar.Finish()
 	res.Took = time.Since(start)
@@ -72,11 +75,33 @@ func (s *Side) Run(ctx context.Context, stream *quic.Stream) (*Result, error) {
 	return &res, nil
 }
 
-func (s *Side) send(stream *quic.Stream, sum hash.Hash, bar io.Writer) (int64, error) {
-	if s.In == nil {
-		return 0, nil
+// send sends In, and tells also what it has sent. The last side ends its stream
+// once got is closed.
+func (s *Side) send(ctx context.Context, also io.Writer, got <-chan struct{}) (n int64, err error) {
+	stream, err := s.Conn.OpenUniStreamSync(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return io.Copy(stream, io.TeeReader(s.In, io.MultiWriter(sum, bar)))
+	if s.In != nil {
+		if n, err = io.Copy(stream, io.TeeReader(s.In, also)); err != nil {
+			return n, err
+		}
+	}
+	if s.Last {
+		select {
+		case <-got:
+		case <-s.Conn.Context().Done():
+		}
+	}
+	return n, stream.Close()
+}
+
+func (s *Side) receive(ctx context.Context, to io.Writer) (int64, error) {
+	stream, err := s.Conn.AcceptUniStream(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return io.Copy(to, stream)
 }
 
 // explain prefers the reason why the connection has ended.
@@ -84,8 +109,12 @@ func (s *Side) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if s.Conn.Err() != nil {
-		return s.Conn.Err()
+	var application *quic.ApplicationError
+	switch connErr := s.Conn.Err(); {
+	case errors.As(connErr, &application) && application.ErrorCode == Interrupted:
+		return errors.New("the other side was interrupted")
+	case connErr != nil:
+		return connErr
 	}
 	return err
 }
