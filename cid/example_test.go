@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
+	"net"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -54,4 +56,31 @@ func ExampleMemoryStore() {
 	// Output:
 	// 7 <nil>
 	// true
+}
+
+// Who routes QUIC by connection ID has to know the IDs that come next.
+func Example() {
+	ctx, store, owner := context.Background(), cid.NewMemoryStore(nil), cid.Owner{1}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+
+	key := cid.NewKey() // the router is told
+	transport := &quic.Transport{Conn: conn, ConnectionIDGenerator: cid.NewGenerator(key, cid.Peer, nil)}
+	defer transport.Close()
+
+	learn := func() error {
+		window := cid.NewWindow(0) // the router knows these counters' IDs
+		for counter, hi := window.Bounds(); counter < hi; counter++ {
+			err := store.Put(ctx, key.ID(cid.Peer, counter), cid.Association{Owner: owner, Counter: counter}, time.Minute)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	fmt.Println(learn(), store.Len())
+	// Output: <nil> 16
 }

@@ -134,3 +134,60 @@ func ExampleConn_PathEvents() {
 	}
 	_ = watch
 }
+
+func ExampleEndpoint_Dial() {
+	dial := func(ctx context.Context, relay p2p.Relay, peer p2p.PeerID) error {
+		endpoint, err := p2p.NewEndpoint(&p2p.Config{Relay: relay})
+		if err != nil {
+			return err
+		}
+		defer endpoint.Close()
+		conn, err := endpoint.Dial(ctx, peer, nil) // the offer lies in the relay's mailbox
+		if err != nil {
+			return err
+		}
+		stream, err := conn.OpenStreamSync(ctx) // conn is a *quic.Conn, and more
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(stream, "hello")
+		return err
+	}
+	_ = dial
+}
+
+func ExampleEndpoint_Accept() {
+	accept := func(ctx context.Context, relay p2p.Relay, identity *p2p.Identity) error {
+		endpoint, err := p2p.NewEndpoint(&p2p.Config{Relay: relay, Identity: identity})
+		if err != nil {
+			return err
+		}
+		defer endpoint.Close()
+		conn, err := endpoint.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		stream, err := conn.AcceptStream(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(stream, stream)
+		return err
+	}
+	_ = accept
+}
+
+func ExampleParseOffer() {
+	answer := func(ctx context.Context, endpoint *p2p.Endpoint, text string) error {
+		offer, err := p2p.ParseOffer(text)
+		if err != nil {
+			return err
+		}
+		conn, err := endpoint.AcceptOffer(ctx, offer)
+		if err != nil {
+			return err
+		}
+		return conn.CloseWithError(0, "")
+	}
+	_ = answer
+}

@@ -26,3 +26,16 @@ func Example() {
 	// peers need the address, the token and the pin: true true true
 	// true
 }
+
+// A relay that is recognised after a restart keeps its secret.
+func ExampleListen() {
+	serve := func(ctx context.Context, secret []byte) error {
+		server, err := relay.Listen(ctx, "udp", ":4433", &relay.Config{Secret: secret})
+		if err != nil {
+			return err
+		}
+		fmt.Println("peers need", server.Addr(), server.Token(), server.Pin())
+		return server.Serve(ctx) // until ctx is done
+	}
+	_ = serve
+}
