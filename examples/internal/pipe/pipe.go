@@ -17,8 +17,9 @@ import (
 	"github.com/quicway/quicway/p2p"
 )
 
-// Code with which an interrupted program ends a connection.
-const Interrupted quic.ApplicationErrorCode = 1
+// Early is the code with which a program ends a connection before both ends are
+// through.
+const Early quic.ApplicationErrorCode = 1
 
 // Side is one end of the pipe.
 type Side struct {
@@ -41,7 +42,17 @@ type Result struct {
 // Run moves bytes both ways until both ends are through, or ctx is done. The
 // progress bar goes to stderr.
 func (s *Side) Run(ctx context.Context) (*Result, error) {
-	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(Interrupted, "interrupted") })()
+	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(Early, "interrupted") })()
+	res, err := s.run(ctx)
+	if err != nil {
+		err = s.explain(ctx, err)
+		_ = s.Conn.CloseWithError(Early, err.Error())
+		return nil, err
+	}
+	return res, nil
+}
+
+func (s *Side) run(ctx context.Context) (*Result, error) {
 	bar := s.bar()
 	start := time.Now()
 	sent, received := sha256.New(), sha256.New()
@@ -50,29 +61,43 @@ func (s *Side) Run(ctx context.Context) (*Result, error) {
 	sending := make(chan error, 1)
 	go func() {
 		var err error
-		res.Sent, err = s.send(ctx, io.MultiWriter(sent, bar), got)
+		if res.Sent, err = s.send(ctx, io.MultiWriter(sent, bar), got); err != nil {
+			_ = s.Conn.CloseWithError(Early, err.Error())
+		}
 		sending <- err
 	}()
 	var err error
-	res.Received, err = s.receive(ctx, io.MultiWriter(s.Out, received, bar))
-	if err != nil {
-		return nil, s.explain(ctx, err)
+	to := io.MultiWriter(s.Out, received)
+	if s.Size < 0 { // else the bar is about what is sent
+		to = io.MultiWriter(to, bar)
+	}
+	if res.Received, err = s.receive(ctx, to); err != nil {
+		return nil, err
 	}
 	close(got)
-	select {
-	case err := <-sending:
-		if err != nil {
-			return nil, s.explain(ctx, err)
-		}
-	case <-s.Conn.Context().Done():
-		// In may have nothing to read for ever: it is left alone.
-		return nil, s.explain(ctx, s.Conn.Err())
+	if err := s.sent(sending); err != nil {
+		return nil, err
 	}
 	_ = bar.Finish()
 	res.Took = time.Since(start)
 	sent.Sum(res.SentHash[:0])
 	received.Sum(res.ReceivedHash[:0])
 	return &res, nil
+}
+
+// sent waits until all has been sent. If the connection is over before, In may
+// have nothing to read for ever, and is left alone.
+func (s *Side) sent(sending <-chan error) error {
+	select {
+	case err := <-sending:
+		return err
+	case <-s.Conn.Context().Done():
+	}
+	var application *quic.ApplicationError
+	if err := s.Conn.Err(); !errors.As(err, &application) || application.ErrorCode != 0 {
+		return err
+	}
+	return <-sending // the other side has got all, and left
 }
 
 // send sends In, and tells also what it has sent. The last side ends its stream
@@ -111,8 +136,10 @@ func (s *Side) explain(ctx context.Context, err error) error {
 	}
 	var application *quic.ApplicationError
 	switch connErr := s.Conn.Err(); {
-	case errors.As(connErr, &application) && application.ErrorCode == Interrupted:
-		return errors.New("the other side was interrupted")
+	case errors.As(connErr, &application) && application.ErrorCode == Early && application.Remote:
+		return fmt.Errorf("the other side left early: %s", application.ErrorMessage)
+	case errors.As(connErr, &application) && application.ErrorCode == Early:
+		return errors.New(application.ErrorMessage)
 	case connErr != nil:
 		return connErr
 	}
