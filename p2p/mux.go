@@ -106,6 +106,9 @@ func (m *mux) dispatch(run *udp.Message) {
 // path MTU discovery. quic-go ends a connection at any other error, but a host
 // that has no route just now will have one again.
 func (m *mux) write(msg *udp.Message) error {
+	// quic-go answers from the address that it was reached at, which this
+	// host may have no more: let the system choose.
+	msg.Local = netip.Addr{}
 	socket := m.toward(msg.Remote.Addr())
 	if socket == nil {
 		m.refused.Add(1)
