@@ -172,6 +172,11 @@ func TestOfferIsGoodOnce(t *testing.T) {
 			l.Error("connected to another")
 		}
 		l.alive(a.conn)
+		l.stopRelay() // whom bob need not ask
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferUsed) {
+			l.Errorf("without relay: %v, want %v", err, ErrOfferUsed)
+		}
+		l.startRelay()
 	})
 }
 
@@ -186,6 +191,11 @@ func TestOfferExpires(t *testing.T) {
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) {
 			l.Errorf("accepted: %v, want %v", err, ErrOfferExpired)
 		}
+		l.stopRelay() // whom bob need not ask
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) {
+			l.Errorf("accepted without relay: %v, want %v", err, ErrOfferExpired)
+		}
+		l.startRelay()
 		// Who lies about the time finds that the dialer is gone.
 		offer.expires = offer.expires.Add(time.Hour)
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) && !errors.Is(err, ErrPeerGone) {

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -198,5 +199,29 @@ func TestPathEvents(t *testing.T) {
 		a.CloseWithError(0, "")
 		for range events {
 		}
+	})
+}
+
+// TestPacketsPastTheRelay: the relay is the only path, so what carries an ID of
+// the connection but comes from elsewhere is none of it.
+func TestPacketsPastTheRelay(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice := l.host(nil)
+		a, b := l.connect(alice, l.host(nil))
+		heard := a.link.activity.last.Load()
+		time.Sleep(time.Second)
+		l.net.Inject(nettest.Packet{
+			From: netip.MustParseAddrPort("203.0.113.66:6"),
+			To:   alice.conn.Public(),
+			Data: append([]byte{0x40}, append(a.link.known[0].Bytes(), make([]byte, 100)...)...),
+		})
+		time.Sleep(time.Second)
+		if n := alice.Stats().Unsorted; n != 1 {
+			l.Errorf("%d packets were for nobody, want 1", n)
+		}
+		if a.link.activity.last.Load() != heard {
+			l.Error("the stranger's packet counts as a sign of life")
+		}
+		l.exchange(a, b, 1000)
 	})
 }

@@ -105,6 +105,7 @@ func TestLastPacketsArrive(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		wantStatus(l, "end", bob.end(bob.key), http.StatusNoContent)
+		time.Sleep(linger / 2)
 		last := bob.packet(0, "the end")
 		alice.send(last)
 		bob.want(last)
@@ -270,6 +271,44 @@ func TestAuthorize(t *testing.T) {
 		}{{"eve", 401}, {"alice", 200}, {"alice", 429}, {"bob", 200}} {
 			status, _ := p.register(control.NewSessionID(), control.Register{Key: cid.NewKey()}, test.token)
 			wantStatus(l, test.token, status, test.want)
+		}
+	})
+}
+
+// TestGate: control connections are bounded, and come back when they end; many
+// unfinished handshakes make strangers prove their addresses.
+func TestGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := gate{max: 3, retryFrom: 2}
+		ctx, end := context.WithCancel(context.Background())
+		var clients []*client
+		for i := range 3 {
+			if got, want := g.crowded(), i >= 2; got != want {
+				t.Errorf("crowded with %d handshakes: %v", i, got)
+			}
+			c, err := g.enter(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clients = append(clients, c.Value(clientKey{}).(*client))
+		}
+		if _, err := g.enter(ctx, nil); err == nil {
+			t.Error("one more than may be has entered")
+		}
+		for _, c := range clients {
+			c.established()
+			c.established()
+		}
+		if g.crowded() {
+			t.Error("crowded without handshakes")
+		}
+		end()
+		synctest.Wait()
+		if n := g.total.Load(); n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+		if _, err := g.enter(context.Background(), nil); err != nil {
+			t.Errorf("after all have gone: %v", err)
 		}
 	})
 }
