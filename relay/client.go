@@ -52,28 +52,80 @@ func (c *client) observed(addr netip.AddrPort) {
 	c.notify(control.Event{Type: control.EventObserved, Observed: addr})
 }
 
-// gate bounds the control connections, and says when there are so many
-// unfinished handshakes that strangers should prove their addresses first.
+// gate bounds the control connections, in all and from one source, and says
+// when there are so many unfinished handshakes that strangers should prove their
+// addresses first.
 type gate struct {
-	max, retryFrom   int64
-	total, handshake atomic.Int64
+	max, maxEach, retryFrom int
+
+	mu        sync.Mutex // guards the following
+	total     int
+	handshake int
+	sources   map[netip.Prefix]int
 }
 
 // enter is a quic.Transport's ConnContext.
-func (g *gate) enter(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if g.total.Add(1) > g.max {
-		g.total.Add(-1)
+func (g *gate) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	source := sourceOf(addrPort(info.RemoteAddr).Addr())
+	if !g.admit(source) {
 		return nil, errTooManyConnections
 	}
-	g.handshake.Add(1)
-	established := sync.OnceFunc(func() { g.handshake.Add(-1) })
+	established := sync.OnceFunc(g.established)
 	context.AfterFunc(ctx, func() {
 		established()
-		g.total.Add(-1)
+		g.leave(source)
 	})
 	c := &client{events: make(chan control.Event, eventQueue), established: established}
 	return context.WithValue(ctx, clientKey{}, c), nil
 }
 
+func (g *gate) admit(source netip.Prefix) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.total >= g.max || g.sources[source] >= g.maxEach {
+		return false
+	}
+	if g.sources == nil {
+		g.sources = make(map[netip.Prefix]int)
+	}
+	g.sources[source]++
+	g.total++
+	g.handshake++
+	return true
+}
+
+func (g *gate) established() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.handshake--
+}
+
+func (g *gate) leave(source netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total--
+	if g.sources[source]--; g.sources[source] == 0 {
+		delete(g.sources, source)
+	}
+}
+
 // crowded asks for a Retry (RFC 9000 §8.1.2).
-func (g *gate) crowded() bool { return g.handshake.Load() >= g.retryFrom }
+func (g *gate) crowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.handshake >= g.retryFrom
+}
+
+// sourceOf is what one party is taken to have: an address of IPv4, 64 bits of
+// IPv6.
+func sourceOf(addr netip.Addr) netip.Prefix {
+	bits := 64
+	if addr.Is4() {
+		bits = 32
+	}
+	prefix, err := addr.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{} // of no address
+	}
+	return prefix
+}

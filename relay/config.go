@@ -17,6 +17,7 @@ const (
 	defaultTTL        = 2 * time.Minute
 	minTTL            = 5 * time.Second
 	defaultSessions   = 65536
+	defaultPerSource  = 1024
 	maxSessionsLimit  = 1 << 24
 	defaultOfferTTL   = 2 * time.Minute
 	defaultOffers     = 16384
@@ -45,7 +46,9 @@ type Config struct {
 	// the account that sessions are counted under
 	// (MaxSessionsPerAccount), or an error to refuse. It is called for
 	// every request that opens a session or leaves an offer, concurrently,
-	// and should return soon.
+	// and should return soon. It is not asked about the legs of a session
+	// that this relay has opened before a restart, if they come back within
+	// ten times the TTL.
 	Authorize func(ctx context.Context, req AuthRequest) (account string, err error)
 
 	// TLS holds the relay's certificate. nil means a self-signed one with a
@@ -66,6 +69,11 @@ type Config struct {
 	// MaxSessionsPerAccount bounds them for one account, which is one token
 	// unless Authorize says otherwise. 0 means MaxSessions.
 	MaxSessionsPerAccount int
+
+	// MaxConnectionsPerSource bounds the control connections from one
+	// address of IPv4, or 64 bits of IPv6: many peers may be behind one
+	// NAT, but nobody takes all the room. 0 means 1024.
+	MaxConnectionsPerSource int
 
 	// TTL is how long a leg lives without traffic or refresh: what a peer
 	// gets, unless it asks for less. 0 means 2 minutes; at least 5 seconds.
@@ -113,6 +121,7 @@ func (c *Config) withDefaults() *Config {
 	}
 	setDefault(&out.MaxSessions, defaultSessions)
 	setDefault(&out.MaxSessionsPerAccount, out.MaxSessions)
+	setDefault(&out.MaxConnectionsPerSource, defaultPerSource)
 	setDefault(&out.TTL, defaultTTL)
 	setDefault(&out.OfferTTL, defaultOfferTTL)
 	setDefault(&out.MaxOffers, defaultOffers)
@@ -140,6 +149,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: MaxSessions is %d, want 1 to %d", ErrConfig, c.MaxSessions, maxSessionsLimit)
 	case c.MaxSessionsPerAccount < 0:
 		return fmt.Errorf("%w: MaxSessionsPerAccount is negative", ErrConfig)
+	case c.MaxConnectionsPerSource < 0:
+		return fmt.Errorf("%w: MaxConnectionsPerSource is negative", ErrConfig)
 	case c.TTL < minTTL:
 		return fmt.Errorf("%w: TTL is %v, want at least %v", ErrConfig, c.TTL, minTTL)
 	case c.OfferTTL < 0:

@@ -244,6 +244,36 @@ func TestResumeNeedsKey(t *testing.T) {
 	})
 }
 
+// TestResumeTokensExpire: a peer whose account is closed can't come back for
+// ever, and a join token that was used is used after a restart as well.
+func TestResumeTokensExpire(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		bob.mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
+		alice.mustRegister(session, control.Register{Key: alice.key}, alice.resume)
+		restart := func() {
+			l.stop()
+			l.start(nil)
+			for _, p := range []*peer{alice, bob} {
+				p.transport.Close()
+				p.reconnect()
+			}
+		}
+		restart()
+		wantStatus(l, "resume", alice.refresh(), http.StatusOK)
+		status, _ := l.peer().register(session, control.Register{Role: control.Accepter, Key: cid.NewKey()}, join)
+		wantStatus(l, "join again", status, http.StatusConflict)
+		l.stop()
+		time.Sleep(resumeTTLs * defaultTTL)
+		l.start(nil)
+		alice.transport.Close()
+		alice.reconnect()
+		wantStatus(l, "resume late", alice.refresh(), http.StatusUnauthorized)
+	})
+}
+
 // TestTrainsAreSplitByID: the datagrams of a GRO train go where each of them
 // belongs, with one lookup for those in a row.
 func TestTrainsAreSplitByID(t *testing.T) {

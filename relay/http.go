@@ -31,6 +31,7 @@ func (s *Server) handler() http.Handler {
 func (s *Server) serve(h func(http.ResponseWriter, *http.Request, *client) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := clientOf(r)
+		r.Body = http.MaxBytesReader(w, r.Body, int64(max(control.MaxBody, s.conf.MaxOfferSize))+1)
 		err := h(w, r, c)
 		if err == nil {
 			return
@@ -116,18 +117,21 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 	if err != nil {
 		return err
 	}
-	if err := s.mayTake(r, c, name); err != nil {
+	sole, err := s.mayTake(r, c, name)
+	if err != nil {
 		return err
 	}
-	seconds, err := strconv.ParseUint(r.FormValue("wait"), 10, 16)
-	if err != nil && r.FormValue("wait") != "" {
+	// Not FormValue, which reads the body too, whatever its size.
+	asked := r.URL.Query().Get("wait")
+	seconds, err := strconv.ParseUint(asked, 10, 16)
+	if err != nil && asked != "" {
 		return fmt.Errorf("%w: wait is not a number of seconds", control.ErrBody)
 	}
 	wait := min(time.Duration(seconds)*time.Second, control.MaxWait)
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()
-	text, err := s.mailbox.take(ctx, name)
+	text, err := s.mailbox.take(ctx, name, sole)
 	if err != nil {
 		return err
 	}
@@ -141,20 +145,20 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 }
 
 // mayTake says who gets what waits under a name. If the name is the ID of a
-// key, only who proves with its certificate to have that key; else whoever may
-// open sessions.
-func (s *Server) mayTake(r *http.Request, c *client, name string) error {
+// key, only who proves with its certificate to have that key, who is then the
+// sole taker; else whoever may open sessions.
+func (s *Server) mayTake(r *http.Request, c *client, name string) (sole bool, err error) {
 	if want, err := pki.ParseKeyID(name); err == nil {
 		have, err := pki.PeerKeyID(c.conn.ConnectionState().TLS)
 		if err != nil || have != want {
-			return errNotAddressee
+			return false, errNotAddressee
 		}
-		return nil
+		return true, nil
 	}
 	if _, err := s.authorize(r.Context(), c, bearer(r)); err != nil {
-		return errToken
+		return false, errToken
 	}
-	return nil
+	return false, nil
 }
 
 // serveEvents tells the client what happens to its legs, as long as it stays.

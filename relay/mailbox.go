@@ -23,7 +23,8 @@ type mailbox struct {
 type box struct {
 	offers  []offer
 	waiters int
-	arrived chan struct{} // closed and replaced when an offer arrives
+	sole    uint64        // the latest request of a sole taker
+	changed chan struct{} // closed and replaced when an offer or a sole taker comes
 }
 
 type offer struct {
@@ -55,38 +56,49 @@ func (m *mailbox) put(name string, text []byte) error {
 	}
 	b.offers = append(b.offers, offer{text, time.Now().Add(m.ttl)})
 	m.total++
-	close(b.arrived)
-	b.arrived = make(chan struct{})
+	b.wakeLocked()
 	return nil
 }
 
+func (b *box) wakeLocked() {
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
 // take removes the oldest offer under name. If there is none it waits until
-// ctx is done, and returns nil then.
-func (m *mailbox) take(ctx context.Context, name string) ([]byte, error) {
+// ctx is done, and returns nil then. A sole taker who asks again gives up what
+// it has asked before, over a connection that may be dead by now.
+func (m *mailbox) take(ctx context.Context, name string, sole bool) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.boxLocked(name)
 	defer m.tidyLocked(name, b)
-	if b.waiters >= maxWaiters {
+	if b.waiters >= maxWaiters && !sole {
 		return nil, errWaiters
 	}
+	if sole {
+		b.sole++
+		b.wakeLocked()
+	}
+	turn := b.sole
 	b.waiters++
 	defer func() { b.waiters-- }()
-	for {
+	for b.sole == turn {
 		if text := m.popLocked(b, time.Now()); text != nil {
 			return text, nil
 		}
-		arrived := b.arrived
+		changed := b.changed
 		m.mu.Unlock()
 		select {
 		case <-ctx.Done():
-		case <-arrived:
+		case <-changed:
 		}
 		m.mu.Lock()
 		if ctx.Err() != nil {
 			return nil, nil
 		}
 	}
+	return nil, nil
 }
 
 func (m *mailbox) popLocked(b *box, now time.Time) []byte {
@@ -111,7 +123,7 @@ func (m *mailbox) expireLocked(b *box, now time.Time) {
 func (m *mailbox) boxLocked(name string) *box {
 	b := m.boxes[name]
 	if b == nil {
-		b = &box{arrived: make(chan struct{})}
+		b = &box{changed: make(chan struct{})}
 		m.boxes[name] = b
 	}
 	return b

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -133,6 +134,55 @@ func TestWaitersAreBounded(t *testing.T) {
 		}
 		if got[http.StatusNoContent] != maxWaiters || got[http.StatusTooManyRequests] != 1 {
 			l.Errorf("statuses %v", got)
+		}
+	})
+}
+
+// TestTakerSupersedesItself: a peer that has lost its connection asks again over
+// another, and the offer must not go to the request that nobody hears any more.
+func TestTakerSupersedesItself(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		bob := l.peer()
+		answers := make(chan string, 20)
+		for range maxWaiters + 2 {
+			go func() {
+				_, text := bob.take(bob.name(), "", 60*time.Second)
+				answers <- text
+			}()
+			time.Sleep(time.Second)
+		}
+		for range maxWaiters + 1 {
+			if text := <-answers; text != "" {
+				l.Fatalf("an older request got %q", text)
+			}
+		}
+		wantStatus(l, "leave", l.peer().put(bob.name(), l.server.Token(), "hello"), http.StatusNoContent)
+		if text := <-answers; text != "hello" {
+			l.Errorf("the latest request got %q", text)
+		}
+	})
+}
+
+// TestBodiesAreBounded: nothing is read that is not asked for, and nothing is
+// written to the disk.
+func TestBodiesAreBounded(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		const mark = "mark"
+		body := append([]byte("--"+mark+"\r\nContent-Disposition: form-data; name=a; filename=b\r\n\r\n"), make([]byte, 40<<20)...)
+		body = append(body, "\r\n--"+mark+"--\r\n"...)
+		req, err := http.NewRequest("GET", "https://relay"+fmt.Sprintf(control.OffersPath, p.name()), bytes.NewReader(body))
+		if err != nil {
+			l.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "multipart/form-data; boundary="+mark)
+		if resp, err := p.http.RoundTrip(req); err == nil {
+			resp.Body.Close()
+		}
+		files, err := os.ReadDir(os.Getenv("TMPDIR"))
+		if err != nil || len(files) != 0 {
+			l.Errorf("files %v, %v", files, err)
 		}
 	})
 }

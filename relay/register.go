@@ -9,6 +9,10 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
+// resumeTTLs is for how many TTLs a relay may have forgotten a leg that comes
+// back without asking for authorization.
+const resumeTTLs = 10
+
 // register gives a leg to whoever may have it, or refreshes it for whoever
 // has it, at the address of the client's connection.
 func (s *Server) register(ctx context.Context, c *client, id control.SessionID, req *control.Register, token string) (*control.Registered, error) {
@@ -48,7 +52,8 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 	if ses != nil && ses.holds(req.Role, req.Key) {
 		return ses, nil // a refresh: the key is proof enough
 	}
-	account, ok := s.secrets.tokens.openResume(token, id, req.Role, req.Key)
+	resumed, ok := s.secrets.tokens.openResume(token, id, req.Role, req.Key, time.Now())
+	account := resumed.account
 	if !ok && req.Role == control.Accepter {
 		if account, ok = s.secrets.tokens.openJoin(token, id, time.Now()); ok && ses == nil {
 			return nil, errNoSession
@@ -97,16 +102,15 @@ func (s *Server) claimLocked(ses *session, req *control.Register, token string) 
 		s.learnLocked(ses, req.Role, add)
 		return nil
 	}
-	if _, resumed := s.secrets.tokens.openResume(token, ses.id, req.Role, req.Key); req.Role == control.Accepter && !resumed {
-		if ses.joined {
-			return errJoinUsed
-		}
+	resumed, ok := s.secrets.tokens.openResume(token, ses.id, req.Role, req.Key, time.Now())
+	if req.Role == control.Accepter && !ok && ses.joined {
+		return errJoinUsed
 	}
 	l.present, l.key, l.ended = true, req.Key, time.Time{}
 	l.owner = ownerOf(ses.id, req.Role, req.Key)
 	l.ids = req.Key.Deriver(cid.Peer)
 	l.window = cid.NewWindow(req.Next)
-	ses.joined = ses.joined || req.Role == control.Accepter
+	ses.joined = ses.joined || resumed.joined || req.Role == control.Accepter
 	return nil
 }
 
@@ -141,7 +145,7 @@ func (s *Server) registeredLocked(ses *session, role control.Role, now time.Time
 		TTL:      uint32(l.ttl / time.Second),
 		Low:      lo,
 		High:     hi,
-		Resume:   s.secrets.tokens.resume(ses.id, role, l.key, ses.account),
+		Resume:   s.secrets.tokens.resume(ses.id, role, l.key, content{now.Add(resumeTTLs * s.conf.TTL), ses.joined, ses.account}),
 	}
 	if role == control.Dialer {
 		reply.Join = s.secrets.tokens.join(ses.id, ses.account, now.Add(s.conf.OfferTTL))

@@ -107,7 +107,7 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 		sessions: newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
 		mailbox:  newMailbox(conf),
 		offload:  noOffload{},
-		gate:     gate{max: int64(2*conf.MaxSessions + spareConnections), retryFrom: retryFrom},
+		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource, retryFrom: retryFrom},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.setup(); err != nil {

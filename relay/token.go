@@ -17,7 +17,7 @@ type accountTag [8]byte
 
 // A session token says that its holder may have one leg of a session:
 //
-//	expiry (8 bytes, Unix seconds, 0: none) | account (8) | MAC (16)
+//	expiry (7 bytes, Unix seconds) | joined (1) | account (8) | MAC (16)
 //
 // The MAC covers what the token is good for as well, so nothing needs to be
 // remembered about tokens, and those of a relay that restarts stay good.
@@ -38,51 +38,64 @@ func (k *tokenKey) account(name string) accountTag {
 
 // join makes the token that admits the second leg of session until expiry.
 func (k *tokenKey) join(session control.SessionID, account accountTag, expiry time.Time) string {
-	return k.seal("join", session, control.Accepter, cid.Key{}, account, uint64(expiry.Unix()))
+	return k.seal("join", session, control.Accepter, cid.Key{}, content{expiry, false, account})
 }
 
-// resume makes the token that admits the leg which holds key again, however
-// late, after the relay has forgotten the session.
-func (k *tokenKey) resume(session control.SessionID, role control.Role, key cid.Key, account accountTag) string {
-	return k.seal("resume", session, role, key, account, 0)
+// resume makes the token that admits the leg which holds key again until
+// expiry, after the relay has forgotten the session. joined says whether its
+// join token has been used.
+func (k *tokenKey) resume(session control.SessionID, role control.Role, key cid.Key, c content) string {
+	return k.seal("resume", session, role, key, c)
 }
 
 func (k *tokenKey) openJoin(token string, session control.SessionID, now time.Time) (accountTag, bool) {
-	expiry, account, ok := k.open("join", token, session, control.Accepter, cid.Key{})
-	return account, ok && now.Unix() < int64(expiry)
+	c, ok := k.open("join", token, session, control.Accepter, cid.Key{})
+	return c.account, ok && now.Before(c.expiry)
 }
 
-func (k *tokenKey) openResume(token string, session control.SessionID, role control.Role, key cid.Key) (accountTag, bool) {
-	_, account, ok := k.open("resume", token, session, role, key)
-	return account, ok
+func (k *tokenKey) openResume(token string, session control.SessionID, role control.Role, key cid.Key, now time.Time) (content, bool) {
+	c, ok := k.open("resume", token, session, role, key)
+	return c, ok && now.Before(c.expiry)
 }
 
-func (k *tokenKey) seal(use string, session control.SessionID, role control.Role, key cid.Key, account accountTag, expiry uint64) string {
+// content is what a token says.
+type content struct {
+	expiry  time.Time // to the second
+	joined  bool
+	account accountTag
+}
+
+func (k *tokenKey) seal(use string, session control.SessionID, role control.Role, key cid.Key, c content) string {
 	b := make([]byte, 0, tokenLen)
-	b = binary.BigEndian.AppendUint64(b, expiry)
-	b = append(b, account[:]...)
+	head := uint64(c.expiry.Unix()) << 8
+	if c.joined {
+		head |= 1
+	}
+	b = binary.BigEndian.AppendUint64(b, head)
+	b = append(b, c.account[:]...)
 	b = append(b, k.mac(use, b, session, role, key)...)
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func (k *tokenKey) open(use, token string, session control.SessionID, role control.Role, key cid.Key) (expiry uint64, account accountTag, ok bool) {
+func (k *tokenKey) open(use, token string, session control.SessionID, role control.Role, key cid.Key) (content, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
 	if err != nil || len(b) != tokenLen {
-		return 0, accountTag{}, false
+		return content{}, false
 	}
-	content, mac := b[:tokenLen-tokenMAC], b[tokenLen-tokenMAC:]
-	if !hmac.Equal(mac, k.mac(use, content, session, role, key)) {
-		return 0, accountTag{}, false
+	said, mac := b[:tokenLen-tokenMAC], b[tokenLen-tokenMAC:]
+	if !hmac.Equal(mac, k.mac(use, said, session, role, key)) {
+		return content{}, false
 	}
-	return binary.BigEndian.Uint64(content), accountTag(content[8:16]), true
+	head := binary.BigEndian.Uint64(said)
+	return content{time.Unix(int64(head>>8), 0), head&1 != 0, accountTag(said[8:16])}, true
 }
 
-func (k *tokenKey) mac(use string, content []byte, session control.SessionID, role control.Role, key cid.Key) []byte {
+func (k *tokenKey) mac(use string, said []byte, session control.SessionID, role control.Role, key cid.Key) []byte {
 	mac := hmac.New(sha256.New, k[:])
 	mac.Write([]byte(use))
 	mac.Write([]byte{0, byte(role)})
 	mac.Write(session[:])
 	mac.Write(key[:])
-	mac.Write(content)
+	mac.Write(said)
 	return mac.Sum(nil)[:tokenMAC]
 }
