@@ -10,10 +10,11 @@ import (
 )
 
 // control is the memory of the control messages of one message (cmsg(3)),
-// aligned as the kernel wants it.
+// aligned as the kernel wants it. All of them on a socket for both families are
+// 144 bytes; the last one is the ECN mark.
 type control struct {
 	_ [0]uint64
-	b [128]byte
+	b [256]byte
 }
 
 const ecnMask = 3

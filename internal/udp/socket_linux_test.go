@@ -328,3 +328,28 @@ func TestInterleavedFlowsLeaveInTrains(t *testing.T) {
 		t.Errorf("counts %d packets, %d bytes", s.TxPackets, s.TxBytes)
 	}
 }
+
+// TestECNAfterOverflow: with everything that the kernel has to say about a
+// message on a socket for both families, the mark is still there.
+func TestECNAfterOverflow(t *testing.T) {
+	a := listen(t, "udp", "127.0.0.1:0", nil)
+	b := listen(t, "udp", "[::]:0", &Config{ReadBuffer: 4096})
+	to := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), b.LocalAddr().Port())
+	train := []Message{{Data: pattern(3 * 1200), SegmentSize: 1200, Remote: to, ECN: 2}}
+	for range 200 {
+		if err := a.WriteBatch(train); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain(t, b)
+	if err := a.WriteBatch(train); err != nil {
+		t.Fatal(err)
+	}
+	got := receive(t, b, 3)
+	if b.Stats().RxOverflow == 0 {
+		t.Fatal("nothing was dropped")
+	}
+	if got[0].ECN != 2 || got[0].Local != to.Addr() {
+		t.Errorf("mark %d, reached at %v", got[0].ECN, got[0].Local)
+	}
+}

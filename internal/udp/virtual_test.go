@@ -128,7 +128,7 @@ func TestVirtualOverKernel(t *testing.T) {
 
 // TestVirtualInProcess: over anything else it is a plain conn.
 func TestVirtualInProcess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		network := nettest.New(1)
 		network.Set(nettest.Conditions{Delay: 5 * time.Millisecond, Loss: 0.01})
 		var sockets []*Socket
