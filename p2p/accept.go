@@ -11,6 +11,14 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
+// Bounds of what an offer's maker may ask of us, who chooses when it expires.
+const (
+	// answerTimeout is how long a handshake may take: the dialer is there.
+	answerTimeout = time.Minute
+	// maxOfferLife is how far off an offer's expiry may be.
+	maxOfferLife = 24 * time.Hour
+)
+
 // joinPatience is how long an accepter waits for a relay, which has been
 // restarted, to be told of the session again by the dialer.
 const joinPatience = 5 * time.Second
@@ -46,8 +54,11 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 	if len(o.flight) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrOffer)
 	}
-	if !time.Now().Before(o.expires) {
+	switch left := time.Until(o.expires); {
+	case left <= 0:
 		return nil, ErrOfferExpired
+	case left > maxOfferLife:
+		return nil, fmt.Errorf("%w: it would be good for %v", ErrOffer, left.Round(time.Hour))
 	}
 	if err := e.judge(o.dialer, o.dialer); err != nil {
 		return nil, err
@@ -55,12 +66,17 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 	if err := e.claim(&o); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, o.expires, ErrOfferExpired)
+	until := time.Now().Add(answerTimeout)
+	if o.expires.Before(until) {
+		until = o.expires
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, until, ErrOfferExpired)
 	defer cancel()
 	ctx, stop := e.bound(ctx)
 	defer stop(nil)
 	l, err := e.join(ctx, &o)
 	if err != nil {
+		e.unclaim(&o)
 		return nil, err
 	}
 	defer func() {

@@ -10,8 +10,9 @@ type activity struct {
 	// unanswered is the Unix time in nanoseconds of the first packet sent
 	// since the last one received, or 0.
 	unanswered atomic.Int64
-	// last is the time of the last packet in either direction.
-	last atomic.Int64
+	// last is the time of the last packet in either direction, heard that of
+	// the last one received.
+	last, heard atomic.Int64
 }
 
 func (a *activity) sent() {
@@ -21,8 +22,10 @@ func (a *activity) sent() {
 }
 
 func (a *activity) received() {
+	now := time.Now().UnixNano()
 	a.unanswered.Store(0)
-	a.last.Store(time.Now().UnixNano())
+	a.heard.Store(now)
+	a.last.Store(now)
 }
 
 // silence is how long the path has owed an answer.
@@ -33,6 +36,9 @@ func (a *activity) silence(now time.Time) time.Duration {
 	}
 	return now.Sub(time.Unix(0, since))
 }
+
+// heardSince says whether anything has been received after t.
+func (a *activity) heardSince(t time.Time) bool { return a.heard.Load() > t.UnixNano() }
 
 // idle is how long nothing has passed.
 func (a *activity) idle(now time.Time) time.Duration {

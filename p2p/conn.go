@@ -3,7 +3,6 @@ package p2p
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +26,9 @@ const (
 	// goneGrace is how long a peer that the relay calls gone may take to
 	// show that it is not.
 	goneGrace = 3 * time.Second
+	// peerLast is for how long packets that a peer has sent before it was
+	// gone may still arrive.
+	peerLast = time.Second
 )
 
 // Conn is a connection between two peers: one QUIC connection, whatever paths
@@ -46,8 +48,7 @@ type Conn struct {
 	paths    pathLog
 
 	tended chan struct{} // closed when nothing of the connection is left
-	gone   chan struct{} // closed when the relay says that the peer is gone
-	leave  sync.Once     // closes gone
+	gone   chan struct{} // holds a token when the relay has said that the peer is gone
 }
 
 // newConn makes a connection whose peers have greeted each other.
@@ -63,7 +64,7 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		signal:   s,
 		remote:   remote,
 		tended:   make(chan struct{}),
-		gone:     make(chan struct{}),
+		gone:     make(chan struct{}, 1),
 	}
 	c.paths.init(Path{
 		Kind:   Relayed,
@@ -131,7 +132,7 @@ func (c *Conn) listen() {
 
 // watch keeps the connection alive until it ends, or the endpoint does.
 func (c *Conn) watch() {
-	gone := c.gone
+	var said time.Time // when the relay called the peer gone
 	var expired <-chan time.Time
 	keepAlive := newKeepAlive(c.endpoint.conf.KeepAlive)
 	defer keepAlive.Stop()
@@ -142,13 +143,15 @@ func (c *Conn) watch() {
 		case <-c.endpoint.ctx.Done():
 			_ = c.CloseWithError(0, "")
 			return
-		case <-gone:
-			gone = nil
-			timer := time.NewTimer(goneGrace)
-			defer timer.Stop()
-			expired = timer.C
+		case <-c.gone:
+			if expired == nil {
+				said, expired = time.Now(), time.After(goneGrace)
+			}
 		case <-expired:
-			_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
+			expired = nil
+			if !c.link.activity.heardSince(said.Add(peerLast)) {
+				_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
+			}
 		case now := <-keepAlive.C:
 			if c.link.activity.idle(now) >= c.endpoint.conf.KeepAlive {
 				_ = c.signal.write(frame{kind: frameKeepAlive})
@@ -183,7 +186,12 @@ func (c *Conn) clean() {
 }
 
 // peerGone is told by the relay.
-func (c *Conn) peerGone() { c.leave.Do(func() { close(c.gone) }) }
+func (c *Conn) peerGone() {
+	select {
+	case c.gone <- struct{}{}:
+	default:
+	}
+}
 
 // soleConn ties an endpoint's life to that of its only connection.
 func soleConn(e *Endpoint, c *Conn, err error) (*Conn, error) {

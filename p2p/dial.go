@@ -248,23 +248,39 @@ func (c *Config) peerTLS(server bool, check func(PeerID) error) *tls.Config {
 		InsecureSkipVerify: !server, // identities say more than names
 		ServerName:         "peer.quicway.invalid",
 	}
-	var verify func(tls.ConnectionState) error
 	if c.TLS != nil {
 		conf = c.TLS.Clone()
-		verify = conf.VerifyConnection
 	}
+	c.completeTLS(conf, check)
+	if get := conf.GetConfigForClient; get != nil {
+		conf.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := get(hello)
+			if chosen == nil || err != nil {
+				return nil, err
+			}
+			chosen = chosen.Clone()
+			c.completeTLS(chosen, check)
+			return chosen, nil
+		}
+	}
+	return conf
+}
+
+// completeTLS adds what all configurations between peers have.
+func (c *Config) completeTLS(conf *tls.Config, check func(PeerID) error) {
 	if conf.NextProtos == nil {
 		conf.NextProtos = []string{ALPN}
 	}
 	conf.MinVersion = tls.VersionTLS13
+	verify := conf.VerifyConnection
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		if verify != nil {
 			if err := verify(state); err != nil {
 				return err
 			}
 		}
-		if c.TLS != nil && len(state.PeerCertificates) == 0 {
-			return nil
+		if c.TLS != nil && c.AllowPeer == nil && len(state.PeerCertificates) == 0 {
+			return nil // the user's configuration lets anybody in
 		}
 		id, err := peerOf(state)
 		if err != nil {
@@ -272,5 +288,4 @@ func (c *Config) peerTLS(server bool, check func(PeerID) error) *tls.Config {
 		}
 		return check(id)
 	}
-	return conf
 }

@@ -14,6 +14,9 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
+// maxUsed bounds the offers that are remembered so as not to take them twice.
+const maxUsed = 1 << 16
+
 // homeLinger is how long a relay's control connection is kept when nothing
 // needs it: the next connection is then quick.
 const homeLinger = 30 * time.Second
@@ -38,6 +41,7 @@ type Endpoint struct {
 	homes  map[netip.AddrPort]*home
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
+	forgot time.Time                       // when used was last looked through
 	// Those who wait for a connection from the mailbox hear there why none
 	// can come. collecting says that somebody looks into it for them.
 	wanting    map[chan error]struct{}
@@ -124,43 +128,66 @@ func (e *Endpoint) release(h *home) {
 	if h.users--; h.users > 0 || e.closed {
 		return
 	}
-	wait := homeLinger
 	if !h.worked() {
-		wait = 0
+		e.retireLocked(h)
+		return
 	}
 	e.tasks.Go(func() {
-		sleep(e.ctx, wait)
-		e.closeIdle(h)
+		sleep(e.ctx, homeLinger)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if h.users == 0 && !e.closed {
+			e.retireLocked(h)
+		}
 	})
 }
 
-func (e *Endpoint) closeIdle(h *home) {
-	e.mu.Lock()
-	idle := h.users == 0 && e.homes[h.addr] == h
-	if idle {
-		delete(e.homes, h.addr)
+// retireLocked makes room for another home at the same relay, which may be
+// wanted at once, and closes this one.
+func (e *Endpoint) retireLocked(h *home) {
+	if e.homes[h.addr] != h {
+		return
 	}
-	e.mu.Unlock()
-	if idle {
-		_ = h.close()
-	}
+	delete(e.homes, h.addr)
+	e.mux.removeControl(h.addr, h)
+	e.tasks.Go(func() { _ = h.close() })
 }
 
 // claim takes an offer for this endpoint, once.
 func (e *Endpoint) claim(o *Offer) error {
-	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.used) >= maxUsed {
+		e.forgetUsedLocked(time.Now())
+	}
+	_, taken := e.used[o.session]
+	switch {
+	case taken:
+		return ErrOfferUsed
+	case len(e.used) >= maxUsed:
+		return fmt.Errorf("%w: too many that have not expired have been", ErrOfferUsed)
+	}
+	e.used[o.session] = o.expires
+	return nil
+}
+
+// unclaim gives up an offer that has come to nothing.
+func (e *Endpoint) unclaim(o *Offer) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.used, o.session)
+}
+
+func (e *Endpoint) forgetUsedLocked(now time.Time) {
+	if now.Sub(e.forgot) < time.Second {
+		return
+	}
+	e.forgot = now
 	for session, expires := range e.used {
 		if now.After(expires) {
 			delete(e.used, session)
 		}
 	}
-	if _, taken := e.used[o.session]; taken {
-		return ErrOfferUsed
-	}
-	e.used[o.session] = o.expires
-	return nil
 }
 
 // add makes a connection the endpoint's to tend, unless that is closed.

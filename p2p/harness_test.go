@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -48,7 +47,7 @@ func runLab(t *testing.T, test func(*lab)) {
 // runLabSeeded is runLab with other chances.
 func runLabSeeded(t *testing.T, seed uint64, test func(*lab)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		l := &lab{T: t, net: nettest.New(seed)}
 		l.net.Set(nettest.Conditions{Delay: 10 * time.Millisecond})
 		l.startRelay()

@@ -35,6 +35,8 @@ const (
 	connectTimeout = 5 * time.Second
 	// maxRefresh is how long legs go without refresh at the most.
 	maxRefresh = time.Minute
+	// refreshAtOnce is how many legs are refreshed at a time.
+	refreshAtOnce = 16
 	// requestTimeout bounds one request that does not wait for a peer.
 	requestTimeout = 10 * time.Second
 )
@@ -180,9 +182,14 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 	defer ticker.Stop()
 	for {
 		now := time.Now()
-		suspect := h.suspect(now)
-		if suspect || !now.Before(due) {
-			if err := h.refresh(ctx, l, suspect); err != nil {
+		silent, suspects := h.suspects(now)
+		regular := !now.Before(due)
+		if silent || regular {
+			links, timeout := suspects, patience
+			if regular {
+				links, timeout = h.kept(), requestTimeout
+			}
+			if err := h.refresh(ctx, l, links, timeout); err != nil {
 				h.endpoint.log.Info("relay lost", "relay", h.addr, "err", err)
 				return
 			}
@@ -190,7 +197,9 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 				h.tell(WhyRelayBack)
 				lost = false
 			}
-			due = time.Now().Add(h.refreshPeriod())
+			if regular {
+				due = time.Now().Add(h.refreshPeriod())
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -203,45 +212,69 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 	}
 }
 
-// suspect says whether a path through the relay has been silent for so long
-// that the relay should be asked. The longer it is silent, the less often.
-func (h *home) suspect(now time.Time) bool {
+// suspects says whether a path through the relay has been silent for so long
+// that the relay should be asked, and which links' were. The longer the silence,
+// the less often.
+func (h *home) suspects(now time.Time) (silent bool, links []*link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	silence := h.activity.silence(now)
+	longest := h.activity.silence(now)
 	for _, l := range h.links {
-		silence = max(silence, l.activity.silence(now))
+		silence := l.activity.silence(now)
+		longest = max(longest, silence)
+		if silence >= suspicion {
+			links = append(links, l)
+		}
 	}
-	return silence >= suspicion && now.Sub(h.asked) >= max(suspicion, silence/2)
+	if longest < suspicion || now.Sub(h.asked) < max(suspicion, longest/2) {
+		return false, nil
+	}
+	return true, links
 }
 
-// refresh registers all legs again. An error means that the connection is no
-// use any more; what the relay refuses ends the leg, not the connection.
-func (h *home) refresh(ctx context.Context, ln *line, suspect bool) error {
+// refresh registers legs again, some at a time, or just asks whether the relay
+// is there. An error means that a request was not answered in time: the
+// connection is no use any more. What the relay refuses ends the leg, not the
+// connection.
+func (h *home) refresh(ctx context.Context, ln *line, links []*link, timeout time.Duration) error {
 	h.mu.Lock()
 	h.asked = time.Now()
 	h.mu.Unlock()
-	links := h.kept()
-	timeout := requestTimeout
-	if suspect {
-		timeout = patience
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	if len(links) == 0 {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
 		return ln.ping(ctx)
 	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	room := make(chan struct{}, refreshAtOnce)
+	var requests sync.WaitGroup
 	for _, l := range links {
-		err := h.registerOn(ctx, ln, l)
-		if errors.Is(err, ErrRelayRefused) {
-			h.endpoint.log.Warn("relay refuses the leg", "relay", h.addr, "session", l.session, "err", err)
-			continue
+		room <- struct{}{}
+		if ctx.Err() != nil {
+			break
 		}
-		if err != nil {
-			return err
-		}
+		requests.Go(func() {
+			defer func() { <-room }()
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			if err := h.refreshLeg(ctx, ln, l); err != nil {
+				fail(err)
+			}
+		})
 	}
-	return nil
+	requests.Wait()
+	return context.Cause(ctx)
+}
+
+// refreshLeg registers one leg again.
+func (h *home) refreshLeg(ctx context.Context, ln *line, l *link) error {
+	err := h.registerOn(ctx, ln, l)
+	if errors.Is(err, ErrRelayRefused) {
+		h.endpoint.log.Warn("relay refuses the leg", "relay", h.addr, "session", l.session, "err", err)
+		return nil
+	}
+	return err
 }
 
 // refreshPeriod lets two refreshes get lost before the first leg expires.

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -78,12 +79,16 @@ func (l *link) generated(id cid.ID, _ uint64) {
 	}
 }
 
-// hear routes the random ID of an offer's first flight to the link.
-func (l *link) hear(id cid.ID) {
+// hear routes the random ID of an offer's first flight to the link, unless it
+// is another's.
+func (l *link) hear(id cid.ID) error {
+	if !l.mux.addInitial(id, l) {
+		return fmt.Errorf("%w: its connection ID is in use", ErrOffer)
+	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.initial = id
-	l.mu.Unlock()
-	l.mux.add(id, l)
+	return nil
 }
 
 // receive takes packets that carry one of the link's IDs. The relay is the
@@ -190,9 +195,10 @@ func (l *link) close() error {
 	err := l.transport.Close()
 	l.virtual.Close()
 	l.mu.Lock()
-	known := append(l.known, l.initial)
+	known, initial := l.known, l.initial
 	l.known = nil
 	l.mu.Unlock()
+	l.mux.removeInitial(initial, l)
 	for _, id := range known {
 		l.mux.remove(id, l)
 	}
@@ -217,10 +223,13 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 		e.release(h)
 		return nil, nil, err
 	}
+	var reply *control.Registered
 	if initial != nil {
-		l.hear(*initial)
+		err = l.hear(*initial)
 	}
-	reply, err := h.register(ctx, l)
+	if err == nil {
+		reply, err = h.register(ctx, l)
+	}
 	if err != nil {
 		_ = l.close()
 		e.release(h)

@@ -21,8 +21,9 @@ const batchSize = 32
 type mux struct {
 	sockets []*udp.Socket
 
-	mu       sync.RWMutex // guards the following
-	links    map[cid.ID]*link
+	mu       sync.RWMutex     // guards the following
+	links    map[cid.ID]*link // by the IDs that they have made
+	initials map[cid.ID]*link // by the one that the other side drew at first
 	controls map[netip.AddrPort]*home
 
 	unsorted atomic.Uint64 // packets for nobody here
@@ -32,7 +33,11 @@ type mux struct {
 
 // newMux starts to read conns, which it owns, also if it returns an error.
 func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
-	m := &mux{links: make(map[cid.ID]*link), controls: make(map[netip.AddrPort]*home)}
+	m := &mux{
+		links:    make(map[cid.ID]*link),
+		initials: make(map[cid.ID]*link),
+		controls: make(map[netip.AddrPort]*home),
+	}
 	var errs []error
 	for _, conn := range conns {
 		socket, err := udp.New(conn, conf)
@@ -77,7 +82,8 @@ func (m *mux) sort(msg *udp.Message) {
 // dispatch hands on datagrams that carry one ID: to the connection that made
 // it, or, if it is marked as one between peer and relay, or comes from a relay
 // and is unknown (a stateless reset, RFC 9000 §10.3), to the connection with
-// that relay.
+// that relay. An ID that somebody else has chosen, as the one in an offer is,
+// never takes the place of one that was made here.
 func (m *mux) dispatch(run *udp.Message) {
 	dst, err := wire.DstID(run.Data, cid.Len)
 	if err != nil {
@@ -91,6 +97,9 @@ func (m *mux) dispatch(run *udp.Message) {
 	}
 	m.mu.RLock()
 	link, control := m.links[id], m.controls[run.Remote]
+	if link == nil && wire.IsLong(run.Data[0]) {
+		link = m.initials[id]
+	}
 	m.mu.RUnlock()
 	switch {
 	case link != nil:
@@ -154,6 +163,26 @@ func (m *mux) remove(id cid.ID, l *link) {
 	defer m.mu.Unlock()
 	if m.links[id] == l {
 		delete(m.links, id)
+	}
+}
+
+// addInitial routes the ID of an offer's first flight to a link. It returns
+// false if that is another's.
+func (m *mux) addInitial(id cid.ID, l *link) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.initials[id] != nil || m.links[id] != nil {
+		return false
+	}
+	m.initials[id] = l
+	return true
+}
+
+func (m *mux) removeInitial(id cid.ID, l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.initials[id] == l {
+		delete(m.initials, id)
 	}
 }
 

@@ -31,6 +31,11 @@ const (
 	maxToken      = 256
 	maxPacket     = 1500
 	maxExpiry     = 1 << 40 // Unix seconds: no year that a clock will show
+	// minDatagram and minInitialID are what quic-go, and every server, wants
+	// of a client's first flight (RFC 9000 §7.2, §14.1), and else drops
+	// without a word.
+	minDatagram  = 1200
+	minInitialID = 8
 )
 
 // offerSecret is known to whoever has had the offer, and not to the relay if
@@ -194,8 +199,25 @@ func parseOfferBinary(b []byte) (Offer, error) {
 	if o.flight, err = parseFlight(b); err != nil {
 		return Offer{}, err
 	}
-	_, err = o.datagrams()
-	return o, err
+	return o, o.check()
+}
+
+// check says whether the first flight is one that will be answered.
+func (o *Offer) check() error {
+	datagrams, err := o.datagrams()
+	if err != nil {
+		return err
+	}
+	for i, d := range datagrams {
+		if len(d) < minDatagram {
+			return fmt.Errorf("its packet %d has %d bytes, want %d", i, len(d), minDatagram)
+		}
+	}
+	id, err := o.initialID()
+	if err == nil && id.Len() < minInitialID {
+		err = fmt.Errorf("its connection ID has %d bytes, want %d", id.Len(), minInitialID)
+	}
+	return err
 }
 
 func parseFlight(b []byte) ([]initial, error) {

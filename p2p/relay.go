@@ -83,11 +83,21 @@ func (r Relay) resolve(ctx context.Context, usable func(netip.Addr) bool) (netip
 		return netip.AddrPort{}, fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
 	}
 	for _, a := range addrs {
-		if a = a.Unmap(); usable(a) {
+		if a = numberZone(a.Unmap()); usable(a) {
 			return netip.AddrPortFrom(a, uint16(port)), nil
 		}
 	}
 	return netip.AddrPort{}, fmt.Errorf("%w: no socket for the addresses of %s", ErrRelayUnreachable, host)
+}
+
+// numberZone names the interface of a link-local address by its number, as in
+// the addresses that packets come from.
+func numberZone(addr netip.Addr) netip.Addr {
+	i, err := net.InterfaceByName(addr.Zone())
+	if addr.Zone() == "" || err != nil {
+		return addr
+	}
+	return addr.WithZone(strconv.Itoa(i.Index))
 }
 
 func lookup(ctx context.Context, host string) ([]netip.Addr, error) {

@@ -44,7 +44,7 @@ type lab struct {
 // must be gone at the end: synctest reports goroutines that are left.
 func runLab(t *testing.T, conf *Config, test func(*lab)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		l := &lab{T: t, net: nettest.New(1)}
 		l.net.Set(nettest.Conditions{Delay: 5 * time.Millisecond})
 		l.start(conf)

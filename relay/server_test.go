@@ -162,7 +162,7 @@ func TestShutdownGivesUp(t *testing.T) {
 func TestClose(t *testing.T) {
 	for name, served := range map[string]bool{"served": true, "not served": false} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			nettest.Bubble(t, func(t *testing.T) {
 				network := nettest.New(1)
 				server, err := New(nil, network.Listen(relayAddr))
 				if err != nil {
@@ -199,7 +199,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestServeEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		server, err := New(nil, nettest.New(1).Listen(relayAddr))
 		if err != nil {
 			t.Fatal(err)
@@ -281,7 +281,7 @@ func TestAuthorize(t *testing.T) {
 // TestGate: control connections are bounded, and come back when they end; many
 // unfinished handshakes make strangers prove their addresses.
 func TestGate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		g := gate{max: 3, maxEach: 3, retryFrom: 2}
 		info := &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7}}
 		ctx, end := context.WithCancel(context.Background())

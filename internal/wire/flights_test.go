@@ -140,7 +140,7 @@ func (i *issuer) has(id []byte) bool {
 // were sent in, and the IDs that each side has issued.
 func record(t *testing.T, e exchange) (flight []datagram, ids *[2]*issuer) {
 	ids = &[2]*issuer{Client: newIssuer(e.clientIDLen), Server: newIssuer(e.serverIDLen)}
-	synctest.Test(t, func(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
 		network := nettest.New(1)
 		network.Set(nettest.Conditions{Delay: 10 * time.Millisecond})
 		client, server := network.Listen("192.0.2.1:1"), network.Listen("192.0.2.2:443")

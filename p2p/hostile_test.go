@@ -1,0 +1,254 @@
+package p2p
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// What somebody tries who can leave offers, or sees packets go by.
+
+// rewrite gives the only packet of an offer another ID and payload.
+func rewrite(t *testing.T, o Offer, id, payload []byte) Offer {
+	t.Helper()
+	in := o.flight[0]
+	h, err := wire.Parse(append(append([]byte(nil), in.header...), make([]byte, len(in.payload)+wire.Overhead)...), cid.Len)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := in.header[h.HeaderLen:]
+	h.DstID = id
+	protected := make([]byte, len(number)+len(payload)+wire.Overhead)
+	header, err := wire.AppendLong(nil, &h, protected)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header = append(header[:len(header)-len(protected)], number...)
+	o.flight = []initial{{header: header, payload: payload}}
+	return o
+}
+
+// TestUselessFlights: what no server would answer is no offer, so that nobody
+// waits for the answer.
+func TestUselessFlights(t *testing.T) {
+	whole := sampleOffer(t)
+	payload := whole.flight[0].payload
+	for name, o := range map[string]Offer{
+		"short packet": rewrite(t, whole, []byte("12345678"), payload[:500]),
+		"short ID":     rewrite(t, whole, []byte("1234567"), payload),
+	} {
+		if _, err := ParseOffer(o.String()); !errors.Is(err, ErrOffer) {
+			t.Errorf("%s: %v, want %v", name, err, ErrOffer)
+		}
+	}
+	good := rewrite(t, whole, []byte("12345678"), payload)
+	if _, err := ParseOffer(good.String()); err != nil {
+		t.Errorf("offer rewritten: %v", err)
+	}
+}
+
+// TestOffersThatLastForEver: their maker says when they expire, and could keep
+// us waiting until then.
+func TestOffersThatLastForEver(t *testing.T) {
+	runLab(t, func(l *lab) {
+		mallory, bob, alice := l.host(nil), l.host(nil), l.host(nil)
+		accepted := make(chan *Conn, 1)
+		go func() {
+			c, err := bob.Accept(l.Context())
+			if err != nil {
+				l.Errorf("accept: %v", err)
+			}
+			accepted <- c
+		}()
+		for i := range maxHandling + 1 {
+			o, _ := l.offer(mallory, bob.ID())
+			o.expires = time.Now().Add(time.Hour)
+			if i%2 == 0 {
+				o.expires = time.Unix(maxExpiry, 0)
+			}
+			o.flight[0].payload[0] = 1 // a PING where the ClientHello begins
+			if err := mallory.leave(l.Context(), bob.ID(), o); err != nil {
+				l.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		mallory.Close()
+		time.Sleep(2 * answerTimeout)
+		if n := len(bob.handling); n != 0 {
+			l.Errorf("%d offers are still being answered", n)
+		}
+		if _, err := alice.Dial(l.Context(), bob.ID(), nil); err != nil {
+			l.Errorf("an honest dial: %v", err)
+		}
+		if c := <-accepted; c.RemoteID() != alice.ID() {
+			l.Error("connected to another")
+		}
+	})
+}
+
+// TestOfferFailsAndIsTriedAgain: an offer that the relay could not be asked
+// about is not used up.
+func TestOfferFailsAndIsTriedAgain(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		offer, dialed := l.offer(alice, bob.ID())
+		bob.conn.Unreachable(true)
+		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrRelayUnreachable) {
+			l.Errorf("%v, want %v", err, ErrRelayUnreachable)
+		}
+		bob.conn.Unreachable(false)
+		if _, err := bob.AcceptOffer(l.Context(), offer); err != nil {
+			l.Error(err)
+		}
+		if r := <-dialed; r.err != nil {
+			l.Error(r.err)
+		}
+	})
+}
+
+// TestOfferStealsNoID: who reads an ID off the wire and puts it into an offer
+// takes no packet of the connection whose it is.
+func TestOfferStealsNoID(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob, mallory := l.host(nil), l.host(nil), l.host(nil)
+		a, b := l.connect(alice, bob)
+		b.link.mu.Lock()
+		ids := append([]cid.ID(nil), b.link.known...)
+		b.link.mu.Unlock()
+		o, _ := l.offer(mallory, PeerID{})
+		for _, id := range ids {
+			o.session = control.NewSessionID()
+			stolen := rewrite(t, o, id.Bytes(), o.flight[0].payload)
+			if _, err := bob.AcceptOffer(l.Context(), stolen); !errors.Is(err, ErrOffer) {
+				l.Errorf("%v, want %v", err, ErrOffer)
+			}
+		}
+		time.Sleep(time.Minute)
+		l.exchange(a, b, 10_000)
+		l.alive(a, b)
+	})
+}
+
+// TestManyLegsOnSlowPath: refreshing them takes long, which is no sign that the
+// relay is gone.
+func TestManyLegsOnSlowPath(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		for range 40 {
+			l.connect(alice, bob)
+		}
+		l.net.Set(nettest.Conditions{Delay: 300 * time.Millisecond})
+		h := alice.homes[netip.MustParseAddrPort(relayAddr)]
+		lines := make(map[*line]bool)
+		for range 300 {
+			time.Sleep(200 * time.Millisecond)
+			h.mu.Lock()
+			lines[h.line] = true
+			h.mu.Unlock()
+		}
+		if len(lines) != 1 {
+			l.Errorf("%d control connections in a minute, want 1", len(lines))
+		}
+		if n := l.server.Stats().Legs; n != 80 {
+			l.Errorf("%d legs, want 80", n)
+		}
+	})
+}
+
+// TestPeerThatIsNotGone: the relay may say so by mistake, as after an outage that
+// was longer than a leg's life.
+func TestPeerThatIsNotGone(t *testing.T) {
+	runLab(t, func(l *lab) {
+		a, b := l.connect(l.host(nil), l.host(nil))
+		for range 3 {
+			a.peerGone()
+			for range 10 {
+				time.Sleep(500 * time.Millisecond)
+				l.exchange(a, b, 1000)
+			}
+		}
+		l.alive(a, b)
+	})
+}
+
+// TestRelayUsedAgainAtOnce: an endpoint that has just given up a relay turns to
+// it again.
+func TestRelayUsedAgainAtOnce(t *testing.T) {
+	runLab(t, func(l *lab) {
+		h := l.host(func(c *Config) { c.Relay.Addr = "192.0.2.99:1" })
+		var dials sync.WaitGroup
+		for i := range 200 {
+			dials.Go(func() {
+				time.Sleep(time.Duration(i) * 7 * time.Millisecond)
+				ctx, cancel := context.WithTimeout(l.Context(), time.Duration(i%5)*time.Millisecond)
+				defer cancel()
+				_, err := h.Dial(ctx, PeerID{1}, nil)
+				if errors.Is(err, ErrRelay) {
+					l.Errorf("dial %d: %v", i, err)
+				}
+			})
+		}
+		dials.Wait()
+	})
+}
+
+// TestAllowPeerWantsCertificate: with a TLS configuration of the user's own as
+// well, whatever that says.
+func TestAllowPeerWantsCertificate(t *testing.T) {
+	for name, chosen := range map[string]bool{"plain": false, "chosen for the client": true} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				var friend PeerID
+				anonymous := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"mine"}}
+				alice := l.host(func(c *Config) { c.TLS = anonymous })
+				friend = alice.ID()
+				bob := l.host(func(c *Config) {
+					c.TLS = ownTLS(c.identityFor(t))
+					if chosen {
+						inner := c.TLS.Clone()
+						c.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return inner, nil }
+					}
+					c.AllowPeer = func(id PeerID) bool { return id == friend }
+				})
+				offer, dialed := l.offer(alice, PeerID{})
+				if c, err := bob.AcceptOffer(l.Context(), offer); err == nil {
+					l.Errorf("let in %v, who has shown no key", c.RemoteID())
+				}
+				if r := <-dialed; r.err == nil {
+					l.Error("connected")
+				}
+			})
+		})
+	}
+}
+
+func TestNumberZone(t *testing.T) {
+	for addr, want := range map[string]string{
+		"fe80::1":                 "fe80::1",
+		"192.0.2.1":               "192.0.2.1",
+		"fe80::1%no-such-network": "fe80::1%no-such-network",
+	} {
+		if got := numberZone(netip.MustParseAddr(addr)).String(); got != want {
+			t.Errorf("%s became %s, want %s", addr, got, want)
+		}
+	}
+	all, err := net.Interfaces()
+	if err != nil || len(all) == 0 {
+		t.Skip("no interfaces: ", err)
+	}
+	addr := netip.MustParseAddr("fe80::1").WithZone(all[0].Name)
+	if got := numberZone(addr).Zone(); got != strconv.Itoa(all[0].Index) {
+		t.Errorf("zone %q, want %d", got, all[0].Index)
+	}
+}
