@@ -75,7 +75,9 @@ func TestOffersThatLastForEver(t *testing.T) {
 			if i%2 == 0 {
 				o.expires = time.Unix(maxExpiry, 0)
 			}
-			o.flight[0].payload[0] = 1 // a PING where the ClientHello begins
+			o.flight = o.flight[:1]
+			clear(o.flight[0].payload)
+			o.flight[0].payload[0] = 1 // a PING and padding: no ClientHello
 			if err := mallory.leave(l.Context(), bob.ID(), o); err != nil {
 				l.Fatal(err)
 			}
