@@ -3,13 +3,13 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench demo-netns
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel demo-netns
 
 all: generate lint test
 
-## generate: everything that is made from something else
+## generate: the BPF objects, which need clang-19 and llvm-strip-19
 generate:
-	$(GO) generate ./...
+	BPF2GO_CC=clang-19 BPF2GO_STRIP=llvm-strip-19 $(GO) generate ./...
 
 ## lint: formatting, vet, staticcheck, and an exact go.mod
 lint:
@@ -38,6 +38,10 @@ fuzz:
 ## bench: the tables in README.md
 bench:
 	$(GO) run ./internal/bench -run '$(BENCH)'
+
+## bench-kernel: the one of them that is about the kernel's program (root)
+bench-kernel:
+	$(GO) run ./internal/bench -run Kernel
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

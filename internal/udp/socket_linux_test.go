@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/nettest"
 )
 
 // TestTrainStaysTrain: GSO on one side and GRO on the other make one message
@@ -19,7 +21,7 @@ import (
 func TestTrainStaysTrain(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
 	if !a.GSO() || !b.GRO() {
-		t.Skip("this kernel has no UDP_SEGMENT or UDP_GRO")
+		nettest.Missing(t, "this kernel has no UDP_SEGMENT or UDP_GRO")
 	}
 	train := Message{Data: pattern(20*1200 + 3), SegmentSize: 1200, Remote: b.LocalAddr()}
 	if err := a.Write(&train); err != nil {
@@ -310,7 +312,7 @@ func TestInterleavedFlowsLeaveInTrains(t *testing.T) {
 	from := listen(t, "udp", "127.0.0.1:0", nil)
 	to := []*Socket{listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)}
 	if !from.GSO() || !to[0].GRO() {
-		t.Skip("this kernel has no UDP_SEGMENT or UDP_GRO")
+		nettest.Missing(t, "this kernel has no UDP_SEGMENT or UDP_GRO")
 	}
 	var batch []Message
 	for i := range 20 {

@@ -1,0 +1,205 @@
+package nettest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Host is a network namespace that goes with the test.
+type Host struct {
+	tb testing.TB
+	ns netns.NsHandle
+}
+
+// NewHost makes a host whose only interface is loopback.
+func NewHost(tb testing.TB) *Host {
+	tb.Helper()
+	h := &Host{tb: tb}
+	done := make(chan error)
+	go func() { // on a thread that ends with the goroutine
+		runtime.LockOSThread()
+		var err error
+		if h.ns, err = netns.New(); err == nil {
+			// Addresses are good at once: a router asks for no neighbour
+			// while its own is being looked for twice.
+			err = errors.Join(up("lo"), writeSysctl("net/ipv6/conf/default/accept_dad", "0"))
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		Missing(tb, fmt.Sprintf("making a network namespace failed: %v", err))
+	}
+	tb.Cleanup(func() { h.ns.Close() })
+	return h
+}
+
+// Do runs f in the namespace, on a thread of its own. The test fails if f does.
+func (h *Host) Do(f func() error) {
+	h.tb.Helper()
+	if err := h.Run(f); err != nil {
+		h.tb.Fatal(err)
+	}
+}
+
+// Run is Do for whoever looks at the error.
+func (h *Host) Run(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := netns.Set(h.ns); err != nil {
+			done <- err
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+// Listen opens a UDP socket on the host.
+func (h *Host) Listen(addr string) (conn *net.UDPConn) {
+	h.tb.Helper()
+	h.Do(func() (err error) {
+		conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
+		return err
+	})
+	return conn
+}
+
+// Sysctl sets a variable of /proc/sys/net on the host.
+func (h *Host) Sysctl(name, value string) {
+	h.tb.Helper()
+	h.Do(func() error { return writeSysctl(name, value) })
+}
+
+// Route adds a route to a prefix by a gateway.
+func (h *Host) Route(prefix, gateway string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		p := netip.MustParsePrefix(prefix)
+		return netlink.RouteAdd(&netlink.Route{
+			Dst: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+			Gw:  netip.MustParseAddr(gateway).AsSlice(),
+		})
+	})
+}
+
+// Cable joins two hosts by interfaces with these names, and gives them addresses
+// with their prefix lengths. What the interfaces send has its checksums: nobody
+// on the way would fill them in.
+func Cable(a *Host, nameA string, addrsA []string, b *Host, nameB string, addrsB []string) {
+	a.tb.Helper()
+	a.Do(func() error {
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: nameA}, PeerName: nameB, PeerNamespace: netlink.NsFd(b.ns)}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		return setup(nameA, addrsA)
+	})
+	b.Do(func() error { return setup(nameB, addrsB) })
+}
+
+func setup(name string, addrs []string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		p := netip.MustParsePrefix(addr)
+		mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+		if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: mask}, Flags: unix.IFA_F_NODAD}); err != nil {
+			return err
+		}
+	}
+	if err := sendChecksums(name); err != nil {
+		return err
+	}
+	return up(name)
+}
+
+func up(name string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(l)
+}
+
+// sendChecksums switches tx-checksumming off, as ethtool -K does.
+func sendChecksums(name string) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	value := struct{ cmd, data uint32 }{unix.ETHTOOL_STXCSUM, 0}
+	request := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(request.name[:], name)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return fmt.Errorf("switch tx-checksumming of %s off: %w", name, errno)
+	}
+	return nil
+}
+
+// PassXDP attaches a program to an interface that passes everything. A veth hands
+// on what a program at its other end sends only if it has one too.
+func (h *Host) PassXDP(name string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type:         ebpf.XDP,
+			Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()},
+			License:      "MIT",
+		})
+		if err != nil {
+			return err
+		}
+		h.tb.Cleanup(func() { prog.Close() })
+		iface, err := net.InterfaceByName(name)
+		if err != nil {
+			return err
+		}
+		l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: iface.Index, Flags: link.XDPDriverMode})
+		if err != nil {
+			return err
+		}
+		h.tb.Cleanup(func() { l.Close() })
+		return nil
+	})
+}
+
+// Address gives an interface of the host more addresses.
+func (h *Host) Address(name string, addrs ...string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		for _, addr := range addrs {
+			a, err := netlink.ParseAddr(addr)
+			if err != nil {
+				return err
+			}
+			if err := netlink.AddrAdd(l, a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,61 @@
+package nettest
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netns"
+)
+
+// RequireKernel is the environment variable that makes a test fail which cannot
+// run for what the machine, or the user, lacks.
+const RequireKernel = "QUICWAY_REQUIRE_KERNEL"
+
+// Missing skips a test for what is missing, or fails it if nothing may be.
+func Missing(tb testing.TB, what string) {
+	tb.Helper()
+	if os.Getenv(RequireKernel) == "1" {
+		tb.Fatalf("%s=1, but %s", RequireKernel, what)
+	}
+	tb.Skip(what)
+}
+
+// Namespace puts the test's goroutine into a network namespace of its own, which
+// goes with the test. Other goroutines stay where they are.
+func Namespace(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		Missing(tb, "making a network namespace needs root")
+	}
+	runtime.LockOSThread()
+	before, err := netns.Get()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	inside, err := netns.New()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := errors.Join(netns.Set(before), before.Close(), inside.Close()); err != nil {
+			tb.Error(err) // the thread ends with its goroutine
+			return
+		}
+		runtime.UnlockOSThread()
+	})
+}
+
+// Sysctl sets a variable of /proc/sys in the goroutine's namespace.
+func Sysctl(tb testing.TB, name, value string) {
+	tb.Helper()
+	if err := writeSysctl(name, value); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func writeSysctl(name, value string) error {
+	// Of this thread, not of the process.
+	return os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0o644)
+}

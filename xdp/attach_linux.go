@@ -1,0 +1,122 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Attach puts the program on an interface, and says in which mode. Packets may
+// then also be forwarded to leave by that interface. Auto tries Native first, and
+// logs why that is not possible. Errors wrap ErrBusy, ErrMTU, ErrUnsupported,
+// ErrPermission or ErrClosed.
+func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, err := p.attachLocked(iface, mode)
+	if err != nil {
+		return mode, fmt.Errorf("xdp: attach to %s: %w", iface, err)
+	}
+	p.log.Info("attached", "interface", iface, "mode", a.mode)
+	return a.mode, nil
+}
+
+func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
+	switch {
+	case p.closed:
+		return nil, ErrClosed
+	case p.attached[name] != nil:
+		return nil, fmt.Errorf("%w: this one", ErrBusy)
+	}
+	iface, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, err
+	}
+	a := &attachment{index: iface.Index, mode: mode}
+	if mode == Auto {
+		a.mode = Native
+	}
+	a.link, err = p.link(a)
+	if mode == Auto && err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) {
+		p.log.Info("no native mode", "interface", name, "err", err)
+		a.mode = Generic
+		a.link, err = p.link(a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
+		return nil, errors.Join(err, a.link.Close())
+	}
+	p.attached[name] = a
+	return a, p.renewHopsLocked()
+}
+
+func (p *Program) link(a *attachment) (link.Link, error) {
+	flags := link.XDPDriverMode
+	if a.mode == Generic {
+		flags = link.XDPGenericMode
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: p.objects.Quicway, Interface: a.index, Flags: flags})
+	switch {
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		return nil, fmt.Errorf("%w: %s", ErrBusy, holder(a.index))
+	case errors.Is(err, unix.ERANGE):
+		return nil, fmt.Errorf("%w: %w", ErrMTU, err)
+	case err != nil:
+		return nil, explain(err)
+	}
+	return l, nil
+}
+
+// holder names the program that is attached to an interface.
+func holder(index int) string {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil || l.Attrs().Xdp == nil || l.Attrs().Xdp.ProgId == 0 {
+		return "which it does not name"
+	}
+	id := l.Attrs().Xdp.ProgId
+	name := "unknown"
+	if prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
+		if info, err := prog.Info(); err == nil {
+			name = info.Name
+		}
+		prog.Close()
+	}
+	return fmt.Sprintf("program %d, %q", id, name)
+}
+
+// Detach takes the program off an interface. It is no error if it is not there.
+func (p *Program) Detach(iface string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.attached[iface] == nil {
+		return nil
+	}
+	if err := p.detachLocked(iface); err != nil {
+		return fmt.Errorf("xdp: detach from %s: %w", iface, err)
+	}
+	p.log.Info("detached", "interface", iface)
+	return nil
+}
+
+func (p *Program) detachLocked(name string) error {
+	a := p.attached[name]
+	delete(p.attached, name)
+	err := p.objects.Devices.Delete(uint32(a.index))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil // the interface is gone
+	}
+	return errors.Join(err, p.renewHopsLocked(), a.link.Close())
+}
+
+// renewHopsLocked makes the program ask for all next hops again.
+func (p *Program) renewHopsLocked() error {
+	p.epoch++
+	return p.objects.Epoch.Set(p.epoch)
+}

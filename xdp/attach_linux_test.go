@@ -1,0 +1,220 @@
+package xdp
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+// newVeth makes a namespace with the interface q0.
+func newVeth(t *testing.T, mtu int) {
+	t.Helper()
+	nettest.Namespace(t)
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "q0", MTU: mtu}, PeerName: "q1"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func load(t *testing.T) *Program {
+	t.Helper()
+	p, err := Load(&Config{Sessions: 4})
+	if errors.Is(err, ErrPermission) || errors.Is(err, ErrUnsupported) {
+		nettest.Missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// attachedTo returns the ID of the program on an interface, or 0.
+func attachedTo(t *testing.T, name string) uint32 {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Attrs().Xdp == nil {
+		return 0
+	}
+	return l.Attrs().Xdp.ProgId
+}
+
+// TestAttachModes: what is asked for, or what is possible, and said.
+func TestAttachModes(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		mtu       int
+		mode, got Mode
+		want      error
+	}{
+		{"auto", 1500, Auto, Native, nil},
+		{"native", 1500, Native, Native, nil},
+		{"generic", 1500, Generic, Generic, nil},
+		{"auto, large MTU", 9000, Auto, Generic, nil},
+		{"native, large MTU", 9000, Native, Native, ErrMTU},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			newVeth(t, test.mtu)
+			p := load(t)
+			got, err := p.Attach("q0", test.mode)
+			if got != test.got || !errors.Is(err, test.want) {
+				t.Errorf("%v, %v, want %v, %v", got, err, test.got, test.want)
+			}
+			if attached := attachedTo(t, "q0") != 0; attached != (test.want == nil) {
+				t.Errorf("attached: %v", attached)
+			}
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if id := attachedTo(t, "q0"); id != 0 {
+				t.Errorf("program %d is left after Close", id)
+			}
+		})
+	}
+}
+
+// TestAttachErrors say what to do.
+func TestAttachErrors(t *testing.T) {
+	newVeth(t, 1500)
+	first, second := load(t), load(t)
+	if _, err := first.Attach("q0", Auto); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []Mode{Auto, Native, Generic} {
+		_, err := second.Attach("q0", mode)
+		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), `"quicway"`) {
+			t.Errorf("%v on a busy interface: %v", mode, err)
+		}
+	}
+	if _, err := first.Attach("q0", Auto); !errors.Is(err, ErrBusy) {
+		t.Errorf("attached twice: %v", err)
+	}
+	if _, err := first.Attach("lo", Native); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("native on loopback: %v, want %v", err, ErrUnsupported)
+	}
+	if _, err := first.Attach("no-such", Auto); err == nil {
+		t.Error("attached to nothing")
+	}
+	if err := first.Detach("no-such"); err != nil {
+		t.Errorf("detach from nothing: %v", err)
+	}
+	if err := first.Detach("q0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Attach("q0", Auto); err != nil {
+		t.Errorf("after the first is gone: %v", err)
+	}
+	for range 2 {
+		if err := second.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if _, err := second.Attach("q0", Auto); !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("attach after Close: %v", err)
+	}
+}
+
+func TestConfigRefused(t *testing.T) {
+	for _, conf := range []Config{{Sessions: -1}, {Sessions: maxSessions + 1}, {IDs: -1}} {
+		if _, err := Load(&conf); !errors.Is(err, ErrConfig) {
+			t.Errorf("%+v: %v, want %v", conf, err, ErrConfig)
+		}
+	}
+}
+
+// TestFull: routes and sessions that there is no room for.
+func TestFull(t *testing.T) {
+	w := newWire(t)
+	w.program.Close()
+	p, err := Load(&Config{Sessions: 2, IDs: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.PutSession(2, [2]Leg{}); !errors.Is(err, ErrFull) {
+		t.Errorf("third session: %v, want %v", err, ErrFull)
+	}
+	for counter := range uint64(4) {
+		err := p.PutRoute(w.key.ID(0, counter), Route{})
+		if want := counter == 3; errors.Is(err, ErrFull) != want {
+			t.Errorf("ID %d: %v", counter, err)
+		}
+	}
+	if n := p.Routes(); n != 3 {
+		t.Errorf("%d routes, want 3", n)
+	}
+}
+
+// TestNext: what is passed goes to the next program, what is relayed does not.
+func TestNext(t *testing.T) {
+	w := newWire(t)
+	w.session(0, bob, relayAB)
+	next, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, Instructions: dropAll, License: "MIT"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if err := w.program.SetNext(next.FD()); err != nil {
+		t.Fatal(err)
+	}
+	good, other := w.good(0), w.good(0)
+	other.Payload[5]++
+	w.run(good.Build(edgeMAC, w.in.HardwareAddr), TX, Relayed)
+	w.run(other.Build(edgeMAC, w.in.HardwareAddr), Drop, PassUnknown)
+	for range 2 {
+		if err := w.program.SetNext(-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(other.Build(edgeMAC, w.in.HardwareAddr), Pass, PassUnknown)
+}
+
+// TestCapabilities: CAP_BPF and CAP_NET_ADMIN are enough, and without them the
+// error says so. The test runs itself without the others.
+func TestCapabilities(t *testing.T) {
+	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
+		p, err := Load(&Config{Sessions: 4})
+		if caps == "none" {
+			if !errors.Is(err, ErrPermission) {
+				t.Errorf("%v, want %v", err, ErrPermission)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if _, err := p.Attach("lo", Generic); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	nettest.Namespace(t)
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		nettest.Missing(t, "there is no setpriv")
+	}
+	for name, caps := range map[string]string{"enough": "-all,+bpf,+net_admin", "none": "-all"} {
+		cmd := exec.Command(setpriv, "--bounding-set", caps, "--inh-caps", caps, "--reuid", "0",
+			os.Args[0], "-test.run", "^TestCapabilities$", "-test.v")
+		cmd.Env = append(os.Environ(), "QUICWAY_TEST_CAPS="+name)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// dropAll is a program of one mind.
+var dropAll = asm.Instructions{asm.Mov.Imm(asm.R0, int32(Drop)), asm.Return()}

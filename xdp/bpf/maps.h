@@ -1,0 +1,137 @@
+// The maps that the program shares with Go. Go writes what it has decided, the
+// program what it has seen. Addresses and IDs are bytes as on the wire.
+#pragma once
+#include "types.h"
+
+// reason says what became of a packet.
+enum reason {
+	RELAYED,       // forwarded
+	PASS_OTHER,    // not UDP to one of our ports, or in a way that we do not look into
+	PASS_SHORT,    // too short for the header that it begins
+	PASS_LONG,     // a long header: a handshake
+	PASS_CONTROL,  // for the relay itself
+	PASS_UNKNOWN,  // an ID that no leg has
+	PASS_SOURCE,   // not from the other leg, or not to the address that it uses
+	PASS_TTL,      // its life would end here
+	PASS_MIXED,    // from one family to the other, or an IPv6 packet without checksum
+	PASS_NO_ROUTE, // no next hop that is sure
+	EVENT_LOST,    // not a packet: Go was not told that a window should slide
+	REASONS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, REASONS);
+} counters SEC(".maps");
+
+// ports is a bit for each UDP port that a relay has on this host.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 65536 / 64);
+} ports SEC(".maps");
+
+#define ID_LEN 12
+
+struct id {
+	__u32 word[ID_LEN / 4];
+};
+
+// route is who is behind an ID: a leg of a session.
+struct route {
+	__u32 session; // its index, and in the highest bit the leg that the ID leads to
+	__u32 counter; // the low bits of the ID's counter
+};
+#define ROUTE_LEG 31
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct id);
+	__type(value, struct route);
+	__uint(max_entries, 1); // set before load
+} routes SEC(".maps");
+
+// endpoint is an address and a port. An address of IPv4 is in the last word.
+struct endpoint {
+	__be32 addr[4];
+	__be16 port;
+	__u16 family; // 0: nowhere
+};
+
+// way is how packets go to one leg of a session. Everything that a packet needs
+// is in two lines of the cache.
+struct way {
+	struct endpoint from; // the other leg, which alone may send
+	struct endpoint at;   // our address that it sends to
+	struct endpoint via;  // our address that the leg sees
+	struct endpoint to;   // the leg
+	__u32 due;            // Go is told of IDs with this counter and those after it
+
+	// The next hop, as the kernel's routing table said when it was last
+	// asked.
+	__u32 out;     // interface
+	__u64 hop_age; // when it was asked, in coarse nanoseconds; 0: never
+	__u8 dmac[6];
+	__u8 smac[6];
+	__u32 hop_epoch;
+
+	__u64 packets;
+	__u64 bytes; // of UDP payload
+	__u64 told;  // when Go was last told, in coarse nanoseconds
+};
+
+struct session {
+	struct way to[2]; // by leg
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); // Go reads and writes in place
+	__type(key, __u32);
+	__type(value, struct session);
+	__uint(max_entries, 1); // set before load
+} sessions SEC(".maps");
+
+// event tells Go that a leg has turned to another ID.
+struct event {
+	__u32 session;
+	__u32 leg;
+	__u32 counter;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+// devices are the interfaces that packets may leave by: those that the program
+// is attached to.
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 64);
+} devices SEC(".maps");
+
+// next is a program that gets what this one passes.
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+} next SEC(".maps");
+
+// epoch changes with the devices: next hops of another epoch are void.
+volatile __u32 epoch;
+
+static __always_inline void count(enum reason why) {
+	__u32 key = why;
+	__u64 *n  = bpf_map_lookup_elem(&counters, &key);
+	if (n)
+		++*n;
+}

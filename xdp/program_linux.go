@@ -1,0 +1,182 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// Program is the kernel's program with its maps. All methods may be called
+// concurrently.
+type Program struct {
+	log      *slog.Logger
+	sessions uint32
+	objects  datapathObjects
+	memory   *ebpf.Memory // of the map of sessions
+	events   *ringbuf.Reader
+
+	mu       sync.Mutex // guards the following
+	closed   bool
+	attached map[string]*attachment
+	epoch    uint32
+	ports    [65536 / 64]uint64
+}
+
+// attachment is the program on an interface.
+type attachment struct {
+	index int
+	mode  Mode
+	link  link.Link
+}
+
+// Load brings the program and its maps into the kernel, with the relay stage on,
+// and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
+// ErrUnsupported or ErrConfig. The caller closes the program.
+func Load(cfg *Config) (*Program, error) {
+	conf, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	p := &Program{log: conf.Logger, sessions: uint32(conf.Sessions), attached: make(map[string]*attachment)}
+	if err := p.load(conf); err != nil {
+		return nil, fmt.Errorf("xdp: load: %w", explain(err))
+	}
+	return p, nil
+}
+
+func (p *Program) load(conf *Config) error {
+	err := p.loadAs(conf, false)
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) && errors.Is(err, unix.EACCES) {
+		p.log.Info("loading the program again, in the slower way that goes without CAP_PERFMON", "err", err)
+		err = p.loadAs(conf, true)
+	}
+	return err
+}
+
+// loadAs loads the program for a process that has CAP_PERFMON, or that is guarded
+// against.
+func (p *Program) loadAs(conf *Config, guarded bool) error {
+	spec, err := loadDatapath()
+	if err != nil {
+		return err
+	}
+	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
+		return err
+	}
+	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
+	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
+	if err := spec.Variables[datapathVarRelayOn].Set(true); err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
+		return err
+	}
+	if p.memory, err = p.objects.Sessions.Memory(); err == nil {
+		p.events, err = ringbuf.NewReader(p.objects.Events)
+	}
+	if err != nil {
+		return errors.Join(err, p.objects.Close())
+	}
+	return nil
+}
+
+// explain says what to do about an error of the kernel.
+func explain(err error) error {
+	var verifier *ebpf.VerifierError
+	switch {
+	case errors.As(err, &verifier) && errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: this kernel's verifier refuses the program: %w", ErrUnsupported, err)
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: %w", ErrPermission, err)
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EOPNOTSUPP):
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return err
+}
+
+// Close detaches the program from all interfaces and removes it from the kernel,
+// with its maps. [Program.Events] ends.
+func (p *Program) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	errs := []error{p.events.Close()}
+	for name := range p.attached {
+		errs = append(errs, p.detachLocked(name))
+	}
+	errs = append(errs, p.objects.Close())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp: close: %w", err)
+	}
+	return nil
+}
+
+// FD returns the program's file descriptor, for a program of the user's own to
+// call it (a tail call through a BPF_MAP_TYPE_PROG_ARRAY). It is valid until
+// Close.
+func (p *Program) FD() int { return p.objects.Quicway.FD() }
+
+// SetNext makes packets that this program passes go to another XDP program, by
+// its file descriptor, which may be closed afterwards. A negative one makes them
+// go to the kernel again. That program must be of the same kind: loaded with the
+// expected attach type BPF_XDP, and without multi-buffer support.
+func (p *Program) SetNext(fd int) error {
+	var err error
+	if fd < 0 {
+		if err = p.objects.Next.Delete(uint32(0)); errors.Is(err, ebpf.ErrKeyNotExist) {
+			err = nil
+		}
+	} else {
+		err = p.objects.Next.Put(uint32(0), uint32(fd))
+	}
+	if err != nil {
+		return fmt.Errorf("xdp: set next program: %w", explain(err))
+	}
+	return nil
+}
+
+// Stats returns how many packets there were of each reason.
+func (p *Program) Stats() (map[Reason]uint64, error) {
+	out := make(map[Reason]uint64, numReasons)
+	var perCPU []uint64
+	for r := range numReasons {
+		if err := p.objects.Counters.Lookup(uint32(r), &perCPU); err != nil {
+			return nil, fmt.Errorf("xdp: read counters: %w", err)
+		}
+		for _, n := range perCPU {
+			out[r] += n
+		}
+	}
+	return out, nil
+}
+
+// testContext is struct xdp_md, as BPF_PROG_TEST_RUN wants it.
+type testContext struct {
+	Data, DataEnd, DataMeta            uint32
+	IngressIfindex, RxQueue, EgressIfi uint32
+}
+
+// Test runs the program on a frame as if that had come in by an interface, and
+// returns the verdict and the frame that results. Nothing is sent.
+func (p *Program) Test(iface int, frame []byte) (Verdict, []byte, error) {
+	opts := ebpf.RunOptions{
+		Data:    frame,
+		DataOut: make([]byte, len(frame)+256),
+		Context: testContext{DataEnd: uint32(len(frame)), IngressIfindex: uint32(iface)},
+	}
+	verdict, err := p.objects.Quicway.Run(&opts)
+	if err != nil {
+		return Aborted, nil, fmt.Errorf("xdp: test run: %w", explain(err))
+	}
+	return Verdict(verdict), opts.DataOut, nil
+}

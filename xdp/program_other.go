@@ -1,0 +1,70 @@
+//go:build !linux
+
+package xdp
+
+import (
+	"context"
+	"iter"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// Program does not exist on this system: [Load] says so.
+type Program struct{}
+
+// Load returns ErrUnsupported.
+func Load(*Config) (*Program, error) { return nil, ErrUnsupported }
+
+// Close does nothing.
+func (p *Program) Close() error { return nil }
+
+// FD returns -1.
+func (p *Program) FD() int { return -1 }
+
+// SetNext returns ErrUnsupported.
+func (p *Program) SetNext(int) error { return ErrUnsupported }
+
+// Stats returns ErrUnsupported.
+func (p *Program) Stats() (map[Reason]uint64, error) { return nil, ErrUnsupported }
+
+// Test returns ErrUnsupported.
+func (p *Program) Test(int, []byte) (Verdict, []byte, error) { return Aborted, nil, ErrUnsupported }
+
+// Attach returns ErrUnsupported.
+func (p *Program) Attach(string, Mode) (Mode, error) { return Auto, ErrUnsupported }
+
+// Detach does nothing.
+func (p *Program) Detach(string) error { return nil }
+
+// Sessions returns 0.
+func (p *Program) Sessions() uint32 { return 0 }
+
+// OpenPort returns ErrUnsupported.
+func (p *Program) OpenPort(uint16) error { return ErrUnsupported }
+
+// ClosePort returns ErrUnsupported.
+func (p *Program) ClosePort(uint16) error { return ErrUnsupported }
+
+// PutRoute returns ErrUnsupported.
+func (p *Program) PutRoute(cid.ID, Route) error { return ErrUnsupported }
+
+// DeleteRoute returns ErrUnsupported.
+func (p *Program) DeleteRoute(cid.ID) error { return ErrUnsupported }
+
+// PutSession returns ErrUnsupported.
+func (p *Program) PutSession(uint32, [2]Leg) error { return ErrUnsupported }
+
+// DeleteSession returns ErrUnsupported.
+func (p *Program) DeleteSession(uint32) error { return ErrUnsupported }
+
+// SetDue returns ErrUnsupported.
+func (p *Program) SetDue(uint32, uint8, uint64) error { return ErrUnsupported }
+
+// Traffic returns ErrUnsupported.
+func (p *Program) Traffic(uint32) ([2]Traffic, error) { return [2]Traffic{}, ErrUnsupported }
+
+// Events yields nothing.
+func (p *Program) Events(context.Context) iter.Seq[Event] { return func(func(Event) bool) {} }
+
+// Routes returns 0.
+func (p *Program) Routes() int { return 0 }

@@ -1,0 +1,231 @@
+package xdp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// Sessions returns how many sessions there is room for: indices below it are
+// good.
+func (p *Program) Sessions() uint32 { return p.sessions }
+
+// OpenPort makes UDP packets to a port the relay's.
+func (p *Program) OpenPort(port uint16) error { return p.setPort(port, true) }
+
+// ClosePort ends it.
+func (p *Program) ClosePort(port uint16) error { return p.setPort(port, false) }
+
+func (p *Program) setPort(port uint16, open bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	word := &p.ports[port/64]
+	if open {
+		*word |= 1 << (port % 64)
+	} else {
+		*word &^= 1 << (port % 64)
+	}
+	if err := p.objects.Ports.Put(uint32(port/64), *word); err != nil {
+		return fmt.Errorf("xdp: set port %d: %w", port, err)
+	}
+	return nil
+}
+
+// routeLeg is where a route has its leg.
+const routeLeg = 31
+
+// kernelRoute is struct route.
+type kernelRoute struct{ Session, Counter uint32 }
+
+// PutRoute says who is behind an ID, of [cid.Len] bytes. It returns ErrFull if
+// there is no room.
+func (p *Program) PutRoute(id cid.ID, r Route) error {
+	value := kernelRoute{r.Session | uint32(r.Leg)<<routeLeg, uint32(r.Counter)}
+	err := p.objects.Routes.Put(idKey(id), &value)
+	switch {
+	case errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("xdp: put route: %w", ErrFull)
+	case err != nil:
+		return fmt.Errorf("xdp: put route: %w", err)
+	}
+	return nil
+}
+
+// DeleteRoute says that nobody is behind an ID. It is no error if nobody was.
+func (p *Program) DeleteRoute(id cid.ID) error {
+	if err := p.objects.Routes.Delete(idKey(id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("xdp: delete route: %w", err)
+	}
+	return nil
+}
+
+func idKey(id cid.ID) [cid.Len]byte {
+	return [cid.Len]byte(append(id.Bytes(), make([]byte, cid.Len)...))
+}
+
+// Where the fields of a way to a leg are in the map of sessions.
+const (
+	sessionSize = int64(unsafe.Sizeof(datapathSession{}))
+	waySize     = int64(unsafe.Sizeof(datapathSession{}.To[0]))
+	atFrom      = int64(unsafe.Offsetof(datapathSession{}.To[0].From))
+	atAt        = int64(unsafe.Offsetof(datapathSession{}.To[0].At))
+	atVia       = int64(unsafe.Offsetof(datapathSession{}.To[0].Via))
+	atTo        = int64(unsafe.Offsetof(datapathSession{}.To[0].To))
+	atDue       = int64(unsafe.Offsetof(datapathSession{}.To[0].Due))
+	atHopAge    = int64(unsafe.Offsetof(datapathSession{}.To[0].HopAge))
+	atPackets   = int64(unsafe.Offsetof(datapathSession{}.To[0].Packets))
+)
+
+// endpointSize is that of struct endpoint, whose family is at its end.
+const (
+	endpointSize = 20
+	atFamily     = 18
+)
+
+func wayAt(session uint32, leg uint8) int64 {
+	return int64(session)*sessionSize + int64(leg)*waySize
+}
+
+// PutSession says where the two legs of a session are. While one of them is
+// nowhere, packets of the session are passed. Its counters go on.
+func (p *Program) PutSession(session uint32, legs [2]Leg) error {
+	if session >= p.sessions {
+		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
+	}
+	ok := legs[0].valid() && legs[1].valid()
+	var errs []error
+	for leg := range uint8(2) {
+		w := wayAt(session, leg)
+		// Nothing is forwarded while this changes: the family is the last
+		// thing to be there.
+		errs = append(errs, p.write(w+atFrom+atFamily, make([]byte, 2)), p.write(w+atHopAge, make([]byte, 8)))
+		if !ok {
+			continue
+		}
+		to, from := legs[leg], legs[leg^1]
+		errs = append(errs,
+			p.write(w+atTo, endpoint(to.Remote)),
+			p.write(w+atVia, endpoint(to.Local)),
+			p.write(w+atAt, endpoint(from.Local)),
+			p.write(w+atFrom, endpoint(from.Remote)),
+		)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp: put session %d: %w", session, err)
+	}
+	return nil
+}
+
+// DeleteSession forgets a session, and its counters.
+func (p *Program) DeleteSession(session uint32) error {
+	if session >= p.sessions {
+		return nil
+	}
+	if err := p.write(int64(session)*sessionSize, make([]byte, sessionSize)); err != nil {
+		return fmt.Errorf("xdp: delete session %d: %w", session, err)
+	}
+	return nil
+}
+
+// endpoint is struct endpoint.
+func endpoint(a netip.AddrPort) []byte {
+	b := make([]byte, 0, endpointSize)
+	family := uint16(unix.AF_INET6)
+	if a.Addr().Is4() {
+		family = unix.AF_INET
+		b = append(append(b, make([]byte, 12)...), a.Addr().AsSlice()...)
+	} else {
+		b = append(b, a.Addr().AsSlice()...)
+	}
+	b = binary.BigEndian.AppendUint16(b, a.Port())
+	return binary.NativeEndian.AppendUint16(b, family)
+}
+
+// SetDue makes the program tell when packets to a leg carry an ID with this
+// counter or one of the 2^31 after it: once a millisecond, until it is set anew.
+func (p *Program) SetDue(session uint32, leg uint8, counter uint64) error {
+	if session >= p.sessions {
+		return nil
+	}
+	return p.write(wayAt(session, leg)+atDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
+}
+
+// Traffic returns what the kernel has forwarded to the legs of a session.
+func (p *Program) Traffic(session uint32) ([2]Traffic, error) {
+	var out [2]Traffic
+	if session >= p.sessions {
+		return out, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return out, ErrClosed
+	}
+	var b [16]byte
+	for leg := range uint8(2) {
+		if _, err := p.memory.ReadAt(b[:], wayAt(session, leg)+atPackets); err != nil {
+			return out, fmt.Errorf("xdp: read session %d: %w", session, err)
+		}
+		out[leg] = Traffic{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}
+	}
+	return out, nil
+}
+
+// write changes the map of sessions in place.
+func (p *Program) write(at int64, b []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	_, err := p.memory.WriteAt(b, at)
+	return err
+}
+
+// Events yields events until ctx is done or the program is closed. One caller at
+// a time gets them.
+func (p *Program) Events(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		defer context.AfterFunc(ctx, func() { p.events.Flush() })()
+		var record ringbuf.Record
+		for ctx.Err() == nil {
+			err := p.events.ReadInto(&record)
+			if errors.Is(err, ringbuf.ErrFlushed) {
+				continue
+			}
+			if err != nil || len(record.RawSample) < 12 {
+				return
+			}
+			b := record.RawSample
+			e := Event{
+				Session: binary.NativeEndian.Uint32(b),
+				Leg:     uint8(binary.NativeEndian.Uint32(b[4:])),
+				Counter: binary.NativeEndian.Uint32(b[8:]),
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Routes counts the IDs that lead to a session. It looks at all of them.
+func (p *Program) Routes() int {
+	n := 0
+	var key [cid.Len]byte
+	var route kernelRoute
+	for all := p.objects.Routes.Iterate(); all.Next(&key, &route); {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,204 @@
+// Package xdp is the kernel's part of Quicway: one XDP program for an interface,
+// which does what Go has decided, and passes whatever it is not sure of. It knows
+// addresses and connection IDs, and nothing of sessions' lives: package relay
+// tells it what to do when a [Program] is in its Config.
+//
+// It needs Linux 5.15, CAP_BPF and CAP_NET_ADMIN. CAP_PERFMON makes the program
+// faster, because the kernel then leaves out its guards against speculation. On
+// other systems [Load] returns ErrUnsupported.
+//
+// # What the relay stage forwards
+//
+// UDP over IPv4 and IPv6, with a short QUIC header whose connection ID is a leg's,
+// from the other leg, to the address that this one uses. The next hop is asked of
+// the kernel's routing table, once a second for each leg, so forwarding must be
+// enabled on the interface (net.ipv4.conf.IFACE.forwarding,
+// net.ipv6.conf.IFACE.forwarding); if it is not, all packets are passed, for
+// PassNoRoute.
+//
+// Packets that reach the interface without a checksum, which a virtual interface
+// of the same host leaves to hardware that is not there, must have it: see
+// tx-checksumming in ethtool(8).
+package xdp
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+)
+
+// Defaults of [Config].
+const (
+	defaultSessions = 65536
+	idsPerSession   = 10
+)
+
+// Config configures a [Program]. The zero value works.
+type Config struct {
+	// Sessions bounds the sessions of a relay that the kernel forwards for;
+	// further ones are left to Go. They take 272 bytes each, in advance. 0
+	// means 65 536.
+	Sessions int
+	// IDs bounds the connection IDs that lead to them. They take about 96
+	// bytes each, when there are any. 0 means ten for each session.
+	IDs int
+	// Logger gets what happens to interfaces. nil discards.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy of c, which may be nil, with defaults filled in.
+func (c *Config) withDefaults() (*Config, error) {
+	var out Config
+	if c != nil {
+		out = *c
+	}
+	if out.Sessions == 0 {
+		out.Sessions = defaultSessions
+	}
+	if out.IDs == 0 {
+		out.IDs = idsPerSession * out.Sessions
+	}
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	if out.Sessions < 0 || out.Sessions > maxSessions || out.IDs < 0 {
+		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
+	}
+	return &out, nil
+}
+
+// maxSessions is what a route has room for beside the leg.
+const maxSessions = 1 << 31
+
+// Mode is how a program is attached to an interface.
+type Mode uint8
+
+// The modes.
+const (
+	// Auto is Native, or else Generic.
+	Auto Mode = iota
+	// Native runs in the driver, before the kernel has spent anything on a
+	// packet.
+	Native
+	// Generic runs in the kernel's network stack, with any driver. It sees
+	// packets that the stack has put together, and passes these.
+	Generic
+)
+
+// String returns the mode in one word.
+func (m Mode) String() string {
+	switch m {
+	case Native:
+		return "native"
+	case Generic:
+		return "generic"
+	}
+	return "auto"
+}
+
+// MarshalText implements [encoding.TextMarshaler].
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrConfig for
+// what is no mode.
+func (m *Mode) UnmarshalText(text []byte) error {
+	for mode := Auto; mode <= Generic; mode++ {
+		if mode.String() == string(text) {
+			*m = mode
+			return nil
+		}
+	}
+	return fmt.Errorf("xdp: %w: mode %q is none of auto, native, generic", ErrConfig, text)
+}
+
+// Reason says what became of a packet.
+type Reason uint8
+
+// The reasons.
+const (
+	// Relayed: forwarded.
+	Relayed Reason = iota
+	// PassOther: not UDP to one of the relay's ports, or wrapped in
+	// something (VLAN tags, options, fragments) that is left to the kernel.
+	PassOther
+	// PassShort: too short for a short header.
+	PassShort
+	// PassLong: a long header, of a handshake.
+	PassLong
+	// PassControl: for the relay itself.
+	PassControl
+	// PassUnknown: an ID that is no leg's, or not known here.
+	PassUnknown
+	// PassSource: not from the other leg, or not to the address that it uses.
+	PassSource
+	// PassTTL: its TTL or hop limit would end here.
+	PassTTL
+	// PassMixed: between IPv4 and IPv6, or IPv6 without checksum.
+	PassMixed
+	// PassNoRoute: no next hop that is sure. See the package comment.
+	PassNoRoute
+	// EventLost counts events that there was no room for, not packets. They
+	// are repeated.
+	EventLost
+
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	"relayed", "pass_other", "pass_short", "pass_long", "pass_control", "pass_unknown",
+	"pass_source", "pass_ttl", "pass_mixed", "pass_no_route", "event_lost",
+}
+
+// String returns a name fit for a metric's label.
+func (r Reason) String() string {
+	if r < numReasons {
+		return reasonNames[r]
+	}
+	return fmt.Sprintf("reason %d", uint8(r))
+}
+
+// Verdict is what the program says about a packet.
+type Verdict uint32
+
+// The verdicts, as in linux/bpf.h.
+const (
+	Aborted Verdict = iota
+	Drop
+	Pass
+	TX
+	Redirect
+)
+
+// Route is who is behind a connection ID.
+type Route struct {
+	// Session is the index of a session, and Leg the one of its two legs
+	// that the ID leads to: 0 or 1.
+	Session uint32
+	Leg     uint8
+	// Counter is that of the ID.
+	Counter uint64
+}
+
+// Leg is one end of a session.
+type Leg struct {
+	// Remote is where it is, Local where it sees the relay. A leg that lacks
+	// either is nowhere.
+	Remote, Local netip.AddrPort
+}
+
+func (l Leg) valid() bool {
+	return l.Remote.IsValid() && l.Local.IsValid() && l.Remote.Addr().Is4() == l.Local.Addr().Is4()
+}
+
+// Traffic is what the kernel has forwarded to a leg.
+type Traffic struct {
+	Packets, Bytes uint64 // of UDP payload
+}
+
+// Event tells that a leg has turned to an ID that is due: see [Program.SetDue].
+type Event struct {
+	Session uint32
+	Leg     uint8
+	// Counter is the low bits of the ID's.
+	Counter uint32
+}
