@@ -10,6 +10,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/xdp"
 )
 
 // Defaults of [Config], and bounds.
@@ -96,6 +97,12 @@ type Config struct {
 	// opens with SO_REUSEPORT. 0 means one for each CPU where the system
 	// can do that, else one.
 	Shards int
+
+	// XDP, if set, forwards in the kernel what it can on the interfaces that
+	// it is attached to. It may be attached and detached while the server
+	// runs. The server writes into it until it is closed, and leaves it to
+	// its owner then, without sessions. One server uses one program.
+	XDP *xdp.Program
 
 	// DisableOffload keeps the sockets from using UDP GRO and GSO, which
 	// some network drivers get wrong.

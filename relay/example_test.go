@@ -7,6 +7,7 @@ import (
 	"log"
 
 	"github.com/quicway/quicway/relay"
+	"github.com/quicway/quicway/xdp"
 )
 
 func Example() {
@@ -36,6 +37,28 @@ func ExampleListen() {
 		}
 		fmt.Println("peers need", server.Addr(), server.Token(), server.Pin())
 		return server.Serve(ctx) // until ctx is done
+	}
+	_ = serve
+}
+
+// The kernel forwards what it is sure of.
+func ExampleConfig_xdp() {
+	serve := func(ctx context.Context) error {
+		program, err := xdp.Load(nil)
+		if err != nil {
+			return err
+		}
+		defer program.Close()
+		mode, err := program.Attach("eth0", xdp.Auto)
+		if err != nil {
+			return err
+		}
+		fmt.Println("the kernel forwards in", mode, "mode")
+		server, err := relay.Listen(ctx, "udp", ":4433", &relay.Config{XDP: program})
+		if err != nil {
+			return err
+		}
+		return server.Serve(ctx)
 	}
 	_ = serve
 }

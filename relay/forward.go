@@ -156,7 +156,9 @@ func (sh *shard) forward(r *run, a *cid.Association) {
 		sh.drop(r, DropWrongSource)
 		return
 	}
-	if a.Counter >= to.due.Load() && a.Counter != noCounter {
+	switch {
+	case a.Counter == noCounter:
+	case a.Counter >= to.due.Load(), a.Counter < to.low.Load() && to.late.Add(uint32(r.packets)) > lateBudget:
 		sh.server.slide(ses, role, a.Counter)
 	}
 	from.heard.Store(sh.now.UnixNano())

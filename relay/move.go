@@ -65,7 +65,7 @@ func (s *Server) moveLocked(ses *session, role control.Role, addr *legAddr) {
 		return
 	}
 	l.addr.Store(addr)
-	s.offload.putSession(ses.num, ses.legs[control.Dialer].remote(), ses.legs[control.Accepter].remote())
+	s.offload.putSession(ses.num, s.ways(ses))
 	if old == nil {
 		return
 	}

@@ -39,7 +39,7 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 	l.client, l.refreshed, l.ttl = c, now, s.grant(req.TTL)
 	s.moveLocked(ses, req.Role, addr)
 	if fresh {
-		s.arrivedLocked(ses, req.Role, now)
+		s.arrivedLocked(ses, req.Role, req.Next, now)
 	}
 	return s.registeredLocked(ses, req.Role, now), nil
 }
@@ -100,6 +100,7 @@ func (s *Server) claimLocked(ses *session, req *control.Register, token string) 
 		drop, add := l.window.Extend(req.Next)
 		s.forgetLocked(l, drop)
 		s.learnLocked(ses, req.Role, add)
+		s.expectLocked(ses, req.Role, req.Next)
 		return nil
 	}
 	resumed, ok := s.secrets.tokens.openResume(token, ses.id, req.Role, req.Key, time.Now())
@@ -123,10 +124,11 @@ func (s *Server) abandonLocked(ses *session, role control.Role, fresh bool) {
 }
 
 // arrivedLocked routes the IDs of a leg that is new, and tells the other.
-func (s *Server) arrivedLocked(ses *session, role control.Role, now time.Time) {
+func (s *Server) arrivedLocked(ses *session, role control.Role, next uint64, now time.Time) {
 	l := &ses.legs[role]
 	l.heard.Store(0)
 	s.renewLocked(ses, role, now)
+	s.expectLocked(ses, role, next)
 	s.counters.registered.Add(1)
 	s.log.Info("leg registered", "session", ses.id, "role", role, "addr", l.remote())
 	for r := range ses.legs {

@@ -13,13 +13,21 @@ import (
 func (s *Server) slide(ses *session, role control.Role, counter uint64) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
+	s.slideLocked(ses, role, counter)
+}
+
+func (s *Server) slideLocked(ses *session, role control.Role, counter uint64) {
 	l := &ses.legs[role]
-	if !l.present {
+	if lo, hi := l.window.Bounds(); !l.present || counter < lo || counter >= hi {
 		return
 	}
-	drop, add := l.window.Hit(counter)
-	s.forgetLocked(l, drop)
-	s.learnLocked(ses, role, add)
+	if counter >= l.window.Due() {
+		drop, add := l.window.Hit(counter)
+		s.forgetLocked(l, drop)
+		s.learnLocked(ses, role, add)
+	}
+	l.late.Store(0)
+	s.approachLocked(ses, role, counter)
 }
 
 // learnLocked routes the IDs of a range of counters to a leg.
@@ -29,7 +37,9 @@ func (s *Server) learnLocked(ses *session, role control.Role, r cid.Range) {
 	for a.Counter = r.Lo; a.Counter < r.Hi; a.Counter++ {
 		s.putRoute(l.ids.ID(a.Counter), a)
 	}
-	l.due.Store(l.window.Due())
+	if s.offload.near() == 0 {
+		l.due.Store(l.window.Due())
+	}
 }
 
 // forgetLocked ends the routes of a range of counters.
@@ -79,11 +89,9 @@ func (s *Server) putRoute(id cid.ID, a cid.Association) {
 		s.storeFailed(err)
 		return
 	}
-	s.offload.putRoute(id, a)
 }
 
 func (s *Server) deleteRoute(id cid.ID, owner cid.Owner) {
-	s.offload.deleteRoute(id)
 	// An error means that the ID is not there: what was wanted.
 	_ = s.conf.Store.Delete(context.Background(), id, owner)
 }

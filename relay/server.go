@@ -129,6 +129,9 @@ func (s *Server) setup() error {
 	if s.conf.Store == nil {
 		s.conf.Store = cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: s.conf.MaxSessions * idsPerSession})
 	}
+	if s.conf.XDP != nil {
+		s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
+	}
 	for _, socket := range s.sockets.all {
 		s.shards = append(s.shards, newShard(s, socket))
 	}
@@ -207,13 +210,55 @@ func (s *Server) start() error {
 	if err != nil {
 		return fmt.Errorf("relay: listen for control connections: %w", err)
 	}
+	if err := s.openPorts(); err != nil {
+		return err
+	}
 	for _, sh := range s.shards {
 		s.running.Go(sh.run)
 	}
 	s.running.Go(func() { s.sweepLoop(s.closing) })
+	if s.conf.XDP != nil {
+		s.running.Go(func() { s.followEvents(s.conf.XDP) })
+	}
 	s.running.Go(func() { _ = s.http.ServeListener(listener) })
 	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
 	return nil
+}
+
+// openPorts makes our packets known to the kernel's program.
+func (s *Server) openPorts() error {
+	if s.conf.XDP == nil {
+		return nil
+	}
+	for i := range s.sockets.groups {
+		if err := s.conf.XDP.OpenPort(s.sockets.groups[i].addr.Port()); err != nil {
+			return fmt.Errorf("relay: %w", err)
+		}
+	}
+	return nil
+}
+
+// withdraw leaves the kernel's program without anything of ours.
+func (s *Server) withdraw() error {
+	if s.conf.XDP == nil {
+		return nil
+	}
+	var errs []error
+	for i := range s.sockets.groups {
+		errs = append(errs, s.conf.XDP.ClosePort(s.sockets.groups[i].addr.Port()))
+	}
+	for _, ses := range s.sessions.snapshot() {
+		ses.mu.Lock()
+		s.accountLocked(ses)
+		for r := range ses.legs {
+			if ses.legs[r].present {
+				s.departLocked(&ses.legs[r])
+			}
+		}
+		s.offload.deleteSession(ses.num)
+		ses.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }
 
 // Close stops at once: packets are no longer forwarded, and sessions end
@@ -227,6 +272,7 @@ func (s *Server) Close() error {
 		err := errors.Join(s.http.Close(), s.transport.Close())
 		err = errors.Join(err, s.control.Close(), s.sockets.close())
 		s.running.Wait()
+		err = errors.Join(err, s.withdraw())
 		if err != nil {
 			s.closeErr = fmt.Errorf("relay: close: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/xdp"
 )
 
 // linger is how long an ended leg still gets packets, so that the last ones
@@ -45,6 +46,8 @@ type leg struct {
 	// Read by forwarding loops.
 	addr   atomic.Pointer[legAddr] // nil: not there
 	due    atomic.Uint64           // a hit from this counter on slides the window
+	low    atomic.Uint64           // IDs before this counter the offload does not know
+	late   atomic.Uint32           // packets with one of these
 	heard  atomic.Int64            // Unix time in nanoseconds of its last packet
 	strays strayLimit
 
@@ -54,7 +57,9 @@ type leg struct {
 	owner       cid.Owner
 	ids         *cid.Deriver
 	window      cid.Window
-	initial     cid.ID // zero: none
+	near        cid.Range   // what of it the offload knows
+	offloaded   xdp.Traffic // what it has sent to the leg, as far as that is counted
+	initial     cid.ID      // zero: none
 	initialGone time.Time
 	client      *client
 	ttl         time.Duration
@@ -80,7 +85,7 @@ func (l *leg) alive() time.Time {
 	return last.Add(l.ttl)
 }
 
-// remote is where the leg is for the offload: the zero AddrPort if nowhere.
+// remote is where the leg is: the zero AddrPort if nowhere.
 func (l *leg) remote() netip.AddrPort {
 	if a := l.addr.Load(); a != nil {
 		return a.remote

@@ -48,9 +48,13 @@ type Stats struct {
 	// ForwardedPackets and ForwardedBytes count UDP payloads that went from
 	// one leg to the other.
 	ForwardedPackets, ForwardedBytes uint64
-	// Batches counts the system calls' worth of work that they took: the
-	// route lookups.
+	// Lookups counts the routes that had to be found for them: one for each
+	// run of packets.
 	Lookups uint64
+	// OffloadedPackets and OffloadedBytes count what the kernel has forwarded
+	// itself, which is not in the above, as of the last second.
+	// OffloadErrors counts what it did not take ([Config.XDP]).
+	OffloadedPackets, OffloadedBytes, OffloadErrors uint64
 	// ControlPackets counts those for the relay itself.
 	ControlPackets uint64
 	// Dropped counts packets by reason. It has all reasons.
@@ -88,6 +92,7 @@ type shardCounters struct {
 // serverCounters count what happens to sessions.
 type serverCounters struct {
 	registered, refused, moved, expired, storeErrors atomic.Uint64
+	offloadPackets, offloadBytes                     atomic.Uint64
 }
 
 // Stats returns the counters. They are read one by one, while packets flow.
@@ -100,6 +105,12 @@ func (s *Server) Stats() Stats {
 		Expired:     s.counters.expired.Load(),
 		StoreErrors: s.counters.storeErrors.Load(),
 		Offers:      s.mailbox.len(),
+
+		OffloadedPackets: s.counters.offloadPackets.Load(),
+		OffloadedBytes:   s.counters.offloadBytes.Load(),
+	}
+	if o, ok := s.offload.(*kernelOffload); ok {
+		out.OffloadErrors = o.errors.Load()
 	}
 	out.Sessions, out.Legs = s.sessions.count()
 	for _, sh := range s.shards {

@@ -46,6 +46,11 @@ func (s *Server) expireStore(now time.Time) {
 func (s *Server) sweepSession(ses *session, now time.Time) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
+	for role, heard := range s.accountLocked(ses) {
+		if heard {
+			ses.legs[role].heard.Store(now.UnixNano())
+		}
+	}
 	legs := 0
 	for r := range ses.legs {
 		if s.sweepLegLocked(ses, control.Role(r), now) {
@@ -94,9 +99,10 @@ func (s *Server) sweepLegLocked(ses *session, role control.Role, now time.Time) 
 func (s *Server) dropLegLocked(ses *session, role control.Role) {
 	l := &ses.legs[role]
 	s.forgetInitialLocked(l)
+	s.departLocked(l)
 	lo, hi := l.window.Bounds()
 	s.forgetLocked(l, cid.Range{Lo: lo, Hi: hi})
 	l.addr.Store(nil)
 	l.present, l.client = false, nil
-	s.offload.putSession(ses.num, ses.legs[control.Dialer].remote(), ses.legs[control.Accepter].remote())
+	s.offload.putSession(ses.num, s.ways(ses))
 }

@@ -47,6 +47,14 @@ func (t *table) at(num uint64) *session {
 	return s
 }
 
+// atSlot returns the session in a slot, or nil.
+func (t *table) atSlot(slot uint32) *session {
+	if int(slot) >= len(t.slots) {
+		return nil
+	}
+	return t.slots[slot].Load()
+}
+
 // find returns the session with an ID, or nil.
 func (t *table) find(id control.SessionID) *session {
 	t.mu.Lock()

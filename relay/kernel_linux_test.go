@@ -1,0 +1,289 @@
+package relay_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/p2p"
+	"github.com/quicway/quicway/relay"
+	"github.com/quicway/quicway/xdp"
+)
+
+// internet is two peers and a relay, joined by a router or by the relay itself.
+type internet struct {
+	*testing.T
+	relay, alice, bob *nettest.Host
+	program           *xdp.Program
+	server            *relay.Server
+	ifaces            []string // of the relay
+}
+
+// family is one half of what the hosts' addresses are.
+type family struct{ name, relay, alice, bob string }
+
+var kernelFamilies = []family{
+	{"IPv4", "10.1.0.2:4433", "10.2.0.2:1000", "10.3.0.2:2000"},
+	{"IPv6", "[fd01::2]:4433", "[fd02::2]:1000", "[fd03::2]:2000"},
+}
+
+// oneNIC puts a router between all.
+func (n *internet) oneNIC() {
+	router := nettest.NewHost(n)
+	router.Sysctl("net/ipv4/ip_forward", "1")
+	router.Sysctl("net/ipv6/conf/all/forwarding", "1")
+	for i, h := range []*nettest.Host{n.relay, n.alice, n.bob} {
+		net := i + 1
+		nettest.Cable(h, "eth0", []string{fmt.Sprintf("10.%d.0.2/24", net), fmt.Sprintf("fd0%d::2/64", net)},
+			router, fmt.Sprintf("r%d", net), []string{fmt.Sprintf("10.%d.0.1/24", net), fmt.Sprintf("fd0%d::1/64", net)})
+	}
+	for _, to := range []string{"2", "3"} {
+		n.relay.Route("10."+to+".0.0/24", "10.1.0.1")
+		n.relay.Route("fd0"+to+"::/64", "fd01::1")
+	}
+	for i, h := range []*nettest.Host{n.alice, n.bob} {
+		h.Route("10.1.0.0/24", fmt.Sprintf("10.%d.0.1", i+2))
+		h.Route("fd01::/64", fmt.Sprintf("fd0%d::1", i+2))
+	}
+	router.PassXDP("r1")
+	n.ifaces = []string{"eth0"}
+}
+
+// twoNICs makes each peer a neighbour of the relay, which has its address on
+// loopback.
+func (n *internet) twoNICs() {
+	for i, h := range []*nettest.Host{n.alice, n.bob} {
+		net := i + 2
+		nettest.Cable(n.relay, fmt.Sprintf("eth%d", i), []string{fmt.Sprintf("10.%d.0.1/24", net), fmt.Sprintf("fd0%d::1/64", net)},
+			h, "eth0", []string{fmt.Sprintf("10.%d.0.2/24", net), fmt.Sprintf("fd0%d::2/64", net)})
+		h.Route("10.1.0.0/24", fmt.Sprintf("10.%d.0.1", net))
+		h.Route("fd01::/64", fmt.Sprintf("fd0%d::1", net))
+		h.PassXDP("eth0")
+		n.ifaces = append(n.ifaces, fmt.Sprintf("eth%d", i))
+	}
+	n.relay.Address("lo", "10.1.0.2/32", "fd01::2/128")
+}
+
+// newInternet builds it and runs a relay whose program is not attached yet.
+func newInternet(t *testing.T, build func(*internet), f family) *internet {
+	t.Helper()
+	n := &internet{T: t, relay: nettest.NewHost(t), alice: nettest.NewHost(t), bob: nettest.NewHost(t)}
+	build(n)
+	for _, iface := range n.ifaces {
+		n.relay.Sysctl("net/ipv4/conf/"+iface+"/forwarding", "1")
+		n.relay.Sysctl("net/ipv6/conf/"+iface+"/forwarding", "1")
+	}
+	program, err := xdp.Load(&xdp.Config{Sessions: 64})
+	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
+		nettest.Missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	n.program = program
+	n.server, err = relay.New(&relay.Config{XDP: program}, n.relay.Listen(f.relay))
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- n.server.Serve(context.Background()) }()
+	t.Cleanup(func() {
+		if err := n.server.Close(); err != nil {
+			t.Error(err)
+		}
+		<-served
+	})
+	return n
+}
+
+func (n *internet) attach(mode xdp.Mode) {
+	n.Helper()
+	for _, iface := range n.ifaces {
+		n.relay.Do(func() error {
+			got, err := n.program.Attach(iface, mode)
+			if err == nil && got != mode {
+				err = fmt.Errorf("attached to %s in mode %v, want %v", iface, got, mode)
+			}
+			return err
+		})
+	}
+}
+
+func (n *internet) detach() {
+	n.Helper()
+	for _, iface := range n.ifaces {
+		n.relay.Do(func() error { return n.program.Detach(iface) })
+	}
+}
+
+// connect makes a connection between alice and bob.
+func (n *internet) connect(f family) (a, b *p2p.Conn) {
+	n.Helper()
+	ctx, cancel := context.WithTimeout(n.Context(), 20*time.Second)
+	defer cancel()
+	pin, err := p2p.ParsePeerID(n.server.Pin())
+	if err != nil {
+		n.Fatal(err)
+	}
+	conf := &p2p.Config{Relay: p2p.Relay{Addr: f.relay, Token: n.server.Token(), Pin: pin}}
+	endpoint := func(conn net.PacketConn) *p2p.Endpoint {
+		e, err := p2p.NewEndpoint(conf, conn)
+		if err != nil {
+			n.Fatal(err)
+		}
+		n.Cleanup(func() { e.Close() })
+		return e
+	}
+	alice, bob := endpoint(n.alice.Listen(f.alice)), endpoint(n.bob.Listen(f.bob))
+	accepted := make(chan *p2p.Conn, 1)
+	a, err = alice.Dial(ctx, bob.ID(), &p2p.DialConfig{Deliver: func(ctx context.Context, o p2p.Offer) error {
+		c, err := bob.AcceptOffer(ctx, o)
+		accepted <- c
+		return err
+	}})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return a, <-accepted
+}
+
+// transfer sends bytes from one to the other, and compares.
+func (n *internet) transfer(from, to *p2p.Conn, size int64) {
+	n.Helper()
+	ctx, cancel := context.WithTimeout(n.Context(), time.Minute)
+	defer cancel()
+	sums := make(chan [32]byte, 2)
+	errs := make(chan error, 2)
+	go func() {
+		stream, err := from.OpenUniStreamSync(ctx)
+		if err == nil {
+			h := sha256.New()
+			source := io.LimitReader(rand.NewChaCha8([32]byte{byte(size)}), size)
+			_, err = io.Copy(stream, io.TeeReader(source, h))
+			sums <- [32]byte(h.Sum(nil))
+			err = errors.Join(err, stream.Close())
+		}
+		errs <- err
+	}()
+	go func() {
+		stream, err := to.AcceptUniStream(ctx)
+		if err == nil {
+			h := sha256.New()
+			_, err = io.Copy(h, stream)
+			sums <- [32]byte(h.Sum(nil))
+		}
+		errs <- err
+	}()
+	for range 2 {
+		if err := <-errs; err != nil {
+			n.Fatal(err)
+		}
+	}
+	if sent, received := <-sums, <-sums; sent != received {
+		n.Fatal("other bytes arrived")
+	}
+}
+
+func (n *internet) relayed() uint64 {
+	n.Helper()
+	s, err := n.program.Stats()
+	if err != nil {
+		n.Fatal(err)
+	}
+	return s[xdp.Relayed]
+}
+
+const kernelTransfer = 64 << 20
+
+// TestKernelForwards: a real transfer, whose packets with a short header the
+// kernel forwards, and the relay's own loop does not see.
+func TestKernelForwards(t *testing.T) {
+	for _, nics := range []struct {
+		name  string
+		build func(*internet)
+	}{{"one NIC", (*internet).oneNIC}, {"two NICs", (*internet).twoNICs}} {
+		for _, f := range kernelFamilies {
+			for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+				t.Run(fmt.Sprintf("%s/%s/%v", nics.name, f.name, mode), func(t *testing.T) {
+					n := newInternet(t, nics.build, f)
+					n.attach(mode)
+					a, b := n.connect(f)
+					n.transfer(a, b, 1<<20) // until the windows have met
+					ours, kernels := n.server.Stats().ForwardedPackets, n.relayed()
+					n.transfer(a, b, kernelTransfer)
+					ours, kernels = n.server.Stats().ForwardedPackets-ours, n.relayed()-kernels
+					if min := uint64(kernelTransfer / 1452); kernels < min {
+						t.Errorf("the kernel has forwarded %d packets, want at least %d", kernels, min)
+					}
+					if ours > kernels/1000 {
+						t.Errorf("the loop has forwarded %d packets, the kernel %d", ours, kernels)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestKernelComesAndGoes: a program is attached and detached while packets flow.
+func TestKernelComesAndGoes(t *testing.T) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := kernelFamilies[0]
+			n := newInternet(t, (*internet).twoNICs, f)
+			a, b := n.connect(f)
+			n.transfer(a, b, 4<<20)
+			if n.relayed() != 0 {
+				t.Error("the kernel forwards before it is attached")
+			}
+			changed := make(chan struct{})
+			go func() {
+				defer close(changed)
+				for range 3 {
+					n.attach(mode)
+					time.Sleep(50 * time.Millisecond)
+					n.detach()
+				}
+			}()
+			n.transfer(a, b, kernelTransfer)
+			<-changed
+			ours := n.server.Stats().ForwardedPackets
+			n.transfer(a, b, 4<<20)
+			if n.server.Stats().ForwardedPackets == ours {
+				t.Error("the loop does not forward after the program is detached")
+			}
+		})
+	}
+}
+
+// TestKernelSessionsLive: a session that only the kernel sees does not expire, is
+// counted, and leaves nothing behind.
+func TestKernelSessionsLive(t *testing.T) {
+	f := kernelFamilies[0]
+	n := newInternet(t, (*internet).oneNIC, f)
+	n.attach(xdp.Generic)
+	a, b := n.connect(f)
+	n.transfer(a, b, 4<<20)
+	if err := n.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := n.server.Stats()
+	if s.OffloadedPackets != n.relayed() || s.OffloadErrors != 0 {
+		t.Errorf("the relay has counted %d packets of the kernel's %d, and %d errors", s.OffloadedPackets, n.relayed(), s.OffloadErrors)
+	}
+	for index := range n.program.Sessions() {
+		if traffic, err := n.program.Traffic(index); err != nil || traffic != [2]xdp.Traffic{} {
+			t.Errorf("session %d is left: %+v, %v", index, traffic, err)
+		}
+	}
+	if routes := n.program.Routes(); routes != 0 {
+		t.Errorf("%d routes are left", routes)
+	}
+}

@@ -1,0 +1,276 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/xdp"
+)
+
+// parity is a relay that forwards in the kernel and in its loop, both of which
+// get the same packets.
+type parity struct {
+	host    *nettest.Host
+	iface   *net.Interface
+	program *xdp.Program
+	shards  [2]*shard // by family
+	keys    [2]cid.Key
+	peers   [2][2]netip.AddrPort // by family and leg
+	local   [2]netip.AddrPort
+}
+
+var (
+	parityNeighbour = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	paritySender    = net.HardwareAddr{2, 0, 0, 0, 0, 3}
+)
+
+func newParity(tb testing.TB) *parity {
+	tb.Helper()
+	p := &parity{
+		host: nettest.NewHost(tb),
+		peers: [2][2]netip.AddrPort{
+			{netip.MustParseAddrPort("10.1.0.2:1000"), netip.MustParseAddrPort("10.1.0.3:2000")},
+			{netip.MustParseAddrPort("[fd01::2]:1000"), netip.MustParseAddrPort("[fd01::3]:2000")},
+		},
+		local: [2]netip.AddrPort{netip.MustParseAddrPort("10.1.0.1:4433"), netip.MustParseAddrPort("[fd01::1]:4433")},
+		keys:  [2]cid.Key{{1}, {2}},
+	}
+	other := nettest.NewHost(tb)
+	nettest.Cable(p.host, "in0", []string{"10.1.0.1/24", "fd01::1/64"}, other, "out0", nil)
+	p.host.Sysctl("net/ipv4/conf/in0/forwarding", "1")
+	p.host.Sysctl("net/ipv6/conf/in0/forwarding", "1")
+	program, err := xdp.Load(&xdp.Config{Sessions: 4})
+	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
+		nettest.Missing(tb, err.Error())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { program.Close() })
+	p.program = program
+	p.host.Do(func() (err error) {
+		if p.iface, err = net.InterfaceByName("in0"); err != nil {
+			return err
+		}
+		for _, legs := range p.peers {
+			for _, peer := range legs {
+				n := &netlink.Neigh{LinkIndex: p.iface.Index, IP: peer.Addr().AsSlice(), HardwareAddr: parityNeighbour, State: netlink.NUD_PERMANENT}
+				if err := netlink.NeighAdd(n); err != nil {
+					return err
+				}
+			}
+		}
+		_, err = program.Attach("in0", xdp.Generic)
+		return err
+	})
+	for family := range p.local {
+		p.serve(tb, family)
+	}
+	return p
+}
+
+// serve makes the relay of one family, with a session in it.
+func (p *parity) serve(tb testing.TB, family int) {
+	tb.Helper()
+	server, err := New(&Config{Secret: testSecret, XDP: p.program}, nettest.New(1).Listen(p.local[family].String()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := server.openPorts(); err != nil {
+		tb.Fatal(err)
+	}
+	for range family { // the sessions of both have places of their own
+		if _, err := server.sessions.open(control.NewSessionID(), accountTag{}); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	ses, err := server.sessions.open(control.SessionID{1}, accountTag{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	now := time.Now()
+	for role := range control.Role(2) {
+		l := &ses.legs[role]
+		l.present, l.key, l.ttl, l.refreshed = true, p.keys[role], time.Hour, now
+		l.owner = ownerOf(ses.id, role, l.key)
+		l.ids, l.window = l.key.Deriver(cid.Peer), cid.NewWindow(0)
+		l.addr.Store(&legAddr{remote: p.peers[family][role], local: p.local[family].Addr()})
+	}
+	server.offload.putSession(ses.num, server.ways(ses))
+	if family == 1 {
+		for role := range p.keys { // of the other family
+			for c := range uint64(nearIDs) {
+				server.offload.deleteRoute(p.keys[role].ID(cid.Peer, c))
+			}
+		}
+	}
+	for role := range control.Role(2) {
+		server.renewLocked(ses, role, now)
+	}
+	p.shards[family] = newShard(server, server.sockets.all[0])
+	p.shards[family].now = now
+}
+
+// know makes the IDs lead to the session of a family: the keys are the same.
+func (p *parity) know(tb testing.TB, family int) {
+	tb.Helper()
+	for role, key := range p.keys {
+		for c := range uint64(nearIDs) {
+			if err := p.program.PutRoute(key.ID(cid.Peer, c), xdp.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+}
+
+// check puts a packet through both, and wants the kernel to pass it unchanged, or
+// to send what the loop sends.
+func (p *parity) check(tb testing.TB, family int, f *packet.Frame, cut int) (relayed bool) {
+	tb.Helper()
+	frame := f.Build(paritySender, p.iface.HardwareAddr)
+	frame = frame[:max(len(frame)-cut, 14)]
+	var verdict xdp.Verdict
+	var out []byte
+	if err := p.host.Run(func() (err error) {
+		verdict, out, err = p.program.Test(p.iface.Index, frame)
+		return err
+	}); err != nil {
+		tb.Fatal(err)
+	}
+	if verdict == xdp.Pass {
+		if !bytes.Equal(out, frame) {
+			tb.Errorf("passed, but changed:\n%x\n%x", frame, out)
+		}
+		return false
+	}
+	if verdict != xdp.TX {
+		tb.Fatalf("verdict %d for %x", verdict, frame)
+	}
+	want, ok := p.loop(family, f)
+	if !ok || cut > f.Pad {
+		tb.Fatalf("the kernel forwards what the loop does not:\n%x", frame)
+	}
+	sent := want.Build(p.iface.HardwareAddr, parityNeighbour)
+	if want := sent[:len(sent)-cut]; !bytes.Equal(out, want) {
+		tb.Errorf("the kernel sends\n%x, the loop\n%x", out, want)
+	}
+	return true
+}
+
+// loop is the packet that the loop sends after one that the kernel has delivered:
+// one to our port and address.
+func (p *parity) loop(family int, f *packet.Frame) (packet.Frame, bool) {
+	v4 := f.Src.Addr().Is4()
+	if f.Dst != p.local[family] || f.VLAN || f.UDPLen != 0 && f.UDPLen != 8+len(f.Payload) ||
+		v4 && (f.Options || f.Flags&0x3fff != 0) || !v4 && f.Next != 0 && f.Next != 17 {
+		return packet.Frame{}, false
+	}
+	sh := p.shards[family]
+	m := udp.Message{Data: f.Payload, Remote: f.Src, Local: f.Dst.Addr(), ECN: f.TOS & 3}
+	sh.out[0] = sh.out[0][:0]
+	sh.sort(&m)
+	if len(sh.out[0]) != 1 {
+		return packet.Frame{}, false
+	}
+	sent := sh.out[0][0]
+	out := *f
+	out.Src, out.Dst = netip.AddrPortFrom(sent.Local, p.local[family].Port()), sent.Remote
+	out.Payload = sent.Data
+	out.TOS = f.TOS&^3 | sent.ECN // the loop's socket has the system's DSCP
+	out.TTL = f.TTL - 1           // and TTL, where a router's is wanted
+	return out, true
+}
+
+// FuzzParity: whatever comes, the kernel does what Go would do, or leaves it to Go.
+func FuzzParity(f *testing.F) {
+	p := newParity(f)
+	good := func(role byte) []byte {
+		b := append([]byte{role, 0, 0, 0, 64, 2, 0, 0, 0x40}, p.keys[1-role].ID(cid.Peer, 1).Bytes()...)
+		return append(b, "payload"...)
+	}
+	f.Add(false, good(0))
+	f.Add(true, good(0))
+	f.Add(false, good(1))
+	f.Add(true, good(1))
+	f.Fuzz(func(t *testing.T, v6 bool, in []byte) {
+		if len(in) < 8 || len(in) > 1400 {
+			return
+		}
+		family := 0
+		if v6 {
+			family = 1
+		}
+		p.know(t, family)
+		p.check(t, family, p.frame(family, in), int(in[7]))
+	})
+}
+
+// frame makes a packet of bytes: the first eight say what is usual and what not.
+func (p *parity) frame(family int, in []byte) *packet.Frame {
+	f := &packet.Frame{
+		Src: p.peers[family][in[0]&1], Dst: p.local[family],
+		TTL: in[4], TOS: in[5], ID: uint16(in[6]), Flags: packet.DontFragment,
+		Payload: in[8:],
+	}
+	switch in[1] % 16 {
+	case 1:
+		f.Src = netip.AddrPortFrom(f.Src.Addr(), binary.BigEndian.Uint16(in[2:]))
+	case 2:
+		f.Dst = netip.AddrPortFrom(f.Dst.Addr(), binary.BigEndian.Uint16(in[2:]))
+	case 3:
+		f.Src = netip.AddrPortFrom(p.local[family].Addr(), f.Src.Port())
+	case 4:
+		f.Dst = p.peers[family][in[0]>>1&1]
+	case 5:
+		f.Flags = binary.BigEndian.Uint16(in[2:])
+	case 6:
+		f.Options, f.Next = true, in[2]
+	case 7:
+		f.NoChecksum = true
+	case 8:
+		f.VLAN = true
+	case 9:
+		f.Pad = int(in[2])
+	case 10:
+		f.UDPLen = int(binary.BigEndian.Uint16(in[2:]))
+	}
+	return f
+}
+
+// TestParity: every case that the fuzzer is made of, and that it is not all PASS.
+func TestParity(t *testing.T) {
+	p := newParity(t)
+	for family := range p.local {
+		p.know(t, family)
+		relayed := 0
+		for unusual := range byte(16) {
+			for _, first := range []byte{0x40, 0x00, 0xc0} {
+				for role := range byte(2) {
+					for _, id := range []cid.ID{p.keys[1-role].ID(cid.Peer, 2), p.keys[role].ID(cid.Peer, 2), p.keys[1-role].ID(cid.Relay, 0), {}} {
+						for ttl := range byte(3) {
+							in := append([]byte{role, unusual, 0x20, unusual, ttl, 0xb9, 7, 0, first}, id.Bytes()...)
+							if p.check(t, family, p.frame(family, append(in, "payload"...)), 0) {
+								relayed++
+							}
+						}
+					}
+				}
+			}
+		}
+		if relayed < 10 {
+			t.Errorf("family %d: %d packets were relayed", family, relayed)
+		}
+	}
+}
