@@ -45,6 +45,15 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Kernel: ns per packet that the XDP program forwards, of a table with 1 048 576 other IDs (root)",
+		pkg:   "./xdp", bench: "^BenchmarkRelay$", unit: "ns/op",
+		ours: "relay", peer: "empty program that sends back",
+		rows: []row{
+			{"IPv4", "Relay/IPv4/ids=1M", "Relay/IPv4/floor"},
+			{"IPv6", "Relay/IPv6/ids=1M", "Relay/IPv6/floor"},
+		},
+	},
+	{
 		title: "Reading headers, ns",
 		pkg:   "./internal/wire", bench: ".", unit: "ns/op",
 		ours: "package wire",
