@@ -67,8 +67,8 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &out, nil
 }
 
-// maxSessions is what a route has room for beside the leg.
-const maxSessions = 1 << 31
+// maxSessions is more than any relay takes (relay.Config.MaxSessions).
+const maxSessions = 1 << 24
 
 // Mode is how a program is attached to an interface.
 type Mode uint8
