@@ -128,6 +128,9 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%T of %q: %v", v, body, err)
 			}
+			if len(text) > MaxBody {
+				continue // as JSON escapes what need not have been escaped
+			}
 			again := reflect.New(reflect.TypeOf(v).Elem()).Interface()
 			if err := Decode(strings.NewReader(string(text)), again); err != nil || !reflect.DeepEqual(again, v) {
 				t.Errorf("%T of %q: written as %s, read as %+v, %v", v, body, text, again, err)
