@@ -16,6 +16,10 @@
 // net.ipv6.conf.IFACE.forwarding); if it is not, all packets are passed, for
 // PassNoRoute.
 //
+// A veth hands on what is sent from native mode only if its other end has an XDP
+// program too, as one that passes everything; nobody can find out from here, so
+// use Generic where that is not so.
+//
 // Packets that reach the interface without a checksum, which a virtual interface
 // of the same host leaves to hardware that is not there, must have it: see
 // tx-checksumming in ethtool(8).
