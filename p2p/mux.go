@@ -158,13 +158,7 @@ func (m *mux) add(id cid.ID, l *link) {
 }
 
 // remove ends the route of an ID if it is that link's.
-func (m *mux) remove(id cid.ID, l *link) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.links[id] == l {
-		delete(m.links, id)
-	}
-}
+func (m *mux) remove(id cid.ID, l *link) { unroute(&m.mu, m.links, id, l) }
 
 // addInitial routes the ID of an offer's first flight to a link. It returns
 // false if that is another's.
@@ -178,13 +172,7 @@ func (m *mux) addInitial(id cid.ID, l *link) bool {
 	return true
 }
 
-func (m *mux) removeInitial(id cid.ID, l *link) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.initials[id] == l {
-		delete(m.initials, id)
-	}
-}
+func (m *mux) removeInitial(id cid.ID, l *link) { unroute(&m.mu, m.initials, id, l) }
 
 // addControl routes what comes from a relay, and carries no link's ID, to the
 // connection with it. It returns false if there is one already.
@@ -198,11 +186,14 @@ func (m *mux) addControl(addr netip.AddrPort, h *home) bool {
 	return true
 }
 
-func (m *mux) removeControl(addr netip.AddrPort, h *home) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.controls[addr] == h {
-		delete(m.controls, addr)
+func (m *mux) removeControl(addr netip.AddrPort, h *home) { unroute(&m.mu, m.controls, addr, h) }
+
+// unroute removes a key if it leads to who.
+func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {
+	mu.Lock()
+	defer mu.Unlock()
+	if routes[key] == who {
+		delete(routes, key)
 	}
 }
 

@@ -275,13 +275,18 @@ func TestDialerIsWhoTheOfferSays(t *testing.T) {
 
 var update = flag.Bool("update", false, "write testdata/offer.txt")
 
-// TestUpdateOffer makes the sample that other tests read.
-func TestUpdateOffer(t *testing.T) {
-	if !*update {
-		t.Skip("only with -update")
-	}
+// TestSampleOffer: the sample that other tests read is like an offer made now. With
+// -update that becomes the sample.
+func TestSampleOffer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		offer, _ := l.offer(l.host(nil), PeerID{})
+		if !*update {
+			if sample := sampleOffer(t); len(sample.flight) != len(offer.flight) || sample.relay != offer.relay {
+				l.Errorf("the sample has %d packets for %v, an offer %d for %v: run with -update",
+					len(sample.flight), sample.relay, len(offer.flight), offer.relay)
+			}
+			return
+		}
 		if err := os.WriteFile("testdata/offer.txt", []byte(offer.String()+"\n"), 0o644); err != nil {
 			l.Fatal(err)
 		}

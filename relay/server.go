@@ -19,6 +19,7 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/xdp"
 )
 
 // Server is a relay. Make one with [Listen] or [New], then call
@@ -245,7 +246,10 @@ func (s *Server) withdraw() error {
 	}
 	var errs []error
 	for i := range s.sockets.groups {
-		errs = append(errs, s.conf.XDP.ClosePort(s.sockets.groups[i].addr.Port()))
+		err := s.conf.XDP.ClosePort(s.sockets.groups[i].addr.Port())
+		if !errors.Is(err, xdp.ErrClosed) { // its owner was quicker
+			errs = append(errs, err)
+		}
 	}
 	for _, ses := range s.sessions.snapshot() {
 		ses.mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 
+	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/nettest"
 )
 
@@ -123,6 +124,18 @@ func TestAttachErrors(t *testing.T) {
 	}
 	if _, err := second.Attach("q0", Auto); !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("attach after Close: %v", err)
+	}
+	_, statsErr := second.Stats()
+	_, trafficErr := second.Traffic(0)
+	for name, err := range map[string]error{
+		"Stats": statsErr, "Traffic": trafficErr, "SetNext": second.SetNext(-1),
+		"OpenPort": second.OpenPort(1), "ClosePort": second.ClosePort(1),
+		"PutRoute": second.PutRoute(cid.ID{}, Route{}), "DeleteRoute": second.DeleteRoute(cid.ID{}),
+		"PutSession": second.PutSession(0, [2]Leg{}), "SetDue": second.SetDue(0, 0, 0),
+	} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("%s after Close: %v, want %v", name, err, ErrClosed)
+		}
 	}
 }
 

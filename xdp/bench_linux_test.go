@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/nettest"
 )
 
 // benchRepeat is how often the kernel runs a program on one packet, whose TTL
@@ -26,7 +27,7 @@ func BenchmarkRelay(b *testing.B) {
 		License:      "MIT",
 	})
 	if err != nil {
-		b.Skip("needs root: ", err)
+		nettest.Missing(b, "loading a program failed: "+err.Error())
 	}
 	defer floor.Close()
 	for family, name := range families {

@@ -131,6 +131,11 @@ func (p *Program) FD() int { return p.objects.Quicway.FD() }
 // go to the kernel again. That program must be of the same kind: loaded with the
 // expected attach type BPF_XDP, and without multi-buffer support.
 func (p *Program) SetNext(fd int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	var err error
 	if fd < 0 {
 		if err = p.objects.Next.Delete(uint32(0)); errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -147,6 +152,11 @@ func (p *Program) SetNext(fd int) error {
 
 // Stats returns how many packets there were of each reason.
 func (p *Program) Stats() (map[Reason]uint64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
 	out := make(map[Reason]uint64, numReasons)
 	var perCPU []uint64
 	for r := range numReasons {

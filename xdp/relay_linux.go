@@ -29,6 +29,9 @@ func (p *Program) ClosePort(port uint16) error { return p.setPort(port, false) }
 func (p *Program) setPort(port uint16, open bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	word := &p.ports[port/64]
 	if open {
 		*word |= 1 << (port % 64)
@@ -50,6 +53,11 @@ type kernelRoute struct{ Session, Counter uint32 }
 // PutRoute says who is behind an ID, of [cid.Len] bytes. It returns ErrFull if
 // there is no room.
 func (p *Program) PutRoute(id cid.ID, r Route) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	value := kernelRoute{r.Session | uint32(r.Leg)<<routeLeg, uint32(r.Counter)}
 	err := p.objects.Routes.Put(idKey(id), &value)
 	switch {
@@ -63,6 +71,11 @@ func (p *Program) PutRoute(id cid.ID, r Route) error {
 
 // DeleteRoute says that nobody is behind an ID. It is no error if nobody was.
 func (p *Program) DeleteRoute(id cid.ID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	if err := p.objects.Routes.Delete(idKey(id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("xdp: delete route: %w", err)
 	}
@@ -219,8 +232,14 @@ func (p *Program) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
-// Routes counts the IDs that lead to a session. It looks at all of them.
+// Routes counts the IDs that lead to a session. It looks at all of them, and
+// holds up whoever changes them meanwhile.
 func (p *Program) Routes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0
+	}
 	n := 0
 	var key [cid.Len]byte
 	var route kernelRoute
