@@ -44,7 +44,7 @@ type offerSecret [16]byte
 
 // Offer is an invitation to one connection: the dialer's whole first flight,
 // where to answer it, and the right to do so, once. Its text form is a single
-// line of about 1 kB, or 2.2 kB with post-quantum key exchange, for a push
+// line of about 700 bytes, or 2.4 kB with post-quantum key exchange, for a push
 // message, a chat or a QR code.
 //
 // Treat it as a secret: whoever answers it first is the peer, unless the

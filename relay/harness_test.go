@@ -38,6 +38,8 @@ type lab struct {
 	server *Server
 	served chan error
 	peers  int
+
+	offload offload // of relays that are started from now on; nil: none
 }
 
 // runLab runs a test on the fake clock, with a relay. Everything of the relay
@@ -65,6 +67,9 @@ func (l *lab) start(conf *Config) {
 	server, err := New(&c, l.net.Listen(relayAddr))
 	if err != nil {
 		l.Fatal(err)
+	}
+	if l.offload != nil {
+		server.offload = l.offload
 	}
 	l.server, l.served = server, make(chan error, 1)
 	served := l.served

@@ -1,0 +1,97 @@
+package relay
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/xdp"
+)
+
+// fakeOffload says that it has forwarded something, and notes what it is told.
+type fakeOffload struct {
+	noOffload
+	packets atomic.Uint64 // to each leg
+	routes  map[cid.ID]cid.Association
+}
+
+func (o *fakeOffload) near() uint64 { return nearIDs }
+
+func (o *fakeOffload) traffic(uint64) [2]xdp.Traffic {
+	n := o.packets.Load()
+	return [2]xdp.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
+}
+
+func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }
+func (o *fakeOffload) deleteRoute(id cid.ID)                 { delete(o.routes, id) }
+
+// runOffload is runLab with an offload.
+func runOffload(t *testing.T, conf *Config, test func(*lab, *fakeOffload)) {
+	runLab(t, conf, func(l *lab) {
+		o := &fakeOffload{routes: make(map[cid.ID]cid.Association)}
+		l.stop()
+		l.offload = o
+		l.start(conf)
+		test(l, o)
+	})
+}
+
+// TestOffloadedTrafficKeepsLegs: without a refresh, and without a packet that the
+// loop sees. It is counted, and when it ends so do the legs.
+func TestOffloadedTrafficKeepsLegs(t *testing.T) {
+	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
+		l.pair()
+		for range 10 {
+			time.Sleep(time.Minute)
+			o.packets.Add(5)
+		}
+		time.Sleep(2 * sweepPeriod)
+		if s := l.server.Stats(); s.Legs != 2 || s.OffloadedPackets != 100 || s.OffloadedBytes != 10_000 {
+			l.Errorf("%d legs, %d packets, %d bytes, want 2, 100 and 10000", s.Legs, s.OffloadedPackets, s.OffloadedBytes)
+		}
+		time.Sleep(2 * time.Minute)
+		if s := l.server.Stats(); s.Legs != 0 {
+			l.Errorf("%d legs are left", s.Legs)
+		}
+		if len(o.routes) != 0 {
+			l.Errorf("%d routes are left", len(o.routes))
+		}
+	})
+}
+
+// TestOffloadKnowsTheIDsAbout the one in use: it is told of the next, one late
+// packet moves nothing back, many do.
+func TestOffloadKnowsTheIDsAbout(t *testing.T) {
+	runOffload(t, nil, func(l *lab, o *fakeOffload) {
+		alice, bob := l.pair()
+		knows := func(first uint64) {
+			l.Helper()
+			for counter := range uint64(30) {
+				_, ok := o.routes[bob.key.ID(cid.Peer, counter)]
+				if want := counter >= first && counter < first+nearIDs; ok != want {
+					l.Errorf("knows ID %d: %v, want those from %d on", counter, ok, first)
+				}
+			}
+		}
+		send := func(counter uint64, times int) {
+			for range times {
+				alice.send(bob.packet(counter, "x"))
+			}
+			bob.arrived()
+		}
+		knows(0)
+		send(7, 1)
+		knows(6)
+		send(3, lateBudget/2)
+		knows(6)
+		send(3, lateBudget+1)
+		knows(2)
+		ses := l.server.sessions.find(bob.session)
+		l.server.slideLow(ses, control.Accepter, 9) // as an event says
+		knows(8)
+		l.server.slideLow(ses, control.Accepter, 1<<31) // and one that is nonsense
+		knows(8)
+	})
+}
