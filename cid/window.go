@@ -29,6 +29,9 @@ func (r Range) Len() int {
 	return int(r.Hi - r.Lo)
 }
 
+// HasLow says whether a counter with these low bits is in a range that is short.
+func (r Range) HasLow(low uint32) bool { return int(low-uint32(r.Lo)) < r.Len() }
+
 // Window is the counters whose IDs a relay knows, of one leg. It slides up as
 // the IDs are used, and never down. It is a value without a lock.
 type Window struct{ known Range }

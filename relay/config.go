@@ -101,7 +101,12 @@ type Config struct {
 	// XDP, if set, forwards in the kernel what it can on the interfaces that
 	// it is attached to. It may be attached and detached while the server
 	// runs. The server writes into it until it is closed, and leaves it to
-	// its owner then, without sessions. One server uses one program.
+	// its owner then, without sessions, so that one server uses one program.
+	//
+	// If the program is pinned (xdp.Config.Pin) it forwards on without the
+	// server, and the next one takes the sessions over, with the legs' keys.
+	// It should have the same Secret, so that the peers come back to it, for
+	// which they have the time of TTL.
 	XDP *xdp.Program
 
 	// DisableOffload keeps the sockets from using UDP GRO and GSO, which

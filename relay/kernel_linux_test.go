@@ -71,8 +71,8 @@ func (n *internet) twoNICs() {
 	n.relay.Address("lo", "10.1.0.2/32", "fd01::2/128")
 }
 
-// newInternet builds it and runs a relay whose program is not attached yet.
-func newInternet(t *testing.T, build func(*internet), f family) *internet {
+// newHosts builds it, without a relay.
+func newHosts(t *testing.T, build func(*internet)) *internet {
 	t.Helper()
 	n := &internet{T: t, relay: nettest.NewHost(t), alice: nettest.NewHost(t), bob: nettest.NewHost(t)}
 	build(n)
@@ -80,6 +80,13 @@ func newInternet(t *testing.T, build func(*internet), f family) *internet {
 		n.relay.Sysctl("net/ipv4/conf/"+iface+"/forwarding", "1")
 		n.relay.Sysctl("net/ipv6/conf/"+iface+"/forwarding", "1")
 	}
+	return n
+}
+
+// newInternet builds it and runs a relay whose program is not attached yet.
+func newInternet(t *testing.T, build func(*internet), f family) *internet {
+	t.Helper()
+	n := newHosts(t, build)
 	program, err := xdp.Load(&xdp.Config{Sessions: 64})
 	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
 		nettest.Missing(t, err.Error())
@@ -127,13 +134,19 @@ func (n *internet) detach() {
 // connect makes a connection between alice and bob.
 func (n *internet) connect(f family) (a, b *p2p.Conn) {
 	n.Helper()
+	return n.meet(f, n.server.Token(), n.server.Pin())
+}
+
+// meet is connect by a relay with this token and pin.
+func (n *internet) meet(f family, token, pinText string) (a, b *p2p.Conn) {
+	n.Helper()
 	ctx, cancel := context.WithTimeout(n.Context(), 20*time.Second)
 	defer cancel()
-	pin, err := p2p.ParsePeerID(n.server.Pin())
+	pin, err := p2p.ParsePeerID(pinText)
 	if err != nil {
 		n.Fatal(err)
 	}
-	conf := &p2p.Config{Relay: p2p.Relay{Addr: f.relay, Token: n.server.Token(), Pin: pin}}
+	conf := &p2p.Config{Relay: p2p.Relay{Addr: f.relay, Token: token, Pin: pin}}
 	endpoint := func(conn net.PacketConn) *p2p.Endpoint {
 		e, err := p2p.NewEndpoint(conf, conn)
 		if err != nil {
@@ -317,7 +330,7 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 			t.Errorf("session %d is left: %+v, %v", index, traffic, err)
 		}
 	}
-	if routes := n.program.Routes(); routes != 0 {
-		t.Errorf("%d routes are left", routes)
+	for id := range n.program.Routes() {
+		t.Errorf("ID %v is left", id)
 	}
 }

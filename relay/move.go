@@ -12,8 +12,12 @@ import (
 
 // locate says where a client is: the address that its connection has
 // validated, and by which sockets it is reached. It returns errLoop for the
-// relay's own address, where packets would go round for ever.
+// relay's own address, where packets would go round for ever, and errAway for a
+// client that has not come back to this server yet.
 func (s *Server) locate(c *client) (*legAddr, error) {
+	if c.conn == nil {
+		return nil, errAway
+	}
 	addr := &legAddr{remote: remoteAddr(c.conn), local: localAddr(c.conn)}
 	if s.sockets.own(addr.remote) {
 		return nil, errLoop

@@ -28,6 +28,8 @@ type offload interface {
 	deleteSession(num uint64)
 	// traffic returns what has been forwarded for a session.
 	traffic(num uint64) [2]xdp.Traffic
+	// note keeps what another server should know of a session.
+	note(num uint64, note []byte)
 	// near is how many IDs of a leg may be known: 0 if none are wanted.
 	near() uint64
 }
@@ -43,12 +45,17 @@ func (noOffload) setDue(uint64, control.Role, uint64)  {}
 func (noOffload) putSession(uint64, [2]xdp.Leg)        {}
 func (noOffload) deleteSession(uint64)                 {}
 func (noOffload) traffic(uint64) (none [2]xdp.Traffic) { return none }
+func (noOffload) note(uint64, []byte)                  {}
 func (noOffload) near() uint64                         { return 0 }
 
 // nearIDs is how many IDs of a leg the kernel knows: the one in use, one before it
 // whose packets may come late, and three after it. quic-go keeps four ready, and
 // uses each for thousands of packets, long enough to be told of the next.
 const nearIDs = 5
+
+// nearPinned is how many it knows that must do while no server runs to tell it
+// more: all that the window has ahead.
+const nearPinned = cid.Ahead
 
 // kernelOffload lets an XDP program forward.
 type kernelOffload struct {
@@ -66,7 +73,12 @@ func (o *kernelOffload) index(num uint64) (uint32, bool) {
 	return slot, slot < o.program.Sessions()
 }
 
-func (o *kernelOffload) near() uint64 { return nearIDs }
+func (o *kernelOffload) near() uint64 {
+	if o.program.Pinned() {
+		return nearPinned
+	}
+	return nearIDs
+}
 
 func (o *kernelOffload) putRoute(id cid.ID, a cid.Association) {
 	if index, ok := o.index(a.Session); ok {
@@ -105,6 +117,12 @@ func (o *kernelOffload) traffic(num uint64) [2]xdp.Traffic {
 	t, err := o.program.Traffic(index)
 	o.check(err)
 	return t
+}
+
+func (o *kernelOffload) note(num uint64, note []byte) {
+	if index, ok := o.index(num); ok {
+		o.check(o.program.PutNote(index, note))
+	}
 }
 
 // check counts what failed, and logs the first of it: those packets take the
@@ -167,6 +185,7 @@ func (s *Server) nearLocked(ses *session, role control.Role, first uint64) {
 	}
 	l.near = now
 	l.low.Store(now.Lo)
+	s.noteLocked(ses)
 }
 
 // lateBudget is how many packets with an ID before those that the offload knows

@@ -36,6 +36,9 @@ var (
 	errDraining        = &refusal{http.StatusServiceUnavailable, control.CodeShutdown, "the relay is shutting down"}
 )
 
+// errAway is where a client is that has not come back after a restart.
+var errAway = errors.New("the client is away")
+
 // errTooManyConnections refuses a control connection.
 var errTooManyConnections = errors.New("too many control connections")
 

@@ -41,6 +41,7 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 	if fresh {
 		s.arrivedLocked(ses, req.Role, req.Next, now)
 	}
+	s.noteLocked(ses)
 	return s.registeredLocked(ses, req.Role, now), nil
 }
 
@@ -74,6 +75,7 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 	case ses == nil && s.draining.Load():
 		return nil, errDraining
 	}
+
 	return s.sessions.open(id, account)
 }
 
@@ -181,6 +183,7 @@ func (s *Server) end(id control.SessionID, role control.Role, key cid.Key) error
 	case l.ended.IsZero():
 		l.ended = time.Now()
 		s.log.Info("leg ended", "session", ses.id, "role", role)
+		s.noteLocked(ses)
 		s.goneLocked(ses, role)
 	}
 	return nil

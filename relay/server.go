@@ -132,6 +132,9 @@ func (s *Server) setup() error {
 	}
 	if s.conf.XDP != nil {
 		s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
+		if err := s.takeOver(s.conf.XDP); err != nil {
+			return err
+		}
 	}
 	for _, socket := range s.sockets.all {
 		s.shards = append(s.shards, newShard(s, socket))
@@ -239,9 +242,21 @@ func (s *Server) openPorts() error {
 	return nil
 }
 
-// withdraw leaves the kernel's program without anything of ours.
+// withdraw leaves the kernel's program without anything of ours, unless it is
+// there to go on.
 func (s *Server) withdraw() error {
 	if s.conf.XDP == nil {
+		return nil
+	}
+	for _, ses := range s.sessions.snapshot() {
+		ses.mu.Lock()
+		s.accountLocked(ses)
+		if !s.conf.XDP.Pinned() {
+			s.withdrawLocked(ses)
+		}
+		ses.mu.Unlock()
+	}
+	if s.conf.XDP.Pinned() {
 		return nil
 	}
 	var errs []error
@@ -251,18 +266,16 @@ func (s *Server) withdraw() error {
 			errs = append(errs, err)
 		}
 	}
-	for _, ses := range s.sessions.snapshot() {
-		ses.mu.Lock()
-		s.accountLocked(ses)
-		for r := range ses.legs {
-			if ses.legs[r].present {
-				s.departLocked(&ses.legs[r])
-			}
-		}
-		s.offload.deleteSession(ses.num)
-		ses.mu.Unlock()
-	}
 	return errors.Join(errs...)
+}
+
+func (s *Server) withdrawLocked(ses *session) {
+	for r := range ses.legs {
+		if ses.legs[r].present {
+			s.departLocked(&ses.legs[r])
+		}
+	}
+	s.offload.deleteSession(ses.num)
 }
 
 // Close stops at once: packets are no longer forwarded, and sessions end

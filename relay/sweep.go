@@ -105,4 +105,5 @@ func (s *Server) dropLegLocked(ses *session, role control.Role) {
 	l.addr.Store(nil)
 	l.present, l.client = false, nil
 	s.offload.putSession(ses.num, s.ways(ses))
+	s.noteLocked(ses)
 }

@@ -76,12 +76,28 @@ func (t *table) open(id control.SessionID, account accountTag) (*session, error)
 	if !ok {
 		return nil, errTooManySessions
 	}
+	return t.putLocked(slot, id, account), nil
+}
+
+// restore puts a session into a slot of a table that was never used otherwise.
+func (t *table) restore(slot uint32, id control.SessionID, account accountTag) *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; t.next <= slot; t.next++ {
+		if t.next < slot {
+			t.free = append(t.free, t.next)
+		}
+	}
+	return t.putLocked(slot, id, account)
+}
+
+func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag) *session {
 	t.uses++
 	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account}
 	t.byID[id] = s
 	t.accounts[account]++
 	t.slots[slot].Store(s)
-	return s, nil
+	return s
 }
 
 func (t *table) slotLocked() (uint32, bool) {

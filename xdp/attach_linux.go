@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -37,24 +38,40 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := p.pin.takeOver(p.objects.Quicway, iface.Index, mode)
+	if a == nil && err == nil {
+		a, err = p.attachNew(iface, mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
+		return nil, errors.Join(err, a.end())
+	}
+	p.attached[name] = a
+	return a, p.renewHopsLocked()
+}
+
+// attachNew attaches to an interface that has no program yet.
+func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error) {
 	a := &attachment{index: iface.Index, mode: mode}
 	if mode == Auto {
 		a.mode = Native
 	}
+	var err error
 	a.link, err = p.link(a)
 	if mode == Auto && err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) {
-		p.log.Info("no native mode", "interface", name, "err", err)
+		p.log.Info("no native mode", "interface", iface.Name, "err", err)
 		a.mode = Generic
 		a.link, err = p.link(a)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
+	if err := p.pin.keep(a); err != nil {
 		return nil, errors.Join(err, a.link.Close())
 	}
-	p.attached[name] = a
-	return a, p.renewHopsLocked()
+	return a, nil
 }
 
 func (p *Program) link(a *attachment) (link.Link, error) {
@@ -112,7 +129,17 @@ func (p *Program) detachLocked(name string) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil // the interface is gone
 	}
-	return errors.Join(err, p.renewHopsLocked(), a.link.Close())
+	return errors.Join(err, p.renewHopsLocked(), a.end())
+}
+
+// end takes the program off the interface, pinned or not.
+func (a *attachment) end() error {
+	err := a.link.Unpin()
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	// Closing would do the same, but not at once.
+	return errors.Join(err, a.link.Detach(), a.link.Close())
 }
 
 // renewHopsLocked makes the program ask for all next hops again.

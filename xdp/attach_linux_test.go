@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -140,7 +141,7 @@ func TestAttachErrors(t *testing.T) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	for _, conf := range []Config{{Sessions: -1}, {Sessions: maxSessions + 1}, {IDs: -1}} {
+	for _, conf := range []Config{{Sessions: -1}, {Sessions: maxSessions + 1}, {IDs: -1}, {IDs: maxIDs + 1}} {
 		if _, err := Load(&conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%+v: %v, want %v", conf, err, ErrConfig)
 		}
@@ -165,7 +166,7 @@ func TestFull(t *testing.T) {
 			t.Errorf("ID %d: %v", counter, err)
 		}
 	}
-	if n := p.Routes(); n != 3 {
+	if n := countRoutes(p); n != 3 {
 		t.Errorf("%d routes, want 3", n)
 	}
 }
@@ -198,10 +199,14 @@ func TestNext(t *testing.T) {
 // error says so. The test runs itself without the others.
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
-		p, err := Load(&Config{Sessions: 4})
+		dir := os.Getenv("QUICWAY_TEST_PIN")
+		p, err := Load(&Config{Sessions: 4, Pin: dir})
 		if caps == "none" {
 			if !errors.Is(err, ErrPermission) {
 				t.Errorf("%v, want %v", err, ErrPermission)
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("left after a failure: %v", err)
 			}
 			return
 		}
@@ -215,6 +220,7 @@ func TestCapabilities(t *testing.T) {
 		return
 	}
 	nettest.Namespace(t)
+	dir := nettest.BPFFS(t)
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
 		nettest.Missing(t, "there is no setpriv")
@@ -222,7 +228,7 @@ func TestCapabilities(t *testing.T) {
 	for name, caps := range map[string]string{"enough": "-all,+bpf,+net_admin", "none": "-all"} {
 		cmd := exec.Command(setpriv, "--bounding-set", caps, "--inh-caps", caps, "--reuid", "0",
 			os.Args[0], "-test.run", "^TestCapabilities$", "-test.v")
-		cmd.Env = append(os.Environ(), "QUICWAY_TEST_CAPS="+name)
+		cmd.Env = append(os.Environ(), "QUICWAY_TEST_CAPS="+name, "QUICWAY_TEST_PIN="+filepath.Join(dir, name))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
@@ -231,3 +237,10 @@ func TestCapabilities(t *testing.T) {
 
 // dropAll is a program of one mind.
 var dropAll = asm.Instructions{asm.Mov.Imm(asm.R0, int32(Drop)), asm.Return()}
+
+func countRoutes(p *Program) (n int) {
+	for range p.Routes() {
+		n++
+	}
+	return n
+}

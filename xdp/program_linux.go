@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -17,8 +18,10 @@ import (
 type Program struct {
 	log      *slog.Logger
 	sessions uint32
+	pin      *pin
 	objects  datapathObjects
 	memory   *ebpf.Memory // of the map of sessions
+	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
 
 	mu       sync.Mutex // guards the following
@@ -37,15 +40,27 @@ type attachment struct {
 
 // Load brings the program and its maps into the kernel, with the relay stage on,
 // and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
-// ErrUnsupported or ErrConfig. The caller closes the program.
+// ErrUnsupported, ErrConfig, or ErrBusy if another process has what is pinned. The
+// caller closes the program.
 func Load(cfg *Config) (*Program, error) {
 	conf, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	p := &Program{log: conf.Logger, sessions: uint32(conf.Sessions), attached: make(map[string]*attachment)}
-	if err := p.load(conf); err != nil {
-		return nil, fmt.Errorf("xdp: load: %w", explain(err))
+	p := &Program{
+		log:      conf.Logger,
+		sessions: uint32(conf.Sessions),
+		attached: make(map[string]*attachment),
+		epoch:    rand.Uint32(), // not that of a program before this one
+	}
+	if p.pin, err = openPin(conf.Pin); err != nil {
+		return nil, fmt.Errorf("xdp: load: %w", err)
+	}
+	if err = p.load(conf); err == nil && p.pin != nil {
+		p.notes, err = p.pin.newNotes(p.sessions)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.pin.abandon()))
 	}
 	return p, nil
 }
@@ -75,14 +90,27 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarRelayOn].Set(true); err != nil {
 		return err
 	}
-	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
+	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
 		return err
 	}
 	if p.memory, err = p.objects.Sessions.Memory(); err == nil {
 		p.events, err = ringbuf.NewReader(p.objects.Events)
 	}
+	if err == nil {
+		err = p.readPorts()
+	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
+	}
+	return nil
+}
+
+// readPorts learns which ports are open already.
+func (p *Program) readPorts() error {
+	for i := range p.ports {
+		if err := p.objects.Ports.Lookup(uint32(i), &p.ports[i]); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -102,7 +130,7 @@ func explain(err error) error {
 }
 
 // Close detaches the program from all interfaces and removes it from the kernel,
-// with its maps. [Program.Events] ends.
+// with its maps, unless it is pinned. [Program.Events] ends.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,10 +139,17 @@ func (p *Program) Close() error {
 	}
 	p.closed = true
 	errs := []error{p.events.Close()}
-	for name := range p.attached {
-		errs = append(errs, p.detachLocked(name))
+	for name, a := range p.attached {
+		if p.pin == nil {
+			errs = append(errs, p.detachLocked(name))
+		} else {
+			errs = append(errs, a.link.Close())
+		}
 	}
-	errs = append(errs, p.objects.Close())
+	if p.notes != nil {
+		errs = append(errs, p.notes.Close())
+	}
+	errs = append(errs, p.objects.Close(), p.pin.close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("xdp: close: %w", err)
 	}

@@ -66,5 +66,23 @@ func (p *Program) Traffic(uint32) ([2]Traffic, error) { return [2]Traffic{}, Err
 // Events yields nothing.
 func (p *Program) Events(context.Context) iter.Seq[Event] { return func(func(Event) bool) {} }
 
-// Routes returns 0.
-func (p *Program) Routes() int { return 0 }
+// Session returns ErrUnsupported.
+func (p *Program) Session(uint32) ([2]Leg, error) { return [2]Leg{}, ErrUnsupported }
+
+// Route returns ErrUnsupported.
+func (p *Program) Route(cid.ID) (Route, bool, error) { return Route{}, false, ErrUnsupported }
+
+// Routes yields nothing.
+func (p *Program) Routes() iter.Seq2[cid.ID, Route] { return func(func(cid.ID, Route) bool) {} }
+
+// PutNote returns ErrUnsupported.
+func (p *Program) PutNote(uint32, []byte) error { return ErrUnsupported }
+
+// Note returns ErrUnsupported.
+func (p *Program) Note(uint32) ([]byte, error) { return nil, ErrUnsupported }
+
+// Pinned returns false.
+func (p *Program) Pinned() bool { return false }
+
+// Unpin returns ErrUnsupported.
+func Unpin(string) error { return ErrUnsupported }

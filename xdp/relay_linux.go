@@ -115,7 +115,7 @@ func (p *Program) PutSession(session uint32, legs [2]Leg) error {
 	if session >= p.sessions {
 		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
 	}
-	ok := legs[0].valid() && legs[1].valid()
+	ok := legs[0].Valid() && legs[1].Valid()
 	var errs []error
 	for leg := range uint8(2) {
 		w := wayAt(session, leg)
@@ -139,7 +139,7 @@ func (p *Program) PutSession(session uint32, legs [2]Leg) error {
 	return nil
 }
 
-// DeleteSession forgets a session, and its counters.
+// DeleteSession forgets a session, with its counters and its note.
 func (p *Program) DeleteSession(session uint32) error {
 	if session >= p.sessions {
 		return nil
@@ -147,7 +147,7 @@ func (p *Program) DeleteSession(session uint32) error {
 	if err := p.write(int64(session)*sessionSize, make([]byte, sessionSize)); err != nil {
 		return fmt.Errorf("xdp: delete session %d: %w", session, err)
 	}
-	return nil
+	return p.PutNote(session, nil)
 }
 
 // endpoint is struct endpoint.
@@ -232,19 +232,90 @@ func (p *Program) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
-// Routes counts the IDs that lead to a session. It looks at all of them, and
-// holds up whoever changes them meanwhile.
-func (p *Program) Routes() int {
+// Session returns where the two legs of a session are: the zero Leg is nowhere.
+func (p *Program) Session(session uint32) (legs [2]Leg, err error) {
+	if session >= p.sessions {
+		return legs, nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return 0
+		return legs, ErrClosed
 	}
-	n := 0
-	var key [cid.Len]byte
-	var route kernelRoute
-	for all := p.objects.Routes.Iterate(); all.Next(&key, &route); {
-		n++
+	for leg := range legs {
+		var way [4 * endpointSize]byte
+		if _, err := p.memory.ReadAt(way[:], wayAt(session, uint8(leg))); err != nil {
+			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
+		}
+		if at(way[atFrom:]).IsValid() {
+			legs[leg] = Leg{Remote: at(way[atTo:]), Local: at(way[atVia:])}
+		}
 	}
-	return n
+	return legs, nil
+}
+
+// at reads what endpoint has made.
+func at(b []byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(b[16:])
+	switch binary.NativeEndian.Uint16(b[atFamily:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[:16])), port)
+	}
+	return netip.AddrPort{}
+}
+
+// Route returns who is behind an ID, and whether anybody is. Of the counter it
+// knows the low 32 bits.
+func (p *Program) Route(id cid.ID) (Route, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return Route{}, false, ErrClosed
+	}
+	var r kernelRoute
+	err := p.objects.Routes.Lookup(idKey(id), &r)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return Route{}, false, nil
+	}
+	if err != nil {
+		return Route{}, false, fmt.Errorf("xdp: get route: %w", err)
+	}
+	return r.route(), true, nil
+}
+
+func (r kernelRoute) route() Route {
+	return Route{Session: r.Session &^ (1 << routeLeg), Leg: uint8(r.Session >> routeLeg), Counter: uint64(r.Counter)}
+}
+
+// Routes yields the IDs that lead to a session, as [Program.Route] returns them,
+// until the program is closed. Those that come and go meanwhile may be left out,
+// or come twice.
+func (p *Program) Routes() iter.Seq2[cid.ID, Route] {
+	const batch = 1024
+	return func(yield func(cid.ID, Route) bool) {
+		var cursor ebpf.MapBatchCursor
+		keys, routes := make([][cid.Len]byte, batch), make([]kernelRoute, batch)
+		for err := error(nil); err == nil; {
+			var n int
+			n, err = p.someRoutes(&cursor, keys, routes)
+			for i := range n {
+				id, _ := cid.IDFrom(keys[i][:])
+				if !yield(id, routes[i].route()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// someRoutes gets a few at a time, so that nobody waits for all.
+func (p *Program) someRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, ErrClosed
+	}
+	return p.objects.Routes.BatchLookup(cursor, keys, routes, nil)
 }

@@ -35,6 +35,7 @@ import (
 const (
 	defaultSessions = 65536
 	idsPerSession   = 10
+	idsPerPinned    = 32
 )
 
 // Config configures a [Program]. The zero value works.
@@ -44,8 +45,17 @@ type Config struct {
 	// means 65 536.
 	Sessions int
 	// IDs bounds the connection IDs that lead to them. They take about 96
-	// bytes each, when there are any. 0 means ten for each session.
+	// bytes each, when there are any. 0 means ten for each session, or 32 with
+	// Pin.
 	IDs int
+	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
+	// is made if it is missing. With it the program, and all that it has been
+	// told, stay in the kernel and at work when the process ends, in whatever
+	// way, and the next one that loads with the same Pin takes them over: maps
+	// at once, each interface when it is attached, without a packet between.
+	// Maps of other sizes are not taken over; they work until then. [Unpin]
+	// ends it all. Empty means that everything goes with the process.
+	Pin string
 	// Logger gets what happens to interfaces. nil discards.
 	Logger *slog.Logger
 }
@@ -59,20 +69,31 @@ func (c *Config) withDefaults() (*Config, error) {
 	if out.Sessions == 0 {
 		out.Sessions = defaultSessions
 	}
-	if out.IDs == 0 {
+	if out.IDs == 0 && out.Pin == "" {
 		out.IDs = idsPerSession * out.Sessions
+	}
+	if out.IDs == 0 {
+		out.IDs = idsPerPinned * out.Sessions
 	}
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
-	if out.Sessions < 0 || out.Sessions > maxSessions || out.IDs < 0 {
+	if out.Sessions < 0 || out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
 		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
 	}
 	return &out, nil
 }
 
-// maxSessions is more than any relay takes (relay.Config.MaxSessions).
-const maxSessions = 1 << 24
+// maxSessions is what a relay takes at most (relay.Config.MaxSessions), and maxIDs
+// more than it has for them.
+const (
+	maxSessions = 1 << 24
+	maxIDs      = 1 << 28
+)
+
+// NoteSize bounds a note on a session ([Program.PutNote]), in bytes. A pinned
+// program has room for one for each session.
+const NoteSize = 128
 
 // Mode is how a program is attached to an interface.
 type Mode uint8
@@ -190,7 +211,8 @@ type Leg struct {
 	Remote, Local netip.AddrPort
 }
 
-func (l Leg) valid() bool {
+// Valid says whether packets can go to the leg.
+func (l Leg) Valid() bool {
 	return l.Remote.IsValid() && l.Local.IsValid() && l.Remote.Addr().Is4() == l.Local.Addr().Is4()
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // RequireKernel is the environment variable that makes a test fail which cannot
@@ -58,4 +59,19 @@ func Sysctl(tb testing.TB, name, value string) {
 func writeSysctl(name, value string) error {
 	// Of this thread, not of the process.
 	return os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0o644)
+}
+
+// BPFFS returns a directory on a BPF file system of the test's own.
+func BPFFS(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		Missing(tb, "mounting a BPF file system failed: "+err.Error())
+	}
+	tb.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			tb.Error(err)
+		}
+	})
+	return dir
 }

@@ -1,0 +1,129 @@
+package relay
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/xdp"
+)
+
+// A program that is pinned forwards while no server runs. Each server keeps a note
+// on every session there, in the kernel's memory, so that the next one goes on
+// where it was: with the same legs, whose clients have yet to come back.
+
+// noteVersion is the first byte of a note. Another one is of a server that this
+// one does not understand; zero is none.
+const noteVersion = 1
+
+// note is what there is to know of a session. The addresses are in the program.
+type note struct {
+	Version uint8
+	Joined  bool
+	ID      control.SessionID
+	Account accountTag
+	Legs    [2]legNote
+}
+
+// legNote is one of its legs. What has ended is not there.
+type legNote struct {
+	Present bool
+	Key     cid.Key
+	TTL     time.Duration
+	Near    uint64 // the first ID that the program knows
+}
+
+// noteLocked keeps a note on a session as it is now.
+func (s *Server) noteLocked(ses *session) {
+	n := note{Version: noteVersion, Joined: ses.joined, ID: ses.id, Account: ses.account}
+	for role := range ses.legs {
+		if l := &ses.legs[role]; l.present && l.ended.IsZero() {
+			n.Legs[role] = legNote{Present: true, Key: l.key, TTL: l.ttl, Near: l.near.Lo}
+		}
+	}
+	b, err := binary.Append(nil, binary.BigEndian, &n)
+	if err != nil {
+		panic("relay: a note of variable size: " + err.Error())
+	}
+	s.offload.note(ses.num, b)
+}
+
+// takeOver goes on with the sessions of a server before this one.
+func (s *Server) takeOver(program *xdp.Program) error {
+	if !program.Pinned() {
+		return nil
+	}
+	for slot := range min(program.Sessions(), uint32(s.conf.MaxSessions)) {
+		b, err := program.Note(slot)
+		if err != nil {
+			return err
+		}
+		legs, err := program.Session(slot)
+		if err != nil {
+			return err
+		}
+		var n note
+		_, err = binary.Decode(b, binary.BigEndian, &n)
+		if err == nil && n.Version == noteVersion && legs[0].Valid() && legs[1].Valid() {
+			s.restore(slot, &n, legs)
+		} else if err := program.DeleteSession(slot); err != nil {
+			return err
+		}
+	}
+	s.forgetStale(program)
+	if sessions, legs := s.sessions.count(); sessions > 0 {
+		s.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
+	}
+	return nil
+}
+
+// restore makes a session what it was. A session with one leg is not restored:
+// nothing can be forwarded for it, and the peer comes back.
+func (s *Server) restore(slot uint32, n *note, at [2]xdp.Leg) {
+	ses := s.sessions.restore(slot, n.ID, n.Account)
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	ses.joined = n.Joined
+	traffic := s.offload.traffic(ses.num)
+	now := time.Now()
+	for role := range control.Role(2) {
+		l, was := &ses.legs[role], &n.Legs[role]
+		l.offloaded = traffic[role]
+		if !was.Present {
+			continue
+		}
+		l.present, l.key, l.client = true, was.Key, new(client)
+		l.owner = ownerOf(ses.id, role, was.Key)
+		l.ids = was.Key.Deriver(cid.Peer)
+		l.ttl, l.refreshed = was.TTL, now
+		l.near = cid.Range{Lo: was.Near, Hi: was.Near + s.offload.near()}
+		l.low.Store(was.Near)
+		l.window = cid.NewWindow(was.Near + 1)
+		l.addr.Store(&legAddr{
+			remote: at[role].Remote,
+			local:  at[role].Local.Addr(),
+			group:  s.sockets.toward(at[role].Local.Addr(), at[role].Remote.Addr()),
+		})
+		s.renewLocked(ses, role, now)
+		s.approachLocked(ses, role, was.Near+1)
+	}
+	if now := s.ways(ses); now != at {
+		s.offload.putSession(ses.num, now) // the relay has another port
+	}
+}
+
+// forgetStale deletes the IDs that a server has left which was stopped between two
+// steps.
+func (s *Server) forgetStale(program *xdp.Program) {
+	var stale []cid.ID
+	for id, r := range program.Routes() {
+		ses := s.sessions.atSlot(r.Session)
+		if ses == nil || !ses.legs[r.Leg].near.HasLow(uint32(r.Counter)) {
+			stale = append(stale, id)
+		}
+	}
+	for _, id := range stale {
+		s.offload.deleteRoute(id)
+	}
+}
