@@ -1,6 +1,8 @@
 package xdp
 
 import (
+	"bytes"
+	"errors"
 	"net"
 	"testing"
 
@@ -21,15 +23,7 @@ const benchRepeat = 200
 // it is: the least that any program costs. A part of the system call that runs
 // them is in all figures.
 func BenchmarkRelay(b *testing.B) {
-	floor, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Type:         ebpf.XDP,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, int32(TX)), asm.Return()},
-		License:      "MIT",
-	})
-	if err != nil {
-		nettest.Missing(b, "loading a program failed: "+err.Error())
-	}
-	defer floor.Close()
+	floor := loadTX(b)
 	for family, name := range families {
 		for _, ids := range []struct {
 			name  string
@@ -51,21 +45,180 @@ func BenchmarkRelay(b *testing.B) {
 		}
 		b.Run(name+"/floor", func(b *testing.B) {
 			w := newWireFor(b, &Config{Sessions: 16})
-			// A program that is attached nowhere is made callable anew for
-			// each run.
-			peer, err := net.InterfaceByName("in0p")
-			if err != nil {
-				b.Fatal(err)
-			}
-			l, err := link.AttachXDP(link.XDPOptions{Program: floor, Interface: peer.Index})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
+			defer attachTo(b, floor, "in0p")()
 			f := w.good(family)
 			benchRun(b, floor, w.in.Index, f.Build(edgeMAC, w.in.HardwareAddr))
 		})
 	}
+}
+
+// attachTo attaches a program to an interface, because one that is attached
+// nowhere is made callable anew for each run, and returns what ends it.
+func attachTo(b *testing.B, prog *ebpf.Program, name string) func() error {
+	b.Helper()
+	iface, err := net.InterfaceByName(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: iface.Index})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return l.Close
+}
+
+// loadTX loads the empty program.
+func loadTX(b *testing.B) *ebpf.Program {
+	b.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type:         ebpf.XDP,
+		AttachType:   ebpf.AttachXDP,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, int32(TX)), asm.Return()},
+		License:      "MIT",
+	})
+	if err != nil {
+		nettest.Missing(b, "loading a program failed: "+err.Error())
+	}
+	b.Cleanup(func() { prog.Close() })
+	return prog
+}
+
+// BenchmarkRelayRandom is BenchmarkRelay with packets of any of 1 048 576 IDs, of
+// 104 858 sessions, of which none is in the cache. A program before ours draws
+// them; it is in the floor as well.
+func BenchmarkRelayRandom(b *testing.B) {
+	for family, name := range families {
+		b.Run(name+"/relay", func(b *testing.B) { benchRandom(b, family, false) })
+		b.Run(name+"/floor", func(b *testing.B) { benchRandom(b, family, true) })
+	}
+}
+
+func benchRandom(b *testing.B, family int, floor bool) {
+	const sessions, perSession = 1<<20/10 + 1, 10
+	w := newWireFor(b, &Config{Sessions: sessions, IDs: sessions*perSession + 64})
+	w.circle(family)
+	f := w.good(family)
+	f.Src, f.Dst, f.TTL = bob.at(family, 2000), bob.at(family, 2000), 255
+	frame := f.Build(edgeMAC, w.in.HardwareAddr)
+	then := w.program.objects.Quicway
+	if floor {
+		then = loadTX(b)
+	}
+	prog := w.drawing(w.drawIDs(family, perSession), bytes.Index(frame, f.Payload)+1, then)
+	defer attachTo(b, prog, "in0p")()
+	benchRun(b, prog, w.in.Index, frame)
+}
+
+// drawIDs gives each session its IDs, and returns all of them in a map.
+func (w *wire) drawIDs(family, perSession int) *ebpf.Map {
+	w.Helper()
+	const count = 1 << 20
+	ids, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: count})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { ids.Close() })
+	key := cid.NewKey().Deriver(cid.Peer)
+	end := Leg{Remote: bob.at(family, 2000), Local: bob.at(family, 2000)}
+	for i := range uint32(count) {
+		session := i / uint32(perSession)
+		id := key.ID(uint64(i))
+		err := errors.Join(
+			w.program.PutRoute(id, Route{Session: session}),
+			ids.Put(i, append(id.Bytes(), 0, 0, 0, 0)),
+		)
+		if i%uint32(perSession) == 0 {
+			err = errors.Join(err, w.program.PutSession(session, [2]Leg{end, end}), w.program.SetDue(session, 0, 1<<30))
+		}
+		if err != nil {
+			w.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// drawing is the program that draws an ID, and calls another with it.
+func (w *wire) drawing(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program {
+	w.Helper()
+	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { calls.Close() })
+	if err := calls.Put(uint32(0), uint32(then.FD())); err != nil {
+		w.Fatal(err)
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "MIT", Instructions: asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.FnGetPrandomU32.Call(),
+		asm.And.Imm(asm.R0, 1<<20-1),
+		asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
+		asm.LoadMapPtr(asm.R1, ids.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "call"),
+		asm.LoadMem(asm.R2, asm.R6, 0, asm.Word), // data
+		asm.LoadMem(asm.R3, asm.R6, 4, asm.Word), // data_end
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.Add.Imm(asm.R4, int32(at+cid.Len)),
+		asm.JGT.Reg(asm.R4, asm.R3, "call"),
+		asm.LoadMem(asm.R3, asm.R0, 0, asm.DWord),
+		asm.StoreMem(asm.R2, int16(at), asm.R3, asm.DWord),
+		asm.LoadMem(asm.R3, asm.R0, 8, asm.Word),
+		asm.StoreMem(asm.R2, int16(at+8), asm.R3, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("call"),
+		asm.LoadMapPtr(asm.R2, calls.FD()),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnTailCall.Call(),
+		asm.Mov.Imm(asm.R0, int32(Aborted)),
+		asm.Return(),
+	}})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { prog.Close() })
+	return prog
+}
+
+// BenchmarkMemory is what a session takes of the kernel's memory, with the IDs
+// that a relay keeps there of both legs.
+func BenchmarkMemory(b *testing.B) {
+	const sessions, perSession = defaultSessions, 10
+	for range b.N {
+		b.StopTimer()
+		w := newWireFor(b, nil)
+		empty := w.memory()
+		key := cid.NewKey().Deriver(cid.Peer)
+		b.StartTimer()
+		for i := range uint64(sessions * perSession) {
+			if err := w.program.PutRoute(key.ID(i), Route{Session: uint32(i / perSession)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(w.memory())/sessions, "B/session")
+		b.ReportMetric(float64(empty)/sessions, "B/session-empty")
+		w.program.Close()
+	}
+}
+
+// memory is what all maps take.
+func (w *wire) memory() (sum uint64) {
+	w.Helper()
+	o := &w.program.objects
+	for _, m := range []*ebpf.Map{o.Counters, o.Devices, o.Events, o.Next, o.Ports, o.Routes, o.Sessions} {
+		info, err := m.Info()
+		if err != nil {
+			w.Fatal(err)
+		}
+		bytes, ok := info.Memlock()
+		if !ok {
+			w.Fatal("the kernel does not tell how large a map is")
+		}
+		sum += bytes
+	}
+	return sum
 }
 
 // circle opens a session whose packets are the same before and after, so that
@@ -95,7 +248,7 @@ func benchRun(b *testing.B, prog *ebpf.Program, iface int, frame []byte) {
 		opts.DataOut = opts.DataOut[:cap(opts.DataOut)]
 		verdict, err := prog.Run(&opts)
 		if err != nil || Verdict(verdict) != TX {
-			b.Fatalf("verdict %d, %v", verdict, err)
+			b.Fatalf("verdict %d, %v; want %d", verdict, err, TX)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")

@@ -43,13 +43,13 @@ type datapathSession struct {
 		}
 		Due      uint32
 		Out      uint32
-		HopAge   uint64
+		HopAge   uint32
+		HopEpoch uint32
 		Dmac     [6]uint8
 		Smac     [6]uint8
-		HopEpoch uint32
+		Told     uint32
 		Packets  uint64
 		Bytes    uint64
-		Told     uint64
 	}
 }
 

@@ -121,7 +121,7 @@ func (p *Program) PutSession(session uint32, legs [2]Leg) error {
 		w := wayAt(session, leg)
 		// Nothing is forwarded while this changes: the family is the last
 		// thing to be there.
-		errs = append(errs, p.write(w+atFrom+atFamily, make([]byte, 2)), p.write(w+atHopAge, make([]byte, 8)))
+		errs = append(errs, p.write(w+atFrom+atFamily, make([]byte, 2)), p.write(w+atHopAge, make([]byte, 4)))
 		if !ok {
 			continue
 		}
@@ -165,7 +165,8 @@ func endpoint(a netip.AddrPort) []byte {
 }
 
 // SetDue makes the program tell when packets to a leg carry an ID with this
-// counter or one of the 2^31 after it: once a millisecond, until it is set anew.
+// counter or one of the 2^31 after it: once in a tick of the kernel, of 1 to 10
+// milliseconds, until it is set anew.
 func (p *Program) SetDue(session uint32, leg uint8, counter uint64) error {
 	if session >= p.sessions {
 		return nil

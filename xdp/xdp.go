@@ -11,7 +11,7 @@
 //
 // UDP over IPv4 and IPv6, with a short QUIC header whose connection ID is a leg's,
 // from the other leg, to the address that this one uses. The next hop is asked of
-// the kernel's routing table, once a second for each leg, so forwarding must be
+// the kernel's routing table, about once a second for each leg, so forwarding must be
 // enabled on the interface (net.ipv4.conf.IFACE.forwarding,
 // net.ipv6.conf.IFACE.forwarding); if it is not, all packets are passed, for
 // PassNoRoute.
@@ -41,7 +41,7 @@ const (
 // Config configures a [Program]. The zero value works.
 type Config struct {
 	// Sessions bounds the sessions of a relay that the kernel forwards for;
-	// further ones are left to Go. They take 272 bytes each, in advance. 0
+	// further ones are left to Go. They take 256 bytes each, in advance. 0
 	// means 65 536.
 	Sessions int
 	// IDs bounds the connection IDs that lead to them. They take about 96

@@ -62,8 +62,7 @@ struct endpoint {
 	__u16 family; // 0: nowhere
 };
 
-// way is how packets go to one leg of a session. Everything that a packet needs
-// is in two lines of the cache.
+// way is how packets go to one leg of a session. It is two lines of the cache.
 struct way {
 	struct endpoint from; // the other leg, which alone may send
 	struct endpoint at;   // our address that it sends to
@@ -74,14 +73,14 @@ struct way {
 	// The next hop, as the kernel's routing table said when it was last
 	// asked.
 	__u32 out;     // interface
-	__u64 hop_age; // when it was asked, in coarse nanoseconds; 0: never
+	__u32 hop_age; // when it was asked, in ticks; 0: never
+	__u32 hop_epoch;
 	__u8 dmac[6];
 	__u8 smac[6];
-	__u32 hop_epoch;
 
+	__u32 told; // when Go was last told, in ticks
 	__u64 packets;
 	__u64 bytes; // of UDP payload
-	__u64 told;  // when Go was last told, in coarse nanoseconds
 };
 
 struct session {

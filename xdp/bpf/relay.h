@@ -9,11 +9,13 @@
 // NEXT is the verdict of a stage that has nothing against the next one.
 #define NEXT -1
 
-#define NS_PER_MS 1000000ULL
+// Time is in ticks of the kernel, of which there are 100 to 1000 in a second:
+// reading a finer clock would cost a seventh of all that is done for a packet.
+
 // HOP_AGE is for how long a next hop is not asked for again.
-#define HOP_AGE (1000 * NS_PER_MS)
+#define HOP_AGE 250
 // TELL_EVERY is how often Go is told of a leg until it has moved the window on.
-#define TELL_EVERY NS_PER_MS
+#define TELL_EVERY 1
 
 static __always_inline bool our_port(__be16 port) {
 	__u32 number = bpf_ntohs(port);
@@ -34,7 +36,7 @@ static __always_inline bool same6(struct endpoint *e, __be32 *addr, __be16 port)
 
 // find_hop asks the routing table where packets to a leg go next. Only a clear
 // answer by one of our interfaces counts.
-static __always_inline bool find_hop(struct xdp_md *ctx, struct way *w, __u8 tos, __u16 len, __u64 now) {
+static __always_inline bool find_hop(struct xdp_md *ctx, struct way *w, __u8 tos, __u16 len, __u32 now) {
 	struct bpf_fib_lookup fib = {
 		.family      = w->to.family,
 		.l4_protocol = IPPROTO_UDP,
@@ -66,7 +68,7 @@ static __always_inline bool find_hop(struct xdp_md *ctx, struct way *w, __u8 tos
 }
 
 // tell tells Go that a leg has turned to a new ID, so that the window slides.
-static __always_inline void tell(struct way *w, struct route *r, __u64 now) {
+static __always_inline void tell(struct way *w, struct route *r, __u32 now) {
 	if (now - w->told < TELL_EVERY)
 		return;
 	w->told        = now;
@@ -170,8 +172,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		count(why);
 		return NEXT;
 	}
-	__u64 now = bpf_ktime_get_coarse_ns();
-	if (now - w->hop_age > HOP_AGE || w->hop_epoch != epoch) {
+	__u32 now = bpf_jiffies64();
+	if (!w->hop_age || now - w->hop_age > HOP_AGE || w->hop_epoch != epoch) {
 		__u8 tos  = p->v6 ? 0 : p->ip4->tos;
 		__u16 len = p->v6 ? bpf_ntohs(p->ip6->payload_len) + sizeof(*p->ip6) : bpf_ntohs(p->ip4->tot_len);
 		if (!find_hop(ctx, w, tos, len, now)) {

@@ -1,0 +1,396 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/xdp"
+)
+
+// rig is a sender, a relay with two interfaces, and a sink, each a host of its own.
+type rig struct {
+	*testing.B
+	sender, relay, sink *nettest.Host
+	from, to            *udp.Socket
+	key                 cid.Key // of the sink's leg
+	received            atomic.Uint64
+}
+
+const rigRelay = "10.1.0.2:4433"
+
+func newRig(b *testing.B) *rig {
+	b.Helper()
+	r := &rig{B: b, sender: nettest.NewHost(b), relay: nettest.NewHost(b), sink: nettest.NewHost(b), key: cid.NewKey()}
+	for i, h := range []*nettest.Host{r.sender, r.sink} {
+		iface, ours, theirs := fmt.Sprintf("eth%d", i), fmt.Sprintf("10.%d.0.1", i+2), fmt.Sprintf("10.%d.0.2/24", i+2)
+		nettest.Cable(r.relay, iface, []string{ours + "/24"}, h, "eth0", []string{theirs})
+		h.Route("10.1.0.0/24", ours)
+		r.relay.Sysctl("net/ipv4/conf/"+iface+"/forwarding", "1")
+	}
+	r.relay.Address("lo", "10.1.0.2/32")
+	r.from = r.socket(r.sender.Listen("10.2.0.2:2000"))
+	r.to = r.socket(r.sink.Listen("10.3.0.2:3000"))
+	go r.count()
+	return r
+}
+
+func (r *rig) socket(conn net.PacketConn) *udp.Socket {
+	r.Helper()
+	s, err := udp.New(conn, nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { s.Close() })
+	return s
+}
+
+// count reads what arrives.
+func (r *rig) count() {
+	batch := make([]udp.Message, batchSize)
+	for {
+		n, err := r.to.ReadBatch(batch)
+		if err != nil {
+			return
+		}
+		for i := range batch[:n] {
+			r.received.Add(uint64(batch[i].Count()))
+		}
+	}
+}
+
+// serve runs a relay that knows both ends.
+func (r *rig) serve(program *xdp.Program) *Server {
+	r.Helper()
+	s, err := New(&Config{XDP: program, Secret: bytes.Repeat([]byte("s"), minSecret)}, r.relay.Listen(rigRelay))
+	if err != nil {
+		r.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background()) }()
+	r.Cleanup(func() {
+		s.Close()
+		<-served
+	})
+	if sessions, _ := s.sessions.count(); sessions == 0 {
+		r.meet(s)
+	}
+	return s
+}
+
+// meet opens a session of the sender and the sink, as if both had registered.
+func (r *rig) meet(s *Server) {
+	r.Helper()
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	if err != nil {
+		r.Fatal(err)
+	}
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	for role, remote := range [2]netip.AddrPort{r.from.LocalAddr(), r.to.LocalAddr()} {
+		role, key := control.Role(role), r.key
+		if role == control.Dialer {
+			key = cid.NewKey()
+		}
+		s.settleLocked(ses, role, key, remote, netip.MustParseAddr("10.1.0.2"))
+	}
+}
+
+// program loads a program, and attach attaches it, with what veth needs beside it.
+func (r *rig) program(pin string) *xdp.Program {
+	r.Helper()
+	p, err := xdp.Load(&xdp.Config{Sessions: 16, Pin: pin})
+	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
+		nettest.Missing(r, err.Error())
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { p.Close() })
+	return p
+}
+
+func (r *rig) attach(p *xdp.Program, mode xdp.Mode) {
+	r.Helper()
+	for _, iface := range []string{"eth0", "eth1"} {
+		r.relay.Do(func() error { _, err := p.Attach(iface, mode); return err })
+	}
+}
+
+func (r *rig) detach(p *xdp.Program) {
+	r.Helper()
+	for _, iface := range []string{"eth0", "eth1"} {
+		r.relay.Do(func() error { return p.Detach(iface) })
+	}
+}
+
+// veths lets these hand on what a native program sends.
+func (r *rig) veths() {
+	r.sender.PassXDP("eth0")
+	r.sink.PassXDP("eth0")
+}
+
+// train is packets to the sink's leg.
+func (r *rig) train(packets int) *udp.Message {
+	packet := append([]byte{0x40}, r.key.ID(cid.Peer, 0).Bytes()...)
+	packet = append(packet, make([]byte, benchPacket-len(packet))...)
+	return &udp.Message{Data: bytes.Repeat(packet, packets), SegmentSize: benchPacket, Remote: netip.MustParseAddrPort(rigRelay)}
+}
+
+// BenchmarkEndToEnd is how many packets of a sender with UDP GSO arrive, and how
+// much time of all CPUs each of them takes, the sender's and the sink's included.
+// The relay is the kernel's program, our loop, or a plain one. An op is a packet
+// that has arrived.
+func BenchmarkEndToEnd(b *testing.B) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		b.Run("kernel/"+mode.String(), func(b *testing.B) {
+			r := newRig(b)
+			p := r.program("")
+			r.serve(p)
+			if mode == xdp.Native {
+				r.veths()
+			}
+			r.attach(p, mode)
+			r.flood()
+		})
+	}
+	b.Run("loop", func(b *testing.B) {
+		r := newRig(b)
+		r.serve(nil)
+		r.flood()
+	})
+	b.Run("plain", func(b *testing.B) {
+		r := newRig(b)
+		r.plain()
+		r.flood()
+	})
+}
+
+// plain runs the loop that everybody writes first.
+func (r *rig) plain() {
+	conn := r.relay.Listen(rigRelay)
+	routes := make(map[cid.ID]netip.AddrPort)
+	for counter := range uint64(cid.Ahead) {
+		routes[r.key.ID(cid.Peer, counter)] = r.to.LocalAddr()
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			id, _ := cid.IDFrom(buf[1 : 1+cid.Len])
+			_, _ = conn.WriteToUDPAddrPort(buf[:n], routes[id])
+		}
+	})
+	r.Cleanup(func() {
+		conn.Close()
+		running.Wait()
+	})
+}
+
+// flood sends as much as possible until b.N packets have arrived.
+func (r *rig) flood() {
+	m := r.train(benchTrain)
+	for warm := time.Now().Add(100 * time.Millisecond); time.Now().Before(warm); {
+		_ = r.from.Write(m)
+	}
+	start, busy := r.received.Load(), busyTime(r.B)
+	r.ResetTimer()
+	for deadline := time.Now().Add(time.Minute); r.received.Load()-start < uint64(r.N); {
+		for range 64 {
+			_ = r.from.Write(m)
+		}
+		if time.Now().After(deadline) {
+			r.Fatalf("%d packets have arrived, want %d", r.received.Load()-start, r.N)
+		}
+	}
+	r.StopTimer()
+	n := float64(r.received.Load() - start)
+	r.ReportMetric(n/r.Elapsed().Seconds(), "pps")
+	r.ReportMetric(float64((busyTime(r.B)-busy).Nanoseconds())/n, "cpu-ns/packet")
+}
+
+// busyTime is how long all CPUs together have not been idle.
+func busyTime(b *testing.B) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		b.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	var ticks int64
+	for i, field := range strings.Fields(line)[1:] {
+		const idle, iowait, guest = 3, 4, 8 // guest is in user as well
+		if n, err := strconv.ParseInt(field, 10, 64); err == nil && i != idle && i != iowait && i < guest {
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+}
+
+// BenchmarkSwitch is how many packets are lost when the program is attached,
+// detached, or taken over by another server, while 20 000 packets a second go from
+// one NIC to the other. An op is one such change.
+func BenchmarkSwitch(b *testing.B) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		b.Run(mode.String()+"/attach", func(b *testing.B) { benchSwitch(b, mode, (*rig).attaching) })
+		b.Run(mode.String()+"/takeover", func(b *testing.B) { benchSwitch(b, mode, (*rig).takingOver) })
+	}
+}
+
+// A changer prepares a rig, and returns one change.
+type changer func(*rig, xdp.Mode) func()
+
+// attaching attaches and detaches in turns.
+func (r *rig) attaching(mode xdp.Mode) func() {
+	p := r.program("")
+	r.serve(p)
+	attached := false
+	return func() {
+		if attached {
+			r.detach(p)
+		} else {
+			r.attach(p, mode)
+		}
+		attached = !attached
+	}
+}
+
+// takingOver lets one server after another go on with what is pinned.
+func (r *rig) takingOver(mode xdp.Mode) func() {
+	pin := filepath.Join(nettest.BPFFS(r), "quicway")
+	p := r.program(pin)
+	s := r.serve(p)
+	r.attach(p, mode)
+	r.Cleanup(func() {
+		s.Close()
+		p.Close()
+		if err := xdp.Unpin(pin); err != nil {
+			r.Error(err)
+		}
+	})
+	return func() {
+		if err := errors.Join(s.Close(), p.Close()); err != nil {
+			r.Fatal(err)
+		}
+		p = r.program(pin)
+		s = r.serve(p)
+		r.attach(p, mode)
+	}
+}
+
+func benchSwitch(b *testing.B, mode xdp.Mode, prepare changer) {
+	r := newRig(b)
+	if mode == xdp.Native {
+		r.veths()
+	}
+	change := prepare(r, mode)
+	stop := make(chan struct{})
+	sent := make(chan uint64)
+	go func() { sent <- r.pace(stop) }()
+	time.Sleep(100 * time.Millisecond)
+	b.ResetTimer()
+	for range b.N {
+		change()
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.StopTimer()
+	close(stop)
+	total := <-sent
+	for last := r.received.Load() + 1; last != r.received.Load(); time.Sleep(100 * time.Millisecond) {
+		last = r.received.Load()
+	}
+	b.ReportMetric(float64(total-r.received.Load())/float64(b.N), "lost/op")
+	b.ReportMetric(float64(total)/float64(b.N), "sent/op")
+}
+
+// pace sends 20 packets a millisecond and counts them.
+func (r *rig) pace(stop <-chan struct{}) (sent uint64) {
+	const packets = 20
+	m := r.train(packets)
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return sent
+		case <-ticker.C:
+			binary.BigEndian.PutUint64(m.Data[1+cid.Len:], sent)
+			if r.from.Write(m) == nil {
+				sent += packets
+			}
+		}
+	}
+}
+
+// BenchmarkMemory is what a session with two legs takes of Go's memory, with both
+// windows in the store. What it takes of the kernel's is package xdp's to say.
+func BenchmarkMemory(b *testing.B) {
+	const sessions = 4096
+	for range b.N {
+		b.StopTimer()
+		s, err := New(nil, nettest.New(1).Listen(relayAddr))
+		if err != nil {
+			b.Fatal(err)
+		}
+		before := heap()
+		b.StartTimer()
+		for range sessions {
+			openPair(b, s)
+		}
+		b.StopTimer()
+		b.ReportMetric(float64(heap()-before)/sessions, "B/session")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func openPair(b *testing.B, s *Server) {
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	for role, remote := range [2]string{"192.0.2.2:1", "192.0.2.3:1"} {
+		s.settleLocked(ses, control.Role(role), cid.NewKey(), netip.MustParseAddrPort(remote), netip.MustParseAddr("192.0.2.1"))
+	}
+}
+
+// settleLocked gives a leg to a key, as if its peer had registered.
+func (s *Server) settleLocked(ses *session, role control.Role, key cid.Key, remote netip.AddrPort, local netip.Addr) {
+	l := &ses.legs[role]
+	l.present, l.key, l.owner, l.client = true, key, ownerOf(ses.id, role, key), new(client)
+	l.ids, l.window, l.ttl, l.refreshed = key.Deriver(cid.Peer), cid.NewWindow(0), time.Hour, time.Now()
+	s.moveLocked(ses, role, &legAddr{remote: remote, local: local})
+	s.renewLocked(ses, role, time.Now())
+	s.expectLocked(ses, role, 0)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
