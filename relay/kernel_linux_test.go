@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +26,8 @@ type internet struct {
 	program           *xdp.Program
 	server            *relay.Server
 	ifaces            []string // of the relay
+	passing           sync.Once
+	pass              []func() // lets a veth hand on what a native program sends
 }
 
 // family is one half of what the hosts' addresses are.
@@ -52,7 +56,7 @@ func (n *internet) oneNIC() {
 		h.Route("10.1.0.0/24", fmt.Sprintf("10.%d.0.1", i+2))
 		h.Route("fd01::/64", fmt.Sprintf("fd0%d::1", i+2))
 	}
-	router.PassXDP("r1")
+	n.pass = append(n.pass, func() { router.PassXDP("r1") })
 	n.ifaces = []string{"eth0"}
 }
 
@@ -65,7 +69,7 @@ func (n *internet) twoNICs() {
 			h, "eth0", []string{fmt.Sprintf("10.%d.0.2/24", net), fmt.Sprintf("fd0%d::2/64", net)})
 		h.Route("10.1.0.0/24", fmt.Sprintf("10.%d.0.1", net))
 		h.Route("fd01::/64", fmt.Sprintf("fd0%d::1", net))
-		h.PassXDP("eth0")
+		n.pass = append(n.pass, func() { h.PassXDP("eth0") })
 		n.ifaces = append(n.ifaces, fmt.Sprintf("eth%d", i))
 	}
 	n.relay.Address("lo", "10.1.0.2/32", "fd01::2/128")
@@ -86,8 +90,13 @@ func newHosts(t *testing.T, build func(*internet)) *internet {
 // newInternet builds it and runs a relay whose program is not attached yet.
 func newInternet(t *testing.T, build func(*internet), f family) *internet {
 	t.Helper()
+	return newInternetWith(t, build, f, &xdp.Config{Sessions: 64}, nil)
+}
+
+func newInternetWith(t *testing.T, build func(*internet), f family, conf *xdp.Config, log *slog.Logger) *internet {
+	t.Helper()
 	n := newHosts(t, build)
-	program, err := xdp.Load(&xdp.Config{Sessions: 64})
+	program, err := xdp.Load(conf)
 	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
 		nettest.Missing(t, err.Error())
 	}
@@ -96,7 +105,7 @@ func newInternet(t *testing.T, build func(*internet), f family) *internet {
 	}
 	t.Cleanup(func() { program.Close() })
 	n.program = program
-	n.server, err = relay.New(&relay.Config{XDP: program}, n.relay.Listen(f.relay))
+	n.server, err = relay.New(&relay.Config{XDP: program, Logger: log}, n.relay.Listen(f.relay))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,6 +122,9 @@ func newInternet(t *testing.T, build func(*internet), f family) *internet {
 
 func (n *internet) attach(mode xdp.Mode) {
 	n.Helper()
+	if mode == xdp.Native {
+		n.letPass()
+	}
 	for _, iface := range n.ifaces {
 		n.relay.Do(func() error {
 			got, err := n.program.Attach(iface, mode)
@@ -122,6 +134,14 @@ func (n *internet) attach(mode xdp.Mode) {
 			return err
 		})
 	}
+}
+
+func (n *internet) letPass() {
+	n.passing.Do(func() {
+		for _, pass := range n.pass {
+			pass()
+		}
+	})
 }
 
 func (n *internet) detach() {
@@ -134,11 +154,17 @@ func (n *internet) detach() {
 // connect makes a connection between alice and bob.
 func (n *internet) connect(f family) (a, b *p2p.Conn) {
 	n.Helper()
-	return n.meet(f, n.server.Token(), n.server.Pin())
+	return n.connectConn(f, n.alice.Listen(f.alice))
 }
 
-// meet is connect by a relay with this token and pin.
-func (n *internet) meet(f family, token, pinText string) (a, b *p2p.Conn) {
+// connectConn is connect with alice's socket.
+func (n *internet) connectConn(f family, alice net.PacketConn) (a, b *p2p.Conn) {
+	n.Helper()
+	return n.meet(f, alice, n.server.Token(), n.server.Pin())
+}
+
+// meet is connectConn by a relay with this token and pin.
+func (n *internet) meet(f family, aliceConn net.PacketConn, token, pinText string) (a, b *p2p.Conn) {
 	n.Helper()
 	ctx, cancel := context.WithTimeout(n.Context(), 20*time.Second)
 	defer cancel()
@@ -155,7 +181,7 @@ func (n *internet) meet(f family, token, pinText string) (a, b *p2p.Conn) {
 		n.Cleanup(func() { e.Close() })
 		return e
 	}
-	alice, bob := endpoint(n.alice.Listen(f.alice)), endpoint(n.bob.Listen(f.bob))
+	alice, bob := endpoint(aliceConn), endpoint(n.bob.Listen(f.bob))
 	accepted := make(chan *p2p.Conn, 1)
 	a, err = alice.Dial(ctx, bob.ID(), &p2p.DialConfig{Deliver: func(ctx context.Context, o p2p.Offer) error {
 		c, err := bob.AcceptOffer(ctx, o)

@@ -94,6 +94,9 @@ type child struct {
 
 func (n *internet) startChild(c childConfig) *child {
 	n.Helper()
+	if c.Mode == xdp.Native {
+		n.letPass()
+	}
 	conf, err := json.Marshal(c)
 	if err != nil {
 		n.Fatal(err)
@@ -164,7 +167,7 @@ func (n *internet) attached() (found bool) {
 func (n *internet) connectVia(f family, k *child) (a, b *p2p.Conn) {
 	n.Helper()
 	r := k.last.Load()
-	return n.meet(f, r.Token, r.Pin)
+	return n.meet(f, n.alice.Listen(f.alice), r.Token, r.Pin)
 }
 
 // TestKilledRelayLeavesNothing: the kernel takes the program off when the process

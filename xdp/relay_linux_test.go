@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -418,7 +419,105 @@ func TestEvents(t *testing.T) {
 	t.Error("no event")
 }
 
-// TestOtherTraffic: frames of all lengths and of other protocols pass unchanged.
+// TestEventsOverflow: events that there is no room for are counted and come later,
+// and the packets are relayed.
+func TestEventsOverflow(t *testing.T) {
+	const sessions = 4096 // more than events fit into the ring
+	w := newWireFor(t, &Config{Sessions: sessions, IDs: sessions + 8})
+	if err := w.program.OpenPort(relayPort); err != nil {
+		t.Fatal(err)
+	}
+	legs := [2]Leg{
+		{Remote: alice.at(0, 1000), Local: relayAB.at(0, relayPort)},
+		{Remote: bob.at(0, 2000), Local: relayAB.at(0, relayPort)},
+	}
+	send := func(session uint32) {
+		f := w.good(0)
+		copy(f.Payload[1:], w.key.ID(cid.Peer, uint64(session)).Bytes())
+		verdict, _, err := w.program.Test(w.in.Index, f.Build(edgeMAC, w.in.HardwareAddr))
+		if verdict != TX || err != nil {
+			t.Fatalf("verdict %d, %v", verdict, err)
+		}
+	}
+	for session := range uint32(sessions) {
+		err := errors.Join(
+			w.program.PutSession(session, legs),
+			w.program.PutRoute(w.key.ID(cid.Peer, uint64(session)), Route{Session: session, Leg: 1}),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		send(session)
+	}
+	stats, err := w.program.Stats()
+	if err != nil || stats[EventLost] == 0 || stats[Relayed] != sessions {
+		t.Fatalf("%v, %v, want events lost and %d packets relayed", stats, err, sessions)
+	}
+	last := uint32(sessions - 1) // lost, for certain
+	for e := range w.program.Events(t.Context()) {
+		if e.Session == last {
+			return
+		}
+		send(last)
+	}
+	t.Error("a lost event is not repeated")
+}
+
+// TestNextHopAges: the routing table is asked again after a while.
+func TestNextHopAges(t *testing.T) {
+	w := newWire(t)
+	w.session(0, bob, relayAB)
+	f := w.good(0)
+	frame := f.Build(edgeMAC, w.in.HardwareAddr)
+	w.run(frame, TX, Relayed)
+	other := net.HardwareAddr{2, 0, 0, 0, 0, 99}
+	neigh := &netlink.Neigh{LinkIndex: w.in.Index, IP: bob.at(0, 0).Addr().AsSlice(), HardwareAddr: other, State: netlink.NUD_PERMANENT}
+	if err := netlink.NeighSet(neigh); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.run(frame, TX, Relayed); bytes.Equal(got[:6], other) {
+		t.Error("the routing table was asked for each packet")
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if got := w.run(frame, TX, Relayed); bytes.Equal(got[:6], other) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the routing table was not asked again")
+		}
+	}
+}
+
+// TestOtherProtocols pass, also those that look like ours from afar.
+func TestOtherProtocols(t *testing.T) {
+	w := newWire(t)
+	w.session(0, bob, relayAB)
+	quic := w.good(0)
+	base := quic.Build(edgeMAC, w.in.HardwareAddr)
+	for name, change := range map[string]func(b []byte){
+		"ARP":         func(b []byte) { b[12], b[13] = 0x08, 0x06 },
+		"TCP":         func(b []byte) { b[23] = 6 },
+		"ICMP":        func(b []byte) { b[23] = 1 },
+		"UDP-Lite":    func(b []byte) { b[23] = 136 },
+		"IPv4 in 5":   func(b []byte) { b[14] = 0x55 },
+		"short IHL":   func(b []byte) { b[14] = 0x44 },
+		"DNS":         func(b []byte) { binary.BigEndian.PutUint16(b[36:], 53) },
+		"IPv6 of 4":   func(b []byte) { b[12], b[13] = 0x86, 0xdd },
+		"length zero": func(b []byte) { binary.BigEndian.PutUint16(b[16:], 0) },
+		"length over": func(b []byte) { binary.BigEndian.PutUint16(b[16:], 9000) },
+	} {
+		b := bytes.Clone(base)
+		change(b)
+		verdict, out, err := w.program.Test(w.in.Index, b)
+		if verdict != Pass || err != nil || !bytes.Equal(out, b) {
+			t.Errorf("%s: verdict %d, %v, changed: %v", name, verdict, err, !bytes.Equal(out, b))
+		}
+	}
+	w.run(base, TX, Relayed)
+}
+
+// TestOtherTraffic: frames of all lengths pass unchanged. A test run takes none
+// without an Ethernet header, nor does an interface.
 func TestOtherTraffic(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)

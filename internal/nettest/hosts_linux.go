@@ -203,3 +203,36 @@ func (h *Host) Address(name string, addrs ...string) {
 		return nil
 	})
 }
+
+// Readdress takes an address from an interface of the host, and gives it another.
+// Routes that went by it are gone.
+func (h *Host) Readdress(name, from, to string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		old, err := netlink.ParseAddr(from)
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(to)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.AddrDel(l, old), netlink.AddrAdd(l, a))
+	})
+}
+
+// MTU sets that of an interface.
+func (h *Host) MTU(name string, mtu int) {
+	h.tb.Helper()
+	h.Do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetMTU(l, mtu)
+	})
+}

@@ -1,0 +1,198 @@
+package relay_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/relay"
+	"github.com/quicway/quicway/xdp"
+)
+
+// stats returns those of the program.
+func (n *internet) stats() map[xdp.Reason]uint64 {
+	n.Helper()
+	s, err := n.program.Stats()
+	if err != nil {
+		n.Fatal(err)
+	}
+	return s
+}
+
+// TestKernelFollowsRoamingLeg: a peer's address changes while packets flow, and
+// the kernel forwards to the new one.
+func TestKernelFollowsRoamingLeg(t *testing.T) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := kernelFamilies[0]
+			f.alice = "0.0.0.0:1000"
+			n := newInternet(t, (*internet).twoNICs, f)
+			n.attach(mode)
+			a, b := n.connect(f)
+			done := make(chan struct{})
+			flowing := make(chan error, 2)
+			go func() { flowing <- flow(a, b, done) }()
+			go func() { flowing <- flow(b, a, done) }()
+			n.moves("the kernel forwards", n.relayed)
+			for i := range 2 {
+				n.alice.Readdress("eth0", fmt.Sprintf("10.2.0.%d/24", 2+i), fmt.Sprintf("10.2.0.%d/24", 3+i))
+				n.alice.Route("10.1.0.0/24", "10.2.0.1")
+				n.until("the leg has not moved", func() bool { return n.server.Stats().Moved > uint64(i) })
+				n.moves("after the peer has moved the kernel forwards", n.relayed)
+			}
+			close(done)
+			for range 2 {
+				if err := <-flowing; err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func (n *internet) until(otherwise string, ok func() bool) {
+	n.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			n.Fatal(otherwise)
+		}
+	}
+}
+
+// TestKernelRefusesStrangers: who has seen the IDs of a session, but is at another
+// address, gets nothing forwarded by the kernel, and next to nothing by Go.
+func TestKernelRefusesStrangers(t *testing.T) {
+	const packets = 100
+	f := kernelFamilies[0]
+	n := newInternet(t, (*internet).oneNIC, f)
+	n.attach(xdp.Generic)
+	a, b := n.connect(f)
+	n.transfer(a, b, 4<<20)
+	liar := n.alice.Listen("10.2.0.2:666")
+	defer liar.Close()
+	before := n.stats()
+	wrong := func() uint64 { return n.server.Stats().Dropped[relay.DropWrongSource] }
+	ids := 0
+	for id := range n.program.Routes() {
+		ids++
+		packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
+		seen := wrong()
+		n.until("Go has dropped next to none", func() bool {
+			if _, err := liar.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(f.relay))); err != nil {
+				t.Fatal(err)
+			}
+			return wrong()-seen > packets
+		})
+	}
+	after := n.stats()
+	// A few of his packets are forwarded by Go, and may turn the window to
+	// other IDs.
+	passed := after[xdp.PassSource] - before[xdp.PassSource] + after[xdp.PassUnknown] - before[xdp.PassUnknown]
+	if ids == 0 || passed < uint64(ids)*packets {
+		t.Errorf("%d packets with %d IDs were passed, want %d of each", passed, ids, packets)
+	}
+	if got := after[xdp.Relayed] - before[xdp.Relayed]; got > packets/2 {
+		t.Errorf("the kernel has forwarded %d packets", got)
+	}
+	n.transfer(a, b, 4<<20)
+}
+
+// TestKernelPassesWhatWouldDie: packets whose TTL ends at the relay go through Go,
+// which sends anew. Those that the kernel forwards lose one of it, so that none
+// goes round for ever.
+func TestKernelPassesWhatWouldDie(t *testing.T) {
+	f := kernelFamilies[0]
+	n := newInternet(t, (*internet).oneNIC, f)
+	n.attach(xdp.Generic)
+	conn := n.alice.Listen(f.alice)
+	if err := ipv4.NewConn(conn).SetTTL(2); err != nil { // the router takes one
+		t.Fatal(err)
+	}
+	a, b := n.connectConn(f, conn)
+	before := n.stats()
+	n.transfer(a, b, 4<<20)
+	after := n.stats()
+	if after[xdp.PassTTL]-before[xdp.PassTTL] < 4<<20/1452 {
+		t.Errorf("%d packets were passed for their TTL", after[xdp.PassTTL]-before[xdp.PassTTL])
+	}
+}
+
+// TestKernelIsFull: sessions that the kernel has no room for are forwarded by Go,
+// which is counted and logged once.
+func TestKernelIsFull(t *testing.T) {
+	for name, conf := range map[string]xdp.Config{"sessions": {Sessions: 1}, "IDs": {Sessions: 4, IDs: 4}} {
+		t.Run(name, func(t *testing.T) {
+			var log lockedBuffer
+			f := kernelFamilies[0]
+			n := newInternetWith(t, (*internet).oneNIC, f, &conf, slog.New(slog.NewTextHandler(&log, nil)))
+			n.attach(xdp.Generic)
+			for i := range 2 {
+				own := f
+				own.alice, own.bob = fmt.Sprintf("10.2.0.2:%d", 1000+i), fmt.Sprintf("10.3.0.2:%d", 2000+i)
+				a, b := n.connect(own)
+				n.transfer(a, b, 4<<20)
+			}
+			s := n.server.Stats()
+			if s.OffloadErrors == 0 || s.ForwardedPackets < 4<<20/1452 {
+				t.Errorf("%d errors, %d packets forwarded by Go", s.OffloadErrors, s.ForwardedPackets)
+			}
+			if lines := strings.Count(log.String(), "does not take all sessions"); lines != 1 {
+				t.Errorf("logged %d times, want once:\n%s", lines, log.String())
+			}
+		})
+	}
+}
+
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestKernelJumboFrames: with a large MTU there is no native mode; frames above
+// 1500 bytes are forwarded or passed, and arrive.
+func TestKernelJumboFrames(t *testing.T) {
+	f := kernelFamilies[0]
+	n := newInternet(t, (*internet).twoNICs, f)
+	for _, iface := range n.ifaces {
+		n.relay.MTU(iface, 9000)
+	}
+	for _, h := range []*nettest.Host{n.alice, n.bob} {
+		h.MTU("eth0", 9000)
+	}
+	for _, iface := range n.ifaces {
+		n.relay.Do(func() error {
+			mode, err := n.program.Attach(iface, xdp.Auto)
+			if err == nil && mode != xdp.Generic {
+				err = fmt.Errorf("attached in %v mode", mode)
+			}
+			return err
+		})
+	}
+	a, b := n.connect(f)
+	n.transfer(a, b, 16<<20)
+	if n.relayed() < 1000 {
+		t.Errorf("the kernel has forwarded %d packets", n.relayed())
+	}
+}
