@@ -14,11 +14,15 @@ import (
 // receive buffer of a socket.
 const queueLen = 4096
 
-// Conn is a net.PacketConn on a [Network].
+// Conn is a net.PacketConn on a [Network], or on all that a [Node] is plugged to.
 type Conn struct {
-	network *Network
-	local   netip.AddrPort
-	public  netip.AddrPort // guarded by network.mu
+	local  netip.AddrPort
+	public netip.AddrPort // guarded by its network's mu
+
+	// source says by which network, and from which address, one writes to an
+	// address. For none it says what is used by default.
+	source func(to netip.Addr) (*Network, netip.AddrPort, bool)
+	detach func()
 
 	queue  chan Packet
 	closed chan struct{}
@@ -33,9 +37,8 @@ type Conn struct {
 
 var _ net.PacketConn = (*Conn)(nil)
 
-func newConn(n *Network, addr netip.AddrPort) *Conn {
+func newConn(addr netip.AddrPort) *Conn {
 	return &Conn{
-		network: n,
 		local:   addr,
 		public:  addr,
 		queue:   make(chan Packet, queueLen),
@@ -47,8 +50,12 @@ func newConn(n *Network, addr netip.AddrPort) *Conn {
 // Unreachable makes every write fail with [ErrUnreachable], or work again.
 func (c *Conn) Unreachable(yes bool) { c.unreachable.Store(yes) }
 
-// Public returns the address that others see.
-func (c *Conn) Public() netip.AddrPort { return c.network.public(c) }
+// Public returns the address that others on the network see. That of a node's
+// conn is the one it has where its packets go by default, if any.
+func (c *Conn) Public() netip.AddrPort {
+	_, from, _ := c.source(netip.Addr{})
+	return from
+}
 
 func (c *Conn) receive(p Packet) {
 	select {
@@ -95,19 +102,20 @@ func (c *Conn) WriteTo(b []byte, addr net.Addr) (int, error) {
 		return 0, net.ErrClosed
 	default:
 	}
-	if c.unreachable.Load() {
-		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: ErrUnreachable}
-	}
 	to := addr.(*net.UDPAddr).AddrPort()
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	c.network.send(Packet{From: c.Public(), To: to, Data: slices.Clone(b)})
+	network, from, ok := c.source(to.Addr())
+	if !ok || c.unreachable.Load() {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: ErrUnreachable}
+	}
+	network.send(Packet{From: from, To: to, Data: slices.Clone(b)})
 	return len(b), nil
 }
 
 // Close implements [net.PacketConn].
 func (c *Conn) Close() error {
 	c.close.Do(func() {
-		c.network.remove(c)
+		c.detach()
 		close(c.closed)
 	})
 	return nil

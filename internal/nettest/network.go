@@ -1,5 +1,5 @@
 // Package nettest is the network of the tests: hosts, addresses and links
-// within the process, whose losses and delays a test sets, and which work on
+// within the process, whose losses, delays and NATs a test sets, and which work on
 // the fake clock of testing/synctest. Nothing in it touches a real network.
 package nettest
 
@@ -30,22 +30,34 @@ type Conditions struct {
 type Packet struct {
 	From, To netip.AddrPort
 	Data     []byte
+
+	// inbound: it has come in through a gateway, and does not leave by one
+	// again if nobody is there.
+	inbound bool
 }
 
-// Network joins conns. Its zero value is not usable; see [New].
+// Network joins conns, and gateways to the networks behind it ([Network.LAN]).
+// Its zero value is not usable; see [New].
 type Network struct {
 	mu         sync.Mutex
 	rng        *rand.Rand
 	conns      map[netip.AddrPort]*Conn
+	routes     map[netip.Prefix]func(Packet)
+	gateway    func(Packet) // for what is nowhere here; nil is none
 	conditions Conditions
+	links      map[[2]netip.Addr]Conditions
+	outages    map[netip.Addr]time.Time // the zero address is the network
 	filter     func(Packet) bool
 }
 
 // New makes a network whose chances come from seed.
 func New(seed uint64) *Network {
 	return &Network{
-		rng:   rand.New(rand.NewPCG(seed, 0)),
-		conns: make(map[netip.AddrPort]*Conn),
+		rng:     rand.New(rand.NewPCG(seed, 0)),
+		conns:   make(map[netip.AddrPort]*Conn),
+		routes:  make(map[netip.Prefix]func(Packet)),
+		links:   make(map[[2]netip.Addr]Conditions),
+		outages: make(map[netip.Addr]time.Time),
 	}
 }
 
@@ -67,19 +79,33 @@ func (n *Network) Filter(keep func(Packet) bool) {
 // Listen opens a conn at addr. It panics if addr is taken: two hosts of a
 // test with one address are a mistake in the test.
 func (n *Network) Listen(addr string) *Conn {
-	ap := netip.MustParseAddrPort(addr)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.conns[ap] != nil {
-		panic("nettest: address in use: " + addr)
-	}
-	c := newConn(n, ap)
-	n.conns[ap] = c
+	c := newConn(netip.MustParseAddrPort(addr))
+	c.source = func(netip.Addr) (*Network, netip.AddrPort, bool) { return n, n.public(c), true }
+	c.detach = func() { n.remove(c) }
+	n.attach(c.local, c)
 	return c
 }
 
+// attach lets a conn have what is sent to addr.
+func (n *Network) attach(addr netip.AddrPort, c *Conn) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conns[addr] != nil {
+		panic("nettest: address in use: " + addr.String())
+	}
+	n.conns[addr] = c
+}
+
+// detach ends that.
+func (n *Network) detach(addr netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.conns, addr)
+}
+
 // Rebind gives c another public address, as a NAT does that forgot its
-// mapping: what is sent to the old one is lost, and c does not notice.
+// mapping: what is sent to the old one is lost, and c, which is [Network.Listen]'s,
+// does not notice.
 func (n *Network) Rebind(c *Conn, addr string) {
 	ap := netip.MustParseAddrPort(addr)
 	n.mu.Lock()
@@ -110,11 +136,26 @@ func (n *Network) remove(c *Conn) {
 // send decides the fate of a packet and starts it on its way. It keeps
 // p.Data.
 func (n *Network) send(p Packet) {
+	for _, d := range n.fate(p) {
+		if d == 0 {
+			n.deliver(p)
+		} else {
+			time.AfterFunc(d, func() { n.deliver(p) })
+		}
+	}
+}
+
+// fate returns after which delay each copy of a packet arrives.
+func (n *Network) fate(p Packet) []time.Duration {
 	n.mu.Lock()
-	c := n.conditions
-	lost := n.filter != nil && !n.filter(p) ||
+	defer n.mu.Unlock()
+	c := n.conditionsLocked(p)
+	if n.filter != nil && !n.filter(p) ||
+		n.outLocked(p) ||
 		c.MTU > 0 && len(p.Data) > c.MTU ||
-		c.Loss > 0 && n.rng.Float64() < c.Loss
+		c.Loss > 0 && n.rng.Float64() < c.Loss {
+		return nil
+	}
 	copies := 1
 	if c.Duplicate > 0 && n.rng.Float64() < c.Duplicate {
 		copies = 2
@@ -126,26 +167,32 @@ func (n *Network) send(p Packet) {
 			delays[i] += time.Duration(n.rng.Int64N(int64(c.Jitter)))
 		}
 	}
-	n.mu.Unlock()
-	if lost {
-		return
-	}
-	for _, d := range delays[:copies] {
-		if d == 0 {
-			n.deliver(p)
-		} else {
-			time.AfterFunc(d, func() { n.deliver(p) })
-		}
-	}
+	return delays[:copies]
 }
 
 func (n *Network) deliver(p Packet) {
 	n.mu.Lock()
-	c := n.conns[p.To]
+	c, next := n.conns[p.To], n.nextLocked(p)
 	n.mu.Unlock()
-	if c != nil {
+	switch {
+	case c != nil:
 		c.receive(p)
+	case next != nil:
+		next(p)
 	}
+}
+
+// nextLocked returns who forwards a packet that is for nobody on the network.
+func (n *Network) nextLocked(p Packet) func(Packet) {
+	for prefix, forward := range n.routes {
+		if prefix.Contains(p.To.Addr()) {
+			return forward
+		}
+	}
+	if p.inbound {
+		return nil
+	}
+	return n.gateway
 }
 
 // UDPAddr is the net.Addr of an address.
