@@ -111,6 +111,17 @@ func Cable(a *Host, nameA string, addrsA []string, b *Host, nameB string, addrsB
 }
 
 func setup(name string, addrs []string) error {
+	if err := readdress(name, addrs); err != nil {
+		return err
+	}
+	if err := sendChecksums(name); err != nil {
+		return err
+	}
+	return up(name)
+}
+
+// readdress gives an interface addresses, which are good at once.
+func readdress(name string, addrs []string) error {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
@@ -122,10 +133,7 @@ func setup(name string, addrs []string) error {
 			return err
 		}
 	}
-	if err := sendChecksums(name); err != nil {
-		return err
-	}
-	return up(name)
+	return nil
 }
 
 func up(name string) error {
@@ -204,25 +212,41 @@ func (h *Host) Address(name string, addrs ...string) {
 	})
 }
 
-// Readdress takes an address from an interface of the host, and gives it another.
-// Routes that went by it are gone.
-func (h *Host) Readdress(name, from, to string) {
+// Readdress takes an interface's addresses away and gives it others, with their
+// prefix lengths, as a provider or another network does. Its gateways stay.
+func (h *Host) Readdress(name string, addrs ...string) {
 	h.tb.Helper()
 	h.Do(func() error {
 		l, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
 		}
-		old, err := netlink.ParseAddr(from)
+		routes, err := netlink.RouteList(l, netlink.FAMILY_ALL)
 		if err != nil {
 			return err
 		}
-		a, err := netlink.ParseAddr(to)
+		old, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 		if err != nil {
 			return err
 		}
-		return errors.Join(netlink.AddrDel(l, old), netlink.AddrAdd(l, a))
+		for _, a := range old {
+			if !a.IP.IsLinkLocalUnicast() {
+				err = errors.Join(err, netlink.AddrDel(l, &a))
+			}
+		}
+		return errors.Join(err, readdress(name, addrs), reroute(routes))
 	})
+}
+
+// reroute gives routes by a gateway back that went with an address.
+func reroute(routes []netlink.Route) error {
+	var errs []error
+	for _, r := range routes {
+		if r.Gw != nil {
+			errs = append(errs, netlink.RouteReplace(&netlink.Route{LinkIndex: r.LinkIndex, Dst: r.Dst, Gw: r.Gw}))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // MTU sets that of an interface.

@@ -128,7 +128,7 @@ func (l *LAN) translateLocked(p *Packet) bool {
 		if !l.address.IsValid() || to == l.address && !l.conf.Hairpin {
 			return false
 		}
-	case !l.prefix.Contains(p.From.Addr()) || l.prefix.Contains(to):
+	case !l.prefix.Contains(p.From.Addr()):
 		return false
 	}
 	b := l.bindLocked(p.From, p.To)

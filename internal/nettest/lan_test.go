@@ -334,6 +334,33 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
+// The firewall has one entry for an address inside, whatever the NAT does.
+func TestFirewallIgnoresMapping(t *testing.T) {
+	n := New(1)
+	lan := n.LAN(Gateway{Prefix: "2001:db8:1::/64", Mapping: AddressPortDependent, Filtering: AddressPortDependent})
+	host, a, b := lan.Listen("[2001:db8:1::2]:1000"), n.Listen("[2001:db8::1]:1"), n.Listen("[2001:db8::2]:1")
+	seen(t, host, a)
+	seen(t, host, b)
+	if !arrives(t, a, host.local, host) || !arrives(t, b, host.local, host) {
+		t.Error("an answer does not arrive")
+	}
+}
+
+// What comes in for a host that has gone does not leave again.
+func TestGoneHost(t *testing.T) {
+	n := New(1)
+	lan := n.LAN(Gateway{Address: "203.0.113.1"})
+	host, a := lan.Listen("192.168.1.2:1000"), n.Listen(observer)
+	at := seen(t, host, a)
+	host.Close()
+	packets := 0
+	n.Filter(func(Packet) bool { packets++; return true })
+	arrives(t, a, at, host)
+	if packets != 1 {
+		t.Errorf("got %d packets on the network, want 1", packets)
+	}
+}
+
 func TestLinks(t *testing.T) {
 	Bubble(t, func(t *testing.T) {
 		n := New(1)
@@ -398,6 +425,7 @@ func TestNode(t *testing.T) {
 	unreachable(v4, a4.local)
 
 	node.Plug("wifi", wifi.Network, "192.168.1.2/24", "2001:db8:1::2/64")
+	unreachable(v4, a6.local)
 	node.Plug("mobile", mobile.Network, "100.64.0.2/10")
 	if got := fmt.Sprint(node.Addrs()); got != "[192.168.1.2 2001:db8:1::2 100.64.0.2]" {
 		t.Errorf("addresses: got %v", got)
