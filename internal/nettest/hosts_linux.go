@@ -230,8 +230,12 @@ func (h *Host) Readdress(name string, addrs ...string) {
 			return err
 		}
 		for _, a := range old {
-			if !a.IP.IsLinkLocalUnicast() {
-				err = errors.Join(err, netlink.AddrDel(l, &a))
+			if a.IP.IsLinkLocalUnicast() {
+				continue
+			}
+			// Secondary ones go with the first of their prefix.
+			if gone := netlink.AddrDel(l, &a); !errors.Is(gone, unix.EADDRNOTAVAIL) {
+				err = errors.Join(err, gone)
 			}
 		}
 		return errors.Join(err, readdress(name, addrs), reroute(routes))

@@ -1,0 +1,187 @@
+// Package netmon says which addresses this host has that a peer may reach, and
+// tells when they change: by netlink on Linux, by looking again elsewhere.
+package netmon
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	defaultInterval = 10 * time.Second
+	defaultSettle   = 250 * time.Millisecond
+)
+
+// Address is one of the host's.
+type Address struct {
+	Interface string     // the name of the interface that has it
+	Addr      netip.Addr // with a zone if it is IPv6 link-local
+}
+
+// Config says what is listed, and when. Its zero value, and nil, work.
+type Config struct {
+	// LinkLocal lists link-local addresses (RFC 3927, RFC 4291 §2.5.6), too.
+	LinkLocal bool
+	// Filter, if not nil, keeps the addresses for which it returns true. It
+	// must not block.
+	Filter func(Address) bool
+	// List replaces the system's list, which is then looked at every
+	// Interval: for tests, and for systems that do not let everybody see
+	// the interfaces. Loopback, unspecified and multicast addresses are left
+	// out of it. nil is the system's.
+	List func() ([]Address, error)
+	// Interval is how often to look where the system does not tell of
+	// changes. The default is 10 seconds.
+	Interval time.Duration
+	// Settle is how long to wait after a change for those that come with it,
+	// as they do when an interface comes up. The default is 250 ms.
+	Settle time.Duration
+}
+
+func (c *Config) withDefaults() *Config {
+	conf := Config{}
+	if c != nil {
+		conf = *c
+	}
+	if conf.Interval <= 0 {
+		conf.Interval = defaultInterval
+	}
+	if conf.Settle <= 0 {
+		conf.Settle = defaultSettle
+	}
+	return &conf
+}
+
+// system is where addresses come from.
+type system interface {
+	list() ([]Address, error)
+	// wait returns when addresses may have changed, or ctx is done.
+	wait(ctx context.Context)
+	close() error
+}
+
+// Monitor watches the host's addresses. Its methods may be called concurrently.
+type Monitor struct {
+	conf    *Config
+	system  system
+	changes chan struct{}
+	cancel  context.CancelFunc
+	done    chan struct{}
+	close   func() error
+
+	mu    sync.Mutex
+	addrs []Address
+}
+
+// New lists the addresses and starts to watch, in the network namespace of the
+// caller. It fails if they cannot be listed. The caller closes the monitor.
+func New(cfg *Config) (*Monitor, error) {
+	conf := cfg.withDefaults()
+	s, err := open(conf)
+	if err != nil {
+		return nil, err
+	}
+	m := &Monitor{conf: conf, system: s, changes: make(chan struct{}, 1), done: make(chan struct{})}
+	if m.addrs, err = m.list(); err != nil {
+		return nil, closeWith(s, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	m.close = sync.OnceValue(func() error {
+		cancel()
+		<-m.done
+		return s.close()
+	})
+	go m.run(ctx)
+	return m, nil
+}
+
+// open chooses the system.
+func open(conf *Config) (system, error) {
+	if conf.List != nil {
+		return &poll{lister: conf.List, interval: conf.Interval}, nil
+	}
+	return openSystem(conf)
+}
+
+func closeWith(s system, err error) error {
+	_ = s.close()
+	return err
+}
+
+// Addresses returns the addresses as they were last seen, in a stable order.
+func (m *Monitor) Addresses() []Address {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.addrs)
+}
+
+// Changes is readable when Addresses has changed since it was last read. It is
+// closed with the monitor.
+func (m *Monitor) Changes() <-chan struct{} { return m.changes }
+
+// Close ends the watch. It may be called again.
+func (m *Monitor) Close() error { return m.close() }
+
+func (m *Monitor) run(ctx context.Context) {
+	defer close(m.done)
+	defer close(m.changes)
+	for ctx.Err() == nil {
+		m.system.wait(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(m.conf.Settle):
+			m.update()
+		}
+	}
+}
+
+// update looks again. A list that fails leaves what is known.
+func (m *Monitor) update() {
+	addrs, err := m.list()
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	changed := !slices.Equal(addrs, m.addrs)
+	m.addrs = addrs
+	m.mu.Unlock()
+	if !changed {
+		return
+	}
+	select {
+	case m.changes <- struct{}{}:
+	default: // one is unread, and stands for this as well
+	}
+}
+
+// list returns what may be used, in order.
+func (m *Monitor) list() ([]Address, error) {
+	addrs, err := m.system.list()
+	if err != nil {
+		return nil, err
+	}
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a Address) bool { return !m.conf.usable(a) })
+	slices.SortFunc(addrs, func(a, b Address) int {
+		if a.Interface != b.Interface {
+			return strings.Compare(a.Interface, b.Interface)
+		}
+		return a.Addr.Compare(b.Addr)
+	})
+	return slices.Compact(addrs), nil
+}
+
+// usable says whether somebody else may reach a.
+func (c *Config) usable(a Address) bool {
+	switch addr := a.Addr; {
+	case !addr.IsValid(), addr.IsUnspecified(), addr.IsLoopback(), addr.IsMulticast():
+		return false
+	case addr.IsLinkLocalUnicast() && !c.LinkLocal:
+		return false
+	}
+	return c.Filter == nil || c.Filter(a)
+}

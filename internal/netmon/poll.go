@@ -1,0 +1,25 @@
+package netmon
+
+import (
+	"context"
+	"time"
+)
+
+// poll is a system that does not tell of changes.
+type poll struct {
+	lister   func() ([]Address, error)
+	interval time.Duration
+}
+
+var _ system = (*poll)(nil)
+
+func (p *poll) list() ([]Address, error) { return p.lister() }
+
+func (p *poll) wait(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(p.interval):
+	}
+}
+
+func (p *poll) close() error { return nil }

@@ -1,0 +1,94 @@
+package netmon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// unusable are the flags of an address that is not to be used: not known to be
+// unique, found not to be, or about to go (RFC 4862 §5.4, §5.5.4).
+const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
+
+// kernel asks by one netlink socket and hears of changes by another. Both stay in
+// the namespace in which they were opened, whatever thread uses them.
+type kernel struct {
+	handle *netlink.Handle
+	events *os.File
+}
+
+var _ system = (*kernel)(nil)
+
+func openSystem(*Config) (system, error) {
+	events, err := subscribe()
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to address changes: %w", err)
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), events.Close())
+	}
+	return &kernel{handle: handle, events: events}, nil
+}
+
+// subscribe opens a socket that is readable when links or addresses change.
+func subscribe() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "netlink"), nil
+}
+
+// wait reads an event, whatever it says. One that was lost (ENOBUFS) is an event.
+func (k *kernel) wait(ctx context.Context) {
+	stop := context.AfterFunc(ctx, func() { _ = k.events.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, _ = k.events.Read(make([]byte, 1<<16))
+}
+
+func (k *kernel) list() ([]Address, error) {
+	links, err := k.handle.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		if a := l.Attrs(); a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.OperState != netlink.OperDown {
+			names[a.Index] = a.Name
+		}
+	}
+	of, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var addrs []Address
+	for _, a := range of {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		name := names[a.LinkIndex]
+		if !ok || name == "" || a.Flags&unusable != 0 {
+			continue
+		}
+		if addr = addr.Unmap(); addr.Is6() && addr.IsLinkLocalUnicast() {
+			addr = addr.WithZone(name)
+		}
+		addrs = append(addrs, Address{Interface: name, Addr: addr})
+	}
+	return addrs, nil
+}
+
+func (k *kernel) close() error {
+	k.handle.Close()
+	return k.events.Close()
+}

@@ -1,0 +1,62 @@
+package netmon
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+func TestNetlink(t *testing.T) {
+	a, b := nettest.NewHost(t), nettest.NewHost(t)
+	nettest.Cable(a, "eth0", []string{"192.168.1.2/24"}, b, "eth0", nil)
+	var m *Monitor
+	a.Do(func() (err error) {
+		m, err = New(&Config{Settle: time.Millisecond})
+		return err
+	})
+	defer m.Close()
+	expect := func(want string) {
+		t.Helper()
+		timeout := time.After(10 * time.Second)
+		for fmt.Sprint(m.Addresses()) != want {
+			select {
+			case <-m.Changes():
+			case <-timeout:
+				t.Fatalf("got %v, want %v", m.Addresses(), want)
+			}
+		}
+	}
+	link := func(f func(netlink.Link) error) {
+		t.Helper()
+		a.Do(func() error {
+			l, err := netlink.LinkByName("eth0")
+			if err != nil {
+				return err
+			}
+			return f(l)
+		})
+	}
+	expect("[{eth0 192.168.1.2}]")
+	a.Address("eth0", "192.168.1.3/24")
+	expect("[{eth0 192.168.1.2} {eth0 192.168.1.3}]")
+	a.Readdress("eth0", "192.168.1.4/24", "2001:db8::4/64")
+	expect("[{eth0 192.168.1.4} {eth0 2001:db8::4}]")
+	link(func(l netlink.Link) error { // its preferred lifetime is over
+		addr, err := netlink.ParseAddr("2001:db8::4/64")
+		if err != nil {
+			return err
+		}
+		addr.PreferedLft, addr.ValidLft, addr.Flags = 0, 3600, unix.IFA_F_NODAD
+		return netlink.AddrReplace(l, addr)
+	})
+	expect("[{eth0 192.168.1.4}]")
+	link(netlink.LinkSetDown)
+	expect("[]")
+	link(netlink.LinkSetUp)
+	expect("[{eth0 192.168.1.4}]")
+}
