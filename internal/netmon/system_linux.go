@@ -58,7 +58,25 @@ func (k *kernel) wait(ctx context.Context) {
 	_, _ = k.events.Read(make([]byte, 1<<16))
 }
 
+// drain reads the events that came since, for which one look is enough.
+func (k *kernel) drain() {
+	raw, err := k.events.SyscallConn()
+	if err != nil {
+		return
+	}
+	b := make([]byte, 1<<16)
+	_ = raw.Read(func(fd uintptr) bool {
+		for range 1 << 10 {
+			if _, err := unix.Read(int(fd), b); err != nil && err != unix.ENOBUFS {
+				break
+			}
+		}
+		return true
+	})
+}
+
 func (k *kernel) list() ([]Address, error) {
+	k.drain()
 	links, err := k.handle.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)

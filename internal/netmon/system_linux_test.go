@@ -59,4 +59,6 @@ func TestNetlink(t *testing.T) {
 	expect("[]")
 	link(netlink.LinkSetUp)
 	expect("[{eth0 192.168.1.4}]")
+	a.Address("eth0", "2001:db8::9/64")
+	expect("[{eth0 192.168.1.4} {eth0 2001:db8::9}]")
 }
