@@ -1,0 +1,17 @@
+package portmap
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+)
+
+// towards returns this host's address on the way to another. Nothing is sent.
+func towards(addr netip.Addr) (netip.Addr, error) {
+	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, serverPort)))
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("no way to %v: %w", addr, err)
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}

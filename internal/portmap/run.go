@@ -1,0 +1,125 @@
+package portmap
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// run renews the mapping before half of its life is over (RFC 6887 §11.2.1), and
+// tries again, less and less often, while there is none.
+func (m *Mapper) run() {
+	defer close(m.done)
+	defer close(m.changes)
+	retry := firstRetry
+	for m.ctx.Err() == nil {
+		wait := retry
+		if l := m.renew(); l != nil {
+			wait, retry = max(l.Lifetime*2/5, minRenewal), firstRetry
+		} else {
+			retry = min(2*retry, lastRetry)
+		}
+		m.attempt.Do(func() { close(m.tried) })
+		select {
+		case <-m.ctx.Done():
+		case <-m.refresh:
+		case <-time.After(wait):
+		}
+	}
+	m.release()
+}
+
+// renew asks who made the mapping, or all if nobody did or it says no.
+func (m *Mapper) renew() *lease {
+	ctx, cancel := context.WithTimeout(m.ctx, m.conf.Timeout)
+	defer cancel()
+	r := request{port: m.port, lifetime: m.conf.Lifetime, nonce: m.nonce}
+	var err error
+	if r.gateway, r.local, err = m.conf.Gateway(); err != nil {
+		return m.set(nil)
+	}
+	m.mu.Lock()
+	old := m.lease
+	m.mu.Unlock()
+	if old != nil && old.request.gateway == r.gateway && old.request.local == r.local {
+		r.external = old.External
+		if l := ask(ctx, old.protocol, r); l != nil {
+			return m.set(l)
+		}
+		ctx, cancel = context.WithTimeout(m.ctx, m.conf.Timeout)
+		defer cancel()
+	}
+	return m.set(m.race(ctx, r))
+}
+
+// race asks by all protocols. The first good answer counts. What the others have
+// mapped meanwhile expires: a gateway that speaks several has one table, and to
+// delete one's entry for a port may delete the winner's. UPnP's has its own port
+// outside, and may be for ever.
+func (m *Mapper) race(ctx context.Context, r request) *lease {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	leases := make(chan *lease, len(m.conf.protocols))
+	var tasks sync.WaitGroup
+	for _, p := range m.conf.protocols {
+		tasks.Go(func() {
+			if l := ask(ctx, p, r); l != nil {
+				cancel()
+				leases <- l
+			}
+		})
+	}
+	tasks.Wait()
+	close(leases)
+	won := <-leases
+	for lost := range leases {
+		if lost.Protocol == UPnP && lost.External != won.External {
+			m.giveBack(lost)
+		}
+	}
+	return won
+}
+
+func ask(ctx context.Context, p protocol, r request) *lease {
+	mapping, err := p(ctx, r)
+	mapping.Lifetime = min(mapping.Lifetime, r.lifetime)
+	if err != nil || !mapping.good() {
+		return nil
+	}
+	return &lease{Mapping: mapping, protocol: p, request: r}
+}
+
+// set makes l, which may be nil, the lease.
+func (m *Mapper) set(l *lease) *lease {
+	m.mu.Lock()
+	old := m.lease
+	m.lease = l
+	m.mu.Unlock()
+	if l == nil && old == nil || l != nil && old != nil && l.External == old.External {
+		return l
+	}
+	select {
+	case m.changes <- struct{}{}:
+	default: // one is unread, and stands for this as well
+	}
+	return l
+}
+
+// release deletes the mapping.
+func (m *Mapper) release() {
+	m.mu.Lock()
+	l := m.lease
+	m.lease = nil
+	m.mu.Unlock()
+	if l != nil {
+		m.giveBack(l)
+	}
+}
+
+func (m *Mapper) giveBack(l *lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.conf.Timeout)
+	defer cancel()
+	r := l.request
+	r.external, r.lifetime = l.External, 0
+	_, _ = l.protocol(ctx, r) // it expires if nobody hears
+}
