@@ -161,6 +161,9 @@ func (m *Mapper) Map(ctx context.Context) (Mapping, error) {
 		return Mapping{}, net.ErrClosed
 	case <-m.tried:
 	}
+	if m.ctx.Err() != nil {
+		return Mapping{}, net.ErrClosed
+	}
 	if mapping, ok := m.Mapping(); ok {
 		return mapping, nil
 	}

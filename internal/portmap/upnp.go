@@ -165,4 +165,3 @@ func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	return resp, err
 }
-
