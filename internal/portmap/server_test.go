@@ -60,8 +60,13 @@ func mapAnswer(b []byte) []byte {
 	return a
 }
 
-// changed is b with something else in it.
-func changed(b []byte, change func(b []byte) []byte) []byte { return change(bytes.Clone(b)) }
+// changed is b with something else in it, and another external port, or address,
+// by which it is known if it is believed.
+func changed(b []byte, external int, change func(b []byte) []byte) []byte {
+	b = bytes.Clone(b)
+	b[external]++
+	return change(b)
+}
 
 func TestPCP(t *testing.T) {
 	requests := make(chan []byte, 100)
@@ -70,9 +75,9 @@ func TestPCP(t *testing.T) {
 		good := mapAnswer(b)
 		return [][]byte{
 			{}, good[:59], b, // nothing, too short, the request itself
-			changed(good, func(b []byte) []byte { b[24]++; return b }), // the nonce
-			changed(good, func(b []byte) []byte { b[40]++; return b }), // the internal port
-			changed(good, func(b []byte) []byte { b[36] = 6; return b }),
+			changed(good, 43, func(b []byte) []byte { b[24]++; return b }), // the nonce
+			changed(good, 43, func(b []byte) []byte { b[40]++; return b }), // the internal port
+			changed(good, 43, func(b []byte) []byte { b[36] = 6; return b }),
 			append(bytes.Clone(good), make([]byte, 1100)...),
 			good,
 		}
@@ -118,8 +123,8 @@ func TestNATPMP(t *testing.T) {
 		good := natpmpAnswer(b)
 		return [][]byte{
 			{}, b, good[:11], append(bytes.Clone(good), 0),
-			changed(good, func(b []byte) []byte { b[1] ^= 3; return b }), // another opcode
-			changed(good, func(b []byte) []byte { // another internal port
+			changed(good, 11, func(b []byte) []byte { b[1] ^= 3; return b }), // another opcode
+			changed(good, 11, func(b []byte) []byte { // another internal port
 				if len(b) == natpmpMapLen {
 					b[8]++
 					return b

@@ -126,13 +126,14 @@ func TestUPnPFaults(t *testing.T) {
 
 func TestUPnPHostile(t *testing.T) {
 	for name, test := range map[string]struct{ path, control string }{
-		"control elsewhere": {"/desc.xml", "http://192.0.2.1/control"},
+		"control elsewhere": {"/desc.xml", "http://localhost:PORT/control"},
 		"oversized":         {"/huge.xml", "/control"},
 		"redirect":          {"/away.xml", "/control"},
 		"missing":           {"/none.xml", "/control"},
 	} {
 		g := newIGD(t)
-		g.control = test.control
+		_, port, _ := strings.Cut(g.http.Listener.Addr().String(), ":")
+		g.control = strings.ReplaceAll(test.control, "PORT", port)
 		if m, err := g.discovery(g.http.URL+test.path).ask(ctxOf(t), testRequest()); err == nil {
 			t.Errorf("%s: got %v", name, m)
 		}
