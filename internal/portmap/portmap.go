@@ -121,6 +121,7 @@ type Mapper struct {
 // lease is a mapping, and who can renew it.
 type lease struct {
 	Mapping
+	expires  time.Time
 	protocol protocol
 	request  request
 }

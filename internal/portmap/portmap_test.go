@@ -114,6 +114,12 @@ func TestRenewal(t *testing.T) {
 			t.Error("a renewal is a change")
 		default:
 		}
+		f.set(Mapping{}, errors.New("busy"))
+		m.Refresh()
+		time.Sleep(10 * time.Minute)
+		if got, ok := m.Mapping(); !ok || got.External != testExternal {
+			t.Errorf("what has not expired is forgotten: got %v, %v", got, ok)
+		}
 		moved := netip.MustParseAddrPort("203.0.113.9:7000")
 		f.set(Mapping{moved, time.Second, PCP}, nil)
 		m.Refresh()

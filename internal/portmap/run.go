@@ -15,7 +15,7 @@ func (m *Mapper) run() {
 	for m.ctx.Err() == nil {
 		wait := retry
 		if l := m.renew(); l != nil {
-			wait, retry = max(l.Lifetime*2/5, minRenewal), firstRetry
+			wait, retry = max(time.Until(l.expires)*2/5, minRenewal), firstRetry
 		} else {
 			retry = min(2*retry, lastRetry)
 		}
@@ -29,7 +29,8 @@ func (m *Mapper) run() {
 	m.release()
 }
 
-// renew asks who made the mapping, or all if nobody did or it says no.
+// renew asks who made the mapping, or all if nobody did or it says no. A mapping
+// that nobody renews is good until it expires.
 func (m *Mapper) renew() *lease {
 	ctx, cancel := context.WithTimeout(m.ctx, m.conf.Timeout)
 	defer cancel()
@@ -48,8 +49,14 @@ func (m *Mapper) renew() *lease {
 		}
 		ctx, cancel = context.WithTimeout(m.ctx, m.conf.Timeout)
 		defer cancel()
+	} else {
+		old = nil
 	}
-	return m.set(m.race(ctx, r))
+	l := m.race(ctx, r)
+	if l == nil && old != nil && time.Now().Before(old.expires) {
+		l = old
+	}
+	return m.set(l)
 }
 
 // race asks by all protocols. The first good answer counts. What the others have
@@ -86,7 +93,7 @@ func ask(ctx context.Context, p protocol, r request) *lease {
 	if err != nil || !mapping.good() {
 		return nil
 	}
-	return &lease{Mapping: mapping, protocol: p, request: r}
+	return &lease{Mapping: mapping, expires: time.Now().Add(mapping.Lifetime), protocol: p, request: r}
 }
 
 // set makes l, which may be nil, the lease.
