@@ -343,9 +343,9 @@ func (r *rig) pace(stop <-chan struct{}) (sent uint64) {
 	}
 }
 
-// BenchmarkMemory is what a session with two legs takes of Go's memory, with both
+// BenchmarkSessionMemory is what a session with two legs takes of Go's memory, with both
 // windows in the store. What it takes of the kernel's is package xdp's to say.
-func BenchmarkMemory(b *testing.B) {
+func BenchmarkSessionMemory(b *testing.B) {
 	const sessions = 4096
 	for range b.N {
 		b.StopTimer()

@@ -181,9 +181,9 @@ func (w *wire) drawing(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program 
 	return prog
 }
 
-// BenchmarkMemory is what a session takes of the kernel's memory, with the IDs
+// BenchmarkKernelMemory is what a session takes of the kernel's memory, with the IDs
 // that a relay keeps there of both legs.
-func BenchmarkMemory(b *testing.B) {
+func BenchmarkKernelMemory(b *testing.B) {
 	const sessions, perSession = defaultSessions, 10
 	for range b.N {
 		b.StopTimer()

@@ -16,8 +16,9 @@ var (
 	ErrUnsupported = errors.New("not supported here")
 	// ErrPermission: the process lacks CAP_BPF or CAP_NET_ADMIN.
 	ErrPermission = errors.New("needs CAP_BPF and CAP_NET_ADMIN")
-	// ErrBusy: another program is attached to the interface.
-	ErrBusy = errors.New("another XDP program is attached to the interface")
+	// ErrBusy: another program is attached to the interface, or another
+	// process has what is pinned.
+	ErrBusy = errors.New("in use by another")
 	// ErrMTU: the interface's MTU is too large for native mode.
 	ErrMTU = errors.New("the MTU is too large for native mode")
 	// ErrFull: there is no room for another ID or session.

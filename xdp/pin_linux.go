@@ -74,7 +74,7 @@ func lockPin(dir string) (*pin, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		err := fmt.Errorf("%w: another process has what is pinned at %s", ErrBusy, dir)
+		err := fmt.Errorf("%w: a process that runs has what is pinned at %s", ErrBusy, dir)
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil

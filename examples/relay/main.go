@@ -5,6 +5,10 @@
 // With -xdp the kernel forwards what it can, on these interfaces (Linux, root):
 //
 //	go run ./examples/relay -listen :4433 -xdp eth0
+//
+// With -xdp-pin it goes on while the relay is restarted:
+//
+//	go run ./examples/relay -listen :4433 -secret relay.key -xdp eth0 -xdp-pin /sys/fs/bpf/quicway
 package main
 
 import (
@@ -34,16 +38,32 @@ func main() {
 	ifaces := flag.String("xdp", "", "`interfaces` on which the kernel forwards, with commas between (default: none)")
 	var mode xdp.Mode
 	flag.TextVar(&mode, "xdp-mode", xdp.Auto, "`mode` of -xdp: auto, native or generic")
+	pin := flag.String("xdp-pin", "", "`directory` on a BPF file system where -xdp outlives this process (-xdp-unpin ends it)")
+	unpin := flag.Bool("xdp-unpin", false, "end what -xdp-pin has left, and exit")
 	stats := flag.Duration("stats", 0, "print counters at this interval (0: only at the end)")
 	verbose := flag.Bool("v", false, "log sessions")
 	flag.Parse()
-	if err := run(*listen, *host, *secret, *ifaces, mode, *stats, *verbose); err != nil {
+	offload := offload{ifaces: *ifaces, mode: mode, pin: *pin}
+	var err error
+	if *unpin {
+		err = xdp.Unpin(*pin)
+	} else {
+		err = run(*listen, *host, *secret, offload, *stats, *verbose)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "relay:", err)
 		os.Exit(1)
 	}
 }
 
-func run(listen, host, secretFile, ifaces string, mode xdp.Mode, every time.Duration, verbose bool) error {
+// offload is what the kernel should do.
+type offload struct {
+	ifaces string
+	mode   xdp.Mode
+	pin    string
+}
+
+func run(listen, host, secretFile string, o offload, every time.Duration, verbose bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	conf := &relay.Config{}
@@ -57,8 +77,8 @@ func run(listen, host, secretFile, ifaces string, mode xdp.Mode, every time.Dura
 		}
 		conf.Secret = secret
 	}
-	if ifaces != "" {
-		program, err := attach(strings.Split(ifaces, ","), mode, conf.Logger)
+	if o.ifaces != "" {
+		program, err := xdp.Load(&xdp.Config{Logger: conf.Logger, Pin: o.pin})
 		if err != nil {
 			return err
 		}
@@ -68,6 +88,9 @@ func run(listen, host, secretFile, ifaces string, mode xdp.Mode, every time.Dura
 	server, err := relay.Listen(ctx, "udp", listen, conf)
 	if err != nil {
 		return err
+	}
+	if err := o.attach(conf.XDP); err != nil {
+		return errors.Join(err, server.Close())
 	}
 	url, err := urlOf(server, host)
 	if err != nil {
@@ -92,19 +115,15 @@ func run(listen, host, secretFile, ifaces string, mode xdp.Mode, every time.Dura
 }
 
 // attach lets the kernel forward on interfaces, and says how.
-func attach(ifaces []string, mode xdp.Mode, log *slog.Logger) (*xdp.Program, error) {
-	program, err := xdp.Load(&xdp.Config{Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	for _, iface := range ifaces {
-		mode, err := program.Attach(iface, mode)
+func (o *offload) attach(program *xdp.Program) error {
+	for _, iface := range strings.FieldsFunc(o.ifaces, func(r rune) bool { return r == ',' }) {
+		mode, err := program.Attach(iface, o.mode)
 		if err != nil {
-			return nil, errors.Join(err, program.Close())
+			return err
 		}
 		fmt.Fprintf(os.Stderr, "the kernel forwards on %s, in %v mode\n", iface, mode)
 	}
-	return program, nil
+	return nil
 }
 
 // urlOf is what peers need to know of the relay.

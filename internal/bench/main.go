@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"strings"
 )
 
 func main() {
@@ -62,7 +63,8 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 	all := make(results)
 	for i := range count {
 		fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", t.title, i+1, count)
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", t.bench, "-benchmem", t.pkg)
+		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.pkg)...)
+		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()
 		if err != nil {

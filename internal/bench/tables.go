@@ -9,7 +9,7 @@ import (
 // table is what a reader wants to compare.
 type table struct {
 	title string
-	pkg   string
+	pkg   string // or several
 	bench string // of go test
 	unit  string // of the figures, as go test prints it
 	ours  string // title of the column
@@ -45,12 +45,56 @@ var tables = []table{
 		},
 	},
 	{
-		title: "Kernel: ns per packet that the XDP program forwards, of a table with 1 048 576 other IDs (root)",
-		pkg:   "./xdp", bench: "^BenchmarkRelay$", unit: "ns/op",
+		title: "Kernel: ns per packet that the XDP program forwards (root)",
+		pkg:   "./xdp", bench: "^BenchmarkRelay(Random)?$", unit: "ns/op",
 		ours: "relay", peer: "empty program that sends back",
 		rows: []row{
-			{"IPv4", "Relay/IPv4/ids=1M", "Relay/IPv4/floor"},
-			{"IPv6", "Relay/IPv6/ids=1M", "Relay/IPv6/floor"},
+			{"IPv4, the only ID", "Relay/IPv4/ids=1", "Relay/IPv4/floor"},
+			{"IPv4, one of 1 048 576 IDs", "Relay/IPv4/ids=1M", "Relay/IPv4/floor"},
+			{"IPv4, another of them each time", "RelayRandom/IPv4/relay", "RelayRandom/IPv4/floor"},
+			{"IPv6, the only ID", "Relay/IPv6/ids=1", "Relay/IPv6/floor"},
+			{"IPv6, one of 1 048 576 IDs", "Relay/IPv6/ids=1M", "Relay/IPv6/floor"},
+			{"IPv6, another of them each time", "RelayRandom/IPv6/relay", "RelayRandom/IPv6/floor"},
+		},
+	},
+	{
+		title: "Kernel: packets of 1200 bytes per second from a sender with GSO to a sink, all on the same CPUs (root)",
+		pkg:   "./relay", bench: "^BenchmarkEndToEnd$", unit: "pps",
+		ours: "relay", peer: "plain ReadFrom and WriteTo",
+		rows: []row{
+			{"XDP, native", "EndToEnd/kernel/native", "EndToEnd/plain"},
+			{"XDP, generic", "EndToEnd/kernel/generic", "EndToEnd/plain"},
+			{"Go", "EndToEnd/loop", "EndToEnd/plain"},
+		},
+	},
+	{
+		title: "Kernel: the same, ns of all CPUs per packet (root)",
+		pkg:   "./relay", bench: "^BenchmarkEndToEnd$", unit: "cpu-ns/packet",
+		ours: "relay", peer: "plain ReadFrom and WriteTo",
+		rows: []row{
+			{"XDP, native", "EndToEnd/kernel/native", "EndToEnd/plain"},
+			{"XDP, generic", "EndToEnd/kernel/generic", "EndToEnd/plain"},
+			{"Go", "EndToEnd/loop", "EndToEnd/plain"},
+		},
+	},
+	{
+		title: "Kernel: packets lost at a change, of 20 000 per second (root)",
+		pkg:   "./relay", bench: "^BenchmarkSwitch$", unit: "lost/op",
+		ours: "lost",
+		rows: []row{
+			{"attach or detach, native", "Switch/native/attach", ""},
+			{"attach or detach, generic", "Switch/generic/attach", ""},
+			{"another server takes over, native", "Switch/native/takeover", ""},
+			{"another server takes over, generic", "Switch/generic/takeover", ""},
+		},
+	},
+	{
+		title: "Kernel: bytes per session of two legs (root)",
+		pkg:   "./relay ./xdp", bench: "^Benchmark(Kernel|Session)Memory$", unit: "B/session",
+		ours: "bytes",
+		rows: []row{
+			{"in the kernel, with ten IDs", "KernelMemory", ""},
+			{"in Go, with both windows", "SessionMemory", ""},
 		},
 	},
 	{
