@@ -44,7 +44,7 @@ func TestKernelFollowsRoamingLeg(t *testing.T) {
 			go func() { flowing <- flow(b, a, done) }()
 			n.moves("the kernel forwards", n.relayed)
 			for i := range 2 {
-				n.alice.Readdress("eth0", fmt.Sprintf("10.2.0.%d/24", 3+i))
+				n.alice.Readdress("eth0", fmt.Sprintf("10.2.0.%d/24", 3+i), "fd02::2/64")
 				n.until("the leg has not moved", func() bool { return n.server.Stats().Moved > uint64(i) })
 				n.moves("after the peer has moved the kernel forwards", n.relayed)
 			}
