@@ -93,6 +93,8 @@ func (w *wire) link(name string, relay addrs, peers ...addrs) *net.Interface {
 	if err := netlink.LinkAdd(veth); err != nil {
 		w.Fatal(err)
 	}
+	// What the other end would send of its own moves counters.
+	nettest.Sysctl(w, "net/ipv6/conf/"+name+"p/disable_ipv6", "1")
 	for _, end := range []string{name, name + "p"} {
 		l, err := netlink.LinkByName(end)
 		if err != nil {
