@@ -28,17 +28,20 @@ func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 }
 
 func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
-	switch {
-	case p.closed:
+	if p.closed {
 		return nil, ErrClosed
-	case p.attached[name] != nil:
-		return nil, fmt.Errorf("%w: this one", ErrBusy)
 	}
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.pin.takeOver(p.objects.Quicway, iface.Index, mode)
+	if p.attached[iface.Index] != nil {
+		return nil, fmt.Errorf("%w: this program is attached already", ErrBusy)
+	}
+	if err := p.forgetLocked(iface); err != nil {
+		return nil, err
+	}
+	a, err := p.pin.takeOver(p.objects.Quicway, iface, mode)
 	if a == nil && err == nil {
 		a, err = p.attachNew(iface, mode)
 	}
@@ -48,13 +51,26 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
 		return nil, errors.Join(err, a.end())
 	}
-	p.attached[name] = a
+	p.attached[a.index] = a
 	return a, p.renewHopsLocked()
+}
+
+// forgetLocked forgets the interface that had the name of another, and is gone.
+func (p *Program) forgetLocked(iface *net.Interface) error {
+	for _, a := range p.attached {
+		if a.name != iface.Name {
+			continue
+		}
+		if _, err := net.InterfaceByIndex(a.index); err != nil {
+			return p.detachLocked(a)
+		}
+	}
+	return nil
 }
 
 // attachNew attaches to an interface that has no program yet.
 func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error) {
-	a := &attachment{index: iface.Index, mode: mode}
+	a := &attachment{index: iface.Index, name: iface.Name, mode: mode}
 	if mode == Auto {
 		a.mode = Native
 	}
@@ -108,23 +124,47 @@ func holder(index int) string {
 	return fmt.Sprintf("program %d, %q", id, name)
 }
 
-// Detach takes the program off an interface. It is no error if it is not there.
+// Detach takes the program off an interface, also off one that a process before
+// this one has left it on ([Config].Pin). It is no error if it is not there.
 func (p *Program) Detach(iface string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.attached[iface] == nil {
+	if p.closed {
 		return nil
 	}
-	if err := p.detachLocked(iface); err != nil {
+	a, err := p.attachmentLocked(iface)
+	if a == nil && err == nil {
+		return nil
+	}
+	if err == nil {
+		err = p.detachLocked(a)
+	}
+	if err != nil {
 		return fmt.Errorf("xdp: detach from %s: %w", iface, err)
 	}
 	p.log.Info("detached", "interface", iface)
 	return nil
 }
 
-func (p *Program) detachLocked(name string) error {
-	a := p.attached[name]
-	delete(p.attached, name)
+// attachmentLocked finds what is attached to an interface by the name that it has
+// now, or had when it was there. It returns nil if nothing is.
+func (p *Program) attachmentLocked(name string) (*attachment, error) {
+	if iface, err := net.InterfaceByName(name); err == nil {
+		if a := p.attached[iface.Index]; a != nil {
+			return a, nil
+		}
+		return p.pin.left(iface.Index)
+	}
+	for _, a := range p.attached {
+		if a.name == name {
+			return a, nil
+		}
+	}
+	return nil, nil
+}
+
+func (p *Program) detachLocked(a *attachment) error {
+	delete(p.attached, a.index)
 	err := p.objects.Devices.Delete(uint32(a.index))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil // the interface is gone

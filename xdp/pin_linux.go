@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -142,10 +143,8 @@ func (p *pin) keep(a *attachment) error {
 	return a.link.Pin(p.linkPath(a.index))
 }
 
-// takeOver puts the program in the place of the one that an earlier process has
-// left on an interface. It returns nil if there is none, or not in the mode that
-// is asked for.
-func (p *pin) takeOver(prog *ebpf.Program, iface int, mode Mode) (*attachment, error) {
+// left returns what an earlier process has left on an interface, or nil.
+func (p *pin) left(iface int) (*attachment, error) {
 	if p == nil {
 		return nil, nil
 	}
@@ -155,17 +154,28 @@ func (p *pin) takeOver(prog *ebpf.Program, iface int, mode Mode) (*attachment, e
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("take over %s: %w", path, explain(err))
+		return nil, fmt.Errorf("open %s: %w", path, explain(err))
 	}
-	a := &attachment{index: iface, mode: modeOf(iface), link: l}
+	return &attachment{index: iface, mode: modeOf(iface), link: l}, nil
+}
+
+// takeOver puts the program in the place of the one that an earlier process has
+// left on an interface. It returns nil if there is none, or not in the mode that
+// is asked for.
+func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*attachment, error) {
+	a, err := p.left(iface.Index)
+	if a == nil || err != nil {
+		return nil, err
+	}
+	a.name = iface.Name
 	if mode == Auto || mode == a.mode {
-		if err = l.Update(prog); err == nil {
+		if err = a.link.Update(prog); err == nil {
 			return a, nil
 		}
 		// The interface that it was on is gone, and this is another
 		// with its index.
 		if !errors.Is(err, unix.ENOLINK) {
-			return nil, errors.Join(fmt.Errorf("take over %s: %w", path, explain(err)), l.Close())
+			return nil, errors.Join(fmt.Errorf("take over %s: %w", p.linkPath(a.index), explain(err)), a.link.Close())
 		}
 	}
 	return nil, a.end()

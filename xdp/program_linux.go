@@ -26,7 +26,7 @@ type Program struct {
 
 	mu       sync.Mutex // guards the following
 	closed   bool
-	attached map[string]*attachment
+	attached map[int]*attachment // by index
 	epoch    uint32
 	ports    [65536 / 64]uint64
 }
@@ -34,6 +34,7 @@ type Program struct {
 // attachment is the program on an interface.
 type attachment struct {
 	index int
+	name  string // when it was attached
 	mode  Mode
 	link  link.Link
 }
@@ -50,7 +51,7 @@ func Load(cfg *Config) (*Program, error) {
 	p := &Program{
 		log:      conf.Logger,
 		sessions: uint32(conf.Sessions),
-		attached: make(map[string]*attachment),
+		attached: make(map[int]*attachment),
 		epoch:    rand.Uint32(), // not that of a program before this one
 	}
 	if p.pin, err = openPin(conf.Pin); err != nil {
@@ -139,9 +140,9 @@ func (p *Program) Close() error {
 	}
 	p.closed = true
 	errs := []error{p.events.Close()}
-	for name, a := range p.attached {
+	for _, a := range p.attached {
 		if p.pin == nil {
-			errs = append(errs, p.detachLocked(name))
+			errs = append(errs, p.detachLocked(a))
 		} else {
 			errs = append(errs, a.link.Close())
 		}
