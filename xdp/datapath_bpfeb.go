@@ -41,15 +41,15 @@ type datapathSession struct {
 			Port   uint16
 			Family uint16
 		}
-		Due      uint32
-		Out      uint32
-		HopAge   uint32
-		HopEpoch uint32
-		Dmac     [6]uint8
-		Smac     [6]uint8
-		Told     uint32
-		Packets  uint64
-		Bytes    uint64
+		Due     uint32
+		Version uint16
+		Told    uint16
+		Hop     uint64
+		HopOf   uint16
+		HopMtu  uint16
+		Macs    [12]uint8
+		Packets uint64
+		Bytes   uint64
 	}
 }
 

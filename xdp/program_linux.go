@@ -24,6 +24,7 @@ type Program struct {
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
 
+	changing sync.Mutex // held while ways change
 	mu       sync.Mutex // guards the following
 	closed   bool
 	attached map[int]*attachment // by index

@@ -95,7 +95,7 @@ const (
 	atVia       = int64(unsafe.Offsetof(datapathSession{}.To[0].Via))
 	atTo        = int64(unsafe.Offsetof(datapathSession{}.To[0].To))
 	atDue       = int64(unsafe.Offsetof(datapathSession{}.To[0].Due))
-	atHopAge    = int64(unsafe.Offsetof(datapathSession{}.To[0].HopAge))
+	atVersion   = int64(unsafe.Offsetof(datapathSession{}.To[0].Version))
 	atPackets   = int64(unsafe.Offsetof(datapathSession{}.To[0].Packets))
 )
 
@@ -116,22 +116,22 @@ func (p *Program) PutSession(session uint32, legs [2]Leg) error {
 		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
 	}
 	ok := legs[0].Valid() && legs[1].Valid()
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	var errs []error
 	for leg := range uint8(2) {
-		w := wayAt(session, leg)
-		// Nothing is forwarded while this changes: the family is the last
-		// thing to be there.
-		errs = append(errs, p.write(w+atFrom+atFamily, make([]byte, 2)), p.write(w+atHopAge, make([]byte, 4)))
-		if !ok {
-			continue
-		}
-		to, from := legs[leg], legs[leg^1]
-		errs = append(errs,
-			p.write(w+atTo, endpoint(to.Remote)),
-			p.write(w+atVia, endpoint(to.Local)),
-			p.write(w+atAt, endpoint(from.Local)),
-			p.write(w+atFrom, endpoint(from.Remote)),
-		)
+		errs = append(errs, p.change(session, leg, func(w int64) error {
+			if !ok {
+				return p.write(w+atFrom+atFamily, make([]byte, 2))
+			}
+			to, from := legs[leg], legs[leg^1]
+			return errors.Join(
+				p.write(w+atTo, endpoint(to.Remote)),
+				p.write(w+atVia, endpoint(to.Local)),
+				p.write(w+atAt, endpoint(from.Local)),
+				p.write(w+atFrom, endpoint(from.Remote)),
+			)
+		}))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("xdp: put session %d: %w", session, err)
@@ -144,10 +144,48 @@ func (p *Program) DeleteSession(session uint32) error {
 	if session >= p.sessions {
 		return nil
 	}
-	if err := p.write(int64(session)*sessionSize, make([]byte, sessionSize)); err != nil {
-		return fmt.Errorf("xdp: delete session %d: %w", session, err)
+	p.changing.Lock()
+	defer p.changing.Unlock()
+	for leg := range uint8(2) {
+		err := p.change(session, leg, func(w int64) error {
+			return errors.Join(
+				p.write(w, make([]byte, atVersion)),
+				p.write(w+atPackets, make([]byte, waySize-atPackets)),
+			)
+		})
+		if err != nil {
+			return fmt.Errorf("xdp: delete session %d: %w", session, err)
+		}
 	}
 	return p.PutNote(session, nil)
+}
+
+// change changes the way to a leg. Packets that go it meanwhile are passed: its
+// version is odd until then, and another one afterwards, also if a process before
+// this one has not come to an end.
+func (p *Program) change(session uint32, leg uint8, do func(way int64) error) error {
+	w := wayAt(session, leg)
+	version, err := p.version(w)
+	if err != nil {
+		return err
+	}
+	version |= 1
+	return errors.Join(
+		p.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version)),
+		do(w),
+		p.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version+1)),
+	)
+}
+
+func (p *Program) version(way int64) (uint16, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, ErrClosed
+	}
+	var b [2]byte
+	_, err := p.memory.ReadAt(b[:], way+atVersion)
+	return binary.NativeEndian.Uint16(b[:]), err
 }
 
 // endpoint is struct endpoint.
@@ -244,11 +282,12 @@ func (p *Program) Session(session uint32) (legs [2]Leg, err error) {
 		return legs, ErrClosed
 	}
 	for leg := range legs {
-		var way [4 * endpointSize]byte
+		var way [atVersion + 2]byte
 		if _, err := p.memory.ReadAt(way[:], wayAt(session, uint8(leg))); err != nil {
 			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
 		}
-		if at(way[atFrom:]).IsValid() {
+		changed := binary.NativeEndian.Uint16(way[atVersion:])%2 == 0 // and not left half done
+		if changed && at(way[atFrom:]).IsValid() {
 			legs[leg] = Leg{Remote: at(way[atTo:]), Local: at(way[atVia:])}
 		}
 	}

@@ -361,6 +361,30 @@ func TestPassesWithoutClearRoute(t *testing.T) {
 	}
 }
 
+// TestTooLongForKnownHop: a frame that does not fit through the way that shorter
+// ones have found is for the kernel to fragment or to refuse.
+func TestTooLongForKnownHop(t *testing.T) {
+	for family, name := range families {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t)
+			w.session(family, carol, relayC)
+			out, err := netlink.LinkByName("out0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := netlink.LinkSetMTU(out, 1300); err != nil {
+				t.Fatal(err)
+			}
+			short, long := w.good(family), w.good(family)
+			long.Payload = append(long.Payload, bytes.Repeat([]byte{1}, 1200)...)
+			for range 2 {
+				w.run(short.Build(edgeMAC, w.in.HardwareAddr), Redirect, Relayed)
+				w.run(long.Build(edgeMAC, w.in.HardwareAddr), Pass, PassNoRoute)
+			}
+		})
+	}
+}
+
 // TestMixedFamilies: between IPv4 and IPv6 Go forwards.
 func TestMixedFamilies(t *testing.T) {
 	w := newWire(t)

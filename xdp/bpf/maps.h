@@ -63,25 +63,31 @@ struct endpoint {
 };
 
 // way is how packets go to one leg of a session. It is two lines of the cache.
+// It changes while packets go that way: whoever has read of it what belongs
+// together looks again at what says so, the version or the hop.
 struct way {
 	struct endpoint from; // the other leg, which alone may send
 	struct endpoint at;   // our address that it sends to
 	struct endpoint via;  // our address that the leg sees
 	struct endpoint to;   // the leg
 	__u32 due;            // Go is told of IDs with this counter and those after it
+	__u16 version;        // odd while Go changes the above, and then another one
+	__u16 told;           // when Go was last told, in ticks
 
 	// The next hop, as the kernel's routing table said when it was last
-	// asked.
-	__u32 out;     // interface
-	__u32 hop_age; // when it was asked, in ticks; 0: never
-	__u32 hop_epoch;
-	__u8 dmac[6];
-	__u8 smac[6];
+	// asked. Only the program writes it.
+	__u64 hop;    // in the high half when it was asked, in ticks; in the low one the interface
+	__u16 hop_of; // the version and epoch that it is of
+	__u16 hop_mtu;
+	__u8 macs[12]; // as a frame begins: destination, source
 
-	__u32 told; // when Go was last told, in ticks
 	__u64 packets;
 	__u64 bytes; // of UDP payload
 };
+
+// HOP_BUSY is a hop that a processor is writing: of no time, as one that nobody
+// has asked for.
+#define HOP_BUSY 1
 
 struct session {
 	struct way to[2]; // by leg

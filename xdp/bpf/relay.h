@@ -34,42 +34,88 @@ static __always_inline bool same6(struct endpoint *e, __be32 *addr, __be16 port)
 	       e->port == port && e->family == AF_INET6;
 }
 
+// move is what becomes of a packet: a copy of the way, all of one time.
+struct move {
+	__be32 src[4], dst[4];
+	__be16 sport, dport;
+	__u32 out;
+	__u8 macs[12];
+	__u16 version; // of the way
+};
+
+// read_way copies the addresses, before it is known whether they are of one time.
+static __always_inline void read_way(struct move *m, struct way *w, bool v6) {
+	if (v6) {
+		__builtin_memcpy(m->src, w->via.addr, sizeof(m->src));
+		__builtin_memcpy(m->dst, w->to.addr, sizeof(m->dst));
+	} else {
+		m->src[3] = w->via.addr[3];
+		m->dst[3] = w->to.addr[3];
+	}
+	m->sport = w->via.port;
+	m->dport = w->to.port;
+}
+
+// known_hop copies the next hop, if that is known and of this time.
+static __always_inline bool known_hop(struct move *m, struct way *w, __u16 *mtu, __u32 now) {
+	__u64 hop = READ_ONCE(w->hop);
+	__u32 age = hop >> 32;
+	barrier();
+	if (!age || now - age > HOP_AGE || w->hop_of != (__u16)(epoch + m->version))
+		return false;
+	*mtu   = w->hop_mtu;
+	m->out = hop;
+	__builtin_memcpy(m->macs, w->macs, sizeof(m->macs));
+	barrier();
+	return READ_ONCE(w->hop) == hop;
+}
+
+// keep_hop keeps the next hop for the packets that follow, unless another
+// processor is at that.
+static __always_inline void keep_hop(struct move *m, struct way *w, __u16 mtu, __u32 now) {
+	__u64 hop = READ_ONCE(w->hop);
+	if (hop == HOP_BUSY || !now || !__sync_bool_compare_and_swap(&w->hop, hop, HOP_BUSY))
+		return;
+	w->hop_mtu = mtu;
+	w->hop_of  = epoch + m->version;
+	__builtin_memcpy(w->macs, m->macs, sizeof(w->macs));
+	__sync_lock_test_and_set(&w->hop, (__u64)now << 32 | m->out);
+}
+
 // find_hop asks the routing table where packets to a leg go next. Only a clear
 // answer by one of our interfaces counts.
-static __always_inline bool find_hop(struct xdp_md *ctx, struct way *w, __u8 tos, __u16 len, __u32 now) {
+static __always_inline bool find_hop(struct xdp_md *ctx, struct move *m, struct way *w, bool v6, __u8 tos, __u16 len, __u32 now) {
 	struct bpf_fib_lookup fib = {
-		.family      = w->to.family,
+		.family      = v6 ? AF_INET6 : AF_INET,
 		.l4_protocol = IPPROTO_UDP,
-		.sport       = w->via.port,
-		.dport       = w->to.port,
+		.sport       = m->sport,
+		.dport       = m->dport,
 		.tot_len     = len,
 		.ifindex     = ctx->ingress_ifindex,
 	};
-	if (w->to.family == AF_INET) {
-		fib.tos    = tos;
-		fib.src[0] = w->via.addr[3];
-		fib.dst[0] = w->to.addr[3];
+	if (v6) {
+		__builtin_memcpy(fib.src, m->src, sizeof(fib.src));
+		__builtin_memcpy(fib.dst, m->dst, sizeof(fib.dst));
 	} else {
-		__builtin_memcpy(fib.src, w->via.addr, sizeof(fib.src));
-		__builtin_memcpy(fib.dst, w->to.addr, sizeof(fib.dst));
+		fib.tos    = tos;
+		fib.src[0] = m->src[3];
+		fib.dst[0] = m->dst[3];
 	}
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
 	__u32 out = fib.ifindex;
 	if (!bpf_map_lookup_elem(&devices, &out))
 		return false;
-	w->hop_age = 0; // while it changes
-	__builtin_memcpy(w->dmac, fib.dmac, sizeof(w->dmac));
-	__builtin_memcpy(w->smac, fib.smac, sizeof(w->smac));
-	w->out       = out;
-	w->hop_epoch = epoch;
-	w->hop_age   = now;
+	m->out = out;
+	__builtin_memcpy(m->macs, fib.dmac, sizeof(fib.dmac));
+	__builtin_memcpy(m->macs + sizeof(fib.dmac), fib.smac, sizeof(fib.smac));
+	keep_hop(m, w, fib.mtu, now);
 	return true;
 }
 
 // tell tells Go that a leg has turned to a new ID, so that the window slides.
 static __always_inline void tell(struct way *w, struct route *r, __u32 now) {
-	if (now - w->told < TELL_EVERY)
+	if ((__u16)(now - w->told) < TELL_EVERY)
 		return;
 	w->told        = now;
 	struct event e = {
@@ -82,10 +128,10 @@ static __always_inline void tell(struct way *w, struct route *r, __u32 now) {
 }
 
 // rewrite4 makes a packet one to the leg.
-static __always_inline void rewrite4(struct packet *p, struct way *w) {
+static __always_inline void rewrite4(struct packet *p, struct move *m) {
 	struct iphdr *ip   = p->ip4;
 	struct udphdr *udp = p->udp;
-	__be32 src = w->via.addr[3], dst = w->to.addr[3];
+	__be32 src = m->src[3], dst = m->dst[3];
 	__u64 addrs = csum_change(csum_change(0, ip->src, src), ip->dst, dst);
 
 	// The TTL is the first byte of its word.
@@ -94,8 +140,8 @@ static __always_inline void rewrite4(struct packet *p, struct way *w) {
 	__u64 sum = csum_change((__u16)~ip->check + addrs, old, *(__u16 *)&ip->ttl);
 	ip->check = csum_fold(sum);
 	if (udp->check) {
-		sum        = csum_change((__u16)~udp->check + addrs, udp->src, w->via.port);
-		sum        = csum_change(sum, udp->dst, w->to.port);
+		sum        = csum_change((__u16)~udp->check + addrs, udp->src, m->sport);
+		sum        = csum_change(sum, udp->dst, m->dport);
 		__u16 made = csum_fold(sum);
 		udp->check = made ? made : 0xffff;
 	}
@@ -104,25 +150,25 @@ static __always_inline void rewrite4(struct packet *p, struct way *w) {
 }
 
 // rewrite6 is rewrite4 for IPv6, whose header has no checksum.
-static __always_inline void rewrite6(struct packet *p, struct way *w) {
+static __always_inline void rewrite6(struct packet *p, struct move *m) {
 	struct ip6hdr *ip  = p->ip6;
 	struct udphdr *udp = p->udp;
 	__u64 sum          = (__u16)~udp->check;
 	for (int i = 0; i < 4; i++) {
-		sum = csum_change(sum, ip->src[i], w->via.addr[i]);
-		sum = csum_change(sum, ip->dst[i], w->to.addr[i]);
+		sum = csum_change(sum, ip->src[i], m->src[i]);
+		sum = csum_change(sum, ip->dst[i], m->dst[i]);
 	}
-	sum        = csum_change(sum, udp->src, w->via.port);
-	sum        = csum_change(sum, udp->dst, w->to.port);
+	sum        = csum_change(sum, udp->src, m->sport);
+	sum        = csum_change(sum, udp->dst, m->dport);
 	__u16 made = csum_fold(sum);
 	udp->check = made ? made : 0xffff;
 	ip->hop_limit--;
-	__builtin_memcpy(ip->src, w->via.addr, sizeof(ip->src));
-	__builtin_memcpy(ip->dst, w->to.addr, sizeof(ip->dst));
+	__builtin_memcpy(ip->src, m->src, sizeof(ip->src));
+	__builtin_memcpy(ip->dst, m->dst, sizeof(ip->dst));
 }
 
 // judge finds the way of a packet, or says why it is passed.
-static __always_inline enum reason judge(struct packet *p, struct route **route, struct way **way) {
+static __always_inline enum reason judge(struct packet *p, struct route **route, struct way **way, __u16 *version) {
 	if (p->payload + 1 + ID_LEN > (__u8 *)p->end || bpf_ntohs(p->udp->len) < sizeof(*p->udp) + 1 + ID_LEN)
 		return PASS_SHORT;
 	if (p->payload[0] & 0x80)
@@ -139,6 +185,10 @@ static __always_inline enum reason judge(struct packet *p, struct route **route,
 	if (!s)
 		return PASS_UNKNOWN;
 	struct way *w = &s->to[r->session >> ROUTE_LEG];
+	*version      = READ_ONCE(w->version);
+	barrier();
+	if (*version & 1)
+		return PASS_SOURCE;
 	if (!p->v6) {
 		if (!same4(&w->from, p->ip4->src, p->udp->src) || !same4(&w->at, p->ip4->dst, p->udp->dst))
 			return PASS_SOURCE;
@@ -159,6 +209,22 @@ static __always_inline enum reason judge(struct packet *p, struct route **route,
 	return RELAYED;
 }
 
+// place finds where a packet goes, or says why it is passed.
+static __always_inline enum reason place(struct xdp_md *ctx, struct packet *p, struct move *m, struct way *w, __u32 now) {
+	__u8 tos  = p->v6 ? 0 : p->ip4->tos;
+	__u16 len = p->v6 ? bpf_ntohs(p->ip6->payload_len) + sizeof(*p->ip6) : bpf_ntohs(p->ip4->tot_len);
+	__u16 mtu = 0;
+	read_way(m, w, p->v6);
+	if (known_hop(m, w, &mtu, now)) {
+		if (len > mtu)
+			return PASS_NO_ROUTE;
+	} else if (!find_hop(ctx, m, w, p->v6, tos, len, now)) {
+		return PASS_NO_ROUTE;
+	}
+	barrier();
+	return READ_ONCE(w->version) == m->version ? RELAYED : PASS_SOURCE;
+}
+
 // relay is the stage.
 static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 	if (!our_port(p->udp->dst)) {
@@ -167,19 +233,17 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 	}
 	struct route *r = NULL;
 	struct way *w   = NULL;
-	enum reason why = judge(p, &r, &w);
+	struct move m;
+	enum reason why = judge(p, &r, &w, &m.version);
 	if (why != RELAYED || !r || !w) {
 		count(why);
 		return NEXT;
 	}
 	__u32 now = bpf_jiffies64();
-	if (!w->hop_age || now - w->hop_age > HOP_AGE || w->hop_epoch != epoch) {
-		__u8 tos  = p->v6 ? 0 : p->ip4->tos;
-		__u16 len = p->v6 ? bpf_ntohs(p->ip6->payload_len) + sizeof(*p->ip6) : bpf_ntohs(p->ip4->tot_len);
-		if (!find_hop(ctx, w, tos, len, now)) {
-			count(PASS_NO_ROUTE);
-			return NEXT;
-		}
+	why       = place(ctx, p, &m, w, now);
+	if (why != RELAYED) {
+		count(why);
+		return NEXT;
 	}
 	if ((__s32)(r->counter - w->due) >= 0)
 		tell(w, r, now);
@@ -188,14 +252,13 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 	count(RELAYED);
 
 	if (p->v6)
-		rewrite6(p, w);
+		rewrite6(p, &m);
 	else
-		rewrite4(p, w);
-	p->udp->src = w->via.port;
-	p->udp->dst = w->to.port;
-	__builtin_memcpy(p->eth->dst, w->dmac, sizeof(w->dmac));
-	__builtin_memcpy(p->eth->src, w->smac, sizeof(w->smac));
-	if (w->out == ctx->ingress_ifindex)
+		rewrite4(p, &m);
+	p->udp->src = m.sport;
+	p->udp->dst = m.dport;
+	__builtin_memcpy(p->eth, m.macs, sizeof(m.macs));
+	if (m.out == ctx->ingress_ifindex)
 		return XDP_TX;
-	return bpf_redirect_map(&devices, w->out, XDP_DROP);
+	return bpf_redirect_map(&devices, m.out, XDP_DROP);
 }

@@ -21,12 +21,18 @@ typedef _Bool bool;
 #include "headers/bpf_helpers.h"
 #include "headers/bpf_endian.h"
 
+// READ_ONCE reads what another processor may be writing.
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+
+// barrier keeps what is before it before what is after it.
+#define barrier() asm volatile("" ::: "memory")
+
 // include/uapi/linux/bpf.h
 enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PROG_ARRAY = 3 };
 enum { BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_DEVMAP_HASH = 25, BPF_MAP_TYPE_RINGBUF = 27 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1 << 10 };
 enum { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
-enum { BPF_FIB_LKUP_RET_SUCCESS = 0, BPF_FIB_LKUP_RET_FRAG_NEEDED = 8 };
+enum { BPF_FIB_LKUP_RET_SUCCESS = 0 };
 
 struct xdp_md {
 	__u32 data;
@@ -45,7 +51,10 @@ struct bpf_fib_lookup {
 	__u8 l4_protocol;
 	__be16 sport;
 	__be16 dport;
-	__u16 tot_len;
+	union {
+		__u16 tot_len;
+		__u16 mtu; // of the route, in the answer
+	};
 	__u32 ifindex;
 	union {
 		__u8 tos;
