@@ -54,7 +54,7 @@ func (s *Server) takeOver(program *xdp.Program) error {
 	if !program.Pinned() {
 		return nil
 	}
-	for slot := range min(program.Sessions(), uint32(s.conf.MaxSessions)) {
+	for slot := range program.Sessions() {
 		b, err := program.Note(slot)
 		if err != nil {
 			return err
@@ -65,7 +65,7 @@ func (s *Server) takeOver(program *xdp.Program) error {
 		}
 		var n note
 		_, err = binary.Decode(b, binary.BigEndian, &n)
-		if err == nil && n.Version == noteVersion && legs[0].Valid() && legs[1].Valid() {
+		if err == nil && s.restorable(slot, &n) && legs[0].Valid() && legs[1].Valid() {
 			s.restore(slot, &n, legs)
 		} else if err := program.DeleteSession(slot); err != nil {
 			return err
@@ -76,6 +76,12 @@ func (s *Server) takeOver(program *xdp.Program) error {
 		s.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
 	}
 	return nil
+}
+
+// restorable says whether a note makes sense to this server, and there is room
+// for its session. What is not restored is deleted, lest one after it finds it.
+func (s *Server) restorable(slot uint32, n *note) bool {
+	return n.Version == noteVersion && int(slot) < s.conf.MaxSessions && s.sessions.find(n.ID) == nil
 }
 
 // restore makes a session what it was. A session with one leg is not restored:
@@ -96,7 +102,7 @@ func (s *Server) restore(slot uint32, n *note, at [2]xdp.Leg) {
 		l.present, l.key, l.client = true, was.Key, new(client)
 		l.owner = ownerOf(ses.id, role, was.Key)
 		l.ids = was.Key.Deriver(cid.Peer)
-		l.ttl, l.refreshed = was.TTL, now
+		l.ttl, l.refreshed = max(minTTL, min(was.TTL, s.conf.TTL)), now
 		l.near = cid.Range{Lo: was.Near, Hi: was.Near + s.offload.near()}
 		l.low.Store(was.Near)
 		l.window = cid.NewWindow(was.Near + 1)
