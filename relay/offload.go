@@ -222,12 +222,12 @@ func (s *Server) slideLow(ses *session, role control.Role, low uint32) {
 }
 
 // accountLocked takes note of what the offload has forwarded, which nobody else
-// sees, and says who has been heard by that.
+// sees, and says who has been heard by that. An offload that has ended says zero.
 func (s *Server) accountLocked(ses *session) (heard [2]bool) {
 	for role, now := range s.offload.traffic(ses.num) {
 		l := &ses.legs[role]
-		if packets := now.Packets - l.offloaded.Packets; packets != 0 {
-			s.counters.offloadPackets.Add(packets)
+		if now.Packets > l.offloaded.Packets {
+			s.counters.offloadPackets.Add(now.Packets - l.offloaded.Packets)
 			s.counters.offloadBytes.Add(now.Bytes - l.offloaded.Bytes)
 			l.offloaded = now
 			heard[control.Role(role).Peer()] = true

@@ -61,6 +61,21 @@ func TestOffloadedTrafficKeepsLegs(t *testing.T) {
 	})
 }
 
+// TestOffloadEndsFirst: a program that its owner closes before the server forgets
+// its counters, and what has been counted stays.
+func TestOffloadEndsFirst(t *testing.T) {
+	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
+		l.pair()
+		o.packets.Store(50)
+		time.Sleep(2 * sweepPeriod)
+		o.packets.Store(0)
+		time.Sleep(2 * sweepPeriod)
+		if s := l.server.Stats(); s.OffloadedPackets != 100 || s.OffloadedBytes != 10_000 {
+			l.Errorf("%d packets, %d bytes, want 100 and 10000", s.OffloadedPackets, s.OffloadedBytes)
+		}
+	})
+}
+
 // TestOffloadKnowsTheIDsAbout the one in use: it is told of the next, one late
 // packet moves nothing back, many do.
 func TestOffloadKnowsTheIDsAbout(t *testing.T) {
