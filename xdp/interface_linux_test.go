@@ -1,12 +1,14 @@
 package xdp
 
 import (
+	"bytes"
 	"errors"
 	"path/filepath"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/nettest"
 )
 
@@ -76,5 +78,41 @@ func TestInterfaceChanges(t *testing.T) {
 	}
 	if len(p.attached) != 1 {
 		t.Errorf("%d interfaces are remembered, want 1", len(p.attached))
+	}
+}
+
+// TestNoSuchLeg: a session has two, and what is said of another is refused rather
+// than written over the session after it.
+func TestNoSuchLeg(t *testing.T) {
+	newVeth(t, 1500)
+	p := load(t)
+	before := make([]byte, 4*sessionSize)
+	if _, err := p.memory.ReadAt(before, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SetDue(1, 2, 7); !errors.Is(err, ErrConfig) {
+		t.Errorf("set due of leg 2: %v, want %v", err, ErrConfig)
+	}
+	for _, r := range []Route{{Session: 1, Leg: 2}, {Session: 1 << routeLeg}} {
+		if err := p.PutRoute(cid.NewKey().ID(cid.Peer, 1), r); !errors.Is(err, ErrConfig) {
+			t.Errorf("put %+v: %v, want %v", r, err, ErrConfig)
+		}
+	}
+	if n := countRoutes(p); n != 0 {
+		t.Errorf("%d routes, want none", n)
+	}
+	after := make([]byte, 4*sessionSize)
+	if _, err := p.memory.ReadAt(after, 0); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("sessions have changed, %v", err)
+	}
+}
+
+// TestTestAfterClose says what is the matter.
+func TestTestAfterClose(t *testing.T) {
+	newVeth(t, 1500)
+	p := load(t)
+	p.Close()
+	if _, _, err := p.Test(1, make([]byte, 64)); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v, want %v", err, ErrClosed)
 	}
 }

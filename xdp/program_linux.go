@@ -216,6 +216,12 @@ type testContext struct {
 // Test runs the program on a frame as if that had come in by an interface, and
 // returns the verdict and the frame that results. Nothing is sent.
 func (p *Program) Test(iface int, frame []byte) (Verdict, []byte, error) {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed {
+		return Aborted, nil, ErrClosed
+	}
 	opts := ebpf.RunOptions{
 		Data:    frame,
 		DataOut: make([]byte, len(frame)+256),

@@ -51,8 +51,11 @@ const routeLeg = 31
 type kernelRoute struct{ Session, Counter uint32 }
 
 // PutRoute says who is behind an ID, of [cid.Len] bytes. It returns ErrFull if
-// there is no room.
+// there is no room, and ErrConfig for a leg that no session has.
 func (p *Program) PutRoute(id cid.ID, r Route) error {
+	if r.Leg > 1 || r.Session >= 1<<routeLeg {
+		return fmt.Errorf("xdp: put route: %w: session %d, leg %d, want leg 0 or 1", ErrConfig, r.Session, r.Leg)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -204,8 +207,12 @@ func endpoint(a netip.AddrPort) []byte {
 
 // SetDue makes the program tell when packets to a leg carry an ID with this
 // counter or one of the 2^31 after it: once in a tick of the kernel, of 1 to 10
-// milliseconds, until it is set anew.
+// milliseconds, until it is set anew. It returns ErrConfig for a leg that no
+// session has.
 func (p *Program) SetDue(session uint32, leg uint8, counter uint64) error {
+	if leg > 1 {
+		return fmt.Errorf("xdp: set due: %w: leg %d, want 0 or 1", ErrConfig, leg)
+	}
 	if session >= p.sessions {
 		return nil
 	}
