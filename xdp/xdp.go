@@ -5,7 +5,8 @@
 //
 // It needs Linux 5.15, CAP_BPF and CAP_NET_ADMIN. CAP_PERFMON makes the program
 // more than twice as fast, because the kernel then leaves out its guards against
-// speculation. On other systems [Load] returns ErrUnsupported.
+// speculation; without it Linux 5.18 is needed. On other systems [Load] returns
+// ErrUnsupported.
 //
 // # What the relay stage forwards
 //
