@@ -10,20 +10,24 @@ type activity struct {
 	// unanswered is the Unix time in nanoseconds of the first packet sent
 	// since the last one received, or 0.
 	unanswered atomic.Int64
+	// owed counts the packets since then.
+	owed atomic.Uint32
 	// last is the time of the last packet in either direction, heard that of
 	// the last one received.
 	last, heard atomic.Int64
 }
 
-func (a *activity) sent() {
+func (a *activity) sent(packets int) {
 	now := time.Now().UnixNano()
 	a.unanswered.CompareAndSwap(0, now)
+	a.owed.Add(uint32(packets))
 	a.last.Store(now)
 }
 
 func (a *activity) received() {
 	now := time.Now().UnixNano()
 	a.unanswered.Store(0)
+	a.owed.Store(0)
 	a.heard.Store(now)
 	a.last.Store(now)
 }
@@ -43,4 +47,17 @@ func (a *activity) heardSince(t time.Time) bool { return a.heard.Load() > t.Unix
 // idle is how long nothing has passed.
 func (a *activity) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, a.last.Load()))
+}
+
+// forgive takes it that no answer is owed.
+func (a *activity) forgive() {
+	a.unanswered.Store(0)
+	a.owed.Store(0)
+}
+
+// reset forgets, for another path.
+func (a *activity) reset(now time.Time) {
+	a.forgive()
+	a.heard.Store(now.UnixNano())
+	a.last.Store(now.UnixNano())
 }

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/netmon"
 )
 
 // ALPN is the application protocol that peers speak unless [Config.TLS] names
@@ -54,6 +57,25 @@ type Config struct {
 	// means 2 minutes. The relay may allow less.
 	OfferTTL time.Duration
 
+	// Policy says which paths a connection may take. The zero value wants a
+	// direct one, and has the relay as long as there is none.
+	Policy PathPolicy
+
+	// LocalCandidates, if set, decides which addresses of this host are told
+	// to peers, as places where they may reach it. nil tells all that other
+	// hosts can reach.
+	LocalCandidates func(netip.Addr) bool
+
+	// PeerCandidates, if set, decides which addresses that a peer names are
+	// sent probes. nil allows public ones, and private ones of a range that
+	// this host has an address of. Loopback, link-local and multicast
+	// addresses are never probed.
+	PeerCandidates func(netip.AddrPort) bool
+
+	// DisablePortMapping keeps the endpoint from asking the gateway for a
+	// port (PCP, NAT-PMP, UPnP), which many a NAT needs to be reached.
+	DisablePortMapping bool
+
 	// KeepAlive is how long a connection may be silent before a few bytes
 	// keep it and the NAT's mappings alive. 0 means 15 seconds, negative
 	// never.
@@ -66,7 +88,29 @@ type Config struct {
 	// Logger gets what happens to connections, never to packets. nil
 	// discards.
 	Logger *slog.Logger
+
+	list func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
 }
+
+// PathPolicy says which paths a connection may take. If the two sides differ, the
+// one that wants less of the direct path has its way.
+type PathPolicy uint8
+
+// The policies.
+const (
+	// PreferDirect takes a direct path as soon as there is one, and the relay
+	// when there is none.
+	PreferDirect PathPolicy = iota
+	// PreferRelay takes a direct path only while the relay is lost.
+	PreferRelay
+	// RelayOnly tells the peer no address, and sends it nothing but by the
+	// relay.
+	RelayOnly
+	// DirectOnly lets the application have the connection when it is direct,
+	// and ends it with ErrNoDirectPath if it does not become so, or not again
+	// after it has died, within ten seconds. The handshake goes by the relay.
+	DirectOnly
+)
 
 // withDefaults returns a copy of c, which may be nil, with defaults filled in.
 func (c *Config) withDefaults() (*Config, error) {
@@ -79,6 +123,9 @@ func (c *Config) withDefaults() (*Config, error) {
 	}
 	if out.OfferTTL < minOfferTTL {
 		return nil, fmt.Errorf("p2p: %w: OfferTTL is %v, want at least %v", ErrConfig, out.OfferTTL, minOfferTTL)
+	}
+	if out.Policy > DirectOnly {
+		return nil, fmt.Errorf("p2p: %w: Policy is %d", ErrConfig, out.Policy)
 	}
 	if out.KeepAlive == 0 {
 		out.KeepAlive = defaultKeepAlive

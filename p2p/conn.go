@@ -3,6 +3,8 @@ package p2p
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +18,8 @@ const (
 	CodeHandshake quic.ApplicationErrorCode = 0x71776179_01
 	// CodePeerGone: the relay says that the peer is gone, and it is silent.
 	CodePeerGone quic.ApplicationErrorCode = 0x71776179_02
+	// CodeNoDirectPath: one side wants nothing else (DirectOnly).
+	CodeNoDirectPath quic.ApplicationErrorCode = 0x71776179_03
 )
 
 // Timing of a connection's end.
@@ -46,6 +50,13 @@ type Conn struct {
 	signal   *signal
 	remote   PeerID
 	paths    pathLog
+	finder   *pathfinder
+	began    time.Time
+
+	keepAlive  atomic.Int64 // in nanoseconds: as configured, or less
+	relayLost  atomic.Bool
+	counters   pathCounters
+	background sync.WaitGroup // moves that are under way
 
 	tended chan struct{} // closed when nothing of the connection is left
 	gone   chan struct{} // holds a token when the relay has said that the peer is gone
@@ -63,6 +74,7 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		link:     l,
 		signal:   s,
 		remote:   remote,
+		began:    time.Now(),
 		tended:   make(chan struct{}),
 		gone:     make(chan struct{}, 1),
 	}
@@ -73,6 +85,10 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		Since:  time.Now(),
 		Why:    WhyEstablished,
 	})
+	c.keepAlive.Store(int64(e.conf.KeepAlive))
+	if c.finder, err = newPathfinder(c); err != nil {
+		return nil, err
+	}
 	l.attach(c)
 	if err := e.add(c); err != nil {
 		return nil, err
@@ -97,9 +113,15 @@ func (c *Conn) Err() error {
 		switch application.ErrorCode {
 		case CodePeerGone:
 			return ErrPeerGone
+		case CodeNoDirectPath:
+			return ErrNoDirectPath
 		case CodeHandshake:
 			return errors.Join(ErrPeerRefused, err)
 		}
+	}
+	var idle *quic.IdleTimeoutError
+	if errors.As(err, &idle) && c.relayLost.Load() {
+		return errors.Join(ErrNoPath, err)
 	}
 	return err
 }
@@ -107,27 +129,48 @@ func (c *Conn) Err() error {
 // tend looks after the connection until it ends, and after what it leaves.
 func (c *Conn) tend() {
 	defer close(c.tended)
-	frames := make(chan struct{})
-	go func() {
-		defer close(frames)
-		c.listen()
-	}()
+	var parts sync.WaitGroup
+	parts.Go(c.listen)
+	parts.Go(c.finder.run)
 	c.watch()
-	<-frames
+	parts.Wait()
+	c.background.Wait()
 	c.clean()
 }
 
-// listen reads what the peer says about the connection. None of it needs an
-// answer; types that are new to us are skipped.
+// listen reads what the peer says about the connection. Types that are new to us
+// are skipped.
 func (c *Conn) listen() {
 	for {
-		if _, err := c.signal.read(); err != nil {
+		f, err := c.signal.read()
+		if err != nil {
 			if errors.Is(err, errSignal) {
 				_ = c.CloseWithError(CodeHandshake, err.Error())
 			}
 			return
 		}
+		if f.kind >= frameAddAddress {
+			c.finder.heed(f)
+		}
 	}
+}
+
+// observed is told our address, as the relay sees it.
+func (c *Conn) observed(addr netip.AddrPort) {
+	if c.paths.kind() == Relayed {
+		c.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
+	}
+	poke(c.finder.changed)
+}
+
+// relayed is told how the relay is. While there is a direct path that changes
+// nothing.
+func (c *Conn) relayed(why PathReason) {
+	c.relayLost.Store(why == WhyRelayLost)
+	if c.paths.kind() == Relayed {
+		c.paths.change(func(p *Path) { p.Why = why })
+	}
+	poke(c.finder.changed)
 }
 
 // watch keeps the connection alive until it ends, or the endpoint does.
@@ -149,11 +192,11 @@ func (c *Conn) watch() {
 			}
 		case <-expired:
 			expired = nil
-			if !c.link.activity.heardSince(said.Add(peerLast)) {
+			if !c.link.heardSince(said.Add(peerLast)) {
 				_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
 			}
 		case now := <-keepAlive.C:
-			if c.link.activity.idle(now) >= c.endpoint.conf.KeepAlive {
+			if c.link.idle(now) >= time.Duration(c.keepAlive.Load()) {
 				_ = c.signal.write(frame{kind: frameKeepAlive})
 			}
 		}

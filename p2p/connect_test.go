@@ -347,7 +347,7 @@ func TestEndpointClose(t *testing.T) {
 func TestSingle(t *testing.T) {
 	runLab(t, func(l *lab) {
 		accepted := make(chan result, 1)
-		a, err := Dial(l.Context(), l.net.Listen("198.51.100.8:1"), PeerID{}, &Config{Relay: l.relay()}, &DialConfig{
+		a, err := Dial(l.Context(), l.net.Listen("198.51.100.8:1"), PeerID{}, &Config{Relay: l.relay(), Policy: RelayOnly}, &DialConfig{
 			Deliver: func(ctx context.Context, o Offer) error {
 				c, err := Accept(ctx, l.net.Listen("198.51.100.9:1"), o, nil)
 				accepted <- result{c, err}

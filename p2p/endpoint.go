@@ -39,6 +39,7 @@ type Endpoint struct {
 	mu     sync.Mutex // guards the following
 	closed bool
 	homes  map[netip.AddrPort]*home
+	locals *locals // nil until a connection has asked
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
 	forgot time.Time                       // when used was last looked through

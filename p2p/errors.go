@@ -27,6 +27,14 @@ var (
 	// from it any more. It is the cause that a [Conn] ends with.
 	ErrPeerGone = errors.New("the peer is gone")
 
+	// ErrNoDirectPath: no direct path was found, and Config.Policy is
+	// DirectOnly.
+	ErrNoDirectPath = errors.New("no direct path to the peer")
+
+	// ErrNoPath: neither the direct path nor the relay answers. It is the
+	// cause that a [Conn] ends with after its idle timeout.
+	ErrNoPath = errors.New("no path to the peer")
+
 	// ErrOffer is wrapped by errors about text that is not an offer.
 	ErrOffer = errors.New("not an offer")
 

@@ -96,7 +96,7 @@ type host struct {
 func (l *lab) host(change func(*Config)) *host {
 	l.Helper()
 	l.hosts++
-	conf := &Config{Relay: l.relay()}
+	conf := &Config{Relay: l.relay(), Policy: RelayOnly, DisablePortMapping: true}
 	if testing.Verbose() {
 		conf.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", l.hosts)
 	}

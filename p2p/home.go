@@ -96,7 +96,7 @@ func (h *home) receive(m *udp.Message) {
 }
 
 func (h *home) send(m *udp.Message) error {
-	h.activity.sent()
+	h.activity.sent(m.Count())
 	return h.endpoint.mux.write(m)
 }
 

@@ -145,10 +145,10 @@ func TestOfferStealsNoID(t *testing.T) {
 func TestManyLegsOnSlowPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
+		l.net.Set(nettest.Conditions{Delay: 300 * time.Millisecond})
 		for range 40 {
 			l.connect(alice, bob)
 		}
-		l.net.Set(nettest.Conditions{Delay: 300 * time.Millisecond})
 		h := alice.homes[netip.MustParseAddrPort(relayAddr)]
 		lines := make(map[*line]bool)
 		for range 300 {

@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,7 +34,8 @@ type link struct {
 	transport *quic.Transport
 	virtual   udp.Conn
 	flight    *firstFlight // of a dialer, nil otherwise
-	activity  activity
+	activity  activity     // of the path over the relay
+	direct    direct
 
 	mu      sync.Mutex     // guards the following
 	initial cid.ID         // of the offer, at the accepter
@@ -91,11 +93,10 @@ func (l *link) hear(id cid.ID) error {
 	return nil
 }
 
-// receive takes packets that carry one of the link's IDs. The relay is the
-// only path, so what comes from elsewhere is not meant for it.
+// receive takes packets that carry one of the link's IDs.
 func (l *link) receive(m *udp.Message) {
 	if m.Remote != l.home.addr {
-		l.mux.unsorted.Add(uint64(m.Count()))
+		l.receiveDirect(m)
 		return
 	}
 	l.activity.received()
@@ -110,14 +111,18 @@ func (l *link) inject(datagrams [][]byte) {
 	}
 }
 
-// send sends what quic-go writes to the relay, whatever address it names:
-// there is one path. The first flight goes into the offer instead.
+// send sends what quic-go writes. The first flight goes into the offer instead. A
+// dialer's transport leads to the relay, whatever address it names; an accepter's
+// leads to where its peer is, since a server follows its client.
 func (l *link) send(m *udp.Message) error {
 	if l.flight != nil && l.flight.catch(m.Data) {
 		return nil
 	}
-	l.activity.sent()
 	out := *m
+	if l.role == control.Accepter && m.Remote != l.home.addr {
+		return l.sendDirect(&out)
+	}
+	l.activity.sent(m.Count())
 	out.Remote = l.home.addr
 	return l.mux.write(&out)
 }
@@ -152,14 +157,14 @@ func (l *link) observe(addr netip.AddrPort) {
 	l.seen = addr
 	l.mu.Unlock()
 	if owner != nil && changed {
-		owner.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
+		owner.observed(addr)
 	}
 }
 
 // relayed tells the link's connection how the relay is.
 func (l *link) relayed(why PathReason) {
 	if owner := l.conn(); owner != nil {
-		owner.paths.change(func(p *Path) { p.Why = why })
+		owner.relayed(why)
 	}
 }
 
@@ -183,6 +188,16 @@ func (l *link) conn() *Conn {
 	return l.owner
 }
 
+// idle is how long nothing has passed on any path.
+func (l *link) idle(now time.Time) time.Duration {
+	return min(l.activity.idle(now), l.direct.activity.idle(now))
+}
+
+// heardSince says whether anything has been received after t.
+func (l *link) heardSince(t time.Time) bool {
+	return l.activity.heardSince(t) || l.direct.activity.heardSince(t)
+}
+
 // observed is our address, as the relay sees it.
 func (l *link) observed() netip.AddrPort {
 	l.mu.Lock()
@@ -192,7 +207,7 @@ func (l *link) observed() netip.AddrPort {
 
 // close ends the transport and the routes. It waits for quic-go.
 func (l *link) close() error {
-	err := l.transport.Close()
+	err := errors.Join(l.transport.Close(), l.closeDirect())
 	l.virtual.Close()
 	l.mu.Lock()
 	known, initial := l.known, l.initial

@@ -25,6 +25,7 @@ type mux struct {
 	links    map[cid.ID]*link // by the IDs that they have made
 	initials map[cid.ID]*link // by the one that the other side drew at first
 	controls map[netip.AddrPort]*home
+	probed   map[probeTag]*pathfinder // by the tag that their probes carry
 
 	unsorted atomic.Uint64 // packets for nobody here
 	refused  atomic.Uint64 // packets that the system would not send
@@ -37,6 +38,7 @@ func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 		links:    make(map[cid.ID]*link),
 		initials: make(map[cid.ID]*link),
 		controls: make(map[netip.AddrPort]*home),
+		probed:   make(map[probeTag]*pathfinder),
 	}
 	var errs []error
 	for _, conn := range conns {
@@ -85,6 +87,10 @@ func (m *mux) sort(msg *udp.Message) {
 // that relay. An ID that somebody else has chosen, as the one in an offer is,
 // never takes the place of one that was made here.
 func (m *mux) dispatch(run *udp.Message) {
+	if tag, ok := tagOf(run.Data); ok {
+		m.dispatchProbe(tag, run)
+		return
+	}
 	dst, err := wire.DstID(run.Data, cid.Len)
 	if err != nil {
 		m.unsorted.Add(1)
@@ -108,6 +114,16 @@ func (m *mux) dispatch(run *udp.Message) {
 		control.receive(run)
 	default:
 		m.unsorted.Add(1)
+	}
+}
+
+// dispatchProbe hands on a probe, or what looks like one.
+func (m *mux) dispatchProbe(tag probeTag, run *udp.Message) {
+	m.mu.RLock()
+	f := m.probed[tag]
+	m.mu.RUnlock()
+	if f == nil || run.Count() != 1 || !f.receive(run.Data, run.Remote) {
+		m.unsorted.Add(uint64(run.Count()))
 	}
 }
 
@@ -187,6 +203,15 @@ func (m *mux) addControl(addr netip.AddrPort, h *home) bool {
 }
 
 func (m *mux) removeControl(addr netip.AddrPort, h *home) { unroute(&m.mu, m.controls, addr, h) }
+
+// addProbed routes probes with a tag to a pathfinder.
+func (m *mux) addProbed(tag probeTag, f *pathfinder) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.probed[tag] = f
+}
+
+func (m *mux) removeProbed(tag probeTag, f *pathfinder) { unroute(&m.mu, m.probed, tag, f) }
 
 // unroute removes a key if it leads to who.
 func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {

@@ -17,12 +17,19 @@ type PathKind uint8
 const (
 	// Relayed: over the relay.
 	Relayed PathKind = iota
+	// Direct: from one side to the other, through their NATs if there are
+	// any.
+	Direct
+	// LAN: the same, to a private address of the same site.
+	LAN
 )
+
+var kindNames = [...]string{Relayed: "relay", Direct: "direct", LAN: "lan"}
 
 // String returns the kind in one word.
 func (k PathKind) String() string {
-	if k == Relayed {
-		return "relay"
+	if int(k) < len(kindNames) {
+		return kindNames[k]
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -42,6 +49,22 @@ const (
 	WhyRelayLost
 	// WhyRelayBack: the relay answers again.
 	WhyRelayBack
+	// WhyPunched: probes have found a direct path.
+	WhyPunched
+	// WhyBetter: probes have found a better one than that in use.
+	WhyBetter
+	// WhyNoAnswer: no address of the peer answers probes: see Path.Tried.
+	// The connection stays on the relay, and tries again later.
+	WhyNoAnswer
+	// WhySilent: the peer has named no addresses. It is of an older version,
+	// or wants the relay.
+	WhySilent
+	// WhyPathDied: packets on the direct path got no answer any more.
+	WhyPathDied
+	// WhyPeerMoved: the peer has another address, or has left the path.
+	WhyPeerMoved
+	// WhyPolicy: [Config.Policy] or the peer's wants it so.
+	WhyPolicy
 )
 
 var reasonNames = map[PathReason]string{
@@ -49,6 +72,13 @@ var reasonNames = map[PathReason]string{
 	WhyAddressChanged: "address changed",
 	WhyRelayLost:      "relay lost",
 	WhyRelayBack:      "relay back",
+	WhyPunched:        "punched",
+	WhyBetter:         "better path",
+	WhyNoAnswer:       "no answer to probes",
+	WhySilent:         "peer names no addresses",
+	WhyPathDied:       "path died",
+	WhyPeerMoved:      "peer moved",
+	WhyPolicy:         "policy",
 }
 
 // String returns the reason in a few words.
@@ -62,10 +92,10 @@ func (r PathReason) String() string {
 // Path is how the packets of a connection travel.
 type Path struct {
 	Kind PathKind
-	// Local is this side's address as the far end of the path sees it: for
-	// a relayed path, the relay.
+	// Local is this side's address as the far end of the path sees it: the
+	// relay, or the peer.
 	Local netip.AddrPort
-	// Remote is where packets are sent to: for a relayed path, the relay.
+	// Remote is where packets are sent to: the relay, or the peer.
 	Remote netip.AddrPort
 	// RTT is the smoothed round-trip time between the peers (RFC 9002
 	// §5.3). It is zero in events.
@@ -73,6 +103,27 @@ type Path struct {
 	// Since is when the path became like this, and Why the reason.
 	Since time.Time
 	Why   PathReason
+	// Tried is what probing has told, if Why is WhyNoAnswer or WhyPunched.
+	Tried []PairResult
+}
+
+// PairResult is how an address of the peer has answered probes.
+type PairResult struct {
+	Remote netip.AddrPort
+	Kind   CandidateKind
+	// Probes is how many were sent in the last round.
+	Probes int
+	// RTT is the shortest round-trip time, or 0: there was no answer.
+	RTT time.Duration
+}
+
+// String returns the result in a few words.
+func (r PairResult) String() string {
+	answer := "no answer"
+	if r.RTT > 0 {
+		answer = r.RTT.String()
+	}
+	return fmt.Sprintf("%v (%v): %s", r.Remote, r.Kind, answer)
 }
 
 // LogValue implements [slog.LogValuer].
@@ -82,6 +133,7 @@ func (p Path) LogValue() slog.Value {
 		slog.Any("local", p.Local),
 		slog.Any("remote", p.Remote),
 		slog.String("why", p.Why.String()),
+		slog.Any("tried", p.Tried),
 	)
 }
 
@@ -131,6 +183,12 @@ func (l *pathLog) latest() (Path, int) {
 	return l.paths[len(l.paths)-1], l.number
 }
 
+// kind returns that of the present path.
+func (l *pathLog) kind() PathKind {
+	p, _ := l.latest()
+	return p.Kind
+}
+
 // wait returns the path after the one numbered n, or the oldest kept one after
 // it. It returns false when there is none and will be none, or ctx is done.
 func (l *pathLog) wait(ctx context.Context, n int) (Path, int, bool) {
@@ -160,6 +218,7 @@ func (l *pathLog) change(f func(*Path)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.paths[len(l.paths)-1]
+	p.Tried = nil
 	f(&p)
 	p.Since = time.Now()
 	l.paths = append(l.paths, p)

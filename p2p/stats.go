@@ -1,6 +1,12 @@
 package p2p
 
-import "github.com/quic-go/quic-go"
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
 
 // Stats counts what has happened on a [Conn].
 type Stats struct {
@@ -9,11 +15,45 @@ type Stats struct {
 	// another every few thousand packets, so that nobody on the way can
 	// follow a connection by them.
 	IDs uint64
+
+	// Attempts counts the rounds of probes for a direct path, Fallbacks how
+	// often one has died under the connection.
+	Attempts, Fallbacks uint64
+	// Direct and LAN count how often the connection has moved to a path of
+	// that kind. TimeToDirect is how long the first time took from the end of
+	// the handshake, or 0.
+	Direct, LAN  uint64
+	TimeToDirect time.Duration
+}
+
+// pathCounters are those of one connection.
+type pathCounters struct {
+	attempts, fallbacks, direct, lan atomic.Uint64
+	first                            atomic.Int64 // nanoseconds
+}
+
+// succeeded counts a move to an address.
+func (c *pathCounters) succeeded(addr netip.Addr, after time.Duration) {
+	c.first.CompareAndSwap(0, int64(after))
+	if kindOf(addr) == LAN {
+		c.lan.Add(1)
+	} else {
+		c.direct.Add(1)
+	}
 }
 
 // Stats returns the counters.
 func (c *Conn) Stats() Stats {
-	return Stats{ConnectionStats: c.ConnectionStats(), IDs: c.link.ids.Next()}
+	n := &c.counters
+	return Stats{
+		ConnectionStats: c.ConnectionStats(),
+		IDs:             c.link.ids.Next(),
+		Attempts:        n.attempts.Load(),
+		Fallbacks:       n.fallbacks.Load(),
+		Direct:          n.direct.Load(),
+		LAN:             n.lan.Load(),
+		TimeToDirect:    time.Duration(n.first.Load()),
+	}
 }
 
 // EndpointStats counts packets that got nowhere.

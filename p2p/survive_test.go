@@ -202,12 +202,13 @@ func TestPathEvents(t *testing.T) {
 	})
 }
 
-// TestPacketsPastTheRelay: the relay is the only path, so what carries an ID of
-// the connection but comes from elsewhere is none of it.
+// TestPacketsPastTheRelay: what carries an ID of the connection, but comes from
+// where the peer has not proved to be, is none of it.
 func TestPacketsPastTheRelay(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice := l.host(nil)
 		a, b := l.connect(alice, l.host(nil))
+		time.Sleep(time.Second)
 		heard := a.link.activity.last.Load()
 		time.Sleep(time.Second)
 		l.net.Inject(nettest.Packet{

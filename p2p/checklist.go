@@ -1,0 +1,229 @@
+package p2p
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// checkDelays are the times between the probes of one address in a round. The
+// first ones of both sides open their NATs, so that those after them get through.
+var checkDelays = [...]time.Duration{
+	40 * time.Millisecond, 60 * time.Millisecond, 100 * time.Millisecond,
+	200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond,
+}
+
+// Bounds of a checklist.
+const (
+	// maxPairs bounds the addresses of the peer that are probed: those that
+	// it has named, and those that it was heard from.
+	maxPairs = maxCandidates + 4
+	// lastAnswer is how long after the last probe of a round an answer to it
+	// may come.
+	lastAnswer = time.Second
+	// maxAsked bounds the probes that may still be answered.
+	maxAsked = 4 * maxPairs
+)
+
+// pair is one address of the peer, and what probing it has told. From where we
+// send is the system's choice.
+type pair struct {
+	candidate
+	sequence uint64 // by which the peer named it
+	named    bool   // by the peer
+
+	sent     int       // in this round
+	next     time.Time // when the next probe is due; zero: none is
+	last     time.Time // when the last probe was sent
+	answered time.Time // when the last answer came; zero: none has in this round
+	rtt      time.Duration
+	observed netip.AddrPort // we, as the peer sees us there
+}
+
+// asked is a probe that may be answered.
+type asked struct {
+	remote netip.AddrPort
+	at     time.Time
+}
+
+// checklist is what is being tried. It sends nothing itself.
+type checklist struct {
+	pairs []*pair
+	asked map[uint64]asked
+}
+
+func newChecklist() *checklist { return &checklist{asked: make(map[uint64]asked)} }
+
+// find returns the pair with an address, or nil.
+func (l *checklist) find(remote netip.AddrPort) *pair {
+	for _, p := range l.pairs {
+		if p.addr == remote {
+			return p
+		}
+	}
+	return nil
+}
+
+// add makes an address one to probe, at once if it is new. It returns nil if there
+// are too many.
+func (l *checklist) add(c candidate, now time.Time) *pair {
+	if p := l.find(c.addr); p != nil {
+		return p
+	}
+	if len(l.pairs) >= maxPairs && !l.evict() {
+		return nil
+	}
+	p := &pair{candidate: c, next: now}
+	l.pairs = append(l.pairs, p)
+	return p
+}
+
+// evict forgets an address that the peer has not named, and that does not answer.
+func (l *checklist) evict() bool {
+	i := slices.IndexFunc(l.pairs, func(p *pair) bool { return !p.named && p.answered.IsZero() })
+	if i < 0 {
+		return false
+	}
+	l.pairs = slices.Delete(l.pairs, i, i+1)
+	return true
+}
+
+// remove forgets an address that the peer takes back.
+func (l *checklist) remove(sequence uint64) {
+	l.pairs = slices.DeleteFunc(l.pairs, func(p *pair) bool { return p.named && p.sequence == sequence })
+}
+
+// restart begins a round: everything is tried anew.
+func (l *checklist) restart(now time.Time) {
+	for _, p := range l.pairs {
+		p.sent, p.next, p.answered = 0, now, time.Time{}
+	}
+}
+
+// settle lets a round come to its end: those that have answered are sent a few
+// more, because the other side may need them, and the others no more.
+func (l *checklist) settle() {
+	for _, p := range l.pairs {
+		if p.answered.IsZero() || p.sent > 3 {
+			p.next = time.Time{}
+		}
+	}
+}
+
+// due returns a pair whose probe is due, or nil and when the next one is, or zero.
+func (l *checklist) due(now time.Time) (*pair, time.Time) {
+	var next time.Time
+	for _, p := range l.pairs {
+		switch {
+		case p.next.IsZero():
+		case !p.next.After(now):
+			return p, time.Time{}
+		case next.IsZero() || p.next.Before(next):
+			next = p.next
+		}
+	}
+	return nil, next
+}
+
+// probed takes note of a probe of the round.
+func (l *checklist) probed(p *pair, sequence uint64, now time.Time) {
+	if p.next = (time.Time{}); p.sent < len(checkDelays) {
+		p.next = now.Add(checkDelays[p.sent])
+	}
+	p.sent++
+	p.last = now
+	l.ask(p.addr, sequence, now)
+}
+
+// ask takes note of any probe, so that its answer is known.
+func (l *checklist) ask(remote netip.AddrPort, sequence uint64, now time.Time) {
+	if len(l.asked) >= maxAsked {
+		for n := range l.asked {
+			if n+maxAsked/2 < sequence {
+				delete(l.asked, n)
+			}
+		}
+	}
+	l.asked[sequence] = asked{remote, now}
+}
+
+// answer takes note of a pong, which counts if it comes from where it was asked
+// for. It returns its pair, or nil.
+func (l *checklist) answer(pong probe, from netip.AddrPort, now time.Time) *pair {
+	question, ok := l.asked[pong.answers]
+	if !ok || question.remote != from {
+		return nil
+	}
+	delete(l.asked, pong.answers)
+	p := l.find(from)
+	if p == nil {
+		return nil
+	}
+	rtt := now.Sub(question.at)
+	if p.answered.IsZero() || rtt < p.rtt {
+		p.rtt = rtt
+	}
+	p.answered, p.observed = now, pong.observed
+	return p
+}
+
+// over says whether no answer is to be expected any more.
+func (l *checklist) over(now time.Time) bool {
+	for _, p := range l.pairs {
+		if !p.next.IsZero() || p.answered.IsZero() && now.Sub(p.last) < lastAnswer {
+			return false
+		}
+	}
+	return true
+}
+
+// best returns the pair to use among those that have answered, or nil.
+func (l *checklist) best() (best *pair) {
+	for _, p := range l.pairs {
+		if !p.answered.IsZero() && (best == nil || p.better(best)) {
+			best = p
+		}
+	}
+	return best
+}
+
+// Advantages, in round-trip time.
+const (
+	// lanBonus is what a path within a site may take longer.
+	lanBonus = 5 * time.Millisecond
+	// ipv6Bonus is what IPv6 may take longer: there is no NAT to forget us.
+	ipv6Bonus = 2 * time.Millisecond
+)
+
+// cost is the round-trip time less the advantages of a pair.
+func (p *pair) cost() time.Duration {
+	cost := p.rtt
+	if kindOf(p.addr.Addr()) == LAN {
+		cost -= lanBonus
+	}
+	if p.addr.Addr().Is6() {
+		cost -= ipv6Bonus
+	}
+	return cost
+}
+
+func (p *pair) better(than *pair) bool { return p.cost() < than.cost() }
+
+// worthMoving says whether a pair is so much better than the one in use that the
+// connection should be moved once more.
+func (p *pair) worthMoving(from *pair) bool {
+	return p.cost()+max(from.rtt/5, 3*time.Millisecond) < from.cost()
+}
+
+// results are for those who want to know why there is no direct path.
+func (l *checklist) results() []PairResult {
+	out := make([]PairResult, 0, len(l.pairs))
+	for _, p := range l.pairs {
+		r := PairResult{Remote: p.addr, Kind: p.kind, Probes: p.sent}
+		if !p.answered.IsZero() {
+			r.RTT = p.rtt
+		}
+		out = append(out, r)
+	}
+	return out
+}

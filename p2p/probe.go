@@ -1,0 +1,195 @@
+package p2p
+
+import (
+	"crypto/cipher"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// A probe asks whether packets get from one address to another, without QUIC
+// having to know: quic-go has few connection IDs to spend on paths that may not
+// exist. Its first byte is none of QUIC's (RFC 9443 §3).
+//
+//	Probe {
+//	  Type (8) = 0x1c,
+//	  Tag (64),        // whose it is: of the receiving side
+//	  Sequence (64),   // the nonce
+//	  Sealed (..),     // ChaCha20-Poly1305; the above is authenticated too
+//	}
+//	Ping { Kind (8) = 1, Padding (..) }
+//	Pong { Kind (8) = 2, Sequence (64), Address (144) }
+//
+// Keys and tags come from the TLS connection, so only the peer can make one, and
+// each is good once.
+const (
+	probeType   = 0x1c
+	probeHeader = 1 + 8 + 8
+
+	probePing = 1
+	probePong = 2
+
+	addressSize = 16 + 2
+)
+
+// probeTag is what the mux tells probes apart by.
+type probeTag [8]byte
+
+// probeLabel names the exporter (RFC 8446 §7.5) that both sides take keys and
+// tags from.
+const probeLabel = "EXPORTER-quicway-probe"
+
+// errProbe is what is no probe of the peer's.
+var errProbe = errors.New("not a probe")
+
+// prober seals and opens the probes of one side. It is not safe for concurrent
+// use.
+type prober struct {
+	own, peer probeTag
+	seal      cipher.AEAD
+	open      cipher.AEAD
+	sequence  uint64
+	seen      replayWindow
+	buf       []byte
+}
+
+// newProber derives what the side with a role needs.
+func newProber(state tls.ConnectionState, role control.Role) (*prober, error) {
+	const each = chacha20poly1305.KeySize + len(probeTag{})
+	secret, err := state.ExportKeyingMaterial(probeLabel, nil, 2*each)
+	if err != nil {
+		return nil, fmt.Errorf("export keying material: %w", err)
+	}
+	p := &prober{}
+	for i := range control.Role(2) {
+		part := secret[int(i)*each:][:each]
+		aead, err := chacha20poly1305.New(part[:chacha20poly1305.KeySize])
+		if err != nil {
+			return nil, err
+		}
+		tag := probeTag(part[chacha20poly1305.KeySize:])
+		if i == role {
+			p.seal, p.own = aead, tag
+		} else {
+			p.open, p.peer = aead, tag
+		}
+	}
+	return p, nil
+}
+
+// probe is what the peer has sent.
+type probe struct {
+	kind     byte
+	sequence uint64 // its own
+	answers  uint64 // of a pong: the ping's
+	observed netip.AddrPort
+}
+
+// ping makes a question of at least size bytes, and returns its sequence number.
+// The bytes are valid until the next call.
+func (p *prober) ping(size int) ([]byte, uint64) {
+	padding := max(0, size-probeHeader-1-p.seal.Overhead())
+	b := append(p.begin(), probePing)
+	b = append(b, make([]byte, padding)...)
+	return p.finish(b), p.sequence
+}
+
+// pong makes the answer to a ping that has come from an address.
+func (p *prober) pong(ping uint64, from netip.AddrPort) []byte {
+	b := append(p.begin(), probePong)
+	b = binary.BigEndian.AppendUint64(b, ping)
+	return p.finish(appendAddress(b, from))
+}
+
+func (p *prober) begin() []byte {
+	p.sequence++
+	b := append(p.buf[:0], probeType)
+	b = append(b, p.peer[:]...)
+	return binary.BigEndian.AppendUint64(b, p.sequence)
+}
+
+func (p *prober) finish(b []byte) []byte {
+	p.buf = p.seal.Seal(b[:probeHeader], probeNonce(b), b[probeHeader:], b[:probeHeader])
+	return p.buf
+}
+
+// probeNonce is made of the sequence number.
+func probeNonce(b []byte) []byte {
+	nonce := make([]byte, chacha20poly1305.NonceSize)
+	copy(nonce[4:], b[probeHeader-8:probeHeader])
+	return nonce
+}
+
+// tagOf returns whose a datagram is that may be a probe.
+func tagOf(b []byte) (tag probeTag, ok bool) {
+	if len(b) < probeHeader || b[0] != probeType {
+		return tag, false
+	}
+	return probeTag(b[1:]), true
+}
+
+// parse opens a probe. It changes b.
+func (p *prober) parse(b []byte) (probe, error) {
+	if tag, ok := tagOf(b); !ok || tag != p.own {
+		return probe{}, errProbe
+	}
+	out := probe{sequence: binary.BigEndian.Uint64(b[probeHeader-8:])}
+	if p.seen.has(out.sequence) {
+		return probe{}, errProbe
+	}
+	payload, err := p.open.Open(b[probeHeader:probeHeader], probeNonce(b), b[probeHeader:], b[:probeHeader])
+	if err != nil || len(payload) == 0 {
+		return probe{}, errProbe
+	}
+	p.seen.add(out.sequence)
+	out.kind = payload[0]
+	if out.kind != probePong {
+		return out, nil
+	}
+	if len(payload) < 1+8+addressSize {
+		return probe{}, errProbe
+	}
+	out.answers = binary.BigEndian.Uint64(payload[1:])
+	out.observed = addressFrom(payload[9:])
+	return out, nil
+}
+
+// appendAddress appends 18 bytes: an address, of IPv4 mapped into IPv6, and a
+// port.
+func appendAddress(b []byte, a netip.AddrPort) []byte {
+	ip := a.Addr().As16()
+	b = append(b, ip[:]...)
+	return binary.BigEndian.AppendUint16(b, a.Port())
+}
+
+// addressFrom reads them.
+func addressFrom(b []byte) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)).Unmap(), binary.BigEndian.Uint16(b[16:]))
+}
+
+// replayWindow remembers which of the latest 64 sequence numbers have been.
+type replayWindow struct {
+	highest uint64
+	seen    uint64 // bit n: highest-n
+}
+
+func (w *replayWindow) has(n uint64) bool {
+	if n > w.highest {
+		return false
+	}
+	return w.highest-n >= 64 || w.seen>>(w.highest-n)&1 == 1
+}
+
+func (w *replayWindow) add(n uint64) {
+	if n > w.highest {
+		w.seen <<= min(n-w.highest, 64)
+		w.highest = n
+	}
+	w.seen |= 1 << (w.highest - n)
+}

@@ -1,0 +1,158 @@
+package p2p
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// directOnlyPatience is how long a connection that wants nothing but a direct path
+// goes without.
+const directOnlyPatience = 10 * time.Second
+
+// follow takes note of where quic-go has gone after its client: a server's path is
+// the client's to choose.
+func (f *pathfinder) follow(now time.Time) {
+	at := addrPortOf(f.conn.RemoteAddr())
+	if at == f.link.home.addr || !at.IsValid() {
+		at = netip.AddrPort{}
+	}
+	switch {
+	case at == f.current:
+	case at.IsValid():
+		why := WhyPunched
+		if f.direct() {
+			why = WhyPeerMoved
+		}
+		f.arrive(at, f.list.find(at), now, why)
+		f.link.direct.refresh(at)
+	default:
+		f.leave(WhyPeerMoved, now)
+	}
+}
+
+// watch judges the direct path in use, and says when to look again.
+func (f *pathfinder) watch(now time.Time) time.Time {
+	if !f.direct() {
+		// A server does not say when it follows its client.
+		if f.link.role == control.Accepter && f.list.best() != nil {
+			return now.Add(askEvery / 3)
+		}
+		return time.Time{}
+	}
+	a := &f.link.direct.activity
+	switch {
+	case f.link.direct.dead.Load() != nil:
+		// Given up already; the client will follow.
+	case f.vitals.dead(a, now), f.deserted(now):
+		f.abandon(now)
+		return now
+	case f.vitals.suspect(a, now):
+		data, sequence := f.prober.ping(0)
+		f.list.ask(f.current, sequence, now)
+		f.vitals.ask(now)
+		f.write(data, f.current)
+	}
+	return now.Add(f.vitals.period(a, now))
+}
+
+// deserted says whether the peer has left the direct path for the relay.
+func (f *pathfinder) deserted(now time.Time) bool {
+	const late = time.Second // packets that were under way
+	relayed, direct := f.link.activity.heard.Load(), f.link.direct.activity.heard.Load()
+	return f.using != nil && now.Sub(f.since) > late && relayed > f.since.Add(late).UnixNano() && relayed > direct &&
+		f.link.direct.activity.silence(now) >= suspectAfter
+}
+
+// abandon leaves a direct path that has died. A dialer goes back to the relay. An
+// accepter cannot, but what quic-go sends goes there anyway, which tells the dialer.
+func (f *pathfinder) abandon(now time.Time) {
+	f.conn.counters.fallbacks.Add(1)
+	f.shorten(now)
+	dead := f.current
+	f.link.direct.dead.Store(&dead)
+	if f.link.role == control.Dialer {
+		f.retreat()
+	}
+	f.leave(WhyPathDied, now)
+	f.again(now)
+}
+
+// retreat moves a dialer's connection back to the relay.
+func (f *pathfinder) retreat() {
+	used := f.using
+	f.using = nil
+	if f.back == nil || f.back.Switch() != nil {
+		f.back = nil // packets go by the relay all the same: see sendDirect
+		return
+	}
+	f.conn.wake()
+	if used != nil {
+		_ = used.path.Close()
+	}
+}
+
+// leave takes note that the connection is on the relay again.
+func (f *pathfinder) leave(why PathReason, now time.Time) {
+	f.current, f.since = netip.AddrPort{}, now
+	f.change(why)
+}
+
+// prepare validates the way back.
+func (f *pathfinder) prepare() {
+	f.retry = time.Time{}
+	f.conn.background.Go(func() {
+		path, err := f.conn.prepareStandby()
+		f.standby <- standby{path, err}
+	})
+}
+
+// prepared takes note of how that has ended.
+func (f *pathfinder) prepared(s standby) {
+	if s.err != nil {
+		f.retry = time.Now().Add(standbyTimeout)
+		return
+	}
+	f.back = s.path
+}
+
+// renew prepares the way back again if that has failed.
+func (f *pathfinder) renew(now time.Time) time.Time {
+	if f.retry.IsZero() || f.retry.After(now) {
+		return f.retry
+	}
+	f.retry = time.Time{}
+	if f.direct() && f.back == nil {
+		f.prepare()
+	}
+	return time.Time{}
+}
+
+// shorten makes keepalives more frequent if the path has died in silence: a NAT has
+// forgotten it.
+func (f *pathfinder) shorten(now time.Time) {
+	k := f.conn.endpoint.conf.KeepAlive
+	heard := time.Unix(0, f.link.direct.activity.heard.Load())
+	if k > 0 && now.Sub(heard) >= shortestKeepAlive {
+		now := time.Duration(f.conn.keepAlive.Load())
+		f.conn.keepAlive.Store(int64(max(now/2, min(k, shortestKeepAlive))))
+	}
+}
+
+// enforce ends a connection that should be direct, and is not.
+func (f *pathfinder) enforce(now time.Time) time.Time {
+	if f.conn.endpoint.conf.Policy != DirectOnly || f.direct() {
+		return time.Time{}
+	}
+	since := f.since
+	if since.IsZero() {
+		since = f.conn.began
+	}
+	due := since.Add(directOnlyPatience)
+	if !due.After(now) {
+		_ = f.conn.CloseWithError(CodeNoDirectPath, ErrNoDirectPath.Error())
+		return time.Time{}
+	}
+	return due
+}
