@@ -29,6 +29,9 @@ const joinPatience = 5 * time.Second
 // ErrRelayUnreachable, ErrRelayMismatch, ErrClosed or ctx's error.
 func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
 	conn, err := e.acceptOffer(ctx, offer)
+	if err == nil {
+		conn, err = conn.settled(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: accept offer: %w", err)
 	}

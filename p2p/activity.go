@@ -41,6 +41,15 @@ func (a *activity) silence(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, since))
 }
 
+// overdue is silence that means something: one packet may be an acknowledgement,
+// to which there is no answer, but whoever waits for one sends a second.
+func (a *activity) overdue(now time.Time) time.Duration {
+	if a.owed.Load() < 2 {
+		return 0
+	}
+	return a.silence(now)
+}
+
 // heardSince says whether anything has been received after t.
 func (a *activity) heardSince(t time.Time) bool { return a.heard.Load() > t.UnixNano() }
 

@@ -154,6 +154,9 @@ func (e *Endpoint) answer(r Relay, text string) {
 
 func (e *Endpoint) enqueue(offer Offer) {
 	c, err := e.acceptOffer(e.ctx, offer)
+	if err == nil {
+		c, err = c.settled(e.ctx)
+	}
 	if err != nil {
 		e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
 		return

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -95,6 +96,25 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 	}
 	e.log.Info("connected", "peer", remote, "path", c.Path())
 	return c, nil
+}
+
+// settled returns the connection when it is as the application wants to have it:
+// with DirectOnly, not before it is direct.
+func (c *Conn) settled(ctx context.Context) (*Conn, error) {
+	if c.endpoint.conf.Policy != DirectOnly {
+		return c, nil
+	}
+	var tried []PairResult
+	for p := range c.PathEvents(ctx) {
+		if p.Kind != Relayed {
+			return c, nil
+		}
+		if p.Tried != nil {
+			tried = p.Tried
+		}
+	}
+	_ = c.CloseWithError(CodeNoDirectPath, ErrNoDirectPath.Error())
+	return nil, fmt.Errorf("%w: tried %v", c.Err(), tried)
 }
 
 // RemoteID returns who is at the other end. It is the zero PeerID if

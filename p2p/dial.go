@@ -29,6 +29,9 @@ func (e *Endpoint) Dial(ctx context.Context, peer PeerID, cfg *DialConfig) (*Con
 		return nil, fmt.Errorf("p2p: dial: %w", err)
 	}
 	conn, err := e.dial(ctx, peer, deliver)
+	if err == nil {
+		conn, err = conn.settled(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: dial: %w", err)
 	}

@@ -123,8 +123,8 @@ func (l *lab) connect(dialer, accepter *host) (dialed, accepted *Conn) {
 	ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
 	defer cancel()
 	got := make(chan *Conn, 1)
-	dialed, err := dialer.Dial(ctx, accepter.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
-		c, err := accepter.AcceptOffer(ctx, o)
+	dialed, err := dialer.Dial(ctx, accepter.ID(), &DialConfig{Deliver: func(_ context.Context, o Offer) error {
+		c, err := accepter.AcceptOffer(ctx, o) // the dialer may be ready before
 		got <- c
 		return err
 	}})

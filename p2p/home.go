@@ -50,6 +50,7 @@ type home struct {
 	conn      udp.Conn
 	transport *quic.Transport
 	activity  activity
+	hurry     chan struct{} // holds a token when there are links in haste
 	stop      context.CancelFunc
 	stopped   chan struct{}
 
@@ -57,6 +58,7 @@ type home struct {
 	users int        // who holds the home open
 	links map[control.SessionID]*link
 	asked time.Time     // when the relay was last asked about the legs
+	haste []*link       // those that it should be asked about at once
 	line  *line         // the present connection, or nil
 	first bool          // there has been a connection
 	err   error         // why there is none
@@ -71,6 +73,7 @@ func newHome(e *Endpoint, r Relay, addr netip.AddrPort) (*home, error) {
 		addr:     addr,
 		stopped:  make(chan struct{}),
 		links:    make(map[control.SessionID]*link),
+		hurry:    make(chan struct{}, 1),
 		news:     make(chan struct{}),
 	}
 	if !e.mux.addControl(addr, h) {
@@ -208,8 +211,18 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 			h.endpoint.log.Info("relay lost", "relay", h.addr, "err", context.Cause(l.conn.Context()))
 			return
 		case <-ticker.C:
+		case <-h.hurry:
 		}
 	}
+}
+
+// hasten has the relay asked about a link at once: packets go by it again, and our
+// NAT may have given us another address meanwhile.
+func (h *home) hasten(l *link) {
+	h.mu.Lock()
+	h.haste = append(h.haste, l)
+	h.mu.Unlock()
+	poke(h.hurry)
 }
 
 // suspects says whether a path through the relay has been silent for so long
@@ -218,13 +231,17 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 func (h *home) suspects(now time.Time) (silent bool, links []*link) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	longest := h.activity.silence(now)
+	longest := h.activity.overdue(now)
 	for _, l := range h.links {
-		silence := l.activity.silence(now)
+		silence := l.activity.overdue(now)
 		longest = max(longest, silence)
 		if silence >= suspicion {
 			links = append(links, l)
 		}
+	}
+	if haste := h.haste; len(haste) > 0 {
+		h.haste = nil
+		return true, haste
 	}
 	if longest < suspicion || now.Sub(h.asked) < max(suspicion, longest/2) {
 		return false, nil

@@ -65,6 +65,7 @@ type pathfinder struct {
 	vitals   vitals
 	choose   time.Time // when a pair is to be chosen; zero: never
 	retry    time.Time // when the standby is to be prepared again; zero: never
+	found    time.Time // when the relay was there last
 }
 
 // round is one attempt to find a direct path.
@@ -160,6 +161,7 @@ func (f *pathfinder) run() {
 			f.probe(a)
 		case <-f.changed:
 			f.announce()
+			f.replace(time.Now())
 		case m := <-f.moves:
 			f.moved(m)
 		case s := <-f.standby:
@@ -189,7 +191,7 @@ func (f *pathfinder) advance(now time.Time) time.Time {
 	}
 	next := now.Add(time.Hour)
 	for _, at := range []time.Time{
-		f.watch(now), f.begin(now), f.send(now), f.decide(now), f.end(now), f.renew(now), f.enforce(now),
+		f.watch(now), f.begin(now), f.send(now), f.decide(now), f.end(now), f.renew(now), f.comeBack(now), f.enforce(now),
 	} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
@@ -481,6 +483,7 @@ func (f *pathfinder) move(to *pair) {
 		return
 	}
 	f.moving = true
+	f.link.direct.dead.Store(nil) // it answers
 	f.link.direct.refresh(f.current)
 	f.link.direct.refresh(to.addr)
 	remote := to.addr
@@ -517,6 +520,7 @@ func (f *pathfinder) arrive(at netip.AddrPort, p *pair, now time.Time, why PathR
 	f.current, f.since = at, now
 	f.link.direct.dead.Store(nil)
 	f.link.direct.activity.reset(now)
+	f.link.activity.forgive()
 	f.vitals = vitals{rtt: f.conn.ConnectionStats().SmoothedRTT}
 	if p != nil && p.rtt > 0 {
 		f.vitals.rtt = p.rtt

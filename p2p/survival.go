@@ -15,7 +15,7 @@ const directOnlyPatience = 10 * time.Second
 // the client's to choose.
 func (f *pathfinder) follow(now time.Time) {
 	at := addrPortOf(f.conn.RemoteAddr())
-	if at == f.link.home.addr || !at.IsValid() {
+	if dead := f.link.direct.dead.Load(); at == f.link.home.addr || dead != nil && at == *dead {
 		at = netip.AddrPort{}
 	}
 	switch {
@@ -75,6 +75,7 @@ func (f *pathfinder) abandon(now time.Time) {
 	if f.link.role == control.Dialer {
 		f.retreat()
 	}
+	f.link.home.hasten(f.link)
 	f.leave(WhyPathDied, now)
 	f.again(now)
 }
@@ -138,6 +139,35 @@ func (f *pathfinder) shorten(now time.Time) {
 		now := time.Duration(f.conn.keepAlive.Load())
 		f.conn.keepAlive.Store(int64(max(now/2, min(k, shortestKeepAlive))))
 	}
+}
+
+// relayProven is how long a relay that was lost must be back before a connection
+// that prefers it returns.
+const relayProven = 3 * time.Second
+
+// replace looks for a direct path in place of a relay that is lost, if that would
+// be preferred.
+func (f *pathfinder) replace(now time.Time) {
+	lost := f.conn.relayLost.Load()
+	if lost && f.policy == PreferRelay && !f.direct() && !f.round.running {
+		f.start(now)
+	}
+	if !lost {
+		f.found = now
+	}
+}
+
+// comeBack returns to a relay that is preferred and there again.
+func (f *pathfinder) comeBack(now time.Time) time.Time {
+	if f.policy != PreferRelay || f.using == nil || f.moving || f.conn.relayLost.Load() {
+		return time.Time{}
+	}
+	if due := f.found.Add(relayProven); due.After(now) || f.back == nil {
+		return now.Add(relayProven)
+	}
+	f.retreat()
+	f.leave(WhyPolicy, now)
+	return time.Time{}
 }
 
 // enforce ends a connection that should be direct, and is not.
