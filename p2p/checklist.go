@@ -126,13 +126,12 @@ func (l *checklist) due(now time.Time) (*pair, time.Time) {
 }
 
 // probed takes note of a probe of the round.
-func (l *checklist) probed(p *pair, sequence uint64, now time.Time) {
+func (l *checklist) probed(p *pair, now time.Time) {
 	if p.next = (time.Time{}); p.sent < len(checkDelays) {
 		p.next = now.Add(checkDelays[p.sent])
 	}
 	p.sent++
 	p.last = now
-	l.ask(p.addr, sequence, now)
 }
 
 // ask takes note of any probe, so that its answer is known.

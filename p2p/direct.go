@@ -50,9 +50,9 @@ func (d *direct) knows(addr netip.AddrPort) bool {
 	return peers != nil && slices.Contains(*peers, addr)
 }
 
-// learn takes note of an address that the peer has proved. The one that was proved
-// first is forgotten if there are too many.
-func (d *direct) learn(addr netip.AddrPort) {
+// learn takes note of an address that the peer has proved. If there are too many,
+// the one that was proved first is forgotten, but not the one in use.
+func (d *direct) learn(addr, used netip.AddrPort) {
 	if d.knows(addr) {
 		return
 	}
@@ -61,19 +61,12 @@ func (d *direct) learn(addr netip.AddrPort) {
 		peers = slices.Clone(*old)
 	}
 	if len(peers) == maxPeers {
-		peers = peers[1:]
+		i := 0
+		if peers[i] == used {
+			i++
+		}
+		peers = slices.Delete(peers, i, i+1)
 	}
-	peers = append(peers, addr)
-	d.peers.Store(&peers)
-}
-
-// refresh makes an address the last to be forgotten.
-func (d *direct) refresh(addr netip.AddrPort) {
-	old := d.peers.Load()
-	if old == nil || (*old)[len(*old)-1] == addr {
-		return
-	}
-	peers := slices.DeleteFunc(slices.Clone(*old), func(a netip.AddrPort) bool { return a == addr })
 	peers = append(peers, addr)
 	d.peers.Store(&peers)
 }

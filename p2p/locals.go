@@ -53,12 +53,8 @@ func isUDP(s *udp.Socket) bool {
 // watch begins to watch the host's addresses.
 func (l *locals) watch() {
 	e := l.endpoint
-	conf := &netmon.Config{List: e.conf.list}
-	if accept := e.conf.LocalCandidates; accept != nil {
-		conf.Filter = func(a netmon.Address) bool { return accept(a.Addr) }
-	}
 	var err error
-	if l.monitor, err = netmon.New(conf); err != nil {
+	if l.monitor, err = netmon.New(&netmon.Config{List: e.conf.list}); err != nil {
 		e.log.Warn("the addresses of this host cannot be listed", "err", err)
 		return
 	}
@@ -106,9 +102,7 @@ func (l *locals) candidates() []candidate {
 	for _, s := range l.endpoint.mux.sockets {
 		bound := s.LocalAddr()
 		if !bound.Addr().IsUnspecified() {
-			if accept := l.endpoint.conf.LocalCandidates; accept == nil || accept(bound.Addr()) {
-				out = append(out, candidate{HostCandidate, bound})
-			}
+			out = append(out, candidate{HostCandidate, bound})
 			continue
 		}
 		if l.monitor == nil {

@@ -21,6 +21,8 @@ const (
 	// as long each time, up to lastPause.
 	firstPause = 5 * time.Second
 	lastPause  = 5 * time.Minute
+	// lostPause is the one while the relay is lost too.
+	lostPause = time.Second
 	// quiet is how long a round is not begun again because the peer says so.
 	quiet = time.Second
 	// silentAfter is how long a peer may take to name its addresses.
@@ -55,9 +57,11 @@ type pathfinder struct {
 	numbers  []uint64             // by which sequence numbers
 	sequence uint64               // the last one
 	named    map[uint64]candidate // what the peer has told
+	budget   budget               // of that
 	started  time.Time
 	round    round
 	using    *move // a dialer's direct path in use
+	left     *move // the one that it has left last, if nothing has come by the relay since
 	moving   bool  // a move is under way
 	back     *quic.Path
 	current  netip.AddrPort // where the peer is; the zero AddrPort: at the relay
@@ -75,6 +79,27 @@ type round struct {
 	began   time.Time
 	next    time.Time // when another begins by itself; zero: never
 	pause   time.Duration
+}
+
+// Addresses that a peer names are sent probes, so that it may not name too many:
+// budgetSize in budgetPeriod.
+const (
+	budgetSize   = 4 * maxCandidates
+	budgetPeriod = time.Minute
+)
+
+// budget is what is left of that.
+type budget struct {
+	since time.Time
+	spent int
+}
+
+func (b *budget) take(now time.Time) bool {
+	if now.Sub(b.since) >= budgetPeriod {
+		*b = budget{since: now}
+	}
+	b.spent++
+	return b.spent <= budgetSize
 }
 
 // arrived is a probe, or what looks like one.
@@ -210,7 +235,10 @@ func (f *pathfinder) announce() {
 	if seen := f.link.observed(); seen.IsValid() && !hasAddr(own, seen) {
 		own = append(own, candidate{ObservedCandidate, seen})
 	}
-	own = slices.DeleteFunc(own, func(c candidate) bool { return !speakable(c.addr) })
+	accept := f.conn.endpoint.conf.LocalCandidates
+	own = slices.DeleteFunc(own, func(c candidate) bool {
+		return !speakable(c.addr) || accept != nil && !accept(c.addr.Addr())
+	})
 	own = own[:min(len(own), maxCandidates)]
 	news := false
 	for i, c := range f.own {
@@ -270,10 +298,14 @@ func (f *pathfinder) add(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(f.named) >= maxCandidates || !f.allowed(c.addr) {
+	now := time.Now()
+	if old, ok := f.named[sequence]; ok && old != c {
+		delete(f.named, sequence)
+		f.list.remove(sequence)
+	}
+	if len(f.named) >= maxCandidates || !f.allowed(c.addr) || !f.budget.take(now) {
 		return nil
 	}
-	now := time.Now()
 	p := f.list.add(c, now)
 	if p == nil {
 		return nil
@@ -371,12 +403,18 @@ func (f *pathfinder) send(now time.Time) time.Time {
 		if p == nil {
 			return next
 		}
-		// As large as QUIC's packets: a path that does not carry them is
-		// none.
-		data, sequence := f.prober.ping(packetSize)
-		f.list.probed(p, sequence, now)
-		f.write(data, p.addr)
+		// Small, because nobody knows yet who is there. Whether the path
+		// carries QUIC's packets is QUIC's to validate.
+		f.ping(p.addr, now)
+		f.list.probed(p, now)
 	}
+}
+
+// ping asks an address whether the peer is there.
+func (f *pathfinder) ping(to netip.AddrPort, now time.Time) {
+	data, sequence := f.prober.ping()
+	f.list.ask(to, sequence, now)
+	f.write(data, to)
 }
 
 func (f *pathfinder) write(data []byte, to netip.AddrPort) {
@@ -399,28 +437,35 @@ func (f *pathfinder) probe(a arrived) {
 	}
 }
 
-// asked answers a ping. Where it has come from is an address of the peer, proved.
+// asked answers a ping. Packets from where it has come are the peer's. Whether it
+// also is there, and has not only made somebody else's address the sender's, a ping
+// of ours will tell.
 func (f *pathfinder) asked(p probe, from netip.AddrPort, now time.Time) {
 	if f.policy == RelayOnly || !speakable(from) {
 		return
 	}
-	f.link.direct.learn(from)
+	f.link.direct.learn(from, f.current)
 	f.write(f.prober.pong(p.sequence, from), from)
-	if q := f.list.find(from); q == nil {
+	q := f.list.find(from)
+	switch {
+	case q == nil:
 		f.list.add(candidate{ReflexiveCandidate, from}, now)
-	} else if f.round.running && q.answered.IsZero() && q.sent < len(checkDelays) {
+	case f.round.running && q.answered.IsZero() && q.sent < len(checkDelays):
 		q.next = now // its NAT lets us through now
 	}
-	f.reaim(from, now)
+	if !f.round.running && f.silent(now) {
+		f.ping(from, now)
+	}
+}
+
+// silent says whether the direct path in use is.
+func (f *pathfinder) silent(now time.Time) bool {
+	return f.using != nil && !f.moving && f.link.direct.activity.silence(now) >= suspectAfter
 }
 
 // reaim follows a peer who has another address now: its NAT has forgotten the one
-// in use, or it has moved.
+// in use, or it has moved. It has answered there.
 func (f *pathfinder) reaim(to netip.AddrPort, now time.Time) {
-	silent := f.link.direct.activity.silence(now) >= suspectAfter
-	if f.using == nil || f.moving || to == f.current || !silent {
-		return
-	}
 	f.using.way.remote.Store(&to)
 	f.using.remote, f.current = to, to
 	f.link.direct.activity.reset(now)
@@ -434,7 +479,15 @@ func (f *pathfinder) answered(p probe, from netip.AddrPort, now time.Time) {
 	if !ok || question.remote != from {
 		return
 	}
-	f.link.direct.learn(from)
+	f.link.direct.learn(from, f.current)
+	switch {
+	case from != f.current && f.silent(now):
+		f.reaim(from, now)
+	case f.left != nil && from == f.left.remote && !f.moving:
+		if f.forget(); f.left != nil {
+			f.rejoin(now)
+		}
+	}
 	if from == f.current {
 		f.vitals.alive(&f.link.direct.activity, now)
 		f.vitals.rtt = now.Sub(question.at)
@@ -474,9 +527,12 @@ func (f *pathfinder) worthMoving(p *pair) bool {
 
 // move begins to move the connection.
 func (f *pathfinder) move(to *pair) {
+	if f.forget(); f.left != nil && f.back != nil {
+		return // the peer has not followed to the relay
+	}
 	var used *way
-	if f.using != nil {
-		used = f.using.way
+	if m := f.onto(); m != nil {
+		used = m.way
 	}
 	w, err := f.link.spare(used)
 	if err != nil {
@@ -484,10 +540,16 @@ func (f *pathfinder) move(to *pair) {
 	}
 	f.moving = true
 	f.link.direct.dead.Store(nil) // it answers
-	f.link.direct.refresh(f.current)
-	f.link.direct.refresh(to.addr)
 	remote := to.addr
 	f.conn.background.Go(func() { f.moves <- f.conn.moveTo(w, remote) })
+}
+
+// onto is the direct path that quic-go is on, or was until the relay is proved.
+func (f *pathfinder) onto() *move {
+	if f.using != nil {
+		return f.using
+	}
+	return f.left
 }
 
 // moved takes note of how a move has ended.
@@ -504,10 +566,12 @@ func (f *pathfinder) moved(m move) {
 	}
 	why := WhyPunched
 	if f.using != nil {
-		_ = f.using.path.Close()
 		why = WhyBetter
 	}
-	f.using = &m
+	if old := f.onto(); old != nil {
+		_ = old.path.Close()
+	}
+	f.using, f.left = &m, nil
 	f.arrive(m.remote, p, now, why)
 	f.list.settle()
 	if f.back == nil {
@@ -561,6 +625,9 @@ func (f *pathfinder) end(now time.Time) time.Time {
 		return time.Time{}
 	}
 	f.round.pause = min(max(2*f.round.pause, firstPause), lastPause)
+	if f.conn.relayLost.Load() {
+		f.round.pause = lostPause
+	}
 	if f.link.role == control.Dialer {
 		f.round.next = now.Add(f.round.pause)
 	}

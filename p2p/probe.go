@@ -91,12 +91,12 @@ type probe struct {
 	observed netip.AddrPort
 }
 
-// ping makes a question of at least size bytes, and returns its sequence number.
-// The bytes are valid until the next call.
-func (p *prober) ping(size int) ([]byte, uint64) {
-	padding := max(0, size-probeHeader-1-p.seal.Overhead())
+// ping makes a question, and returns its sequence number. The bytes are valid until
+// the next call. It is as large as its answer, so that nobody gets more than he
+// sends.
+func (p *prober) ping() ([]byte, uint64) {
 	b := append(p.begin(), probePing)
-	b = append(b, make([]byte, padding)...)
+	b = append(b, make([]byte, 8+addressSize)...)
 	return p.finish(b), p.sequence
 }
 

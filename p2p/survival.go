@@ -26,7 +26,6 @@ func (f *pathfinder) follow(now time.Time) {
 			why = WhyPeerMoved
 		}
 		f.arrive(at, f.list.find(at), now, why)
-		f.link.direct.refresh(at)
 	default:
 		f.leave(WhyPeerMoved, now)
 	}
@@ -49,10 +48,8 @@ func (f *pathfinder) watch(now time.Time) time.Time {
 		f.abandon(now)
 		return now
 	case f.vitals.suspect(a, now):
-		data, sequence := f.prober.ping(0)
-		f.list.ask(f.current, sequence, now)
+		f.ping(f.current, now)
 		f.vitals.ask(now)
-		f.write(data, f.current)
 	}
 	return now.Add(f.vitals.period(a, now))
 }
@@ -80,18 +77,37 @@ func (f *pathfinder) abandon(now time.Time) {
 	f.again(now)
 }
 
-// retreat moves a dialer's connection back to the relay.
+// retreat moves a dialer's connection back to the relay. The path that it leaves is
+// kept until the relay has proved to work: the peer may still be there.
 func (f *pathfinder) retreat() {
-	used := f.using
-	f.using = nil
+	f.left, f.using = f.using, nil
 	if f.back == nil || f.back.Switch() != nil {
 		f.back = nil // packets go by the relay all the same: see sendDirect
 		return
 	}
 	f.conn.wake()
-	if used != nil {
-		_ = used.path.Close()
+}
+
+// forget closes the path that was left, when the relay has brought something since.
+func (f *pathfinder) forget() {
+	if f.left != nil && f.back != nil && f.link.activity.heardSince(f.since) {
+		_ = f.left.path.Close()
+		f.left = nil
 	}
+}
+
+// rejoin goes back to the direct path that was left, which answers again while the
+// relay does not. It needs no validation, and could not have one: the peer has never
+// gone from there, and a server does not answer a probe from where its client is.
+func (f *pathfinder) rejoin(now time.Time) {
+	m := f.left
+	if f.back != nil && m.path.Switch() != nil {
+		return
+	}
+	f.left, f.using = nil, m
+	f.arrive(m.remote, f.list.find(m.remote), now, WhyPunched)
+	f.conn.wake()
+	_ = f.conn.signal.write(frame{kind: frameKeepAlive})
 }
 
 // leave takes note that the connection is on the relay again.
