@@ -484,7 +484,7 @@ func (f *pathfinder) answered(p probe, from netip.AddrPort, now time.Time) {
 	case from != f.current && f.silent(now):
 		f.reaim(from, now)
 	case f.left != nil && from == f.left.remote && !f.moving:
-		if f.forget(); f.left != nil {
+		if f.forget(); f.left != nil && now.Sub(f.since) >= relayPatience {
 			f.rejoin(now)
 		}
 	}

@@ -157,6 +157,10 @@ func (f *pathfinder) shorten(now time.Time) {
 	}
 }
 
+// relayPatience is how long the relay has to bring something to a connection that
+// has come back to it.
+const relayPatience = time.Second
+
 // relayProven is how long a relay that was lost must be back before a connection
 // that prefers it returns.
 const relayProven = 3 * time.Second
