@@ -224,8 +224,7 @@ func TestSilentPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
 		time.Sleep(time.Second)
-		f := a.finder // which rests
-		f.policy, f.started = PreferDirect, time.Now()
+		f := &pathfinder{conn: a, link: a.link, list: newChecklist(), policy: PreferDirect, started: time.Now()}
 		due := f.silence(time.Now())
 		if got := time.Until(due); got != silentAfter || a.Path().Why == WhySilent {
 			l.Errorf("due in %v, path %+v", got, a.Path())
