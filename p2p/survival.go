@@ -44,7 +44,7 @@ func (f *pathfinder) watch(now time.Time) time.Time {
 	switch {
 	case f.link.direct.dead.Load() != nil:
 		// Given up already; the client will follow.
-	case f.vitals.dead(a, now), f.deserted(now):
+	case f.vitals.dead(a, now):
 		f.abandon(now)
 		return now
 	case f.vitals.suspect(a, now):
@@ -52,14 +52,6 @@ func (f *pathfinder) watch(now time.Time) time.Time {
 		f.vitals.ask(now)
 	}
 	return now.Add(f.vitals.period(a, now))
-}
-
-// deserted says whether the peer has left the direct path for the relay.
-func (f *pathfinder) deserted(now time.Time) bool {
-	const late = time.Second // packets that were under way
-	relayed, direct := f.link.activity.heard.Load(), f.link.direct.activity.heard.Load()
-	return f.using != nil && now.Sub(f.since) > late && relayed > f.since.Add(late).UnixNano() && relayed > direct &&
-		f.link.direct.activity.silence(now) >= suspectAfter
 }
 
 // abandon leaves a direct path that has died. A dialer goes back to the relay. An

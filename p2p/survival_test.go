@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/nettest"
 )
@@ -440,4 +442,155 @@ func TestDirectOnly(t *testing.T) {
 			l.Errorf("the peer's ends with %v, want %v", err, ErrNoDirectPath)
 		}
 	})
+}
+
+// TestFallbackIsAtOnce: what was under way when the path died is sent again as soon as
+// that is known, not when quic-go next looks.
+func TestFallbackIsAtOnce(t *testing.T) {
+	runLab(t, func(l *lab) {
+		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.until(Direct, a, b)
+		time.Sleep(time.Second)
+		go func() {
+			if s, err := b.AcceptUniStream(context.Background()); err == nil {
+				_, _ = io.Copy(io.Discard, s)
+			}
+		}()
+		go func() {
+			if s, err := a.OpenUniStream(); err == nil {
+				_, _ = s.Write(make([]byte, 64<<20))
+			}
+		}()
+		time.Sleep(200 * time.Millisecond)
+		l.net.Cut("198.51.100.1", "198.51.100.2")
+		l.until(Relayed, a)
+		before := l.forwarded()
+		time.Sleep(40 * time.Millisecond)
+		if n := l.forwarded() - before; n < 10 {
+			l.Errorf("%d packets in a round trip to the relay", n)
+		}
+	})
+}
+
+// TestFallbackWithoutStandby: the relay could not be validated as the way back, but
+// packets go by it all the same.
+func TestFallbackWithoutStandby(t *testing.T) {
+	runLab(t, func(l *lab) {
+		const pathProbe = 1200 // what QUIC pads these to
+		l.net.Filter(func(p nettest.Packet) bool { return p.To.String() != relayAddr || len(p.Data) != pathProbe })
+		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.until(Direct, a, b)
+		time.Sleep(3 * time.Second)
+		l.net.Cut("198.51.100.1", "198.51.100.2")
+		l.exchange(a, b, 1<<20)
+		l.alive(a, b)
+	})
+}
+
+// TestPeerMovesWithoutRelay: a peer whose NAT gives it another address is followed
+// by probes alone.
+func TestPeerMovesWithoutRelay(t *testing.T) {
+	for _, who := range []string{"dialer", "accepter"} {
+		t.Run(who, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				left, right := l.behind(nettest.Gateway{Address: "203.0.113.1"}), l.behind(nettest.Gateway{Address: "203.0.113.2"})
+				a, b := l.connect(left.peer(nil), right.peer(nil))
+				l.until(Direct, a, b)
+				there, back := l.beat(a, b), l.beat(b, a)
+				time.Sleep(time.Second)
+				l.stopRelay()
+				time.Sleep(5 * time.Second)
+				moving := left
+				if who == "accepter" {
+					moving = right
+				}
+				moving.lan.Forget()
+				time.Sleep(5 * time.Second)
+				there.reset()
+				time.Sleep(5 * time.Second)
+				if pause := there.reset(); pause > time.Second {
+					l.Errorf("nothing came for %v", pause)
+				}
+				l.startRelay()
+				l.end(there)
+				l.end(back)
+			})
+		})
+	}
+}
+
+// TestOtherNetworkIsTriedAtOnce: a host that had no direct path has one soon after it
+// has come to a network that allows it.
+func TestOtherNetworkIsTriedAtOnce(t *testing.T) {
+	runLab(t, func(l *lab) {
+		blocked := l.net.LAN(nettest.Gateway{Address: "203.0.113.1", Allow: func(to netip.AddrPort) bool { return to.String() == relayAddr }})
+		strict := nettest.Gateway{Filtering: nettest.AddressPortDependent}
+		strict.Address = "203.0.113.2"
+		open := l.net.LAN(strict)
+		strict.Address = "203.0.113.3"
+		node := nettest.NewNode()
+		node.Plug("wlan", blocked.Network, "192.168.7.2/24")
+		a, b := l.connect(l.roamer(node), l.behind(strict).peer(nil))
+		time.Sleep(40 * time.Second)
+		if k := a.Path().Kind; k != Relayed {
+			l.Fatalf("kind %v", k)
+		}
+		node.Plug("wwan", open.Network, "10.64.0.2/24")
+		node.Unplug("wlan")
+		moved := time.Now()
+		l.until(Direct, a, b)
+		// The addresses are looked at every ten seconds here.
+		if after := time.Since(moved); after > 14*time.Second {
+			l.Errorf("direct after %v", after)
+		}
+	})
+}
+
+// TestQuietMove: the accepter follows though the application says nothing, and QUIC
+// itself neither.
+func TestQuietMove(t *testing.T) {
+	runLab(t, func(l *lab) {
+		quiet := func(c *Config) { c.QUIC = &quic.Config{DisablePathMTUDiscovery: true} }
+		a, b := l.connect(l.public().peer(quiet), l.public().peer(quiet))
+		start := time.Now()
+		l.until(Direct, a, b)
+		if after := time.Since(start); after > 500*time.Millisecond {
+			l.Errorf("both are direct after %v", after)
+		}
+	})
+}
+
+// TestVitals: when a path is to be asked, and when it is dead.
+func TestVitals(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	for _, test := range []struct {
+		name          string
+		silence       time.Duration
+		owed          uint32
+		asks          int
+		rtt           time.Duration
+		suspect, dead bool
+	}{
+		{"all is well", 0, 0, 0, 0, false, false},
+		{"soon", 100 * time.Millisecond, 9, 0, 0, false, false},
+		{"quiet", 200 * time.Millisecond, 1, 0, 0, true, false},
+		{"quiet on a long path", 200 * time.Millisecond, 1, 0, 100 * time.Millisecond, false, false},
+		{"packets lost", 500 * time.Millisecond, 3, 0, 0, true, true},
+		{"packets lost on a long path", 500 * time.Millisecond, 3, 0, 300 * time.Millisecond, true, false},
+		{"acknowledgements only", 500 * time.Millisecond, 2, 0, 0, true, false},
+		{"no answer to questions", 500 * time.Millisecond, 1, 3, 0, true, true},
+	} {
+		var a activity
+		if test.owed > 0 {
+			a.unanswered.Store(now.Add(-test.silence).UnixNano())
+			a.owed.Store(test.owed)
+		}
+		v := vitals{rtt: test.rtt, asks: test.asks, asked: now.Add(-askEvery)}
+		if dead := v.dead(&a, now); dead != test.dead {
+			t.Errorf("%s: dead %v, want %v", test.name, dead, test.dead)
+		}
+		if suspect := v.suspect(&a, now); suspect != test.suspect {
+			t.Errorf("%s: suspect %v, want %v", test.name, suspect, test.suspect)
+		}
+	}
 }
