@@ -49,6 +49,7 @@ type Conn struct {
 	sole     atomic.Bool // the endpoint ends with the connection
 	link     *link
 	signal   *signal
+	outbox   chan frame // for the peer, once quic-go takes it
 	remote   PeerID
 	paths    pathLog
 	finder   *pathfinder
@@ -74,6 +75,7 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		endpoint: e,
 		link:     l,
 		signal:   s,
+		outbox:   make(chan frame, outboxSize),
 		remote:   remote,
 		began:    time.Now(),
 		tended:   make(chan struct{}),
@@ -151,6 +153,7 @@ func (c *Conn) tend() {
 	defer close(c.tended)
 	var parts sync.WaitGroup
 	parts.Go(c.listen)
+	parts.Go(c.speak)
 	parts.Go(c.finder.run)
 	c.watch()
 	parts.Wait()
@@ -171,6 +174,31 @@ func (c *Conn) listen() {
 		}
 		if f.kind >= frameAddAddress {
 			c.finder.heed(f)
+		}
+	}
+}
+
+// outboxSize is how many frames wait while quic-go may not send. Further ones are
+// lost, but there are few in the time that a connection lives without a path.
+const outboxSize = 128
+
+// tell has a frame sent to the peer. It does not block: a stream's Write may, as long
+// as no path carries anything, and a path must be found meanwhile.
+func (c *Conn) tell(f frame) {
+	select {
+	case c.outbox <- f:
+	default:
+	}
+}
+
+// speak sends what the peer is to be told.
+func (c *Conn) speak() {
+	for {
+		select {
+		case <-c.Context().Done():
+			return
+		case f := <-c.outbox:
+			_ = c.signal.write(f)
 		}
 	}
 }
@@ -196,7 +224,7 @@ func (c *Conn) relayed(why PathReason) {
 // watch keeps the connection alive until it ends, or the endpoint does.
 func (c *Conn) watch() {
 	var said time.Time // when the relay called the peer gone
-	var expired <-chan time.Time
+	var ask, expired <-chan time.Time
 	keepAlive := newKeepAlive(c.endpoint.conf.KeepAlive)
 	defer keepAlive.Stop()
 	for {
@@ -208,8 +236,12 @@ func (c *Conn) watch() {
 			return
 		case <-c.gone:
 			if expired == nil {
-				said, expired = time.Now(), time.After(goneGrace)
+				said, ask, expired = time.Now(), time.After(peerLast), time.After(goneGrace)
 			}
+		case <-ask:
+			// A peer that has only lost the relay answers this.
+			ask = nil
+			c.tell(frame{kind: frameKeepAlive})
 		case <-expired:
 			expired = nil
 			if !c.link.heardSince(said.Add(peerLast)) {
@@ -217,7 +249,7 @@ func (c *Conn) watch() {
 			}
 		case now := <-keepAlive.C:
 			if c.link.idle(now) >= time.Duration(c.keepAlive.Load()) {
-				_ = c.signal.write(frame{kind: frameKeepAlive})
+				c.tell(frame{kind: frameKeepAlive})
 			}
 		}
 	}

@@ -200,17 +200,12 @@ func (c *Conn) moveTo(w *way, remote netip.AddrPort) move {
 		return m
 	}
 	c.wake()
-	// The peer follows the first packet that is not a mere probe.
-	_ = c.signal.write(frame{kind: frameKeepAlive})
 	return m
 }
 
-// wake makes quic-go look at what it should send: a switch alone does not.
-func (c *Conn) wake() {
-	if p, err := c.AddPath(c.link.transport); err == nil {
-		_ = p.Close()
-	}
-}
+// wake has quic-go send something after a switch. It does not look at what it should
+// do by itself, and the peer follows only a packet that is no mere probe.
+func (c *Conn) wake() { c.tell(frame{kind: frameKeepAlive}) }
 
 // prepareStandby validates the way back over the relay while it is not needed:
 // when the path in use has died with data under way, quic-go would send no probe.

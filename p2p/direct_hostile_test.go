@@ -246,8 +246,12 @@ func TestManyDeadAddresses(t *testing.T) {
 				l.Fatal(err)
 			}
 		}
+		dead := l.spy(func(p nettest.Packet) bool { return p.To.Addr().As4()[0] == 203 })
 		l.until(Direct, a, b)
 		time.Sleep(5 * time.Second)
+		if n := len(dead.seen()); n > 5*(maxCandidates-2) {
+			l.Errorf("%d probes to addresses where nobody is", n)
+		}
 		if n := a.Stats().IDs; n > 12 {
 			l.Errorf("%d connection IDs were made", n)
 		}
@@ -267,4 +271,38 @@ func TestPacketSizeOnDirectPath(t *testing.T) {
 			l.Errorf("%d packets of %d bytes or more", len(large.seen()), packetSize)
 		}
 	})
+}
+
+// TestNamedAddressesAreForgotten: not even slowly does a peer fill our memory.
+func TestNamedAddressesAreForgotten(t *testing.T) {
+	runLab(t, func(l *lab) {
+		a, _ := l.connect(l.host(nil), l.host(nil))
+		f := &pathfinder{conn: a, link: a.link, list: newChecklist(), named: make(map[uint64]candidate)}
+		for i := range uint64(300) {
+			addr := netip.MustParseAddrPort(fmt.Sprintf("203.0.113.%d:1", 1+i%250))
+			if err := f.add(addAddress(i, candidate{HostCandidate, addr}).payload); err != nil {
+				l.Fatal(err)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if len(f.named) > maxCandidates || len(f.list.pairs) > maxPairs {
+			l.Errorf("%d addresses, %d pairs", len(f.named), len(f.list.pairs))
+		}
+	})
+}
+
+// TestProvedAddresses: the one in use is not forgotten for others.
+func TestProvedAddresses(t *testing.T) {
+	var d direct
+	used := netip.MustParseAddrPort("203.0.113.1:1")
+	d.learn(used, used)
+	for i := range uint16(100) {
+		d.learn(netip.AddrPortFrom(used.Addr(), 2+i), used)
+	}
+	if !d.knows(used) || !d.knows(netip.AddrPortFrom(used.Addr(), 101)) || d.knows(netip.AddrPortFrom(used.Addr(), 50)) {
+		t.Errorf("knows %v", *d.peers.Load())
+	}
+	if n := len(*d.peers.Load()); n != maxPeers {
+		t.Errorf("%d addresses, want %d", n, maxPeers)
+	}
 }

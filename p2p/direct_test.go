@@ -146,6 +146,10 @@ func TestMatrix(t *testing.T) {
 						return
 					}
 					l.until(Direct, c, d)
+					// Three round trips to the relay, and 50 ms.
+					if after := c.Stats().TimeToDirect; after > 170*time.Millisecond {
+						l.Errorf("direct after %v", after)
+					}
 					time.Sleep(time.Second)
 					before := l.forwarded()
 					l.exchange(c, d, 256<<10)

@@ -243,7 +243,7 @@ func (f *pathfinder) announce() {
 	news := false
 	for i, c := range f.own {
 		if !slices.Contains(own, c) {
-			_ = f.conn.signal.write(numbered(frameRemoveAddress, f.numbers[i]))
+			f.conn.tell(numbered(frameRemoveAddress, f.numbers[i]))
 			news = true
 		}
 	}
@@ -255,7 +255,7 @@ func (f *pathfinder) announce() {
 		}
 		f.sequence++
 		numbers = append(numbers, f.sequence)
-		_ = f.conn.signal.write(addAddress(f.sequence, c))
+		f.conn.tell(addAddress(f.sequence, c))
 		news = true
 	}
 	first := f.own == nil
@@ -271,7 +271,7 @@ func hasAddr(all []candidate, addr netip.AddrPort) bool {
 
 // wish tells the peer what this side's policy is.
 func (f *pathfinder) wish() {
-	_ = f.conn.signal.write(numbered(frameWish, uint64(f.policy)))
+	f.conn.tell(numbered(frameWish, uint64(f.policy)))
 }
 
 // frame acts on what the peer says.
@@ -380,7 +380,7 @@ func (f *pathfinder) start(now time.Time) {
 func (f *pathfinder) again(now time.Time) {
 	f.round.pause = 0
 	f.start(now)
-	_ = f.conn.signal.write(numbered(framePunchMeNow, f.round.number))
+	f.conn.tell(numbered(framePunchMeNow, f.round.number))
 }
 
 // begin begins the round that is due, or says when it is.

@@ -99,7 +99,6 @@ func (f *pathfinder) rejoin(now time.Time) {
 	f.left, f.using = nil, m
 	f.arrive(m.remote, f.list.find(m.remote), now, WhyPunched)
 	f.conn.wake()
-	_ = f.conn.signal.write(frame{kind: frameKeepAlive})
 }
 
 // leave takes note that the connection is on the relay again.

@@ -406,8 +406,12 @@ func TestPreferRelay(t *testing.T) {
 		a, b := l.connect(l.public().peer(wish), l.public().peer(wish))
 		time.Sleep(5 * time.Second)
 		l.stopRelay()
+		gone := time.Now()
 		l.exchange(a, b, 10_000)
 		l.until(Direct, a, b)
+		if after := time.Since(gone); after > 10*time.Second {
+			l.Errorf("direct after %v", after)
+		}
 		l.startRelay()
 		l.until(Relayed, a, b)
 		l.exchange(a, b, 10_000)
@@ -557,6 +561,72 @@ func TestQuietMove(t *testing.T) {
 		if after := time.Since(start); after > 500*time.Millisecond {
 			l.Errorf("both are direct after %v", after)
 		}
+	})
+}
+
+// TestRelayIsLeftInPeace while a connection does without it: it is asked for what
+// keeps the leg, and no more.
+func TestRelayIsLeftInPeace(t *testing.T) {
+	runLab(t, func(l *lab) {
+		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.until(Direct, a, b)
+		l.exchange(a, b, 100_000)
+		before := l.server.Stats().ControlPackets
+		time.Sleep(time.Minute)
+		// Two peers refresh their legs nine times, of a TTL of 20 s.
+		if n := l.server.Stats().ControlPackets - before; n > 2*9*6 {
+			l.Errorf("%d packets to the relay in a minute", n)
+		}
+	})
+}
+
+// TestForgetfulNATs: keepalives become frequent enough for NATs that forget soon.
+func TestForgetfulNATs(t *testing.T) {
+	runLab(t, func(l *lab) {
+		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 10 * time.Second}
+		g.Address = "203.0.113.1"
+		left := l.behind(g)
+		g.Address = "203.0.113.2"
+		a, b := l.connect(left.peer(nil), l.behind(g).peer(nil))
+		time.Sleep(5 * time.Minute)
+		learnt := a.Stats().Fallbacks + b.Stats().Fallbacks
+		time.Sleep(5 * time.Minute)
+		if n := a.Stats().Fallbacks + b.Stats().Fallbacks; n != learnt || learnt == 0 {
+			l.Errorf("%d fallbacks in five minutes, and %d after", learnt, n-learnt)
+		}
+		l.until(Direct, a, b)
+		l.exchange(a, b, 10_000)
+	})
+}
+
+// TestPunchAgain: after a cut, NATs that have forgotten are opened from both sides.
+func TestPunchAgain(t *testing.T) {
+	runLab(t, func(l *lab) {
+		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 20 * time.Second}
+		g.Address = "203.0.113.1"
+		left := l.behind(g)
+		g.Address = "203.0.113.2"
+		a, b := l.connect(left.peer(nil), l.behind(g).peer(nil))
+		l.until(Direct, a, b)
+		events := make(chan Path, 100)
+		go func() {
+			for p := range b.PathEvents(context.Background()) {
+				events <- p
+			}
+			close(events)
+		}()
+		time.Sleep(time.Second)
+		l.net.Cut("203.0.113.1", "203.0.113.2")
+		l.exchange(a, b, 100_000)
+		time.Sleep(40 * time.Second)
+		for len(events) > 0 {
+			if p := <-events; p.Kind != Relayed && p.Since.After(time.Now().Add(-40*time.Second)) {
+				l.Errorf("%+v while the path was cut", p)
+			}
+		}
+		l.net.Mend("203.0.113.1", "203.0.113.2")
+		l.until(Direct, a, b)
+		l.exchange(a, b, 100_000)
 	})
 }
 
