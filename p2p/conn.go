@@ -225,7 +225,7 @@ func (c *Conn) relayed(why PathReason) {
 func (c *Conn) watch() {
 	var said time.Time // when the relay called the peer gone
 	var ask, expired <-chan time.Time
-	keepAlive := newKeepAlive(c.endpoint.conf.KeepAlive)
+	keepAlive := time.NewTimer(c.keepAliveIn(time.Now()))
 	defer keepAlive.Stop()
 	for {
 		select {
@@ -248,22 +248,23 @@ func (c *Conn) watch() {
 				_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
 			}
 		case now := <-keepAlive.C:
-			if c.link.idle(now) >= time.Duration(c.keepAlive.Load()) {
+			wait := c.keepAliveIn(now)
+			if wait <= 0 {
 				c.tell(frame{kind: frameKeepAlive})
+				wait = time.Duration(c.keepAlive.Load())
 			}
+			keepAlive.Reset(wait)
 		}
 	}
 }
 
-// newKeepAlive ticks often enough to notice that a connection has been idle
-// for d, or never if d is negative.
-func newKeepAlive(d time.Duration) *time.Ticker {
-	if d > 0 {
-		return time.NewTicker(max(d/4, time.Millisecond))
+// keepAliveIn is after how much more silence a keepalive is due.
+func (c *Conn) keepAliveIn(now time.Time) time.Duration {
+	k := time.Duration(c.keepAlive.Load())
+	if k <= 0 {
+		return 1000 * time.Hour // never
 	}
-	t := time.NewTicker(time.Hour)
-	t.Stop()
-	return t
+	return k - c.link.idle(now)
 }
 
 // clean gives back what the connection has used.

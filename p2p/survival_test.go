@@ -583,7 +583,7 @@ func TestRelayIsLeftInPeace(t *testing.T) {
 // TestForgetfulNATs: keepalives become frequent enough for NATs that forget soon.
 func TestForgetfulNATs(t *testing.T) {
 	runLab(t, func(l *lab) {
-		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 10 * time.Second}
+		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 6 * time.Second}
 		g.Address = "203.0.113.1"
 		left := l.behind(g)
 		g.Address = "203.0.113.2"
