@@ -569,8 +569,8 @@ func TestQuietMove(t *testing.T) {
 func TestRelayIsLeftInPeace(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.exchange(a, b, 4<<20) // it moves meanwhile
 		l.until(Direct, a, b)
-		l.exchange(a, b, 100_000)
 		before := l.server.Stats().ControlPackets
 		time.Sleep(time.Minute)
 		// Two peers refresh their legs nine times, of a TTL of 20 s.
