@@ -78,9 +78,13 @@ func (f *filter) judge(from netip.AddrPort, b []byte, now instant) (pass bool, w
 func (f *filter) judgeInitial(from netip.AddrPort, h *wire.Header, now instant) (pass bool, why Reason) {
 	c := f.c
 	sh := c.shardOf(from.Addr())
-	flow, endpoint := c.flowTag(from, h.DstID), c.flowTag(from, nil)
+	flow, origin := c.flowTag(from, h.DstID), c.flowTag(from, nil)
+	if len(h.Token) > 0 {
+		origin = c.tokenTag(from, h.Token)
+	}
+	end := now + instant(c.conf.HandshakeTimeout)
 	sh.mu.Lock()
-	pass, why = f.knownLocked(sh, flow, endpoint, h, now)
+	pass, why = f.knownLocked(sh, flow, origin, h, now, end)
 	if why != PassNew {
 		sh.mu.Unlock()
 		return pass, why
@@ -89,11 +93,10 @@ func (f *filter) judgeInitial(from netip.AddrPort, h *wire.Header, now instant) 
 	pass, why = c.newcomerLocked(s, now)
 	e, due := c.noteLocked(s, from.Addr(), Drop, why, !pass, now)
 	until, turn := c.turnedAwayLocked(s, why, now)
-	end := now + instant(c.conf.HandshakeTimeout)
 	switch {
 	case why == PassNew:
 		sh.flows.put(flow, end, false)
-		sh.flows.put(endpoint, end, false)
+		sh.flows.put(origin, end, false)
 		sh.refusals.forget(from)
 	case pass: // to be refused, once
 		sh.flows.put(flow, end, true)
@@ -109,20 +112,27 @@ func (f *filter) judgeInitial(from netip.AddrPort, h *wire.Header, now instant) 
 	return pass, why
 }
 
-// knownLocked says what is known of an attempt: PassNew if nothing.
-func (f *filter) knownLocked(sh *shard, flow, endpoint uint64, h *wire.Header, now instant) (pass bool, why Reason) {
+// knownLocked says what is known of an attempt, by its flow or where it is from:
+// PassNew if nothing. A client repeats the token of a Retry when it has learned the
+// server's ID (RFC 9000 §8.1.2): once, since a forged token is as good as any here.
+func (f *filter) knownLocked(sh *shard, flow, origin uint64, h *wire.Header, now, end instant) (pass bool, why Reason) {
 	if refused, known := sh.flows.find(flow, now); known {
 		if refused {
 			return false, Repeated
 		}
 		return true, PassFlow
 	}
-	if len(h.Token) == 0 && len(h.DstID) == f.idLen {
-		if _, known := sh.flows.find(endpoint, now); known {
-			return true, PassContinuing
-		}
+	if len(h.DstID) != f.idLen {
+		return true, PassNew
 	}
-	return true, PassNew
+	if _, known := sh.flows.find(origin, now); !known {
+		return true, PassNew
+	}
+	if len(h.Token) > 0 {
+		sh.flows.put(origin, 0, false)
+		sh.flows.put(flow, end, false)
+	}
+	return true, PassContinuing
 }
 
 // newcomerLocked says whether a new attempt may reach QUIC. What is beyond its
@@ -189,8 +199,7 @@ func (c *Controller) takePacket(addr netip.Addr, now instant) bool {
 	return c.packets.take(c.total.limits.packet, now)
 }
 
-// flowTag names an attempt, or, without an ID, where attempts come from. It is
-// never 0.
+// flowTag names an attempt, or, without an ID, where attempts come from.
 func (c *Controller) flowTag(from netip.AddrPort, id []byte) uint64 {
 	var b [16 + 2 + 1 + wire.MaxIDLen]byte
 	addr := from.Addr().As16()
@@ -198,5 +207,10 @@ func (c *Controller) flowTag(from netip.AddrPort, id []byte) uint64 {
 	binary.BigEndian.PutUint16(b[n:], from.Port())
 	b[n+2] = byte(len(id))
 	n += 3 + copy(b[n+3:], id)
-	return maphash.Bytes(c.seed, b[:n]) | 1<<63
+	return maphash.Bytes(c.seed, b[:n])
+}
+
+// tokenTag names the attempts with a token.
+func (c *Controller) tokenTag(from netip.AddrPort, token []byte) uint64 {
+	return c.flowTag(from, nil) ^ maphash.Bytes(c.seed, token)
 }

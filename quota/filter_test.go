@@ -42,7 +42,7 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 		f.idLen = tc.IDLen
 	}
 	h, err := wire.Parse(b, 0)
-	if known := tc.State.Admitted || tc.State.Refused || tc.State.Neighbour; known && err != nil {
+	if known := tc.State.Admitted || tc.State.Refused || tc.State.Retried; known && err != nil {
 		t.Fatal("the case is of an attempt that is known, and has none")
 	}
 	sh, end := c.shardOf(from.Addr()), c.now()+instant(time.Hour)
@@ -51,6 +51,9 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 	}
 	if tc.State.Admitted || tc.State.Neighbour {
 		sh.flows.put(c.flowTag(from, nil), end, false)
+	}
+	if tc.State.Retried {
+		sh.flows.put(c.tokenTag(from, h.Token), end, false)
 	}
 	if tc.State.Excess {
 		if _, err := c.Admit(netip.AddrPortFrom(from.Addr(), 9), true); err != nil {
@@ -106,6 +109,29 @@ func TestFilterDecisions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTokenContinuesOnce: a token that has been let in carries one other ID, and
+// no more.
+func TestTokenContinuesOnce(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1}})
+	f := &filter{c: c, idLen: 4}
+	from := addr("192.0.2.1:1000")
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		d := quotatest.Datagram{Type: wire.Initial, ID: 4, Token: 50}
+		b := d.Build()
+		b[6] = id
+		if _, why := f.judge(from, b, c.now()); why != want {
+			t.Errorf("ID %d: got %v, want %v", id, why, want)
+		}
+	}
+	judge(1, PassNew)
+	wantAdmit(t, c, from.String(), true, PassNew)
+	judge(2, PassContinuing)
+	judge(3, Connections)
+	judge(1, PassFlow)
+	judge(2, PassFlow)
 }
 
 // TestCasesCoverReasons: there is a case for every reason that the filter has, but

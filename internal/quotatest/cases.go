@@ -27,6 +27,9 @@ type State struct {
 	Admitted, Refused bool
 	// Neighbour: another attempt from the same address and port was let in.
 	Neighbour bool
+	// Retried: an attempt from the same address and port was let in that had
+	// the datagram's token and another ID.
+	Retried bool
 	// Excess: the source has all the connections that it may have, and is
 	// asking for more.
 	Excess bool
@@ -178,6 +181,9 @@ var Cases = []Case{
 	{Name: "long ID of a stranger", IDLen: 12, Datagram: first, Pass: true, Reason: "new"},
 	{Name: "long ID of a stranger, over quota", IDLen: 12, State: State{Excess: true, Told: true}, Datagram: first, Reason: "connections"},
 	{Name: "another ID from the same port, over quota", IDLen: 16, State: State{Neighbour: true, Excess: true, Told: true}, Datagram: first, Reason: "connections"},
+	{Name: "continuing after a Retry", State: State{Retried: true, Excess: true, Told: true, NoAttempts: true}, Datagram: retried, Pass: true, Reason: "continuing"},
+	{Name: "the token of another, with an ID that is not the server's", State: State{Retried: true, Excess: true, Told: true}, Datagram: Datagram{Type: wire.Initial, ID: 12, Token: 105}, Reason: "connections"},
+	{Name: "a token from a port that is known", State: State{Neighbour: true, Excess: true, Told: true}, Datagram: retried, Reason: "connections"},
 	{Name: "long ID with a token, over quota", IDLen: 12, State: State{Neighbour: true, Excess: true, Told: true}, Datagram: Datagram{Type: wire.Initial, ID: 12, Token: 50}, Reason: "connections"},
 
 	// 9: over quota.
