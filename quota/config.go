@@ -82,7 +82,7 @@ type Config struct {
 	HandshakeTimeout time.Duration
 
 	// MaxSources bounds the sources, and the sites, that are remembered: about
-	// 200 bytes each. 0 means 1 048 576. Those that are idle make room for
+	// 240 bytes each. 0 means 1 048 576. Those that are idle make room for
 	// others, first those to which nothing is held against any more. A source
 	// for which there is no room is held to the limits of Total only.
 	MaxSources int
