@@ -100,3 +100,6 @@ func (r Reason) String() string {
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }
+
+// MarshalText writes the name, as JSON wants it of a map's key.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

@@ -13,7 +13,8 @@ type Stats struct {
 	// reason. In a dry run what was to be dropped has passed.
 	Passed, Dropped map[Reason]uint64
 	// Admitted counts attempts that were let in, Refused those that were not,
-	// by reason, and requests. Retried counts those that were sent a Retry.
+	// by reason, and requests. Retried counts the Retry packets that were asked
+	// for, of which an attempt of two datagrams gets two.
 	Admitted, Retried uint64
 	Refused           map[Reason]uint64
 	// Connections and HalfOpen are those that exist now.
