@@ -264,14 +264,20 @@ func (c *Controller) wantsRetryLocked(sh *shard, remote netip.AddrPort, now inst
 // to be the sender's, as after a Retry or in TCP; if it is not, the slot is
 // half open until [Slot.Established].
 //
-// It is what Protect and Listener call for connections, and is there for programs
-// that have something else to count.
+// It is for programs that count something else than the connections of a
+// transport, which Protect takes care of.
 func (c *Controller) Admit(remote netip.AddrPort, shown bool) (*Slot, error) {
+	return c.admit(remote, shown, false)
+}
+
+// admit is Admit. attempts says that what is refused may be asked about again,
+// though it is the same.
+func (c *Controller) admit(remote netip.AddrPort, shown, attempts bool) (*Slot, error) {
 	remote = netip.AddrPortFrom(plain(remote.Addr()), remote.Port())
 	now := c.now()
 	sh := c.shardOf(remote.Addr())
 	sh.mu.Lock()
-	slot, s, why := c.admitLocked(sh, remote, shown, now)
+	slot, s, why := c.admitLocked(sh, remote, shown, attempts, now)
 	e, due := c.noteLocked(s, remote.Addr(), Refuse, why, why != PassNew, now)
 	until, turn := c.turnedAwayLocked(s, why, now)
 	sh.mu.Unlock()
@@ -292,7 +298,7 @@ func (c *Controller) Admit(remote netip.AddrPort, shown bool) (*Slot, error) {
 }
 
 // admitLocked makes a slot if there is room, or if it is a dry run.
-func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown bool, now instant) (*Slot, *source, Reason) {
+func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown, attempts bool, now instant) (*Slot, *source, Reason) {
 	addr := remote.Addr()
 	s := c.lookup(sh, addr, now)
 	allowed := c.lists.allows(addr, c.conf.Now)
@@ -301,13 +307,13 @@ func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown bool, n
 	case allowed:
 	case c.lists.denies(addr, c.conf.Now):
 		why = Denied
-	case sh.refusals.has(remote, now):
+	case attempts && sh.refusals.has(remote, now):
 		why = Repeated
 	default:
 		why = c.roomLocked(s, shown, now)
 	}
 	if why != PassNew && !c.conf.DryRun {
-		if why != Repeated {
+		if attempts && why != Repeated {
 			sh.refusals.put(remote, now)
 		}
 		return nil, s, why

@@ -17,7 +17,7 @@ import (
 // wantAdmit admits somebody, or is told why not.
 func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason) *Slot {
 	t.Helper()
-	slot, err := c.Admit(addr(from), shown)
+	slot, err := c.admit(addr(from), shown, true)
 	var refused *RefusedError
 	switch {
 	case err == nil && want != PassNew:
@@ -226,6 +226,20 @@ func TestSecondDatagramOfRefused(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:3", false, PassNew) // somebody else
 	clock.advance(time.Duration(repeatWindow))
 	wantAdmit(t, c, "192.0.2.1:2", true, PassNew)
+}
+
+// TestAdmitAsksAnew: whoever counts something else than attempts is told the truth
+// each time.
+func TestAdmitAsksAnew(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
+	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	if _, err := c.Admit(addr("192.0.2.1:2"), true); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v, want ErrRefused", err)
+	}
+	a.Release()
+	if _, err := c.Admit(addr("192.0.2.1:2"), true); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDryRun(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 const defaultIDLen = 4
 
 // Protect puts the controller into a transport, before its first use: the packet
-// filter below it, [Controller.WantsRetry] as its VerifySourceAddress, and
-// [Controller.Admit] as its ConnContext. Hooks that it has are kept: its
+// filter below it, [Controller.WantsRetry] as its VerifySourceAddress, and what
+// admits connections, once each, as its ConnContext. Hooks that it has are kept: its
 // VerifySourceAddress may ask for a Retry as well, and its ConnContext is asked
 // about whoever is admitted.
 //
@@ -56,7 +56,7 @@ func SlotOf(ctx context.Context) *Slot {
 
 // connContext is the ConnContext of a transport that had another one, or none.
 func (c *Controller) connContext(ctx context.Context, info *quic.ClientInfo, next func(context.Context, *quic.ClientInfo) (context.Context, error)) (context.Context, error) {
-	slot, err := c.Admit(addrPort(info.RemoteAddr), info.AddrVerified)
+	slot, err := c.admit(addrPort(info.RemoteAddr), info.AddrVerified, true)
 	if err != nil {
 		return nil, err
 	}

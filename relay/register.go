@@ -7,6 +7,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/quota"
 )
 
 // resumeTTLs is for how many TTLs a relay may have forgotten a leg that comes
@@ -75,8 +76,11 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 	case ses == nil && s.draining.Load():
 		return nil, errDraining
 	}
-
-	return s.sessions.open(id, account)
+	count := uncounted
+	if s.conf.SessionQuota != nil {
+		count = func() (*quota.Slot, error) { return s.conf.SessionQuota.Admit(remoteAddr(c.conn), true) }
+	}
+	return s.sessions.open(id, account, count)
 }
 
 // holds says whether the leg is there and key is its key.
