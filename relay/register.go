@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -76,11 +77,15 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 	case ses == nil && s.draining.Load():
 		return nil, errDraining
 	}
-	count := uncounted
-	if s.conf.SessionQuota != nil {
-		count = func() (*quota.Slot, error) { return s.conf.SessionQuota.Admit(remoteAddr(c.conn), true) }
+	return s.sessions.open(id, account, func() (*quota.Slot, error) { return s.countSession(remoteAddr(c.conn)) })
+}
+
+// countSession asks the quota, if any, whether a source may have another session.
+func (s *Server) countSession(remote netip.AddrPort) (*quota.Slot, error) {
+	if s.conf.SessionQuota == nil {
+		return uncounted()
 	}
-	return s.sessions.open(id, account, count)
+	return s.conf.SessionQuota.Admit(remote, true)
 }
 
 // holds says whether the leg is there and key is its key.

@@ -86,11 +86,11 @@ func (t *table) open(id control.SessionID, account accountTag, count func() (*qu
 		release(counted)
 		return nil, errTooManySessions
 	}
-	return t.putLocked(slot, id, account), nil
+	return t.putLocked(slot, id, account, counted), nil
 }
 
 // restore puts a session into a slot of a table that was never used otherwise.
-func (t *table) restore(slot uint32, id control.SessionID, account accountTag) *session {
+func (t *table) restore(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for ; t.next <= slot; t.next++ {
@@ -98,10 +98,10 @@ func (t *table) restore(slot uint32, id control.SessionID, account accountTag) *
 			t.free = append(t.free, t.next)
 		}
 	}
-	return t.putLocked(slot, id, account)
+	return t.putLocked(slot, id, account, counted)
 }
 
-func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag) *session {
+func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.uses++
 	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account, quota: counted}
 	t.byID[id] = s

@@ -45,6 +45,28 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Quota: ns per decision, about a random one of 1 048 576 sources",
+		pkg:   "./quota", bench: "^Benchmark(Judge|WantsRetry|Admit|Request)$", unit: "ns/op",
+		ours: "quota", peer: "the only source",
+		rows: []row{
+			{"packet of a connection", "Judge/sources=1M/established", "Judge/sources=1/established"},
+			{"Initial of a handshake under way", "Judge/sources=1M/continuing", "Judge/sources=1/continuing"},
+			{"packet from a denied prefix", "Judge/sources=1M/denied", "Judge/sources=1/denied"},
+			{"Initial of a new attempt", "Judge/sources=1M/new", "Judge/sources=1/new"},
+			{"Initial of a source over quota", "Judge/sources=1M/over-quota", "Judge/sources=1/over-quota"},
+			{"Retry or not", "WantsRetry/serial", ""},
+			{"Retry or not, on all CPUs", "WantsRetry/parallel", ""},
+			{"connection, until it ends", "Admit", ""},
+			{"request", "Request", ""},
+		},
+	},
+	{
+		title: "Quota: bytes of memory per source, of 1 048 576",
+		pkg:   "./quota", bench: "^BenchmarkSources$", unit: "B/source",
+		ours: "quota",
+		rows: []row{{"source of IPv4, and its place in the table", "Sources", ""}},
+	},
+	{
 		title: "Kernel: ns per packet that the XDP program forwards (root)",
 		pkg:   "./xdp", bench: "^BenchmarkRelay(Random)?$", unit: "ns/op",
 		ours: "relay", peer: "empty program that sends back",
@@ -132,6 +154,8 @@ func (t *table) print(w io.Writer, r results) error {
 				return fmt.Errorf("no figure for %s in %s", row.peer, t.unit)
 			}
 			fmt.Fprintf(w, " %s | %.2f |", figure(peer), ours/peer)
+		} else if t.peer != "" {
+			fmt.Fprint(w, " | |")
 		}
 		fmt.Fprintf(w, " %s |\n", figure(allocs))
 	}
