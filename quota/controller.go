@@ -31,8 +31,7 @@ type Controller struct {
 	events        hub
 	counters      counters
 
-	packets  sharedBucket // of all
-	requests sharedBucket
+	packets sharedBucket // of all
 
 	mu    sync.Mutex // guards total, and is taken after a shard's
 	total level
