@@ -71,6 +71,9 @@ func gso(t *testing.T, c *Controller) bool {
 			done <- result{err: err}
 			return
 		}
+		if c != nil && c.Stats().Connections != 1 {
+			t.Errorf("an accepted connection is counted as %+v", c.Stats())
+		}
 		stream, err := server.AcceptStream(context.Background())
 		if err == nil {
 			_, err = stream.Write(make([]byte, 1<<20))
