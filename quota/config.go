@@ -3,6 +3,7 @@ package quota
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"time"
 
@@ -78,7 +79,8 @@ type Config struct {
 
 	// HandshakeTimeout is how long an attempt may take: after that it has
 	// failed, or counts as a connection. 0 means 10 seconds, which is twice
-	// quic-go's HandshakeIdleTimeout, and when quic-go gives up.
+	// the HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up:
+	// it must not be shorter than that.
 	HandshakeTimeout time.Duration
 
 	// MaxSources bounds the sources, and the sites, that are remembered: about
@@ -138,7 +140,12 @@ func (c *Config) withDefaults() *Config {
 	out.Source = out.Source.or(sourceDefaults)
 	out.Site = out.Site.or(out.Source.times(siteFactor))
 	out.Total = out.Total.or(totalDefaults)
-	setDefault(&out.RetryHalfOpen, out.Total.HalfOpen/2)
+	if out.RetryHalfOpen == 0 {
+		out.RetryHalfOpen = -1
+		if out.Total.HalfOpen > 0 {
+			out.RetryHalfOpen = max(out.Total.HalfOpen/2, 1)
+		}
+	}
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -175,10 +182,23 @@ func (c *Config) validate() error {
 	case c.MaxEntries < 0:
 		return fmt.Errorf("%w: MaxEntries is negative", ErrConfig)
 	}
+	for _, l := range append([]Limits{c.Source, c.Site, c.Total, {RequestRate: c.ConnectionRequestRate}}, limitsOf(c.Overrides)...) {
+		if math.IsNaN(l.ConnectionRate + l.AttemptRate + l.PacketRate + l.RequestRate) {
+			return fmt.Errorf("%w: a rate is not a number", ErrConfig)
+		}
+	}
 	for i := range c.Overrides {
 		if _, err := listPrefix(c.Overrides[i].Prefix); err != nil {
 			return fmt.Errorf("%w: Overrides[%d]: %w", ErrConfig, i, err)
 		}
 	}
 	return nil
+}
+
+// limitsOf are those of overrides.
+func limitsOf(overrides []Override) (all []Limits) {
+	for i := range overrides {
+		all = append(all, overrides[i].Limits)
+	}
+	return all
 }

@@ -317,7 +317,9 @@ func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown, attemp
 		}
 		return nil, s, why
 	}
-	return c.enterLocked(sh, s, remote, shown, now), s, why
+	slot := c.enterLocked(sh, s, remote, shown, now)
+	slot.exempt = allowed || c.conf.DryRun || s != nil && s.limits.exempt
+	return slot, s, why
 }
 
 // roomLocked says why there is no room for an attempt. It never says so to one

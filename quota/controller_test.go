@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -562,6 +563,7 @@ func TestConfig(t *testing.T) {
 		"MaxSources":       {MaxSources: -1},
 		"MaxEntries":       {MaxEntries: -1},
 		"Overrides":        {Overrides: []Override{{}}},
+		"a rate":           {Source: Limits{PacketRate: math.NaN()}},
 	} {
 		if _, err := New(conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: got %v, want ErrConfig", name, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/quotatest"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -67,7 +68,7 @@ func TestRefusalsAreAnsweredOnce(t *testing.T) {
 func TestExemptPass(t *testing.T) {
 	c := mustNew(t, &Config{
 		Now: newFakeClock().now, Excess: Drop,
-		Total:     Limits{Connections: 1, PacketRate: 0.001, PacketBurst: 3},
+		Total:     Limits{Connections: 1, PacketRate: 0.001, PacketBurst: 3, AttemptRate: 0.001, AttemptBurst: 3},
 		Overrides: []Override{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Exempt: true}},
 	})
 	wantAdmit(t, c, "192.0.2.2:1", true, PassNew)
@@ -79,6 +80,39 @@ func TestExemptPass(t *testing.T) {
 	}
 	if pass, why := f.judge(addr("192.0.2.3:1"), attempt(1), c.now()); pass || why != TotalConnections {
 		t.Errorf("another: got pass %v, %v", pass, why)
+	}
+}
+
+// TestAllowedIsNotHeldToLimits: not even when its handshake is complete.
+func TestAllowedIsNotHeldToLimits(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		c := mustNew(t, &Config{AlwaysRetry: true, Source: Limits{Connections: 1}, Total: Limits{Connections: 1}})
+		if err := c.Allow(netip.MustParsePrefix("192.0.2.1/32"), 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			if c.WantsRetry(addr("192.0.2.1:1")) {
+				t.Error("asked for a Retry")
+			}
+			slot := wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 1+i), false, PassNew)
+			if !slot.Established() {
+				t.Error("no room when the handshake was complete")
+			}
+			defer slot.Release()
+		}
+	})
+}
+
+// TestDryRunEndsNothing: though an entry says so.
+func TestDryRunEndsNothing(t *testing.T) {
+	c := mustNew(t, &Config{DryRun: true})
+	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	p := netip.MustParsePrefix("192.0.2.1/32")
+	if err := c.Add(Entry{List: DenyList, Prefix: p, End: true}); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.End(p); n != 1 {
+		t.Errorf("%d were left to be ended, want 1", n)
 	}
 }
 

@@ -147,7 +147,7 @@ func (c *Controller) LoadFile(name string) error {
 	}
 	for _, e := range added {
 		c.enforce(e.List, e.Prefix, e.Expires)
-		if e.End {
+		if e.End && !c.conf.DryRun {
 			c.End(e.Prefix)
 		}
 	}

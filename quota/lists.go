@@ -199,7 +199,7 @@ func (c *Controller) Add(e Entry) error {
 func (c *Controller) listed(e Entry) {
 	c.enforce(e.List, e.Prefix, e.Expires)
 	ended := 0
-	if e.End && e.List == DenyList {
+	if e.End && e.List == DenyList && !c.conf.DryRun {
 		ended = c.End(e.Prefix)
 	}
 	c.log.Info("listed", "list", e.List, "prefix", e.Prefix, "expires", e.Expires, "reason", e.Reason, "ended", ended)

@@ -12,6 +12,7 @@ type Slot struct {
 	shard  *shard
 	source *source // nil: not remembered
 	remote netip.AddrPort
+	exempt bool // no limit holds for it
 
 	// Guarded by the shard's lock.
 	shown      bool // counts as a connection
@@ -45,7 +46,7 @@ func (s *Slot) establishLocked() bool {
 	}
 	s.stopLocked()
 	now := s.c.now()
-	if !s.c.promoteLocked(s.source, now) {
+	if !s.c.promoteLocked(s.source, s.exempt, now) {
 		s.ended = true
 		return false
 	}
@@ -55,10 +56,9 @@ func (s *Slot) establishLocked() bool {
 
 // promoteLocked makes a half-open attempt of a source a connection, if it may
 // have another. Its rate is charged, but does not decide any more.
-func (c *Controller) promoteLocked(s *source, now instant) bool {
+func (c *Controller) promoteLocked(s *source, exempt bool, now instant) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	exempt := c.conf.DryRun || s != nil && s.limits.exempt
 	room := c.total.live < c.total.limits.connections
 	s.levels(func(l *level) bool {
 		room = room && l.live < l.limits.connections
