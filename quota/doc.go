@@ -29,7 +29,10 @@
 // come at once, newcomers are sent a Retry, which costs no state, and are
 // counted as the source's own only when they come back with its token. Whoever
 // forges a victim's address therefore fills a pool that the victim does not
-// need, and can't use up its connections or its rate.
+// need, and can't use up its connections or its rate of them. What it can use up
+// is the rate of attempts, and of packets if there is one, beyond which nothing is
+// looked at: these protect the server, and are to be set far above what a source
+// needs.
 //
 // # What is never dropped
 //

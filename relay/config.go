@@ -108,8 +108,8 @@ type Config struct {
 	// SessionQuota, if set, decides how many sessions a source may have open,
 	// and how fast it may open them: the connections of its Limits are
 	// sessions here. A session counts for the address that it was registered
-	// from. It must be another controller than Quota, which counts
-	// connections.
+	// from. Whoever is on its deny list opens none; those that are open live
+	// on. It must be another controller than Quota, which counts connections.
 	SessionQuota *quota.Controller
 
 	// XDP, if set, forwards in the kernel what it can on the interfaces that
