@@ -23,9 +23,11 @@ type Program struct {
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
+	drops    *ringbuf.Reader // nil: no quota stage
 
 	mu       sync.Mutex // guards the following
 	closed   bool
+	quota    *Quota // nil: nobody has it
 	attached map[string]*attachment
 	epoch    uint32
 	ports    [65536 / 64]uint64
@@ -38,8 +40,8 @@ type attachment struct {
 	link  link.Link
 }
 
-// Load brings the program and its maps into the kernel, with the relay stage on,
-// and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
+// Load brings the program and its maps into the kernel, with the stages that
+// are asked for, and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
 // ErrUnsupported, ErrConfig, or ErrBusy if another process has what is pinned. The
 // caller closes the program.
 func Load(cfg *Config) (*Program, error) {
@@ -49,7 +51,7 @@ func Load(cfg *Config) (*Program, error) {
 	}
 	p := &Program{
 		log:      conf.Logger,
-		sessions: uint32(conf.Sessions),
+		sessions: uint32(max(conf.Sessions, 0)),
 		attached: make(map[string]*attachment),
 		epoch:    rand.Uint32(), // not that of a program before this one
 	}
@@ -85,9 +87,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
 		return err
 	}
-	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
-	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
-	if err := spec.Variables[datapathVarRelayOn].Set(true); err != nil {
+	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf)); err != nil {
 		return err
 	}
 	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
@@ -99,10 +99,44 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err == nil {
 		err = p.readPorts()
 	}
+	if err == nil && conf.Quota {
+		p.drops, err = ringbuf.NewReader(p.objects.Drops)
+	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
 	}
 	return nil
+}
+
+// specRelay puts the relay stage into the program, or leaves it out.
+func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
+	if conf.Sessions < 0 {
+		return nil
+	}
+	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
+	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
+	return spec.Variables[datapathVarRelayOn].Set(true)
+}
+
+// specQuota puts the quota stage into the program, or leaves it out. Its maps have
+// one entry then.
+func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
+	if !conf.Quota {
+		return nil
+	}
+	for name, entries := range map[string]int{
+		datapathMapGuards:  65536 / guardedPorts,
+		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
+		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
+		datapathMapFlows: conf.Flows,
+	} {
+		spec.Maps[name].MaxEntries = uint32(entries)
+	}
+	return errors.Join(
+		spec.Variables[datapathVarQuotaOn].Set(true),
+		spec.Variables[datapathVarHashSeed].Set(rand.Uint64()),
+		spec.Variables[datapathVarHashFactor].Set(rand.Uint64()),
+	)
 }
 
 // readPorts learns which ports are open already.
@@ -130,7 +164,7 @@ func explain(err error) error {
 }
 
 // Close detaches the program from all interfaces and removes it from the kernel,
-// with its maps, unless it is pinned. [Program.Events] ends.
+// with its maps, unless it is pinned. [Program.Events] and [Quota.Drops] end.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,6 +173,9 @@ func (p *Program) Close() error {
 	}
 	p.closed = true
 	errs := []error{p.events.Close()}
+	if p.drops != nil {
+		errs = append(errs, p.drops.Close())
+	}
 	for name, a := range p.attached {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(name))

@@ -3,6 +3,13 @@
 #pragma once
 #include "types.h"
 
+// Stages that are off when the program is loaded are not in it.
+volatile const bool quota_on = false;
+volatile const bool relay_on = false;
+
+// NEXT is the verdict of a stage that has nothing against the next one.
+#define NEXT -1
+
 // reason says what became of a packet.
 enum reason {
 	RELAYED,       // forwarded
@@ -16,6 +23,21 @@ enum reason {
 	PASS_MIXED,    // from one family to the other, or an IPv6 packet without checksum
 	PASS_NO_ROUTE, // no next hop that is sure
 	EVENT_LOST,    // not a packet: Go was not told that a window should slide
+
+	// Of packets to a port under the quota. Those from QUOTA_DENIED on are
+	// dropped.
+	QUOTA_OPEN,       // not judged: Go has not said lately that it is there
+	QUOTA_ALLOWED,    // on the allow list
+	QUOTA_OTHER,      // no Initial of a version that is known
+	QUOTA_CONTINUING, // an Initial of a handshake that the server has answered
+	QUOTA_FLOW,       // an Initial of an attempt that has been let in
+	QUOTA_NEW,        // the first Initial of an attempt
+	DROP_UNTOLD,      // not a packet: Go was not told of drops, and will be later
+	QUOTA_DENIED,     // on the deny list
+	QUOTA_PACKET_RATE,
+	QUOTA_SHORT_INITIAL,
+	QUOTA_TURNED_AWAY, // an attempt of a source that has all it may have
+	QUOTA_ATTEMPT_RATE,
 	REASONS,
 };
 

@@ -6,9 +6,6 @@
 #include "maps.h"
 #include "parse.h"
 
-// NEXT is the verdict of a stage that has nothing against the next one.
-#define NEXT -1
-
 // Time is in ticks of the kernel, of which there are 100 to 1000 in a second:
 // reading a finer clock would cost a seventh of all that is done for a packet.
 
