@@ -14,13 +14,9 @@ import (
 )
 
 type datapathFlow struct {
-	_     structs.HostLayout
-	Addr  [4]uint32
-	Hash  uint64
-	Port  uint16
-	Kind  uint8
-	IdLen uint8
-	Pad   uint32
+	_    structs.HostLayout
+	Addr [4]uint32
+	Tag  uint64
 }
 
 type datapathGuard struct {
@@ -61,6 +57,8 @@ type datapathRules struct {
 	Mask6      [4]uint32
 	Packets    uint32
 	Exceptions uint32
+	Allows     uint32
+	Denies     uint32
 }
 
 type datapathSession struct {
@@ -130,6 +128,7 @@ const (
 	datapathMapScratch    = "scratch"
 	datapathMapSessions   = "sessions"
 	datapathMapTurned     = "turned"
+	datapathProgClocked   = "clocked"
 	datapathProgQuicway   = "quicway"
 	datapathVarEpoch      = "epoch"
 	datapathVarGuarded    = "guarded"
@@ -137,6 +136,8 @@ const (
 	datapathVarHashSeed   = "hash_seed"
 	datapathVarQuotaOn    = "quota_on"
 	datapathVarRelayOn    = "relay_on"
+	datapathVarTickNs     = "tick_ns"
+	datapathVarTicks      = "ticks"
 )
 
 // loadDatapath returns the embedded CollectionSpec for datapath.
@@ -181,6 +182,7 @@ type datapathSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathProgramSpecs struct {
+	Clocked *ebpf.ProgramSpec `ebpf:"clocked"`
 	Quicway *ebpf.ProgramSpec `ebpf:"quicway"`
 }
 
@@ -217,6 +219,8 @@ type datapathVariableSpecs struct {
 	HashSeed   *ebpf.VariableSpec `ebpf:"hash_seed"`
 	QuotaOn    *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn    *ebpf.VariableSpec `ebpf:"relay_on"`
+	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
+	Ticks      *ebpf.VariableSpec `ebpf:"ticks"`
 }
 
 // datapathObjects contains all objects after they have been loaded into the kernel.
@@ -290,17 +294,21 @@ type datapathVariables struct {
 	HashSeed   *ebpf.Variable `ebpf:"hash_seed"`
 	QuotaOn    *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn    *ebpf.Variable `ebpf:"relay_on"`
+	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
+	Ticks      *ebpf.Variable `ebpf:"ticks"`
 }
 
 // datapathPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathPrograms struct {
+	Clocked *ebpf.Program `ebpf:"clocked"`
 	Quicway *ebpf.Program `ebpf:"quicway"`
 }
 
 func (p *datapathPrograms) Close() error {
 	return _DatapathClose(
+		p.Clocked,
 		p.Quicway,
 	)
 }

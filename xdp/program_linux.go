@@ -132,7 +132,9 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
 	} {
 		spec.Maps[name].MaxEntries = uint32(entries)
 	}
-	return errors.Join(
+	length, err := tick()
+	return errors.Join(err,
+		spec.Variables[datapathVarTickNs].Set(length),
 		spec.Variables[datapathVarQuotaOn].Set(true),
 		spec.Variables[datapathVarHashSeed].Set(rand.Uint64()),
 		spec.Variables[datapathVarHashFactor].Set(rand.Uint64()),

@@ -24,6 +24,8 @@ type Quota struct {
 	// Guarded by the program's mutex.
 	closed bool
 	rules  datapathRules
+	ticked uint64 // the program's clock
+	at     uint64 // and ours, when they were compared
 	guards [65536 / guardedPorts]datapathGuard
 }
 
@@ -51,8 +53,12 @@ func (p *Program) Quota() (*Quota, error) {
 	case p.quota != nil:
 		return nil, fmt.Errorf("xdp: quota stage: %w", ErrBusy)
 	}
-	p.quota = &Quota{p: p}
-	return p.quota, nil
+	q := &Quota{p: p}
+	if err := q.compareClocks(); err != nil {
+		return nil, err
+	}
+	p.quota = q
+	return q, nil
 }
 
 // lock takes the program's mutex, or says that it is too late.
@@ -89,7 +95,7 @@ func (q *Quota) Close() error {
 	return nil
 }
 
-// coarse is the program's clock.
+// coarse is a clock that goes as fast as the program's, and stands elsewhere.
 func coarse() uint64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
@@ -98,8 +104,33 @@ func coarse() uint64 {
 	return uint64(t.Nano())
 }
 
+// tick is how long a tick of the kernel is, in nanoseconds.
+func tick() (uint64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
+		return 0, fmt.Errorf("ask for the kernel's tick: %w", err)
+	}
+	return uint64(t.Nano()), nil
+}
+
+// compareClocks asks the program for the time.
+func (q *Quota) compareClocks() error {
+	frame := make([]byte, 14)
+	q.at = coarse()
+	if _, err := q.p.objects.Clocked.Run(&ebpf.RunOptions{Data: frame}); err != nil {
+		return fmt.Errorf("xdp: ask the program for the time: %w", explain(err))
+	}
+	if err := q.p.objects.Ticks.Get(&q.ticked); err != nil {
+		return fmt.Errorf("xdp: ask the program for the time: %w", err)
+	}
+	return nil
+}
+
+// now is the time on the program's clock.
+func (q *Quota) now() uint64 { return q.ticked + coarse() - q.at }
+
 // deadline is the end of what holds for so long from now on.
-func deadline(ttl time.Duration) uint64 { return coarse() + uint64(max(ttl, 0)) }
+func (q *Quota) deadline(ttl time.Duration) uint64 { return q.now() + uint64(max(ttl, 0)) }
 
 // Renew lets what has been decided hold for so long from now on; 0 ends it all for
 // as long as nobody renews it.
@@ -108,9 +139,12 @@ func (q *Quota) Renew(lease time.Duration) error {
 		return err
 	}
 	defer q.p.mu.Unlock()
+	if err := q.compareClocks(); err != nil {
+		return err
+	}
 	q.rules.Lease = 0
 	if lease > 0 {
-		q.rules.Lease = deadline(lease)
+		q.rules.Lease = q.deadline(lease)
 	}
 	return q.putRulesLocked()
 }
@@ -194,7 +228,7 @@ func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 	if ttl <= 0 {
 		err = m.Delete(&key)
 	} else {
-		err = putSwept(m, &key, &datapathRule{Until: deadline(ttl), Bits: key.Bits})
+		err = errors.Join(q.listsLocked(list), q.putSwept(m, &key, &datapathRule{Until: q.deadline(ttl), Bits: key.Bits}))
 	}
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("xdp: list %v: %w", prefix, err)
@@ -202,7 +236,20 @@ func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 	return nil
 }
 
-// Packets returns how many packets have hit a prefix on a list.
+// listsLocked has a list looked at from now on.
+func (q *Quota) listsLocked(list List) error {
+	looks := &q.rules.Denies
+	if list == AllowList {
+		looks = &q.rules.Allows
+	}
+	if *looks == 1 {
+		return nil
+	}
+	*looks = 1
+	return q.putRulesLocked()
+}
+
+// Packets returns about how many packets have hit a prefix on a list.
 func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 	if err := q.lock(); err != nil {
 		return 0, err
@@ -237,7 +284,7 @@ func (q *Quota) TurnAway(source netip.Prefix, ttl time.Duration) (dropped uint64
 	if ttl <= 0 {
 		err = m.Delete(&key)
 	} else {
-		err = putSwept(m, &key, &datapathTurn{Until: deadline(ttl)})
+		err = q.putSwept(m, &key, &datapathTurn{Until: q.deadline(ttl)})
 	}
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return old.Packets, fmt.Errorf("xdp: turn away %v: %w", source, err)
@@ -245,8 +292,8 @@ func (q *Quota) TurnAway(source netip.Prefix, ttl time.Duration) (dropped uint64
 	return old.Packets, nil
 }
 
-// flowPort is the kind of flow that says where an attempt was from.
-const flowPort = 1
+// flowPort is in the tag of a flow that says where an attempt was from.
+const flowPort = 1 << 16
 
 // Expect lets in, for so long, Initials with an ID of our length from a peer that we
 // have dialed.
@@ -256,8 +303,8 @@ func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
 	}
 	defer q.p.mu.Unlock()
 	port := binary.BigEndian.AppendUint16(nil, peer.Port())
-	key := datapathFlow{Addr: addrWords(peer.Addr()), Port: binary.NativeEndian.Uint16(port), Kind: flowPort}
-	if err := q.p.objects.Flows.Put(&key, deadline(ttl)); err != nil {
+	key := datapathFlow{Addr: addrWords(peer.Addr()), Tag: flowPort | uint64(binary.NativeEndian.Uint16(port))}
+	if err := q.p.objects.Flows.Put(&key, q.deadline(ttl)); err != nil {
 		return fmt.Errorf("xdp: expect %v: %w", peer, err)
 	}
 	return nil
@@ -329,12 +376,12 @@ func full(err error) error {
 
 // putSwept puts a verdict, which begins with its end, into a map. If that is full
 // what has expired makes room.
-func putSwept(m *ebpf.Map, key, value any) error {
+func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
 	err := full(m.Put(key, value))
 	if !errors.Is(err, ErrFull) {
 		return err
 	}
-	now := coarse()
+	now := q.now()
 	if err := deleteIf(m, func(value []byte) bool { return binary.NativeEndian.Uint64(value) <= now }); err != nil {
 		return err
 	}

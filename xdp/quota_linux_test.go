@@ -236,4 +236,3 @@ func TestQuotaDecisions(t *testing.T) {
 		})
 	}
 }
-

@@ -13,13 +13,11 @@
 
 // initial is what is of interest of an Initial.
 struct initial {
-	__u8 *copy;  // of its first bytes: see struct scratch
+	struct scratch *copy;
 	__u32 size;  // of the datagram
 	__u32 token; // where the token is
 	__u32 token_len;
 	__u8 id_len; // of the Destination Connection ID
-	__u64 id_hash;
-	__u64 token_hash; // 0 without a token
 };
 
 // The seeds of hashes are nobody's to know, so that nobody can choose two attempts
@@ -33,9 +31,10 @@ static __always_inline __u64 hash_word(__u64 hash, __u64 word) {
 	return hash ^ hash >> 29;
 }
 
-// hash_bytes hashes up to 8 * words bytes, of which each word may be read whole.
-static __always_inline __u64 hash_bytes(__u8 *b, __u32 at, __u32 len, int words) {
-	__u64 hash = hash_seed + len;
+// hash_bytes hashes up to 8 * words bytes, and what they are of, of which each
+// word may be read whole.
+static __always_inline __u64 hash_bytes(__u8 *b, __u32 at, __u32 len, int words, __u32 of) {
+	__u64 hash = hash_word(hash_seed, (__u64)of << 32 | len);
 	for (int i = 0; i < words; i++) {
 		__u32 done = i * 8;
 		if (done >= len)
@@ -48,6 +47,11 @@ static __always_inline __u64 hash_bytes(__u8 *b, __u32 at, __u32 len, int words)
 		hash = hash_word(hash, word);
 	}
 	return hash;
+}
+
+// hash_token is for the verifier to look at once, not for each token's length.
+__noinline __u64 hash_token(struct scratch *copy, __u32 at, __u32 len, __u32 of) {
+	return copy ? hash_bytes(copy->b, at, len, MAX_TOKEN / 8, of) : 0;
 }
 
 // byte_at reads one from the copy.
@@ -78,9 +82,9 @@ static __always_inline __s64 varint(__u8 *b, __u32 *at) {
 	return -1;
 }
 
-// copy_words copies payload, which must be there, word by word: it is aligned.
+// copy_words copies payload, which must be there, eight bytes at a time.
 static __always_inline void copy_words(__u8 *to, __u8 *payload, int from, int words) {
-	__u32 *in = (void *)payload, *out = (void *)to;
+	__u64 *in = (void *)payload, *out = (void *)to;
 #pragma unroll
 	for (int i = from; i < words; i++)
 		out[i] = in[i];
@@ -97,14 +101,14 @@ static __always_inline bool is_initial(__u8 first, __be32 version) {
 static __always_inline bool copy_token(struct packet *p, struct initial *in) {
 	if (in->token_len > MAX_TOKEN || in->size < SCRATCHED || p->payload + SCRATCHED > (__u8 *)p->end)
 		return false;
-	copy_words(in->copy, p->payload, HEAD / 4, SCRATCHED / 4);
+	copy_words(in->copy->b, p->payload, HEAD / 8, SCRATCHED / 8);
 	return true;
 }
 
 // rest_fits says whether the datagram has room for the rest of the Initial.
 static __always_inline bool rest_fits(struct initial *in) {
 	__u32 at   = in->token + in->token_len;
-	__s64 rest = varint(in->copy, &at);
+	__s64 rest = varint(in->copy->b, &at);
 	return rest >= 0 && at + rest <= in->size;
 }
 
@@ -121,8 +125,8 @@ static __always_inline bool parse_initial(struct packet *p, struct initial *in) 
 	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s)
 		return false;
-	in->copy = s->b;
-	copy_words(s->b, p->payload, 0, HEAD / 4);
+	in->copy = s;
+	copy_words(s->b, p->payload, 0, HEAD / 8);
 
 	in->id_len = s->b[5];
 	if (in->id_len > MAX_ID)
@@ -140,10 +144,4 @@ static __always_inline bool parse_initial(struct packet *p, struct initial *in) 
 	if (token && !copy_token(p, in))
 		return false;
 	return rest_fits(in);
-}
-
-// hash_initial makes the hashes of the ID and of the token.
-static __always_inline void hash_initial(struct initial *in) {
-	in->id_hash    = hash_bytes(in->copy, 6, in->id_len, 3);
-	in->token_hash = in->token_len ? hash_bytes(in->copy, in->token, in->token_len, MAX_TOKEN / 8) : 0;
 }

@@ -1,8 +1,19 @@
-// The maps of the quota stage. Go writes verdicts, each with an end, on the clock of
-// bpf_ktime_get_coarse_ns, which is CLOCK_MONOTONIC; the program writes what it has
-// seen of attempts and rates.
+// The maps of the quota stage. Go writes verdicts, each with an end; the program
+// writes what it has seen of attempts and rates.
 #pragma once
 #include "types.h"
+
+// tick_ns is how long a tick of the kernel is. Set before load.
+volatile const __u64 tick_ns;
+
+// ticks is what the clock program has seen.
+volatile __u64 ticks;
+
+// clock is the time in nanoseconds of ticks: reading a finer one, even the coarse
+// one of the kernel, costs as much as looking up a prefix.
+static __always_inline __u64 clock(void) {
+	return bpf_jiffies64() * tick_ns;
+}
 
 // A limit is a token bucket: the nanoseconds that one token takes, 0 for no limit,
 // and those that a full bucket does.
@@ -21,6 +32,7 @@ struct rules {
 	__be32 mask4[4], mask6[4]; // what of an address is a source
 	__u32 packets;             // whether anybody has a rate of packets
 	__u32 exceptions;          // whether there are any
+	__u32 allows, denies;      // whether there may be entries on the lists
 };
 
 struct {
@@ -53,7 +65,7 @@ struct prefix {
 // rule is an entry of a list.
 struct rule {
 	__u64 until;
-	__u64 packets; // that have hit it
+	__u64 packets; // that have hit it, about
 	__u32 bits;    // as in its key
 	__u32 pad;
 };
@@ -109,18 +121,16 @@ struct {
 	__uint(max_entries, 1); // set before load
 } buckets SEC(".maps");
 
-// flow is an attempt that has been let in, by its ID; or where one was from, by
-// its port or its token.
+// flow is an attempt that has been let in, by its port and ID; or where one was
+// from, by its port, with its token if it had one. Go knows the tag of a port alone:
+// the bytes of the port as on the wire, and FLOW_PORT.
 struct flow {
 	__be32 addr[4];
-	__u64 hash;
-	__be16 port;
-	__u8 kind;
-	__u8 id_len;
-	__u32 pad;
+	__u64 tag;
 };
-
-enum { FLOW_ID, FLOW_PORT, FLOW_TOKEN }; // FLOW_PORT is known to Go
+#define FLOW_PORT (1 << 16)
+#define FLOW_TOKEN (2 << 16)
+#define FLOW_ID (3 << 16)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
