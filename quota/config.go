@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/xdp"
 )
 
 // Defaults of [Config], and bounds.
@@ -101,6 +103,17 @@ type Config struct {
 	// because the source has too many when it turns out to be theirs. 0
 	// means 0x107, H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
 	ErrorCode quic.ApplicationErrorCode
+
+	// XDP, if set, has the kernel drop what the packet filter would drop, of
+	// what comes by the interfaces that the program is attached to: a program
+	// that was loaded with xdp.Config.Quota, and that no other controller has.
+	// It knows the lists, the rates of attempts and packets of a source, and,
+	// if Excess is Drop, which sources have all that they may have; the limits
+	// of sites and of all together are Go's. The caller closes the controller,
+	// and then the program. If the process dies the kernel lets everything in
+	// after ten seconds at most. In a dry run it is left alone. nil means that
+	// Go does it all.
+	XDP *xdp.Program
 
 	// Logger gets what [Controller.Events] yields, and changes of the lists;
 	// never a line per packet. nil discards.

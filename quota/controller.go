@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"net"
@@ -28,6 +29,7 @@ type Controller struct {
 	shards        []shard
 	lists         lists
 	enforcer      enforcer
+	enforcing     sync.Mutex // held while the enforcer is told of an entry
 	events        hub
 	counters      counters
 
@@ -38,7 +40,7 @@ type Controller struct {
 }
 
 // New makes a Controller. cfg may be nil. Returns an error that wraps ErrConfig
-// if it cannot work.
+// if it cannot work, or, with [Config.XDP], errors of package xdp.
 func New(cfg *Config) (*Controller, error) {
 	conf := cfg.withDefaults()
 	if err := conf.validate(); err != nil {
@@ -68,6 +70,13 @@ func New(cfg *Config) (*Controller, error) {
 		c.overrides.Insert(prefix, l)
 	}
 	c.makeShards()
+	if conf.XDP != nil && !conf.DryRun {
+		kernel, err := newKernelEnforcer(conf.XDP, c.policy(), c.log, c.noteKernel)
+		if err != nil {
+			return nil, fmt.Errorf("quota: %w", err)
+		}
+		c.enforcer = kernel
+	}
 	return c, nil
 }
 
@@ -278,13 +287,13 @@ func (c *Controller) admit(remote netip.AddrPort, shown, attempts bool) (*Slot, 
 	sh.mu.Lock()
 	slot, s, why := c.admitLocked(sh, remote, shown, attempts, now)
 	e, due := c.noteLocked(s, remote.Addr(), Refuse, why, why != PassNew, now)
-	until, turn := c.turnedAwayLocked(s, why, now)
+	turn := c.turnedAwayLocked(s, why, now)
 	sh.mu.Unlock()
 	if due {
 		c.report(e)
 	}
 	if turn {
-		c.enforcer.turnAway(c.Source(remote.Addr()), until)
+		c.turnAway(remote.Addr())
 	}
 	c.counters.attempt(why)
 	if slot == nil {

@@ -466,20 +466,43 @@ func TestSourcesAreBounded(t *testing.T) {
 
 // recorder is an enforcer that remembers.
 type recorder struct {
+	noEnforcer
+	clock  *fakeClock
 	turned map[netip.Prefix]time.Time
 	listed map[string]time.Time
 }
 
-func (r *recorder) allow(p netip.Prefix, until time.Time)    { r.listed["allow "+p.String()] = until }
-func (r *recorder) deny(p netip.Prefix, until time.Time)     { r.listed["deny "+p.String()] = until }
-func (r *recorder) turnAway(p netip.Prefix, until time.Time) { r.turned[p] = until }
+func newRecorder(clock *fakeClock) *recorder {
+	return &recorder{clock: clock, turned: make(map[netip.Prefix]time.Time), listed: make(map[string]time.Time)}
+}
+
+// until is when something ends: the zero time if it has.
+func (r *recorder) until(ttl time.Duration) time.Time {
+	if ttl <= 0 {
+		return time.Time{}
+	}
+	return r.clock.now().Add(ttl)
+}
+
+func (r *recorder) allow(p netip.Prefix, ttl time.Duration) {
+	r.listed["allow "+p.String()] = r.until(ttl)
+}
+
+func (r *recorder) deny(p netip.Prefix, ttl time.Duration) {
+	r.listed["deny "+p.String()] = r.until(ttl)
+}
+
+func (r *recorder) turnAway(p netip.Prefix, ttl time.Duration) uint64 {
+	r.turned[p] = r.until(ttl)
+	return 0
+}
 
 // TestEnforcer: it hears of an excess, not of a quota that is just used up, for a
 // short time, and that it is over as soon as it is.
 func TestEnforcer(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Excess: Drop, Source: Limits{Connections: 1}})
-	r := &recorder{make(map[netip.Prefix]time.Time), make(map[string]time.Time)}
+	r := newRecorder(clock)
 	c.enforcer = r
 	p := netip.MustParsePrefix("192.0.2.1/32")
 	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)

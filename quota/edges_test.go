@@ -186,8 +186,9 @@ func TestSlotsAreFound(t *testing.T) {
 // TestRefusingTellsNobody: the enforcer does not answer, so it is not told if there
 // are to be answers.
 func TestRefusingTellsNobody(t *testing.T) {
-	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
-	r := &recorder{make(map[netip.Prefix]time.Time), make(map[string]time.Time)}
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
+	r := newRecorder(clock)
 	c.enforcer = r
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", true, Connections)

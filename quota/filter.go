@@ -92,7 +92,7 @@ func (f *filter) judgeInitial(from netip.AddrPort, h *wire.Header, now instant) 
 	s := c.lookup(sh, from.Addr(), now)
 	pass, why = c.newcomerLocked(s, now)
 	e, due := c.noteLocked(s, from.Addr(), Drop, why, !pass, now)
-	until, turn := c.turnedAwayLocked(s, why, now)
+	turn := c.turnedAwayLocked(s, why, now)
 	switch {
 	case why == PassNew:
 		sh.flows.put(flow, end, false)
@@ -107,7 +107,7 @@ func (f *filter) judgeInitial(from netip.AddrPort, h *wire.Header, now instant) 
 		c.report(e)
 	}
 	if turn {
-		c.enforcer.turnAway(c.Source(from.Addr()), until)
+		c.turnAway(from.Addr())
 	}
 	return pass, why
 }
@@ -142,6 +142,7 @@ func (c *Controller) newcomerLocked(s *source, now instant) (pass bool, why Reas
 		return true, PassNew
 	}
 	if why, full := c.full(s, now); full {
+		c.takeAttempt(s, now) // as the kernel does, which cannot tell
 		if c.conf.Excess == Drop || s == nil || !answers.ok(s.answer, now) {
 			return false, why
 		}

@@ -143,10 +143,10 @@ func (c *Controller) LoadFile(name string) error {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
 	for _, e := range gone {
-		c.lift(e.List, e.Prefix)
+		c.enforce(e.List, e.Prefix)
 	}
 	for _, e := range added {
-		c.enforce(e.List, e.Prefix, e.Expires)
+		c.enforce(e.List, e.Prefix)
 		if e.End && !c.conf.DryRun {
 			c.End(e.Prefix)
 		}

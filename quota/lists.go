@@ -143,6 +143,16 @@ func (l *lists) put(e Entry, now time.Time) error {
 	return nil
 }
 
+// get returns the entry with exactly this prefix, or nil.
+func (l *lists) get(list List, prefix netip.Prefix) *record {
+	table := l.tables[list].Load()
+	if table == nil {
+		return nil
+	}
+	r, _ := table.Get(prefix)
+	return r
+}
+
 func (l *lists) remove(list List, prefix netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -197,7 +207,7 @@ func (c *Controller) Add(e Entry) error {
 
 // listed does what follows from a new entry.
 func (c *Controller) listed(e Entry) {
-	c.enforce(e.List, e.Prefix, e.Expires)
+	c.enforce(e.List, e.Prefix)
 	ended := 0
 	if e.End && e.List == DenyList && !c.conf.DryRun {
 		ended = c.End(e.Prefix)
@@ -208,26 +218,26 @@ func (c *Controller) listed(e Entry) {
 // farFuture stands for no end where there must be one.
 const farFuture = 100 * 365 * 24 * time.Hour
 
-func (c *Controller) enforce(list List, prefix netip.Prefix, until time.Time) {
-	switch {
-	case c.conf.DryRun:
+// enforce tells the enforcer what there is of an entry. It is told one entry after
+// the other, each as it is by then, so that the last word is true whoever has
+// changed it meanwhile.
+func (c *Controller) enforce(list List, prefix netip.Prefix) {
+	if c.conf.DryRun {
 		return
-	case until.IsZero():
-		until = c.conf.Now().Add(farFuture)
+	}
+	c.enforcing.Lock()
+	defer c.enforcing.Unlock()
+	ttl := time.Duration(0)
+	if r := c.lists.get(list, prefix); r != nil {
+		ttl = farFuture
+		if !r.Expires.IsZero() {
+			ttl = min(r.Expires.Sub(c.conf.Now()), farFuture)
+		}
 	}
 	if list == AllowList {
-		c.enforcer.allow(prefix, until)
+		c.enforcer.allow(prefix, max(ttl, 0))
 	} else {
-		c.enforcer.deny(prefix, until)
-	}
-}
-
-// lift takes an entry from the enforcer.
-func (c *Controller) lift(list List, prefix netip.Prefix) {
-	if list == AllowList {
-		c.enforcer.allow(prefix, time.Time{})
-	} else {
-		c.enforcer.deny(prefix, time.Time{})
+		c.enforcer.deny(prefix, max(ttl, 0))
 	}
 }
 
@@ -258,7 +268,7 @@ func (c *Controller) Remove(list List, prefix netip.Prefix) bool {
 	if err != nil || list >= numLists || !c.lists.remove(list, prefix) {
 		return false
 	}
-	c.lift(list, prefix)
+	c.enforce(list, prefix)
 	c.log.Info("removed from list", "list", list, "prefix", prefix)
 	return true
 }
@@ -278,7 +288,7 @@ func (c *Controller) Entries() iter.Seq[Entry] {
 					continue
 				}
 				e := r.Entry
-				e.Packets = r.hits.Load()
+				e.Packets = r.hits.Load() + c.enforcer.packets(list, e.Prefix)
 				if !yield(e) {
 					return
 				}

@@ -2,11 +2,13 @@ package quota
 
 import (
 	"net"
+	"sync"
 	"syscall"
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
 
+	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -17,8 +19,12 @@ import (
 // If conn is a *net.UDPConn, or another that quic-go reads in batches, so is the
 // conn that is returned, and ECN, GSO and path MTU discovery are what they were.
 // Closing it closes conn.
+//
+// With [Config.XDP] the port of conn is under the quota in the kernel, too, until
+// the conn that is returned or the controller is closed. A conn that shares its
+// socket with others, as those of package relay do, is left to Go.
 func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
-	plain := &filteredConn{PacketConn: conn, filter: filter{c: c, idLen: idLen}}
+	plain := &filteredConn{PacketConn: conn, filter: filter{c: c, idLen: idLen}, unguard: c.guard(conn, idLen)}
 	oob, ok := conn.(quic.OOBCapablePacketConn)
 	if !ok {
 		return plain
@@ -43,6 +49,26 @@ type filteredConn struct {
 	net.PacketConn
 	filter filter
 	tally  tally
+	// unguard takes its port from the enforcer, once.
+	unguard func()
+}
+
+// guard puts the port of a conn under the quota in the kernel, if all that comes
+// to it is for whoever reads the conn.
+func (c *Controller) guard(conn net.PacketConn, idLen int) (unguard func()) {
+	local, ok := conn.LocalAddr().(*net.UDPAddr)
+	if _, shared := conn.(udp.Conn); shared || !ok {
+		return func() {}
+	}
+	port := uint16(local.Port)
+	c.enforcer.guard(port, idLen)
+	return sync.OnceFunc(func() { c.enforcer.unguard(port) })
+}
+
+// Close closes the conn below.
+func (f *filteredConn) Close() error {
+	f.unguard()
+	return f.PacketConn.Close()
 }
 
 // ReadFrom implements [net.PacketConn].
@@ -110,8 +136,9 @@ func (f *filteredConn) dialed(b []byte, addr net.Addr) {
 	c := f.filter.c
 	sh, endpoint := c.shardOf(to.Addr()), c.flowTag(to, nil)
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	sh.flows.put(endpoint, c.now()+instant(c.conf.HandshakeTimeout), false)
+	sh.mu.Unlock()
+	c.enforcer.expect(to, c.conf.HandshakeTimeout)
 }
 
 // filteredOOBConn reads in batches, with out-of-band data.

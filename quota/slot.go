@@ -97,7 +97,7 @@ func (s *Slot) Release() {
 	lift := s.c.liftLocked(s.source)
 	s.shard.mu.Unlock()
 	if lift {
-		s.c.enforcer.turnAway(s.c.Source(s.remote.Addr()), time.Time{})
+		s.c.turnAway(s.remote.Addr())
 	}
 }
 

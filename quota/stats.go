@@ -12,6 +12,11 @@ type Stats struct {
 	// Passed and Dropped count the packets that the filter has judged, by
 	// reason. In a dry run what was to be dropped has passed.
 	Passed, Dropped map[Reason]uint64
+	// Kernel counts those of Dropped that the kernel has dropped, which the
+	// filter has not seen ([Config.XDP]), and KernelErrors how often the kernel
+	// could not be told of a decision, as when its maps are full.
+	Kernel       map[Reason]uint64
+	KernelErrors uint64
 	// Admitted counts attempts that were let in, Refused those that were not,
 	// by reason, and requests. Retried counts the Retry packets that were asked
 	// for, of which an attempt of two datagrams gets two.
@@ -80,6 +85,10 @@ func (c *Controller) Stats() Stats {
 		Retried:    c.counters.retried.Load(),
 		LostEvents: c.counters.lost.Load(),
 		DryRun:     c.conf.DryRun,
+	}
+	out.Kernel, out.KernelErrors = c.enforcer.dropped(), c.enforcer.failed()
+	for why, n := range out.Kernel {
+		out.Dropped[why] += n
 	}
 	c.mu.Lock()
 	out.Connections, out.HalfOpen = int(c.total.live), int(c.total.half)
