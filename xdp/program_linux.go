@@ -59,7 +59,7 @@ func Load(cfg *Config) (*Program, error) {
 		return nil, fmt.Errorf("xdp: load: %w", err)
 	}
 	if err = p.load(conf); err == nil && p.pin != nil {
-		p.notes, err = p.pin.newNotes(p.sessions)
+		p.notes, err = p.pin.newNotes(max(p.sessions, 1)) // a map of none is none
 	}
 	if err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.pin.abandon()))
