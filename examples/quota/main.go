@@ -3,6 +3,7 @@
 //
 //	go run ./examples/quota -listen :4433 -connections 5
 //	go run ./examples/quota -listen :4433 -root DIR -list FILE -requests 10
+//	go run ./examples/quota -listen :4433 -drop -xdp eth0
 //
 // A POST is echoed; a GET is served from -root. Lists are changed while it runs,
 // over HTTP on a loopback address:
@@ -37,6 +38,7 @@ import (
 
 	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/quota"
+	"github.com/quicway/quicway/xdp"
 )
 
 // options are what the flags say.
@@ -46,6 +48,8 @@ type options struct {
 	every                     time.Duration
 	quota                     quota.Config
 	drop, verbose             bool
+	xdp                       string
+	mode                      xdp.Mode
 }
 
 func main() {
@@ -69,6 +73,8 @@ func main() {
 	flag.BoolVar(&o.quota.AlwaysRetry, "retry", false, "have everybody show its address first")
 	flag.BoolVar(&o.drop, "drop", false, "do not answer what is beyond a quota")
 	flag.BoolVar(&o.quota.DryRun, "dry-run", false, "only count what would be kept out")
+	flag.StringVar(&o.xdp, "xdp", "", "have the kernel drop what comes by these `interfaces`, separated by commas (Linux, root)")
+	flag.TextVar(&o.mode, "xdp-mode", xdp.Auto, "how: `auto`, native or generic")
 	flag.BoolVar(&o.verbose, "v", false, "log who is kept out")
 	flag.Parse()
 	if err := run(&o); err != nil {
@@ -86,8 +92,18 @@ func run(o *options) error {
 	if o.verbose {
 		o.quota.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	kernel, err := newOffload(o)
+	if err != nil {
+		return err
+	}
+	defer kernel.close()
+	o.quota.XDP = kernel.program
 	controller, err := quota.New(&o.quota)
 	if err != nil {
+		return err
+	}
+	defer controller.Close()
+	if err := kernel.attach(o); err != nil {
 		return err
 	}
 	if o.list != "" {
@@ -109,11 +125,11 @@ func run(o *options) error {
 	var running sync.WaitGroup
 	var adminErr error
 	running.Go(func() { defer cancel(); adminErr = serveAdmin(ctx, admin, controller, o.list) })
-	running.Go(func() { show(ctx, os.Stdout, controller, o.every) })
+	running.Go(func() { show(ctx, os.Stdout, controller, kernel.modes, o.every) })
 	err = serve(ctx, o, controller, cert)
 	cancel()
 	running.Wait()
-	printTable(os.Stdout, controller)
+	printTable(os.Stdout, controller, kernel.modes)
 	return errors.Join(err, adminErr)
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // show prints the table now and then, on a terminal in the same place.
-func show(ctx context.Context, w *os.File, controller *quota.Controller, every time.Duration) {
+func show(ctx context.Context, w *os.File, controller *quota.Controller, mode string, every time.Duration) {
 	if every <= 0 {
 		return
 	}
@@ -32,22 +32,22 @@ func show(ctx context.Context, w *os.File, controller *quota.Controller, every t
 			return
 		case <-ticker.C:
 			fmt.Fprint(w, clear)
-			printTable(w, controller)
+			printTable(w, controller, mode)
 		}
 	}
 }
 
 // printTable prints what has happened, and who is kept out most.
-func printTable(w io.Writer, controller *quota.Controller) {
+func printTable(w io.Writer, controller *quota.Controller, mode string) {
 	s := controller.Stats()
 	var out bytes.Buffer
-	mode := "userspace"
 	if s.DryRun {
 		mode += ", dry run"
 	}
 	fmt.Fprintf(&out, "%s  %s: %d connections, %d half open, %d sources; %d admitted, %d asked for a Retry; %d denied and %d allowed prefixes\n",
 		time.Now().Format(time.TimeOnly), mode, s.Connections, s.HalfOpen, s.Sources, s.Admitted, s.Retried, s.Denied, s.Allowed)
-	fmt.Fprintf(&out, "packets passed: %s\npackets dropped: %s\nrefused: %s\n", reasons(s.Passed), reasons(s.Dropped), reasons(s.Refused))
+	fmt.Fprintf(&out, "packets passed: %s\npackets dropped: %s\n  in the kernel: %s\nrefused: %s\n",
+		reasons(s.Passed), reasons(s.Dropped), reasons(s.Kernel), reasons(s.Refused))
 	table := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(table, "SOURCE\tCONNECTIONS\tHALF OPEN\tADMITTED\tREFUSED\tDROPPED")
 	for _, top := range controller.Top(10) {
