@@ -47,6 +47,10 @@ bench-kernel:
 bench-quota:
 	$(GO) run ./internal/bench -run Quota
 
+## bench-quota: those about the quota, with eQUIC's experiment (root)
+bench-quota:
+	$(GO) run ./internal/bench -run '[Qq]uota' -count 3
+
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:
 	./internal/ci/demo-netns.sh

@@ -30,7 +30,7 @@ func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason
 }
 
 // wantLive checks what exists.
-func wantLive(t *testing.T, c *Controller, connections, halfOpen int) {
+func wantLive(t testing.TB, c *Controller, connections, halfOpen int) {
 	t.Helper()
 	if s := c.Stats(); s.Connections != connections || s.HalfOpen != halfOpen {
 		t.Errorf("got %d connections and %d half open, want %d and %d", s.Connections, s.HalfOpen, connections, halfOpen)

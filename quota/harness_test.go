@@ -26,7 +26,7 @@ const serverAddr = "192.0.2.1:443"
 
 // lab is a network with an HTTP/3 server in it that is protected.
 type lab struct {
-	*testing.T
+	testing.TB
 	net       *nettest.Network
 	c         *Controller
 	transport *quic.Transport
@@ -53,7 +53,7 @@ func runLab(t *testing.T, conf *Config, test func(*lab)) {
 // newLab starts a server. wrap, if not nil, gets the conn below the filter.
 func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.PacketConn) *lab {
 	t.Helper()
-	l := &lab{T: t, net: nettest.New(1), c: mustNew(t, conf), live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}
+	l := &lab{TB: t, net: nettest.New(1), c: mustNew(t, conf), live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}
 	l.net.Set(nettest.Conditions{Delay: 5 * time.Millisecond})
 	l.tls = http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(t)}})
 	var conn net.PacketConn = l.net.Listen(serverAddr)
@@ -94,7 +94,7 @@ func (l *lab) close() {
 	l.transport.Close()
 	l.transport.Conn.Close()
 	synctest.Wait()
-	wantLive(l.T, l.c, 0, 0)
+	wantLive(l.TB, l.c, 0, 0)
 }
 
 // censusListener counts the connections that exist, by who they are from, apart

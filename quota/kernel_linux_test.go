@@ -53,9 +53,9 @@ func everyMode(t *testing.T, conf func() *Config, test func(*town)) {
 	}
 }
 
-func newHosts(t *testing.T) *town {
+func newHosts(t testing.TB) *town {
 	t.Helper()
-	w := &town{lab: &lab{T: t, live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}}
+	w := &town{lab: &lab{TB: t, live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}}
 	w.server, w.good, w.bad = nettest.NewHost(t), nettest.NewHost(t), nettest.NewHost(t)
 	router := nettest.NewHost(t)
 	router.Sysctl("net/ipv4/ip_forward", "1")
@@ -236,13 +236,16 @@ func (w *town) flood(every time.Duration, next func(i int) (from netip.AddrPort,
 	var running sync.WaitGroup
 	running.Go(func() {
 		defer unix.Close(fd)
-		ticker := time.NewTicker(every)
+		ticker := time.NewTicker(max(every, time.Millisecond))
 		defer ticker.Stop()
-		for i := 0; ctx.Err() == nil; i++ {
-			from, data := next(i)
-			f := packet.Frame{Src: from, Dst: w.addr, TTL: 64, Payload: data}
-			frame := f.Build(make(net.HardwareAddr, 6), make(net.HardwareAddr, 6))
-			_ = unix.Sendto(fd, frame[14:], 0, to) // a queue that is full loses some
+		start, i := time.Now(), 0
+		for ctx.Err() == nil {
+			for ; i < int(time.Since(start)/every) && ctx.Err() == nil; i++ {
+				from, data := next(i)
+				f := packet.Frame{Src: from, Dst: w.addr, TTL: 64, Payload: data}
+				frame := f.Build(make(net.HardwareAddr, 6), make(net.HardwareAddr, 6))
+				_ = unix.Sendto(fd, frame[14:], 0, to) // a queue that is full loses some
+			}
 			<-ticker.C
 		}
 	})
@@ -307,13 +310,14 @@ func TestKernelParallelDials(t *testing.T) {
 		})
 		cancel()
 		wg.Wait()
-		if top := w.c.Top(1); len(held) != 5 || len(top) != 1 || top[0].Connections != 5 {
-			t.Errorf("the attacker has %d connections, of which the controller knows %+v, want 5", len(held), top)
-		}
-		for i, client := range held {
-			if _, err := getOn(t.Context(), client); err != nil {
-				t.Errorf("connection %d: %v", i, err)
+		alive := 0 // without those that were closed when their handshakes were complete
+		for _, client := range held {
+			if _, err := getOn(t.Context(), client); err == nil {
+				alive++
 			}
+		}
+		if top := w.c.Top(1); alive != 5 || len(top) != 1 || top[0].Connections != 5 {
+			t.Errorf("the attacker has %d connections, the controller knows of %+v, want 5", alive, top)
 		}
 	})
 }

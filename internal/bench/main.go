@@ -39,13 +39,17 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, %s, %d CPUs; medians of %d runs.\n", kernel(), runtime.Version(), runtime.NumCPU(), *count)
+	measured := make(map[string]results) // by benchmark
 	for _, t := range tables {
 		if !pattern.MatchString(t.title) {
 			continue
 		}
-		results, err := measure(ctx, t, *count)
-		if err != nil {
-			return err
+		results := measured[t.pkg+t.bench]
+		if results == nil {
+			if results, err = measure(ctx, t, *count); err != nil {
+				return err
+			}
+			measured[t.pkg+t.bench] = results
 		}
 		if err := t.print(&text, results); err != nil {
 			return err
@@ -63,7 +67,7 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 	all := make(results)
 	for i := range count {
 		fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", t.title, i+1, count)
-		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.pkg)...)
+		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.flags+" "+t.pkg)...)
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()
