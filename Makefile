@@ -47,9 +47,9 @@ bench-kernel:
 bench-quota:
 	$(GO) run ./internal/bench -run Quota
 
-## bench-quota: those about the quota, with eQUIC's experiment (root)
+## bench-quota: the quota in the kernel, and eQUIC's experiment (root)
 bench-quota:
-	$(GO) run ./internal/bench -run '[Qq]uota' -count 3
+	$(GO) run ./internal/bench -run 'quota.*root' -count 3
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

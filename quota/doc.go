@@ -47,6 +47,15 @@
 // the connection migrates to, and is free again when the connection's context
 // is done, for whatever reason.
 //
+// # In the kernel
+//
+// With [Config.XDP] the kernel drops, before it has spent anything on a packet,
+// what the packet filter would drop: what the deny list and the rates of a source
+// say, and, where the answer to an excess is Drop, new attempts of a source that
+// has all its connections. Its verdicts have an end, and hold only under a lease
+// that this process renews, so that a crash lets everybody in. It begins anew with
+// each controller: nothing is taken over from a process before.
+//
 // All methods may be called concurrently. There is no goroutine behind a
-// Controller, and nothing to close.
+// Controller, and nothing to close, unless it has an XDP program.
 package quota

@@ -101,7 +101,9 @@ type Config struct {
 
 	// Quota, if set, decides about the control connections, by source, and
 	// about how many requests a source and a connection may make, which
-	// registrations are. MaxConnectionsPerSource holds as well. It is the
+	// registrations are. MaxConnectionsPerSource holds as well. If it has an
+	// XDP program, that leaves the relay's port to Go, since only the relay
+	// knows which Initials it forwards. It is the
 	// caller's, who may share it with other servers.
 	Quota *quota.Controller
 

@@ -236,3 +236,174 @@ func TestQuotaDecisions(t *testing.T) {
 		})
 	}
 }
+
+// TestQuotaBesideRelay: one program has both stages, on one port or on two. What
+// the quota lets pass is relayed, what it drops is not.
+func TestQuotaBesideRelay(t *testing.T) {
+	for family, name := range families {
+		t.Run(name, func(t *testing.T) {
+			w := newWireFor(t, &Config{Sessions: 16, Quota: true, Prefixes: 16, Sources: 16, Flows: 16})
+			w.session(family, bob, relayAB)
+			q, err := w.program.Quota()
+			if err != nil {
+				t.Fatal(err)
+			}
+			must := (&guarded{TB: t}).must
+			must(q.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64}))
+			must(q.Guard(guardPort, 4))
+			must(q.Renew(time.Hour))
+			f := w.good(family)
+			good := f.Build(edgeMAC, w.in.HardwareAddr)
+			from := alice.at(family, 1000)
+			denied := netip.PrefixFrom(from.Addr(), from.Addr().BitLen())
+			must(q.Put(DenyList, denied, time.Hour))
+			w.run(good, TX, Relayed) // its port is another
+			w.run(frameTo(guardPort, from, []byte{0x40}), Drop, QuotaDenied)
+			must(q.Guard(relayPort, 12))
+			w.run(good, Drop, QuotaDenied)
+			must(q.Put(DenyList, denied, 0))
+			before := w.stats()
+			if verdict, _, err := w.program.Test(w.in.Index, good); verdict != TX || err != nil {
+				t.Errorf("verdict %d, %v, want %d", verdict, err, TX)
+			}
+			if after := w.stats(); after[QuotaOther] != before[QuotaOther]+1 || after[Relayed] != before[Relayed]+1 {
+				t.Errorf("counted %v after %v", after, before)
+			}
+			must(q.Unguard(relayPort))
+			w.run(good, TX, Relayed)
+		})
+	}
+}
+
+// TestQuotaEnds: verdicts, the lease, and all of it with Close.
+func TestQuotaEnds(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	const from = "192.0.2.1:1000"
+	source := netip.MustParsePrefix("192.0.2.1/32")
+	g.must(g.quota.Put(DenyList, source, 50*time.Millisecond))
+	g.want(from, initialWith(1), QuotaDenied)
+	for id := byte(2); g.judge(frameTo(guardPort, netip.MustParseAddrPort(from), initialWith(id))) != QuotaNew; id++ {
+		nextTick()
+	}
+	_, err := g.quota.TurnAway(source, time.Hour)
+	g.must(err)
+	g.want(from, initialWith(200), QuotaTurnedAway)
+	g.must(g.quota.Renew(0))
+	g.want(from, initialWith(200), QuotaOpen)
+	g.must(g.quota.Renew(50 * time.Millisecond))
+	g.want(from, initialWith(200), QuotaTurnedAway)
+	for g.judge(frameTo(guardPort, netip.MustParseAddrPort(from), initialWith(200))) != QuotaOpen {
+		nextTick()
+	}
+	g.must(g.quota.Renew(time.Hour))
+	if n, err := g.quota.TurnAway(source, 0); n < 2 || err != nil {
+		t.Errorf("%d packets were turned away, %v, want at least 2", n, err)
+	}
+	g.want(from, initialWith(201), QuotaNew)
+	g.must(g.quota.Put(DenyList, source, time.Hour))
+	g.must(g.quota.Put(AllowList, netip.MustParsePrefix("192.0.2.0/24"), time.Hour))
+	g.want(from, initialWith(202), QuotaAllowed)
+	if _, err := g.program.Quota(); !errors.Is(err, ErrBusy) {
+		t.Errorf("a second owner: %v, want %v", err, ErrBusy)
+	}
+	g.must(g.quota.Close())
+	g.must(g.quota.Close())
+	g.want(from, initialWith(203), PassOther)
+	if err := g.quota.Renew(time.Hour); !errors.Is(err, ErrClosed) {
+		t.Errorf("renewed after Close: %v", err)
+	}
+	again, err := g.program.Quota()
+	g.must(err)
+	g.must(again.Guard(guardPort, 4))
+	g.must(again.Renew(time.Hour))
+	g.want(from, initialWith(204), QuotaNew)
+	none, err := Load(&Config{Sessions: 4})
+	g.must(err)
+	defer none.Close()
+	if _, err := none.Quota(); !errors.Is(err, ErrConfig) {
+		t.Errorf("without the stage: %v, want %v", err, ErrConfig)
+	}
+}
+
+// TestQuotaRates: of packets and attempts, by source, with exceptions; Go is told.
+func TestQuotaRates(t *testing.T) {
+	nettest.Namespace(t)
+	two := RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}
+	g := newGuarded(t, nil, &QuotaPolicy{
+		Limits: QuotaLimits{Attempts: two},
+		Exceptions: map[netip.Prefix]QuotaLimits{
+			netip.MustParsePrefix("198.51.100.0/24"): {},
+			netip.MustParsePrefix("203.0.113.0/24"):  {Packets: two},
+			netip.MustParsePrefix("2001:db8::/32"):   {Attempts: slow},
+		},
+	}, 4)
+	for id := range byte(2) {
+		g.want("192.0.2.1:1000", initialWith(id), QuotaNew)
+	}
+	g.want("192.0.2.1:1001", initialWith(3), QuotaAttemptRate)
+	g.want("192.0.2.1:1000", initialWith(1), QuotaFlow)
+	g.want("192.0.2.2:1000", initialWith(1), QuotaNew)
+	for id := range byte(10) {
+		g.want("198.51.100.1:1000", initialWith(id), QuotaNew)
+	}
+	for range 2 {
+		g.want("203.0.113.1:1000", []byte{0x40}, QuotaOther)
+	}
+	g.want("203.0.113.1:1000", []byte{0x40}, QuotaPacketRate)
+	g.want("203.0.113.2:1000", []byte{0x40}, QuotaOther)
+	g.want("[2001:db8::1]:1", initialWith(1), QuotaNew)
+	g.want("[2001:db8:0:0:1::1]:1", initialWith(2), QuotaAttemptRate) // of the same 64 bits
+	g.want("[2001:db8:0:1::1]:1", initialWith(2), QuotaNew)
+	want := []SourceDrops{
+		{netip.MustParseAddr("192.0.2.1"), QuotaAttemptRate, 1},
+		{netip.MustParseAddr("203.0.113.1"), QuotaPacketRate, 1},
+		{netip.MustParseAddr("2001:db8::"), QuotaAttemptRate, 1},
+	}
+	for d := range g.quota.Drops(t.Context()) {
+		if d != want[0] {
+			t.Errorf("told of %+v, want %+v", d, want[0])
+		}
+		if want = want[1:]; len(want) == 0 {
+			break
+		}
+	}
+}
+
+// TestQuotaExpects: whom we have dialed.
+func TestQuotaExpects(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 12)
+	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
+		peer := netip.MustParseAddrPort(from)
+		g.must(g.quota.Expect(peer, time.Hour))
+		_, err := g.quota.TurnAway(netip.PrefixFrom(peer.Addr(), min(peer.Addr().BitLen(), 64)).Masked(), time.Hour)
+		g.must(err)
+		g.want(from, initialWith(1), QuotaContinuing)
+		g.want(netip.AddrPortFrom(peer.Addr(), 1001).String(), initialWith(1), QuotaTurnedAway)
+	}
+}
+
+// TestQuotaFull: what has expired makes room, and then there is none.
+func TestQuotaFull(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, &Config{Sessions: -1, Prefixes: 4, Sources: 4, Flows: 4}, nil, 4)
+	nth := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+	}
+	for _, ttl := range []time.Duration{1, time.Hour} {
+		for i := range 4 {
+			g.must(g.quota.Put(DenyList, nth(i+10*int(ttl%7)), ttl))
+			_, err := g.quota.TurnAway(nth(i+10*int(ttl%7)), ttl)
+			g.must(err)
+		}
+		nextTick()
+	}
+	if err := g.quota.Put(DenyList, nth(99), time.Hour); !errors.Is(err, ErrFull) {
+		t.Errorf("a fifth prefix: %v, want %v", err, ErrFull)
+	}
+	if _, err := g.quota.TurnAway(nth(99), time.Hour); !errors.Is(err, ErrFull) {
+		t.Errorf("a fifth source: %v, want %v", err, ErrFull)
+	}
+	g.must(g.quota.Put(DenyList, nth(99), 0))
+}

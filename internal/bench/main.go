@@ -2,7 +2,7 @@
 // these as tables. What is compared runs in turns, in one go, on one machine:
 // each figure is the median of several runs, each ratio that of two medians.
 //
-//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md]
+//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
 package main
 
 import (
@@ -32,6 +32,7 @@ func run(ctx context.Context, out io.Writer) error {
 	only := flag.String("run", ".", "tables to make, by `regexp` over their titles")
 	count := flag.Int("count", 5, "runs that each figure is the median of")
 	write := flag.String("w", "", "put the tables into this `file`, between its marks")
+	mark := flag.String("mark", "make bench", "the `name` of these marks")
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
@@ -56,7 +57,7 @@ func run(ctx context.Context, out io.Writer) error {
 		}
 	}
 	if *write != "" {
-		return replace(*write, text.Bytes())
+		return replace(*write, *mark, text.Bytes())
 	}
 	_, err = out.Write(text.Bytes())
 	return err
@@ -88,14 +89,9 @@ func kernel() string {
 	return string(bytes.TrimSpace(release))
 }
 
-// The marks in README.md between which the tables are.
-var (
-	begin = []byte("<!-- make bench -->\n")
-	end   = []byte("<!-- end of make bench -->\n")
-)
-
 // replace puts text between the marks in a file.
-func replace(name string, text []byte) error {
+func replace(name, mark string, text []byte) error {
+	begin, end := []byte("<!-- "+mark+" -->\n"), []byte("<!-- end of "+mark+" -->\n")
 	old, err := os.ReadFile(name)
 	if err != nil {
 		return err

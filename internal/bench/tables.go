@@ -210,7 +210,12 @@ func (t *table) print(w io.Writer, r results) error {
 			return fmt.Errorf("no figure for %s in %s", row.ours, t.unit)
 		}
 		allocs, _ := r.median(row.ours, "allocs/op")
-		fmt.Fprintf(w, "| %s | %s |", row.label, figure(ours))
+		fmt.Fprintf(w, "| %s | %s", row.label, figure(ours))
+		if t.flags != "" {
+			least, greatest := r.spread(row.ours, t.unit)
+			fmt.Fprintf(w, " (%s to %s)", figure(least), figure(greatest))
+		}
+		fmt.Fprint(w, " |")
 		if row.peer != "" {
 			peer, ok := r.median(row.peer, t.unit)
 			if !ok {

@@ -54,14 +54,20 @@ __noinline __u64 hash_token(struct scratch *copy, __u32 at, __u32 len, __u32 of)
 	return copy ? hash_bytes(copy->b, at, len, MAX_TOKEN / 8, of) : 0;
 }
 
+// any_byte is byte_at for the verifier to look at once: what guards against
+// speculation wants all ways to an access alike.
+__noinline __u32 any_byte(struct scratch *copy, __u32 at) {
+	return copy ? copy->b[at & (SCRATCH - 1)] : 0;
+}
+
 // byte_at reads one from the copy.
-static __always_inline __u8 byte_at(__u8 *b, __u32 at) {
-	return b[at & (SCRATCH - 1)];
+static __always_inline __u8 byte_at(struct scratch *copy, __u32 at) {
+	return guarded ? any_byte(copy, at) : copy->b[at & (SCRATCH - 1)];
 }
 
 // varint reads a variable-length integer (RFC 9000 §16) and moves on. It returns
 // -1 for one of more than four bytes, which nothing in a datagram needs.
-static __always_inline __s64 varint(__u8 *b, __u32 *at) {
+static __always_inline __s64 varint(struct scratch *b, __u32 *at) {
 	__u8 first  = byte_at(b, *at);
 	__s64 value = first & 0x3f;
 	switch (first >> 6) {
@@ -108,7 +114,7 @@ static __always_inline bool copy_token(struct packet *p, struct initial *in) {
 // rest_fits says whether the datagram has room for the rest of the Initial.
 static __always_inline bool rest_fits(struct initial *in) {
 	__u32 at   = in->token + in->token_len;
-	__s64 rest = varint(in->copy->b, &at);
+	__s64 rest = varint(in->copy, &at);
 	return rest >= 0 && at + rest <= in->size;
 }
 
@@ -132,11 +138,11 @@ static __always_inline bool parse_initial(struct packet *p, struct initial *in) 
 	if (in->id_len > MAX_ID)
 		return false;
 	__u32 at    = 6 + in->id_len;
-	__u8 id_len = byte_at(s->b, at);
+	__u8 id_len = byte_at(s, at);
 	if (id_len > MAX_ID)
 		return false;
 	at += 1 + id_len;
-	__s64 token = varint(s->b, &at);
+	__s64 token = varint(s, &at);
 	if (token < 0 || at + token > in->size)
 		return false;
 	in->token     = at;
