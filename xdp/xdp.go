@@ -62,7 +62,9 @@ type Config struct {
 	// Pin.
 	IDs int
 	// Quota puts the quota stage into the program: see [Program.Quota], and
-	// quota.Config.XDP. Without it the stage costs nothing.
+	// quota.Config.XDP. Without it the stage costs nothing. Without
+	// CAP_PERFMON it knows the lists and the rate of packets, and leaves
+	// Initials to Go.
 	Quota bool
 	// Prefixes bounds, with Quota, those on the allow list, those on the deny
 	// list, and exceptions. They take about 110 bytes each, when there are

@@ -49,20 +49,21 @@ static __always_inline __u64 hash_bytes(__u8 *b, __u32 at, __u32 len, int words,
 	return hash;
 }
 
-// hash_token is for the verifier to look at once, not for each token's length.
-__noinline __u64 hash_token(struct scratch *copy, __u32 at, __u32 len, __u32 of) {
-	return copy ? hash_bytes(copy->b, at, len, MAX_TOKEN / 8, of) : 0;
+// the_copy is where an Initial has been copied to.
+static __always_inline struct scratch *the_copy(void) {
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&scratch, &zero);
 }
 
-// any_byte is byte_at for the verifier to look at once: what guards against
-// speculation wants all ways to an access alike.
-__noinline __u32 any_byte(struct scratch *copy, __u32 at) {
-	return copy ? copy->b[at & (SCRATCH - 1)] : 0;
+// hash_token is for the verifier to look at once, not for each token's length.
+__noinline __u64 hash_token(__u32 at, __u32 len, __u32 of) {
+	struct scratch *copy = the_copy();
+	return copy ? hash_bytes(copy->b, at, len, MAX_TOKEN / 8, of) : 0;
 }
 
 // byte_at reads one from the copy.
 static __always_inline __u8 byte_at(struct scratch *copy, __u32 at) {
-	return guarded ? any_byte(copy, at) : copy->b[at & (SCRATCH - 1)];
+	return copy->b[at & (SCRATCH - 1)];
 }
 
 // varint reads a variable-length integer (RFC 9000 §16) and moves on. It returns
@@ -127,8 +128,7 @@ static __always_inline bool parse_initial(struct packet *p, struct initial *in) 
 	__builtin_memcpy(&version, p->payload + 1, sizeof(version));
 	if (!(p->payload[0] & 0x80) || !is_initial(p->payload[0], version))
 		return false;
-	__u32 zero        = 0;
-	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
+	struct scratch *s = the_copy();
 	if (!s)
 		return false;
 	in->copy = s;

@@ -95,7 +95,7 @@ static __always_inline void remember(struct flow *f, __u64 until) {
 static __always_inline struct flow origin_of(struct flow *flow, struct initial *in, __be16 port) {
 	struct flow origin = {.tag = port | FLOW_PORT};
 	if (in->token_len)
-		origin.tag = hash_token(in->copy, in->token, in->token_len, port | FLOW_TOKEN);
+		origin.tag = hash_token(in->token, in->token_len, port | FLOW_TOKEN);
 	__builtin_memcpy(origin.addr, flow->addr, sizeof(origin.addr));
 	return origin;
 }
@@ -162,7 +162,8 @@ static __always_inline enum reason judge_packet(struct packet *p, struct rules *
 		}
 	}
 	struct initial in;
-	if (!parse_initial(p, &in))
+	// What guards against speculation takes no place that a packet names.
+	if (guarded || !parse_initial(p, &in))
 		return QUOTA_OTHER;
 	if (in.size < MIN_INITIAL)
 		return QUOTA_SHORT_INITIAL;
