@@ -14,8 +14,6 @@ const (
 	DenyList List = iota
 	// AllowList is whose packets pass without another question.
 	AllowList
-
-	numLists
 )
 
 // RateLimit is a token bucket.

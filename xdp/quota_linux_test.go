@@ -407,3 +407,38 @@ func TestQuotaFull(t *testing.T) {
 	}
 	g.must(g.quota.Put(DenyList, nth(99), 0))
 }
+
+// TestQuotaTokenContinuesOnce: a token that has been let in carries one other ID,
+// and no more.
+func TestQuotaTokenContinuesOnce(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	const from = "192.0.2.1:1000"
+	token := func(id byte) []byte {
+		d := quotatest.Datagram{Type: quic.Initial, ID: 4, Token: 105, Size: 1280}
+		b := d.Build()
+		b[6] = id
+		return b
+	}
+	g.want(from, token(1), QuotaNew)
+	_, err := g.quota.TurnAway(netip.MustParsePrefix("192.0.2.1/32"), time.Hour)
+	g.must(err)
+	g.want(from, token(2), QuotaContinuing)
+	g.want(from, token(3), QuotaTurnedAway)
+	g.want(from, token(1), QuotaFlow)
+	g.want(from, token(2), QuotaFlow)
+}
+
+// TestQuotaTurnedAwayEnds by itself.
+func TestQuotaTurnedAwayEnds(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	from := netip.MustParseAddrPort("192.0.2.1:1000")
+	_, err := g.quota.TurnAway(netip.MustParsePrefix("192.0.2.1/32"), 50*time.Millisecond)
+	g.must(err)
+	for deadline := time.Now().Add(10 * time.Second); g.judge(frameTo(guardPort, from, initialWith(1))) != QuotaNew; nextTick() {
+		if time.Now().After(deadline) {
+			t.Fatal("turned away for ever")
+		}
+	}
+}

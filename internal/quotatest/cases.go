@@ -131,6 +131,8 @@ var Cases = []Case{
 	{Name: "denied, IPv6", From: "[2001:db8::1]:1000", State: State{Deny: []Entry{{Prefix: "2001:db8::/64"}}}, Datagram: first, Reason: "denied"},
 	{Name: "neighbour of the denied", State: State{Deny: []Entry{{Prefix: "192.0.2.2/31"}}}, Datagram: first, Pass: true, Reason: "new"},
 	{Name: "other family than the denied", From: "[2001:db8::1]:1000", State: State{Deny: []Entry{{Prefix: "0.0.0.0/0"}}}, Datagram: first, Pass: true, Reason: "new"},
+	{Name: "IPv4, and all of IPv6 denied", State: State{Deny: []Entry{{Prefix: "::/0"}}}, Datagram: first, Pass: true, Reason: "new"},
+	{Name: "IPv4, and all of IPv6 allowed", State: State{Allow: []Entry{{Prefix: "::/0"}}, Deny: []Entry{{Prefix: "0.0.0.0/0"}}}, Datagram: first, Reason: "denied"},
 	{Name: "denied no longer", State: State{Deny: []Entry{{Prefix: "192.0.2.0/24", Expired: true}}}, Datagram: first, Pass: true, Reason: "new"},
 	{Name: "denied by the shorter", State: State{Deny: []Entry{{Prefix: "192.0.2.1/32", Expired: true}, {Prefix: "192.0.0.0/16"}}}, Datagram: first, Reason: "denied"},
 	{Name: "allowed no longer", State: State{Allow: []Entry{{Prefix: "192.0.2.0/24", Expired: true}}, Deny: []Entry{{Prefix: "192.0.2.0/24"}}}, Datagram: first, Reason: "denied"},
