@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel demo-netns
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota demo-netns
 
 all: generate lint test
 
@@ -42,6 +42,14 @@ bench:
 ## bench-kernel: the one of them that is about the kernel's program (root)
 bench-kernel:
 	$(GO) run ./internal/bench -run Kernel
+
+## bench-quota: those that are about the quota
+bench-quota:
+	$(GO) run ./internal/bench -run Quota
+
+## bench-quota: the quota in the kernel, and eQUIC's experiment (root)
+bench-quota:
+	$(GO) run ./internal/bench -run 'quota.*root' -count 3
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

@@ -6,6 +6,8 @@
 //     that cannot reach each other;
 //   - [github.com/quicway/quicway/relay]: the server between them, which
 //     forwards their packets and can read none;
+//   - [github.com/quicway/quicway/quota]: who may open connections to a QUIC
+//     server, how many, and how fast;
 //   - [github.com/quicway/quicway/xdp]: the kernel program that forwards for a
 //     relay (Linux);
 //   - [github.com/quicway/quicway/cid]: connection IDs that only peers and

@@ -98,7 +98,7 @@ func (r *rig) serve(program *xdp.Program) *Server {
 // meet opens a session of the sender and the sink, as if both had registered.
 func (r *rig) meet(s *Server) {
 	r.Helper()
-	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func BenchmarkSessionMemory(b *testing.B) {
 }
 
 func openPair(b *testing.B, s *Server) {
-	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -135,7 +135,7 @@ func benchRelay(b *testing.B, flows []*flow) {
 // had registered.
 func connectFlow(b *testing.B, s *Server, f *flow) {
 	b.Helper()
-	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""))
+	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
 	if err != nil {
 		b.Fatal(err)
 	}

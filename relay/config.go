@@ -10,6 +10,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -98,6 +99,21 @@ type Config struct {
 	// can do that, else one.
 	Shards int
 
+	// Quota, if set, decides about the control connections, by source, and
+	// about how many requests a source and a connection may make, which
+	// registrations are. MaxConnectionsPerSource holds as well. If it has an
+	// XDP program, that leaves the relay's port to Go, since only the relay
+	// knows which Initials it forwards. It is the
+	// caller's, who may share it with other servers.
+	Quota *quota.Controller
+
+	// SessionQuota, if set, decides how many sessions a source may have open,
+	// and how fast it may open them: the connections of its Limits are
+	// sessions here. A session counts for the address that it was registered
+	// from. Whoever is on its deny list opens none; those that are open live
+	// on. It must be another controller than Quota, which counts connections.
+	SessionQuota *quota.Controller
+
 	// XDP, if set, forwards in the kernel what it can on the interfaces that
 	// it is attached to. It may be attached and detached while the server
 	// runs. The server writes into it until it is closed, and leaves it to
@@ -171,6 +187,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: MaxOffersPerName is negative", ErrConfig)
 	case c.MaxOfferSize < 0:
 		return fmt.Errorf("%w: MaxOfferSize is negative", ErrConfig)
+	case c.Quota != nil && c.Quota == c.SessionQuota:
+		return fmt.Errorf("%w: Quota and SessionQuota are one controller", ErrConfig)
 	case c.Shards < 0:
 		return fmt.Errorf("%w: Shards is negative", ErrConfig)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
 )
@@ -55,6 +56,26 @@ func ExampleConfig_xdp() {
 		}
 		fmt.Println("the kernel forwards in", mode, "mode")
 		server, err := relay.Listen(ctx, "udp", ":4433", &relay.Config{XDP: program})
+		if err != nil {
+			return err
+		}
+		return server.Serve(ctx)
+	}
+	_ = serve
+}
+
+// What a source may have is bounded: control connections, requests, and sessions.
+func ExampleConfig_quota() {
+	serve := func(ctx context.Context) error {
+		connections, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 256, RequestRate: 50}})
+		if err != nil {
+			return err
+		}
+		sessions, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 64}})
+		if err != nil {
+			return err
+		}
+		server, err := relay.Listen(ctx, "udp", ":4433", &relay.Config{Quota: connections, SessionQuota: sessions})
 		if err != nil {
 			return err
 		}

@@ -329,7 +329,7 @@ func FuzzSort(f *testing.F) {
 	}
 	f.Cleanup(func() { server.Close() })
 	key := cid.Key{1}
-	ses, err := server.sessions.open(control.SessionID{1}, accountTag{})
+	ses, err := server.sessions.open(control.SessionID{1}, accountTag{}, uncounted)
 	if err != nil {
 		f.Fatal(err)
 	}

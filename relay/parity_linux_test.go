@@ -92,11 +92,11 @@ func (p *parity) serve(tb testing.TB, family int) {
 		tb.Fatal(err)
 	}
 	for range family { // the sessions of both have places of their own
-		if _, err := server.sessions.open(control.NewSessionID(), accountTag{}); err != nil {
+		if _, err := server.sessions.open(control.NewSessionID(), accountTag{}, uncounted); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	ses, err := server.sessions.open(control.SessionID{1}, accountTag{})
+	ses, err := server.sessions.open(control.SessionID{1}, accountTag{}, uncounted)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -30,6 +30,7 @@ var (
 
 	errTooManySessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the relay has no room for another session"}
 	errAccountSessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the account has no room for another session"}
+	errSourceSessions  = &refusal{http.StatusTooManyRequests, control.CodeLimit, "this address has no room for another session"}
 	errMailboxFull     = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the mailbox has no room for another offer"}
 	errWaiters         = &refusal{http.StatusTooManyRequests, control.CodeLimit, "too many requests wait for this name"}
 	errOfferSize       = &refusal{http.StatusRequestEntityTooLarge, control.CodeLimit, "the offer is too large"}

@@ -3,10 +3,12 @@ package relay
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/quota"
 )
 
 // resumeTTLs is for how many TTLs a relay may have forgotten a leg that comes
@@ -75,8 +77,15 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 	case ses == nil && s.draining.Load():
 		return nil, errDraining
 	}
+	return s.sessions.open(id, account, func() (*quota.Slot, error) { return s.countSession(remoteAddr(c.conn)) })
+}
 
-	return s.sessions.open(id, account)
+// countSession asks the quota, if any, whether a source may have another session.
+func (s *Server) countSession(remote netip.AddrPort) (*quota.Slot, error) {
+	if s.conf.SessionQuota == nil {
+		return uncounted()
+	}
+	return s.conf.SessionQuota.Admit(remote, true)
 }
 
 // holds says whether the leg is there and key is its key.

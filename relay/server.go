@@ -161,8 +161,15 @@ func (s *Server) setupControl() error {
 		VerifySourceAddress:   func(net.Addr) bool { return s.gate.crowded() },
 		ConnContext:           s.gate.enter,
 	}
+	handler := s.handler()
+	if s.conf.Quota != nil {
+		if err := s.conf.Quota.Protect(s.transport); err != nil {
+			return err
+		}
+		handler = s.conf.Quota.Handler(handler)
+	}
 	s.http = &http3.Server{
-		Handler:        s.handler(),
+		Handler:        handler,
 		TLSConfig:      http3.ConfigureTLSConfig(tlsConf),
 		ConnContext:    enterHTTP,
 		MaxHeaderBytes: maxHeaderBytes,
@@ -224,7 +231,11 @@ func (s *Server) start() error {
 	if s.conf.XDP != nil {
 		s.running.Go(func() { s.followEvents(s.conf.XDP) })
 	}
-	s.running.Go(func() { _ = s.http.ServeListener(listener) })
+	var accepting http3.QUICListener = listener
+	if s.conf.Quota != nil {
+		accepting = s.conf.Quota.Listener(listener)
+	}
+	s.running.Go(func() { _ = s.http.ServeListener(accepting) })
 	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
 	return nil
 }
@@ -290,6 +301,7 @@ func (s *Server) Close() error {
 		err = errors.Join(err, s.control.Close(), s.sockets.close())
 		s.running.Wait()
 		err = errors.Join(err, s.withdraw())
+		s.sessions.close()
 		if err != nil {
 			s.closeErr = fmt.Errorf("relay: close: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -33,6 +34,7 @@ type session struct {
 	num     uint64
 	id      control.SessionID
 	account accountTag
+	quota   *quota.Slot // nil: not counted
 
 	// mu guards the legs' registration, not what the forwarding loop reads.
 	mu     sync.Mutex

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/quota"
 )
 
 // slotBits of a session's number say where in the table it is; the rest tells
@@ -62,8 +63,12 @@ func (t *table) find(id control.SessionID) *session {
 	return t.byID[id]
 }
 
-// open returns the session with an ID, and makes it if there is none.
-func (t *table) open(id control.SessionID, account accountTag) (*session, error) {
+// uncounted is for sessions that no quota counts.
+func uncounted() (*quota.Slot, error) { return nil, nil }
+
+// open returns the session with an ID, and makes it if there is none and count
+// admits it. The slot that it is given, if any, is the session's.
+func (t *table) open(id control.SessionID, account accountTag, count func() (*quota.Slot, error)) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.byID[id]; s != nil {
@@ -72,15 +77,20 @@ func (t *table) open(id control.SessionID, account accountTag) (*session, error)
 	if t.accounts[account] >= t.perAccount {
 		return nil, errAccountSessions
 	}
+	counted, err := count()
+	if err != nil {
+		return nil, errSourceSessions
+	}
 	slot, ok := t.slotLocked()
 	if !ok {
+		release(counted)
 		return nil, errTooManySessions
 	}
-	return t.putLocked(slot, id, account), nil
+	return t.putLocked(slot, id, account, counted), nil
 }
 
 // restore puts a session into a slot of a table that was never used otherwise.
-func (t *table) restore(slot uint32, id control.SessionID, account accountTag) *session {
+func (t *table) restore(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for ; t.next <= slot; t.next++ {
@@ -88,12 +98,12 @@ func (t *table) restore(slot uint32, id control.SessionID, account accountTag) *
 			t.free = append(t.free, t.next)
 		}
 	}
-	return t.putLocked(slot, id, account)
+	return t.putLocked(slot, id, account, counted)
 }
 
-func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag) *session {
+func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.uses++
-	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account}
+	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account, quota: counted}
 	t.byID[id] = s
 	t.accounts[account]++
 	t.slots[slot].Store(s)
@@ -120,12 +130,27 @@ func (t *table) remove(s *session) {
 	if t.byID[s.id] != s {
 		return
 	}
+	release(s.quota)
 	slot := uint32(s.num & (1<<slotBits - 1))
 	t.slots[slot].Store(nil)
 	delete(t.byID, s.id)
 	t.free = append(t.free, slot)
 	if t.accounts[s.account]--; t.accounts[s.account] == 0 {
 		delete(t.accounts, s.account)
+	}
+}
+
+// release gives a session's slot back.
+func release(slot *quota.Slot) {
+	if slot != nil {
+		slot.Release()
+	}
+}
+
+// close gives the slots of all sessions back.
+func (t *table) close() {
+	for _, s := range t.snapshot() {
+		release(s.quota)
 	}
 }
 

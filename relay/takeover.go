@@ -87,7 +87,11 @@ func (s *Server) restorable(slot uint32, n *note) bool {
 // restore makes a session what it was. A session with one leg is not restored:
 // nothing can be forwarded for it, and the peer comes back.
 func (s *Server) restore(slot uint32, n *note, at [2]xdp.Leg) {
-	ses := s.sessions.restore(slot, n.ID, n.Account)
+	counted, err := s.countSession(at[0].Remote)
+	if err != nil {
+		counted = nil // it is there all the same, beyond the quota
+	}
+	ses := s.sessions.restore(slot, n.ID, n.Account, counted)
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	ses.joined = n.Joined

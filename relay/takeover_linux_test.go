@@ -248,7 +248,7 @@ func testTakeover(t *testing.T, f family, mode xdp.Mode) {
 // pinnedCounter reads how many packets a pinned program has forwarded.
 func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	t.Helper()
-	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-1", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-2", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -141,7 +141,7 @@ func TestAttachErrors(t *testing.T) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	for _, conf := range []Config{{Sessions: -1}, {Sessions: maxSessions + 1}, {IDs: -1}, {IDs: maxIDs + 1}} {
+	for _, conf := range []Config{{Prefixes: -1}, {Quota: true, Sources: -1}, {Flows: maxEntries + 1}, {Sessions: maxSessions + 1}, {IDs: -1}, {IDs: maxIDs + 1}} {
 		if _, err := Load(&conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%+v: %v, want %v", conf, err, ErrConfig)
 		}
@@ -200,7 +200,7 @@ func TestNext(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
 		dir := os.Getenv("QUICWAY_TEST_PIN")
-		p, err := Load(&Config{Sessions: 4, Pin: dir})
+		p, err := Load(&Config{Sessions: 4, Quota: true, Pin: dir})
 		if caps == "none" {
 			if !errors.Is(err, ErrPermission) {
 				t.Errorf("%v, want %v", err, ErrPermission)
@@ -211,7 +211,7 @@ func TestCapabilities(t *testing.T) {
 			return
 		}
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%+v", err)
 		}
 		defer p.Close()
 		if _, err := p.Attach("lo", Generic); err != nil {

@@ -239,6 +239,11 @@ func (w *wire) circle(family int) {
 
 func benchRun(b *testing.B, prog *ebpf.Program, iface int, frame []byte) {
 	b.Helper()
+	benchVerdict(b, prog, iface, frame, TX)
+}
+
+func benchVerdict(b *testing.B, prog *ebpf.Program, iface int, frame []byte, want Verdict) {
+	b.Helper()
 	opts := ebpf.RunOptions{
 		Data:    frame,
 		DataOut: make([]byte, len(frame)+256),
@@ -249,8 +254,8 @@ func benchRun(b *testing.B, prog *ebpf.Program, iface int, frame []byte) {
 	for b.ResetTimer(); n < b.N; n += benchRepeat {
 		opts.DataOut = opts.DataOut[:cap(opts.DataOut)]
 		verdict, err := prog.Run(&opts)
-		if err != nil || Verdict(verdict) != TX {
-			b.Fatalf("verdict %d, %v; want %d", verdict, err, TX)
+		if err != nil || Verdict(verdict) != want {
+			b.Fatalf("verdict %d, %v; want %d", verdict, err, want)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")

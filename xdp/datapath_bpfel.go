@@ -13,6 +13,54 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type datapathFlow struct {
+	_    structs.HostLayout
+	Addr [4]uint32
+	Tag  uint64
+}
+
+type datapathGuard struct {
+	_    structs.HostLayout
+	Port [64]uint8
+}
+
+type datapathLimits struct {
+	_            structs.HostLayout
+	Attempt      uint64
+	AttemptDepth uint64
+	Packet       uint64
+	PacketDepth  uint64
+	Bits         uint32
+	Pad          uint32
+}
+
+type datapathPrefix struct {
+	_    structs.HostLayout
+	Bits uint32
+	Addr [4]uint32
+}
+
+type datapathRule struct {
+	_       structs.HostLayout
+	Until   uint64
+	Packets uint64
+	Bits    uint32
+	Pad     uint32
+}
+
+type datapathRules struct {
+	_          structs.HostLayout
+	Lease      uint64
+	Patience   uint64
+	Limits     datapathLimits
+	Mask4      [4]uint32
+	Mask6      [4]uint32
+	Packets    uint32
+	Exceptions uint32
+	Allows     uint32
+	Denies     uint32
+}
+
 type datapathSession struct {
 	_  structs.HostLayout
 	To [2]struct {
@@ -53,21 +101,43 @@ type datapathSession struct {
 	}
 }
 
+type datapathTurn struct {
+	_       structs.HostLayout
+	Until   uint64
+	Packets uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	datapathMapCounters = "counters"
-	datapathMapDevices  = "devices"
-	datapathMapEvents   = "events"
-	datapathMapNext     = "next"
-	datapathMapPorts    = "ports"
-	datapathMapRoutes   = "routes"
-	datapathMapSessions = "sessions"
-	datapathProgQuicway = "quicway"
-	datapathVarEpoch    = "epoch"
-	datapathVarGuarded  = "guarded"
-	datapathVarRelayOn  = "relay_on"
+	datapathMapAllowed    = "allowed"
+	datapathMapBuckets    = "buckets"
+	datapathMapCounters   = "counters"
+	datapathMapDenied     = "denied"
+	datapathMapDevices    = "devices"
+	datapathMapDrops      = "drops"
+	datapathMapEvents     = "events"
+	datapathMapExceptions = "exceptions"
+	datapathMapFlows      = "flows"
+	datapathMapGuards     = "guards"
+	datapathMapNext       = "next"
+	datapathMapPolicy     = "policy"
+	datapathMapPorts      = "ports"
+	datapathMapRoutes     = "routes"
+	datapathMapScratch    = "scratch"
+	datapathMapSessions   = "sessions"
+	datapathMapTurned     = "turned"
+	datapathProgClocked   = "clocked"
+	datapathProgQuicway   = "quicway"
+	datapathVarEpoch      = "epoch"
+	datapathVarGuarded    = "guarded"
+	datapathVarHashFactor = "hash_factor"
+	datapathVarHashSeed   = "hash_seed"
+	datapathVarQuotaOn    = "quota_on"
+	datapathVarRelayOn    = "relay_on"
+	datapathVarTickNs     = "tick_ns"
+	datapathVarTicks      = "ticks"
 )
 
 // loadDatapath returns the embedded CollectionSpec for datapath.
@@ -112,6 +182,7 @@ type datapathSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathProgramSpecs struct {
+	Clocked *ebpf.ProgramSpec `ebpf:"clocked"`
 	Quicway *ebpf.ProgramSpec `ebpf:"quicway"`
 }
 
@@ -119,22 +190,37 @@ type datapathProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Devices  *ebpf.MapSpec `ebpf:"devices"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Next     *ebpf.MapSpec `ebpf:"next"`
-	Ports    *ebpf.MapSpec `ebpf:"ports"`
-	Routes   *ebpf.MapSpec `ebpf:"routes"`
-	Sessions *ebpf.MapSpec `ebpf:"sessions"`
+	Allowed    *ebpf.MapSpec `ebpf:"allowed"`
+	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Denied     *ebpf.MapSpec `ebpf:"denied"`
+	Devices    *ebpf.MapSpec `ebpf:"devices"`
+	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Exceptions *ebpf.MapSpec `ebpf:"exceptions"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
+	Guards     *ebpf.MapSpec `ebpf:"guards"`
+	Next       *ebpf.MapSpec `ebpf:"next"`
+	Policy     *ebpf.MapSpec `ebpf:"policy"`
+	Ports      *ebpf.MapSpec `ebpf:"ports"`
+	Routes     *ebpf.MapSpec `ebpf:"routes"`
+	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
+	Sessions   *ebpf.MapSpec `ebpf:"sessions"`
+	Turned     *ebpf.MapSpec `ebpf:"turned"`
 }
 
 // datapathVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathVariableSpecs struct {
-	Epoch   *ebpf.VariableSpec `ebpf:"epoch"`
-	Guarded *ebpf.VariableSpec `ebpf:"guarded"`
-	RelayOn *ebpf.VariableSpec `ebpf:"relay_on"`
+	Epoch      *ebpf.VariableSpec `ebpf:"epoch"`
+	Guarded    *ebpf.VariableSpec `ebpf:"guarded"`
+	HashFactor *ebpf.VariableSpec `ebpf:"hash_factor"`
+	HashSeed   *ebpf.VariableSpec `ebpf:"hash_seed"`
+	QuotaOn    *ebpf.VariableSpec `ebpf:"quota_on"`
+	RelayOn    *ebpf.VariableSpec `ebpf:"relay_on"`
+	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
+	Ticks      *ebpf.VariableSpec `ebpf:"ticks"`
 }
 
 // datapathObjects contains all objects after they have been loaded into the kernel.
@@ -157,24 +243,44 @@ func (o *datapathObjects) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Devices  *ebpf.Map `ebpf:"devices"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Next     *ebpf.Map `ebpf:"next"`
-	Ports    *ebpf.Map `ebpf:"ports"`
-	Routes   *ebpf.Map `ebpf:"routes"`
-	Sessions *ebpf.Map `ebpf:"sessions"`
+	Allowed    *ebpf.Map `ebpf:"allowed"`
+	Buckets    *ebpf.Map `ebpf:"buckets"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Denied     *ebpf.Map `ebpf:"denied"`
+	Devices    *ebpf.Map `ebpf:"devices"`
+	Drops      *ebpf.Map `ebpf:"drops"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Exceptions *ebpf.Map `ebpf:"exceptions"`
+	Flows      *ebpf.Map `ebpf:"flows"`
+	Guards     *ebpf.Map `ebpf:"guards"`
+	Next       *ebpf.Map `ebpf:"next"`
+	Policy     *ebpf.Map `ebpf:"policy"`
+	Ports      *ebpf.Map `ebpf:"ports"`
+	Routes     *ebpf.Map `ebpf:"routes"`
+	Scratch    *ebpf.Map `ebpf:"scratch"`
+	Sessions   *ebpf.Map `ebpf:"sessions"`
+	Turned     *ebpf.Map `ebpf:"turned"`
 }
 
 func (m *datapathMaps) Close() error {
 	return _DatapathClose(
+		m.Allowed,
+		m.Buckets,
 		m.Counters,
+		m.Denied,
 		m.Devices,
+		m.Drops,
 		m.Events,
+		m.Exceptions,
+		m.Flows,
+		m.Guards,
 		m.Next,
+		m.Policy,
 		m.Ports,
 		m.Routes,
+		m.Scratch,
 		m.Sessions,
+		m.Turned,
 	)
 }
 
@@ -182,20 +288,27 @@ func (m *datapathMaps) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathVariables struct {
-	Epoch   *ebpf.Variable `ebpf:"epoch"`
-	Guarded *ebpf.Variable `ebpf:"guarded"`
-	RelayOn *ebpf.Variable `ebpf:"relay_on"`
+	Epoch      *ebpf.Variable `ebpf:"epoch"`
+	Guarded    *ebpf.Variable `ebpf:"guarded"`
+	HashFactor *ebpf.Variable `ebpf:"hash_factor"`
+	HashSeed   *ebpf.Variable `ebpf:"hash_seed"`
+	QuotaOn    *ebpf.Variable `ebpf:"quota_on"`
+	RelayOn    *ebpf.Variable `ebpf:"relay_on"`
+	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
+	Ticks      *ebpf.Variable `ebpf:"ticks"`
 }
 
 // datapathPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathPrograms struct {
+	Clocked *ebpf.Program `ebpf:"clocked"`
 	Quicway *ebpf.Program `ebpf:"quicway"`
 }
 
 func (p *datapathPrograms) Close() error {
 	return _DatapathClose(
+		p.Clocked,
 		p.Quicway,
 	)
 }

@@ -27,13 +27,14 @@ type pin struct {
 // Names in the directory. The one of the maps changes with what is in them, so
 // that no process takes over what it does not understand.
 const (
-	pinnedMaps  = "maps-1"
+	pinnedMaps  = "maps-2"
 	pinnedNotes = "notes"
 	pinnedLinks = "link-" // and the index of the interface
 )
 
 // keptMaps are those that the next process goes on with. The others are parts of
-// the program.
+// the program: among them all of the quota stage, whose verdicts are about
+// connections that end with the process.
 var keptMaps = []string{
 	datapathMapCounters, datapathMapPorts, datapathMapRoutes, datapathMapSessions,
 	datapathMapEvents, datapathMapDevices, datapathMapNext,

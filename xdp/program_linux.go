@@ -23,10 +23,12 @@ type Program struct {
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
+	drops    *ringbuf.Reader // nil: no quota stage
 
 	changing sync.Mutex // held while ways change
 	mu       sync.Mutex // guards the following
 	closed   bool
+	quota    *Quota              // nil: nobody has it
 	attached map[int]*attachment // by index
 	epoch    uint32
 	ports    [65536 / 64]uint64
@@ -40,8 +42,8 @@ type attachment struct {
 	link  link.Link
 }
 
-// Load brings the program and its maps into the kernel, with the relay stage on,
-// and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
+// Load brings the program and its maps into the kernel, with the stages that
+// are asked for, and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
 // ErrUnsupported, ErrConfig, or ErrBusy if another process has what is pinned. The
 // caller closes the program.
 func Load(cfg *Config) (*Program, error) {
@@ -51,7 +53,7 @@ func Load(cfg *Config) (*Program, error) {
 	}
 	p := &Program{
 		log:      conf.Logger,
-		sessions: uint32(conf.Sessions),
+		sessions: uint32(max(conf.Sessions, 0)),
 		attached: make(map[int]*attachment),
 		epoch:    rand.Uint32(), // not that of a program before this one
 	}
@@ -59,7 +61,7 @@ func Load(cfg *Config) (*Program, error) {
 		return nil, fmt.Errorf("xdp: load: %w", err)
 	}
 	if err = p.load(conf); err == nil && p.pin != nil {
-		p.notes, err = p.pin.newNotes(p.sessions)
+		p.notes, err = p.pin.newNotes(max(p.sessions, 1)) // a map of none is none
 	}
 	if err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.pin.abandon()))
@@ -87,9 +89,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
 		return err
 	}
-	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
-	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
-	if err := spec.Variables[datapathVarRelayOn].Set(true); err != nil {
+	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf)); err != nil {
 		return err
 	}
 	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
@@ -101,10 +101,46 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err == nil {
 		err = p.readPorts()
 	}
+	if err == nil && conf.Quota {
+		p.drops, err = ringbuf.NewReader(p.objects.Drops)
+	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
 	}
 	return nil
+}
+
+// specRelay puts the relay stage into the program, or leaves it out.
+func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
+	if conf.Sessions < 0 {
+		return nil
+	}
+	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
+	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
+	return spec.Variables[datapathVarRelayOn].Set(true)
+}
+
+// specQuota puts the quota stage into the program, or leaves it out. Its maps have
+// one entry then.
+func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
+	if !conf.Quota {
+		return nil
+	}
+	for name, entries := range map[string]int{
+		datapathMapGuards:  65536 / guardedPorts,
+		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
+		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
+		datapathMapFlows: conf.Flows,
+	} {
+		spec.Maps[name].MaxEntries = uint32(entries)
+	}
+	length, err := tick()
+	return errors.Join(err,
+		spec.Variables[datapathVarTickNs].Set(length),
+		spec.Variables[datapathVarQuotaOn].Set(true),
+		spec.Variables[datapathVarHashSeed].Set(rand.Uint64()),
+		spec.Variables[datapathVarHashFactor].Set(rand.Uint64()),
+	)
 }
 
 // readPorts learns which ports are open already.
@@ -132,7 +168,7 @@ func explain(err error) error {
 }
 
 // Close detaches the program from all interfaces and removes it from the kernel,
-// with its maps, unless it is pinned. [Program.Events] ends.
+// with its maps, unless it is pinned. [Program.Events] and [Quota.Drops] end.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,6 +177,9 @@ func (p *Program) Close() error {
 	}
 	p.closed = true
 	errs := []error{p.events.Close()}
+	if p.drops != nil {
+		errs = append(errs, p.drops.Close())
+	}
 	for _, a := range p.attached {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(a))

@@ -17,6 +17,15 @@
 // net.ipv6.conf.IFACE.forwarding); if it is not, all packets are passed, for
 // PassNoRoute.
 //
+// # What the quota stage drops
+//
+// With [Config.Quota], of UDP to a port that it guards: packets from denied
+// prefixes, those beyond a source's rate, Initials that are too short, and Initials
+// of new connections (QUIC versions 1 and 2) of sources that are turned away or make
+// too many. Packets of connections that exist, continuing handshakes, and whatever
+// it is not sure of pass. Its verdicts have an end, and hold only under a lease.
+// In generic mode several packets that the stack has put together count as one.
+//
 // A veth hands on what is sent from native mode only if its other end has an XDP
 // program too, as one that passes everything; nobody can find out from here, so
 // use Generic where that is not so.
@@ -37,25 +46,49 @@ const (
 	defaultSessions = 65536
 	idsPerSession   = 10
 	idsPerPinned    = 32
+	defaultPrefixes = 1 << 18
+	defaultSources  = 65536
+	defaultFlows    = 65536
 )
 
 // Config configures a [Program]. The zero value works.
 type Config struct {
 	// Sessions bounds the sessions of a relay that the kernel forwards for;
 	// further ones are left to Go. They take 256 bytes each, in advance. 0
-	// means 65 536.
+	// means 65 536. A negative number leaves the relay stage out of the
+	// program, which costs nothing then.
 	Sessions int
 	// IDs bounds the connection IDs that lead to them. They take about 96
 	// bytes each, when there are any. 0 means ten for each session, or 32 with
 	// Pin.
 	IDs int
+	// Quota puts the quota stage into the program: see [Program.Quota], and
+	// quota.Config.XDP. Without it the stage costs nothing. Without
+	// CAP_PERFMON it knows the lists and the rate of packets, and leaves
+	// Initials to Go.
+	Quota bool
+	// Prefixes bounds, with Quota, those on the allow list, those on the deny
+	// list, and exceptions. They take about 110 bytes each, when there are
+	// any. 0 means 262 144.
+	Prefixes int
+	// Sources bounds, with Quota, those whose rates are kept, which take about
+	// 100 bytes each, in advance; and those that are turned away, which take
+	// as much when there are any. Of the former the one that has not been seen
+	// for longest makes room for another. 0 means 65 536.
+	Sources int
+	// Flows bounds, with Quota, the attempts that are remembered: two places
+	// for each, of about 100 bytes, in advance. The one that has not been seen
+	// for longest makes room for another. 0 means 65 536.
+	Flows int
 	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
 	// is made if it is missing. With it the program, and all that it has been
 	// told, stay in the kernel and at work when the process ends, in whatever
 	// way, and the next one that loads with the same Pin takes them over: maps
 	// at once, each interface when it is attached, without a packet between.
-	// Maps of other sizes are not taken over; they work until then. [Unpin]
-	// ends it all. Empty means that everything goes with the process.
+	// Maps of other sizes are not taken over; they work until then. The quota
+	// stage begins anew with each program, as connections do with each process:
+	// until another takes its place the old one goes on with what it has been
+	// told, but not beyond its lease. [Unpin] ends it all. Empty means that everything goes with the process.
 	Pin string
 	// Logger gets what happens to interfaces. nil discards.
 	Logger *slog.Logger
@@ -71,25 +104,38 @@ func (c *Config) withDefaults() (*Config, error) {
 		out.Sessions = defaultSessions
 	}
 	if out.IDs == 0 && out.Pin == "" {
-		out.IDs = idsPerSession * out.Sessions
+		out.IDs = idsPerSession * max(out.Sessions, 0)
 	}
 	if out.IDs == 0 {
-		out.IDs = idsPerPinned * out.Sessions
+		out.IDs = idsPerPinned * max(out.Sessions, 0)
 	}
+	setDefault(&out.Prefixes, defaultPrefixes)
+	setDefault(&out.Sources, defaultSources)
+	setDefault(&out.Flows, defaultFlows)
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
-	if out.Sessions < 0 || out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
+	if out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
 		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
+	}
+	if min(out.Prefixes, out.Sources, out.Flows) < 0 || max(out.Prefixes, out.Sources, out.Flows) > maxEntries {
+		return nil, fmt.Errorf("xdp: %w: %d prefixes, %d sources, %d flows", ErrConfig, out.Prefixes, out.Sources, out.Flows)
 	}
 	return &out, nil
 }
 
+func setDefault(field *int, value int) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
 // maxSessions is what a relay takes at most (relay.Config.MaxSessions), and maxIDs
-// more than it has for them.
+// more than it has for them. maxEntries is that of a map of the quota stage.
 const (
 	maxSessions = 1 << 24
 	maxIDs      = 1 << 28
+	maxEntries  = 1 << 26
 )
 
 // NoteSize bounds a note on a session ([Program.PutNote]), in bytes. A pinned
@@ -167,12 +213,45 @@ const (
 	// are repeated.
 	EventLost
 
+	// Reasons of the quota stage, for packets to its ports. What it lets
+	// pass is counted by the relay stage as well, if there is one.
+
+	// QuotaOpen: not judged, because nobody has renewed the lease.
+	QuotaOpen
+	// QuotaAllowed: on the allow list.
+	QuotaAllowed
+	// QuotaOther: no Initial of a version that is known, or one that is
+	// left to Go.
+	QuotaOther
+	// QuotaContinuing: an Initial of a handshake that the server has answered.
+	QuotaContinuing
+	// QuotaFlow: an Initial of an attempt that has been let in.
+	QuotaFlow
+	// QuotaNew: the first Initial of an attempt.
+	QuotaNew
+	// DropUntold counts, not packets, but times that Go could not be told of
+	// drops for want of room. It is repeated.
+	DropUntold
+	// QuotaDenied: dropped, on the deny list.
+	QuotaDenied
+	// QuotaPacketRate: dropped, beyond the rate of packets.
+	QuotaPacketRate
+	// QuotaShortInitial: dropped, an Initial in less than 1200 bytes, which a
+	// server must discard (RFC 9000 §14.1).
+	QuotaShortInitial
+	// QuotaTurnedAway: dropped, an attempt of a source that has all it may have.
+	QuotaTurnedAway
+	// QuotaAttemptRate: dropped, beyond the rate of attempts.
+	QuotaAttemptRate
+
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"relayed", "pass_other", "pass_short", "pass_long", "pass_control", "pass_unknown",
 	"pass_source", "pass_ttl", "pass_mixed", "pass_no_route", "event_lost",
+	"quota_open", "quota_allowed", "quota_other", "quota_continuing", "quota_flow", "quota_new", "drop_untold",
+	"quota_denied", "quota_packet_rate", "quota_short_initial", "quota_turned_away", "quota_attempt_rate",
 }
 
 // String returns a name fit for a metric's label.

@@ -42,20 +42,20 @@ func TestFigure(t *testing.T) {
 
 func TestReplace(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "README.md")
-	if err := os.WriteFile(name, []byte("a\n"+string(begin)+"old\n"+string(end)+"b\n"), 0o644); err != nil {
+	if err := os.WriteFile(name, []byte("a\n<!-- m -->\nold\n<!-- end of m -->\nb\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := replace(name, []byte("new\n")); err != nil {
+	if err := replace(name, "m", []byte("new\n")); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(name)
-	if err != nil || string(got) != "a\n"+string(begin)+"new\n"+string(end)+"b\n" {
+	if err != nil || string(got) != "a\n<!-- m -->\nnew\n<!-- end of m -->\nb\n" {
 		t.Errorf("%q, %v", got, err)
 	}
 	if err := os.WriteFile(name, []byte("no marks"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := replace(name, nil); err == nil {
+	if err := replace(name, "m", nil); err == nil {
 		t.Error("no error for a file without marks")
 	}
 }

@@ -2,7 +2,7 @@
 // these as tables. What is compared runs in turns, in one go, on one machine:
 // each figure is the median of several runs, each ratio that of two medians.
 //
-//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md]
+//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
 package main
 
 import (
@@ -32,6 +32,7 @@ func run(ctx context.Context, out io.Writer) error {
 	only := flag.String("run", ".", "tables to make, by `regexp` over their titles")
 	count := flag.Int("count", 5, "runs that each figure is the median of")
 	write := flag.String("w", "", "put the tables into this `file`, between its marks")
+	mark := flag.String("mark", "make bench", "the `name` of these marks")
 	flag.Parse()
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
@@ -39,20 +40,24 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, %s, %d CPUs; medians of %d runs.\n", kernel(), runtime.Version(), runtime.NumCPU(), *count)
+	measured := make(map[string]results) // by benchmark
 	for _, t := range tables {
 		if !pattern.MatchString(t.title) {
 			continue
 		}
-		results, err := measure(ctx, t, *count)
-		if err != nil {
-			return err
+		results := measured[t.pkg+t.bench]
+		if results == nil {
+			if results, err = measure(ctx, t, *count); err != nil {
+				return err
+			}
+			measured[t.pkg+t.bench] = results
 		}
 		if err := t.print(&text, results); err != nil {
 			return err
 		}
 	}
 	if *write != "" {
-		return replace(*write, text.Bytes())
+		return replace(*write, *mark, text.Bytes())
 	}
 	_, err = out.Write(text.Bytes())
 	return err
@@ -63,7 +68,7 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 	all := make(results)
 	for i := range count {
 		fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", t.title, i+1, count)
-		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.pkg)...)
+		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.flags+" "+t.pkg)...)
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()
@@ -84,14 +89,9 @@ func kernel() string {
 	return string(bytes.TrimSpace(release))
 }
 
-// The marks in README.md between which the tables are.
-var (
-	begin = []byte("<!-- make bench -->\n")
-	end   = []byte("<!-- end of make bench -->\n")
-)
-
 // replace puts text between the marks in a file.
-func replace(name string, text []byte) error {
+func replace(name, mark string, text []byte) error {
+	begin, end := []byte("<!-- "+mark+" -->\n"), []byte("<!-- end of "+mark+" -->\n")
 	old, err := os.ReadFile(name)
 	if err != nil {
 		return err

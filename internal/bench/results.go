@@ -44,3 +44,9 @@ func (r results) median(name, unit string) (float64, bool) {
 	}
 	return all[len(all)/2], true
 }
+
+// spread returns the least and the greatest figure of a benchmark.
+func (r results) spread(name, unit string) (least, greatest float64) {
+	all := r[name][unit]
+	return slices.Min(all), slices.Max(all)
+}

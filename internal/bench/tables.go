@@ -12,6 +12,7 @@ type table struct {
 	pkg   string // or several
 	bench string // of go test
 	unit  string // of the figures, as go test prints it
+	flags string // more of them for go test
 	ours  string // title of the column
 	peer  string // title of the column of what it is compared to, if any
 	rows  []row
@@ -44,6 +45,48 @@ var tables = []table{
 			{"on all CPUs, every 16th access a refresh", "Get/MemoryStore/refreshed", "Get/RWMutex/refreshed"},
 		},
 	},
+	{
+		title: "Quota: ns per decision, about a random one of 1 048 576 sources",
+		pkg:   "./quota", bench: "^Benchmark(Judge|WantsRetry|Admit|Request)$", unit: "ns/op",
+		ours: "quota", peer: "the only source",
+		rows: []row{
+			{"packet of a connection", "Judge/sources=1M/established", "Judge/sources=1/established"},
+			{"Initial of a handshake under way", "Judge/sources=1M/continuing", "Judge/sources=1/continuing"},
+			{"packet from a denied prefix", "Judge/sources=1M/denied", "Judge/sources=1/denied"},
+			{"Initial of a new attempt", "Judge/sources=1M/new", "Judge/sources=1/new"},
+			{"Initial of a source over quota", "Judge/sources=1M/over-quota", "Judge/sources=1/over-quota"},
+			{"Retry or not", "WantsRetry/serial", ""},
+			{"Retry or not, on all CPUs", "WantsRetry/parallel", ""},
+			{"connection, until it ends", "Admit", ""},
+			{"request", "Request", ""},
+		},
+	},
+	{
+		title: "Quota: bytes of memory per source, of 1 048 576",
+		pkg:   "./quota", bench: "^BenchmarkSources$", unit: "B/source",
+		ours: "quota",
+		rows: []row{{"source of IPv4, and its place in the table", "Sources", ""}},
+	},
+	{
+		title: "Kernel, quota: ns per packet of the quota stage, about one source (root)",
+		pkg:   "./xdp", bench: "^BenchmarkQuota$", unit: "ns/op",
+		ours: "quota", peer: "empty program",
+		rows: quotaRows("1"),
+	},
+	{
+		title: "Kernel, quota: the same, about any of 131 072 sources, another each time (root)",
+		pkg:   "./xdp", bench: "^BenchmarkQuota$", unit: "ns/op",
+		ours: "quota", peer: "empty program",
+		rows: quotaRows("128k"),
+	},
+	experiment("good requests per second", "requests/s"),
+	experiment("median of their duration, ms", "p50-ms"),
+	experiment("95 of 100 of them are quicker than, ms", "p95-ms"),
+	experiment("99 of 100 of them are quicker than, ms", "p99-ms"),
+	experiment("percent of them that are served", "served-%"),
+	experiment("CPU of the server's process, percent of one", "server-cpu-%"),
+	experiment("CPU of interrupts' work, percent of one", "softirq-cpu-%"),
+	experiment("system calls of the server per second", "syscalls/s"),
 	{
 		title: "Kernel: ns per packet that the XDP program forwards (root)",
 		pkg:   "./xdp", bench: "^BenchmarkRelay(Random)?$", unit: "ns/op",
@@ -111,6 +154,44 @@ var tables = []table{
 	},
 }
 
+// quotaRows are those about a number of sources.
+func quotaRows(sources string) (rows []row) {
+	for _, what := range []struct{ label, name string }{
+		{"denied", "deny"},
+		{"of a connection", "established"},
+		{"Initial of a source over quota", "over-quota"},
+		{"the same, with a token", "over-quota-token"},
+	} {
+		for _, family := range []string{"IPv4", "IPv6"} {
+			name := "Quota/sources=" + sources + "/"
+			rows = append(rows, row{what.label + ", " + family, name + what.name + "/" + family, name + "floor"})
+		}
+	}
+	return rows
+}
+
+// experiment is one figure of eQUIC's experiment, which all tables with it take
+// from the same runs.
+func experiment(title, unit string) table {
+	t := table{
+		title: "Kernel, quota under attack: " + title + " (root)",
+		pkg:   "./quota", bench: "^BenchmarkExperiment$", unit: unit, flags: "-benchtime=1x",
+		ours: "here", peer: "after the handshake",
+	}
+	for _, mode := range []struct{ label, name string }{
+		{"no quota", "none"},
+		{"refused after the handshake", "after-handshake"},
+		{"refused before the handshake", "refuse"},
+		{"dropped by the packet filter", "drop"},
+		{"XDP, generic", "generic"},
+		{"XDP, native", "native"},
+		{"nftables", "nftables"},
+	} {
+		t.rows = append(t.rows, row{mode.label, "Experiment/" + mode.name, "Experiment/after-handshake"})
+	}
+	return t
+}
+
 // print writes the table in Markdown.
 func (t *table) print(w io.Writer, r results) error {
 	fmt.Fprintf(w, "\n**%s**\n\n", t.title)
@@ -121,17 +202,28 @@ func (t *table) print(w io.Writer, r results) error {
 	}
 	for _, row := range t.rows {
 		ours, ok := r.median(row.ours, t.unit)
+		if !ok && t.flags != "" { // it says why as it runs
+			fmt.Fprintf(w, "| %s | not on this machine | | | |\n", row.label)
+			continue
+		}
 		if !ok {
 			return fmt.Errorf("no figure for %s in %s", row.ours, t.unit)
 		}
 		allocs, _ := r.median(row.ours, "allocs/op")
-		fmt.Fprintf(w, "| %s | %s |", row.label, figure(ours))
+		fmt.Fprintf(w, "| %s | %s", row.label, figure(ours))
+		if t.flags != "" {
+			least, greatest := r.spread(row.ours, t.unit)
+			fmt.Fprintf(w, " (%s to %s)", figure(least), figure(greatest))
+		}
+		fmt.Fprint(w, " |")
 		if row.peer != "" {
 			peer, ok := r.median(row.peer, t.unit)
 			if !ok {
 				return fmt.Errorf("no figure for %s in %s", row.peer, t.unit)
 			}
 			fmt.Fprintf(w, " %s | %.2f |", figure(peer), ours/peer)
+		} else if t.peer != "" {
+			fmt.Fprint(w, " | |")
 		}
 		fmt.Fprintf(w, " %s |\n", figure(allocs))
 	}

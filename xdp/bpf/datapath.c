@@ -5,11 +5,10 @@
 // that is final. Those that are off when the program is loaded are not in it.
 #include "maps.h"
 #include "parse.h"
+#include "quota.h"
 #include "relay.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
-
-volatile const bool relay_on = false;
 
 // pass gives a packet to the next program, if there is one, or to the kernel.
 static __always_inline int pass(struct xdp_md *ctx) {
@@ -24,7 +23,10 @@ static __always_inline int stages(struct xdp_md *ctx, struct ethhdr *eth, void *
 		count(PASS_OTHER);
 		return NEXT;
 	}
-	return relay_on ? relay(ctx, &p) : NEXT;
+	int verdict = quota_on ? quota(&p) : NEXT;
+	if (verdict == NEXT && relay_on)
+		verdict = relay(ctx, &p);
+	return verdict;
 }
 
 SEC("xdp")
@@ -39,4 +41,11 @@ int quicway(struct xdp_md *ctx) {
 	else
 		count(PASS_OTHER);
 	return verdict == NEXT ? pass(ctx) : verdict;
+}
+
+// clocked tells Go what time it is here.
+SEC("xdp")
+int clocked(struct xdp_md *ctx) {
+	ticks = clock();
+	return XDP_PASS;
 }

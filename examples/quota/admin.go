@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/quicway/quicway/quota"
+)
+
+// listenAdmin listens on a loopback address, or nowhere.
+func listenAdmin(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if addr := listener.Addr().(*net.TCPAddr); !addr.IP.IsLoopback() {
+		return nil, errors.Join(fmt.Errorf("-admin %s is not on loopback: whoever reaches it changes the lists", address), listener.Close())
+	}
+	return listener, nil
+}
+
+// serveAdmin lets the lists be changed until ctx is done. Pages that a browser
+// shows are kept from doing so.
+func serveAdmin(ctx context.Context, listener net.Listener, controller *quota.Controller, list string) error {
+	if listener == nil {
+		<-ctx.Done()
+		return nil
+	}
+	a := &admin{controller, list}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.show)
+	mux.HandleFunc("POST /{list}", a.add)
+	mux.HandleFunc("DELETE /{list}", a.remove)
+	mux.HandleFunc("POST /reload", a.reload)
+	server := &http.Server{Handler: http.NewCrossOriginProtection().Handler(local(mux)), ReadHeaderTimeout: 5 * time.Second}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// local serves requests that name a loopback address, and no name that somebody
+// may point at one.
+func local(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			http.Error(w, "ask for 127.0.0.1 or [::1]", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+type admin struct {
+	controller *quota.Controller
+	list       string // a file
+}
+
+// show answers with all that is known.
+func (a *admin) show(w http.ResponseWriter, _ *http.Request) {
+	type entry struct {
+		List    string       `json:"list"`
+		Prefix  netip.Prefix `json:"prefix"`
+		Reason  string       `json:"reason,omitempty"`
+		Expires time.Time    `json:"expires,omitzero"`
+		Packets uint64       `json:"packets"`
+	}
+	var out struct {
+		Stats   quota.Stats         `json:"stats"`
+		Top     []quota.SourceStats `json:"top"`
+		Entries []entry             `json:"entries"`
+	}
+	out.Stats, out.Top = a.controller.Stats(), a.controller.Top(20)
+	for e := range a.controller.Entries() {
+		out.Entries = append(out.Entries, entry{e.List.String(), e.Prefix, e.Reason, e.Expires, e.Packets})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(&out) // an error means that the client is gone
+}
+
+// add puts a prefix on a list.
+func (a *admin) add(w http.ResponseWriter, r *http.Request) {
+	e, err := entryOf(r)
+	if err == nil {
+		err = a.controller.Add(e)
+	}
+	answer(w, err)
+}
+
+// remove takes one off.
+func (a *admin) remove(w http.ResponseWriter, r *http.Request) {
+	e, err := entryOf(r)
+	if err == nil && !a.controller.Remove(e.List, e.Prefix) {
+		http.Error(w, fmt.Sprintf("%v is not on the %v list", e.Prefix, e.List), http.StatusNotFound)
+		return
+	}
+	answer(w, err)
+}
+
+// reload reads the file again.
+func (a *admin) reload(w http.ResponseWriter, _ *http.Request) {
+	if a.list == "" {
+		answer(w, errors.New("there is no -list to load"))
+		return
+	}
+	answer(w, a.controller.LoadFile(a.list))
+}
+
+func answer(w http.ResponseWriter, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// entryOf reads what a request is about.
+func entryOf(r *http.Request) (e quota.Entry, err error) {
+	switch r.PathValue("list") {
+	case "deny":
+		e.List = quota.DenyList
+	case "allow":
+		e.List = quota.AllowList
+	default:
+		return e, fmt.Errorf("there is no list %q: want deny or allow", r.PathValue("list"))
+	}
+	query := r.URL.Query()
+	if text := query.Get("prefix"); text != "" {
+		if addr, parseErr := netip.ParseAddr(text); parseErr == nil {
+			e.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		} else if e.Prefix, err = netip.ParsePrefix(text); err != nil {
+			return e, fmt.Errorf("prefix: %w", err)
+		}
+	} else {
+		return e, errors.New("no prefix given: want ?prefix=192.0.2.0/24")
+	}
+	if text := query.Get("ttl"); text != "" {
+		ttl, err := time.ParseDuration(text)
+		if err != nil || ttl <= 0 {
+			return e, fmt.Errorf("ttl %q is no duration above 0, such as 1h", text)
+		}
+		e.Expires = time.Now().Add(ttl)
+	}
+	e.Reason, e.End = query.Get("reason"), query.Get("end") == "1"
+	return e, nil
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/quicway/quicway/quota"
+)
+
+// show prints the table now and then, on a terminal in the same place.
+func show(ctx context.Context, w *os.File, controller *quota.Controller, mode string, every time.Duration) {
+	if every <= 0 {
+		return
+	}
+	clear := ""
+	if info, err := w.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		clear = "\x1b[H\x1b[2J"
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			fmt.Fprint(w, clear)
+			printTable(w, controller, mode)
+		}
+	}
+}
+
+// printTable prints what has happened, and who is kept out most.
+func printTable(w io.Writer, controller *quota.Controller, mode string) {
+	s := controller.Stats()
+	var out bytes.Buffer
+	if s.DryRun {
+		mode += ", dry run"
+	}
+	fmt.Fprintf(&out, "%s  %s: %d connections, %d half open, %d sources; %d admitted, %d asked for a Retry; %d denied and %d allowed prefixes\n",
+		time.Now().Format(time.TimeOnly), mode, s.Connections, s.HalfOpen, s.Sources, s.Admitted, s.Retried, s.Denied, s.Allowed)
+	fmt.Fprintf(&out, "packets passed: %s\npackets dropped: %s\n  in the kernel: %s\nrefused: %s\n",
+		reasons(s.Passed), reasons(s.Dropped), reasons(s.Kernel), reasons(s.Refused))
+	table := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(table, "SOURCE\tCONNECTIONS\tHALF OPEN\tADMITTED\tREFUSED\tDROPPED")
+	for _, top := range controller.Top(10) {
+		fmt.Fprintf(table, "%v\t%d\t%d\t%d\t%d\t%d\n", top.Source, top.Connections, top.HalfOpen, top.Admitted, top.Refused, top.Dropped)
+	}
+	table.Flush()
+	fmt.Fprintln(&out)
+	_, _ = out.WriteTo(w)
+}
+
+// reasons are counters, in order.
+func reasons(all map[quota.Reason]uint64) string {
+	if len(all) == 0 {
+		return "-"
+	}
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(all)) {
+		parts = append(parts, fmt.Sprintf("%v %d", why, all[why]))
+	}
+	return strings.Join(parts, ", ")
+}

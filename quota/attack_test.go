@@ -1,0 +1,417 @@
+package quota
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// Real servers and clients of quic-go, and what somebody does to them.
+
+const attacker = "203.0.113.66"
+
+// garbage is an Initial of an attempt that leads nowhere.
+func garbage() []byte {
+	d := quotatest.Datagram{Type: wire.Initial, ID: 12, Size: 1280}
+	b := d.Build()
+	rand.Read(b[6:18])
+	return b
+}
+
+// storm sends packets until the test is done with it.
+func (l *lab) storm(every time.Duration, next func(i int) (from string, data []byte)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			from, data := next(i)
+			l.net.Inject(nettest.Packet{From: addr(from), To: addr(serverAddr), Data: data})
+			time.Sleep(every)
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// attackConf is a small quota, with both answers to who wants more.
+func attackConf(excess Action) *Config {
+	return &Config{Excess: excess, Source: Limits{Connections: 5, HalfOpen: 5, ConnectionRate: -1, AttemptRate: 200}}
+}
+
+func bothAnswers(t *testing.T, test func(t *testing.T, conf *Config)) {
+	for _, excess := range []Action{Refuse, Drop} {
+		t.Run(excess.String(), func(t *testing.T) { test(t, attackConf(excess)) })
+	}
+}
+
+// TestParallelDials: eQUIC's own attack. One source dials a hundred connections at
+// once: it has five, good clients do not notice, and when it is gone so is all that
+// it had.
+func TestParallelDials(t *testing.T) {
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			var clients []*client
+			held := 0
+			for range 100 {
+				c := l.client(attacker)
+				clients = append(clients, c)
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 4*time.Second)
+					defer cancel()
+					if conn, err := c.dial(ctx); err == nil {
+						if _, err := get(ctx, conn); err == nil {
+							mu.Lock()
+							held++
+							mu.Unlock()
+						}
+					}
+				})
+			}
+			l.wantServed(20)
+			wg.Wait()
+			if got := l.mostOf(attacker); held != 5 || got != 5 {
+				t.Errorf("the attacker has %d connections, %d at once, want 5", held, got)
+			}
+			closeAll(clients)
+			time.Sleep(time.Minute)
+			wantLive(t, l.c, 0, 0)
+			if err := l.visit(attacker); err != nil {
+				t.Errorf("after the attack: %v", err)
+			}
+		})
+	})
+}
+
+// TestDialRetry: a source holds all it may have, and goes on dialing. What it has
+// lives on; and what it gives back it may have again, at once.
+func TestDialRetry(t *testing.T) {
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			held, clients := l.hold(attacker, 5)
+			if len(held) != 5 {
+				t.Fatalf("%d connections, want 5", len(held))
+			}
+			for range 20 {
+				c := l.client(attacker)
+				ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+				_, err := c.dial(ctx)
+				cancel()
+				c.close()
+				var refused *quic.TransportError
+				switch {
+				case err == nil:
+					t.Fatal("a connection beyond the quota")
+				case conf.Excess == Refuse && (!errors.As(err, &refused) || refused.ErrorCode != quic.ConnectionRefused):
+					t.Errorf("got %v, want CONNECTION_REFUSED", err)
+				case conf.Excess == Drop && !errors.Is(err, context.DeadlineExceeded):
+					t.Errorf("got %v, want no answer", err)
+				}
+			}
+			l.wantServed(10)
+			for i, conn := range held {
+				if resp, err := get(context.Background(), conn); err != nil || resp.StatusCode != http.StatusOK {
+					t.Errorf("connection %d from before the attack: %v", i, err)
+				}
+			}
+			held[0].CloseWithError(0, "")
+			time.Sleep(100 * time.Millisecond)
+			if err := l.visit(attacker); err != nil {
+				t.Errorf("with room again: %v", err)
+			}
+			if got := l.mostOf(attacker); got != 5 {
+				t.Errorf("%d connections at once, want 5", got)
+			}
+			closeAll(clients)
+		})
+	})
+}
+
+// TestGarbageInitials: they take half-open slots, which are few, and come back.
+func TestGarbageInitials(t *testing.T) {
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			stop := l.storm(time.Millisecond/2, func(i int) (string, []byte) {
+				return fmt.Sprintf("%s:%d", attacker, 1024+i%60000), garbage()
+			})
+			l.wantServed(50)
+			s := l.c.Stats()
+			stop()
+			if s.HalfOpen > 5 || s.Connections > 1 || s.Dropped[AttemptRate] == 0 || s.Retried == 0 {
+				t.Errorf("under the flood: %+v", s)
+			}
+			time.Sleep(11 * time.Second)
+			wantLive(t, l.c, 0, 0)
+		})
+	})
+}
+
+// TestForgedVictim: somebody sends Initials in a victim's name, and the victim is
+// not locked out, though its pool of half-open handshakes is full.
+func TestForgedVictim(t *testing.T) {
+	const victim = "198.51.100.99"
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			stop := l.storm(10*time.Millisecond, func(i int) (string, []byte) {
+				return fmt.Sprintf("%s:%d", victim, 20000+i%40000), garbage()
+			})
+			time.Sleep(2 * time.Second)
+			if s := l.c.Stats(); s.HalfOpen == 0 || s.Retried == 0 {
+				t.Errorf("the attack does nothing: %+v", s)
+			}
+			held, clients := l.hold(victim, 5)
+			if len(held) != 5 {
+				t.Errorf("the victim has %d connections, want 5", len(held))
+			}
+			closeAll(clients)
+			stop()
+			time.Sleep(time.Minute)
+			wantLive(t, l.c, 0, 0)
+		})
+	})
+}
+
+// TestForgedSources: every packet is in another's name. Newcomers show their
+// addresses, and are served.
+func TestForgedSources(t *testing.T) {
+	conf := attackConf(Refuse)
+	conf.Total.HalfOpen = 20
+	conf.MaxSources = 512
+	runLab(t, conf, func(l *lab) {
+		stop := l.storm(time.Millisecond, func(i int) (string, []byte) {
+			return fmt.Sprintf("10.%d.%d.%d:1000", i>>16&255, i>>8&255, i&255), garbage()
+		})
+		l.wantServed(30)
+		s := l.c.Stats()
+		stop()
+		if s.HalfOpen > 20 || s.Retried < 100 || s.Sources > 512 {
+			t.Errorf("under the flood: %+v", s)
+		}
+	})
+}
+
+// TestPacketFlood: on a connection that exists. Others are served.
+func TestPacketFlood(t *testing.T) {
+	conf := attackConf(Refuse)
+	conf.Source.PacketRate, conf.Source.PacketBurst = 500, 500
+	runLab(t, conf, func(l *lab) {
+		held, clients := l.hold(attacker, 1)
+		from := held[0].LocalAddr().String()
+		junk := make([]byte, 1000)
+		junk[0] = 0x40
+		stop := l.storm(200*time.Microsecond, func(int) (string, []byte) { return from, junk })
+		l.wantServed(20)
+		s := l.c.Stats()
+		stop()
+		if passed, dropped := s.Passed[PassOther], s.Dropped[PacketRate]; dropped < passed {
+			t.Errorf("%d packets passed and %d were dropped", passed, dropped)
+		}
+		closeAll(clients)
+	})
+}
+
+// dropAll is what eQUIC does: all UDP of a source that has its quota is dropped.
+type dropAll struct {
+	net.PacketConn
+	lab *lab
+	max int
+}
+
+func (d *dropAll) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, from, err := d.PacketConn.ReadFrom(b)
+		if err != nil {
+			return n, from, err
+		}
+		d.lab.mu.Lock()
+		over := d.lab.live[d.lab.c.Source(addrPort(from).Addr())] >= d.max
+		d.lab.mu.Unlock()
+		if !over {
+			return n, from, nil
+		}
+	}
+}
+
+// TestDroppingAllOfSource is the contrast: it keeps the quota as well, and kills
+// what it has granted.
+func TestDroppingAllOfSource(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		l := newLab(t, nil, func(l *lab, conn net.PacketConn) net.PacketConn { return &dropAll{conn, l, 5} })
+		defer l.close()
+		held, clients := l.hold(attacker, 5)
+		time.Sleep(time.Minute)
+		alive := 0
+		for _, conn := range held {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			if _, err := get(ctx, conn); err == nil {
+				alive++
+			}
+			cancel()
+		}
+		if alive > 0 {
+			t.Errorf("%d connections live though all their packets are dropped: this is no contrast", alive)
+		}
+		closeAll(clients)
+	})
+}
+
+// TestMigrationKeepsSlot: a connection that moves neither takes another slot nor
+// gives its own back, and counts for the address that it came from.
+func TestMigrationKeepsSlot(t *testing.T) {
+	runLab(t, &Config{Source: Limits{Connections: 1}}, func(l *lab) {
+		c := l.client("198.51.100.1")
+		defer c.close()
+		conn, err := c.dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h3 := (&http3.Transport{}).NewClientConn(conn)
+		l.net.Rebind(c.conn, "198.51.100.2:4000")
+		for range 10 {
+			if _, err := getOn(context.Background(), h3); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		wantLive(t, l.c, 1, 0)
+		wantAdmit(t, l.c, "198.51.100.1:1", true, Connections)
+		wantAdmit(t, l.c, "198.51.100.2:1", true, PassNew).Release()
+		c.close()
+		time.Sleep(time.Minute) // its idle timeout
+		wantLive(t, l.c, 0, 0)
+	})
+}
+
+// TestSlotsComeBack: after success, failure, refusal of the certificate, silence,
+// and whatever mix of them.
+func TestSlotsComeBack(t *testing.T) {
+	runLab(t, &Config{Source: Limits{Connections: 50, HalfOpen: 20}}, func(l *lab) {
+		var wg sync.WaitGroup
+		var clients []*client
+		for i := range 30 {
+			c := l.client("198.51.100.7")
+			clients = append(clients, c)
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+				defer cancel()
+				switch i % 5 {
+				case 0: // gives up in the middle
+					short, cancel := context.WithTimeout(ctx, 12*time.Millisecond)
+					defer cancel()
+					c.dial(short)
+				case 1: // does not trust the server
+					c.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr(serverAddr)), &distrusting, nil)
+				case 2: // says nothing any more
+					c.dial(ctx)
+					c.conn.Close()
+				case 3:
+					if conn, err := c.dial(ctx); err == nil {
+						conn.CloseWithError(0, "")
+					}
+				case 4:
+					if conn, err := c.dial(ctx); err == nil {
+						get(ctx, conn)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(time.Minute)
+		if s := l.c.Stats(); s.Admitted < 20 {
+			t.Errorf("%d were admitted, want most of them", s.Admitted)
+		}
+		closeAll(clients)
+		time.Sleep(time.Minute)
+		wantLive(t, l.c, 0, 0)
+	})
+}
+
+// TestDenyWhileServing: BINA's demonstration. Requests flow, the address is
+// denied, they stop, it is removed, they flow again.
+func TestDenyWhileServing(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := netip.MustParsePrefix("198.51.100.1/32")
+		if err := l.visit("198.51.100.1"); err != nil {
+			t.Error(err)
+		}
+		c := l.client("198.51.100.1")
+		conn, err := c.dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the server has completed the handshake, too
+		if err := l.c.Add(Entry{List: DenyList, Prefix: p, End: true}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-conn.Context().Done():
+		case <-time.After(time.Second):
+			t.Error("the connection lives on")
+		}
+		var closed *quic.ApplicationError
+		if err := context.Cause(conn.Context()); !errors.As(err, &closed) || closed.ErrorCode != excessiveLoad {
+			t.Errorf("closed by %v, want %#x", err, excessiveLoad)
+		}
+		c.close()
+		if err := l.visit("198.51.100.1"); err == nil {
+			t.Error("served though denied")
+		}
+		if err := l.visit("198.51.100.2"); err != nil {
+			t.Errorf("the neighbour: %v", err)
+		}
+		l.c.Remove(DenyList, p)
+		if err := l.visit("198.51.100.1"); err != nil {
+			t.Errorf("after it was removed: %v", err)
+		}
+	})
+}
+
+// TestRequestRates: of a connection, and of its source.
+func TestRequestRates(t *testing.T) {
+	conf := &Config{ConnectionRequestRate: 1, ConnectionRequestBurst: 3, Source: Limits{RequestRate: 1, RequestBurst: 5}}
+	runLab(t, conf, func(l *lab) {
+		served := func(c *client, n int) (ok int, wait string) {
+			conn, err := c.dial(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h3 := (&http3.Transport{}).NewClientConn(conn)
+			for range n {
+				resp, err := getOn(context.Background(), h3)
+				switch {
+				case err != nil:
+					t.Error(err)
+				case resp.StatusCode == http.StatusOK:
+					ok++
+				case resp.StatusCode == http.StatusTooManyRequests:
+					wait = resp.Header.Get("Retry-After")
+				}
+			}
+			return ok, wait
+		}
+		l.net.Set(nettest.Conditions{})
+		a, b := l.client("198.51.100.1"), l.client("198.51.100.1")
+		defer a.close()
+		defer b.close()
+		if ok, wait := served(a, 6); ok != 3 || wait != "1" {
+			t.Errorf("the connection made %d requests, and was asked to wait %q s, want 3 and 1", ok, wait)
+		}
+		if ok, wait := served(b, 6); ok != 2 || wait != "1" {
+			t.Errorf("another of the source made %d requests, and was asked to wait %q s, want 2 and 1", ok, wait)
+		}
+	})
+}

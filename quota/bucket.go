@@ -1,0 +1,74 @@
+package quota
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// instant is nanoseconds on a controller's clock.
+type instant = int64
+
+// bucket is a token bucket, kept as the instant at which it is full again (the
+// generic cell rate algorithm of ITU-T I.371). The zero bucket is full.
+type bucket instant
+
+// rate is how fast a bucket fills. The zero rate is no limit.
+type rate struct {
+	interval instant // for one token
+	depth    instant // for a whole bucket
+}
+
+// newRate makes the rate of so many tokens a second. perSecond <= 0 is no limit.
+func newRate(perSecond float64, burst int) rate {
+	if perSecond <= 0 {
+		return rate{}
+	}
+	interval := max(instant(math.Round(min(float64(time.Second)/perSecond, float64(24*time.Hour)))), 1)
+	if burst <= 0 {
+		burst = max(int(math.Ceil(min(perSecond, math.MaxInt32))), 1)
+	}
+	return rate{interval, interval * min(instant(burst), math.MaxInt64/4/interval)}
+}
+
+// limited says whether it is a limit.
+func (r rate) limited() bool { return r.interval > 0 }
+
+// ok says whether the bucket holds a token.
+func (r rate) ok(b bucket, now instant) bool { return r.wait(b, now) <= 0 }
+
+// wait is how long until it does.
+func (r rate) wait(b bucket, now instant) instant {
+	if r.interval == 0 {
+		return 0
+	}
+	return max(instant(b), now) + r.interval - r.depth - now
+}
+
+// take takes a token, which the bucket may owe then.
+func (r rate) take(b *bucket, now instant) {
+	if r.interval > 0 {
+		*b = bucket(max(instant(*b), now) + r.interval)
+	}
+}
+
+// sharedBucket is a bucket for whoever comes, without a lock.
+type sharedBucket struct{ full atomic.Int64 }
+
+// take takes a token if there is one.
+func (b *sharedBucket) take(r rate, now instant) bool {
+	if !r.limited() {
+		return true
+	}
+	for {
+		old := b.full.Load()
+		next := bucket(old)
+		if !r.ok(next, now) {
+			return false
+		}
+		r.take(&next, now)
+		if b.full.CompareAndSwap(old, int64(next)) {
+			return true
+		}
+	}
+}

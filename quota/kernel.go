@@ -1,0 +1,244 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quicway/quicway/xdp"
+)
+
+const (
+	// lease is how long the kernel acts on what it has been told when nobody
+	// renews that, as when the process is killed.
+	lease = 10 * time.Second
+	// renewEvery is how often it is renewed.
+	renewEvery = time.Second
+)
+
+// kernelEnforcer has an XDP program drop what the packet filter would drop.
+type kernelEnforcer struct {
+	stage   *xdp.Quota
+	program *xdp.Program
+	log     *slog.Logger
+	drops   func(xdp.SourceDrops)
+	before  map[xdp.Reason]uint64 // what others have counted
+	errors  atomic.Uint64
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu sync.Mutex // guards the following
+	// missing are prefixes that ought to be let in, and that there is no room
+	// for: while there are any the kernel must not drop anything.
+	missing map[netip.Prefix]bool
+	ports   map[uint16]int // how many conns have them
+	closed  bool
+}
+
+var _ enforcer = (*kernelEnforcer)(nil)
+
+// newKernelEnforcer takes the program's quota stage, and gives it a policy. It gets
+// drops of sources beyond their rates.
+func newKernelEnforcer(program *xdp.Program, policy *xdp.QuotaPolicy, log *slog.Logger, drops func(xdp.SourceDrops)) (*kernelEnforcer, error) {
+	stage, err := program.Quota()
+	if err != nil {
+		return nil, err
+	}
+	k := &kernelEnforcer{
+		stage: stage, program: program, log: log, drops: drops,
+		missing: make(map[netip.Prefix]bool), ports: make(map[uint16]int),
+	}
+	if k.before, err = program.Stats(); err == nil {
+		err = stage.SetPolicy(policy)
+	}
+	if err == nil {
+		err = stage.Renew(lease)
+	}
+	if err != nil {
+		return nil, errors.Join(err, stage.Close())
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	k.stop = stop
+	k.running.Go(func() { k.renew(ctx) })
+	k.running.Go(func() {
+		for d := range stage.Drops(ctx) {
+			k.drops(d)
+		}
+	})
+	return k, nil
+}
+
+// renew says that somebody is there who answers for the verdicts.
+func (k *kernelEnforcer) renew(ctx context.Context) {
+	ticker := time.NewTicker(renewEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			k.mu.Lock()
+			k.renewLocked()
+			k.mu.Unlock()
+		}
+	}
+}
+
+func (k *kernelEnforcer) renewLocked() {
+	d := lease
+	if len(k.missing) > 0 {
+		d = 0
+	}
+	k.check(k.stage.Renew(d))
+}
+
+func (k *kernelEnforcer) allow(prefix netip.Prefix, ttl time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	err := k.stage.Put(xdp.AllowList, prefix, ttl)
+	k.check(err)
+	was := len(k.missing)
+	if err != nil && ttl > 0 {
+		k.missing[prefix] = true
+	} else {
+		delete(k.missing, prefix)
+	}
+	if (was > 0) != (len(k.missing) > 0) {
+		k.renewLocked()
+	}
+}
+
+func (k *kernelEnforcer) deny(prefix netip.Prefix, ttl time.Duration) {
+	k.check(k.stage.Put(xdp.DenyList, prefix, ttl))
+}
+
+func (k *kernelEnforcer) turnAway(source netip.Prefix, ttl time.Duration) (dropped uint64) {
+	dropped, err := k.stage.TurnAway(source, ttl)
+	k.check(err)
+	return dropped
+}
+
+func (k *kernelEnforcer) expect(peer netip.AddrPort, ttl time.Duration) {
+	k.check(k.stage.Expect(peer, ttl))
+}
+
+func (k *kernelEnforcer) guard(port uint16, idLen int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ports[port]++
+	k.check(k.stage.Guard(port, idLen))
+}
+
+func (k *kernelEnforcer) unguard(port uint16) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ports[port]--; k.ports[port] > 0 {
+		return
+	}
+	delete(k.ports, port)
+	k.check(k.stage.Unguard(port))
+}
+
+func (k *kernelEnforcer) packets(list List, prefix netip.Prefix) uint64 {
+	n, err := k.stage.Packets(kernelLists[list], prefix)
+	k.check(err)
+	return n
+}
+
+var kernelLists = [numLists]xdp.List{DenyList: xdp.DenyList, AllowList: xdp.AllowList}
+
+// kernelReasons are those of what the kernel drops.
+var kernelReasons = map[xdp.Reason]Reason{
+	xdp.QuotaDenied: Denied, xdp.QuotaPacketRate: PacketRate, xdp.QuotaShortInitial: ShortInitial,
+	xdp.QuotaTurnedAway: Connections, xdp.QuotaAttemptRate: AttemptRate,
+}
+
+func (k *kernelEnforcer) dropped() map[Reason]uint64 {
+	now, err := k.program.Stats()
+	k.check(err)
+	out := make(map[Reason]uint64)
+	for r, why := range kernelReasons {
+		if n := now[r] - k.before[r]; err == nil && n > 0 {
+			out[why] = n
+		}
+	}
+	return out
+}
+
+func (k *kernelEnforcer) failed() uint64 { return k.errors.Load() }
+
+func (k *kernelEnforcer) close() error {
+	k.mu.Lock()
+	closed := k.closed
+	k.closed = true
+	k.mu.Unlock()
+	if closed {
+		return nil
+	}
+	k.stop()
+	k.running.Wait()
+	return k.stage.Close()
+}
+
+// check counts what failed, and logs the first of it: the packet filter drops what
+// the kernel does not.
+func (k *kernelEnforcer) check(err error) {
+	if err == nil || errors.Is(err, xdp.ErrClosed) {
+		return
+	}
+	if k.errors.Add(1) == 1 {
+		k.log.Warn("the kernel does not take all decisions; what it lacks is dropped here, and counted", "err", err)
+	}
+}
+
+// policy is what the kernel is to know of a configuration.
+func (c *Controller) policy() *xdp.QuotaPolicy {
+	p := &xdp.QuotaPolicy{
+		Limits:     kernelLimits(c.source),
+		Exceptions: make(map[netip.Prefix]xdp.QuotaLimits),
+		IPv4Bits:   c.conf.IPv4Bits, IPv6Bits: c.conf.IPv6Bits,
+		Patience: c.conf.HandshakeTimeout,
+	}
+	for prefix, l := range c.overrides.All() {
+		p.Exceptions[prefix] = kernelLimits(l)
+	}
+	return p
+}
+
+func kernelLimits(l *limits) xdp.QuotaLimits {
+	return xdp.QuotaLimits{
+		Attempts: xdp.RateLimit{Interval: time.Duration(l.attempt.interval), Depth: time.Duration(l.attempt.depth)},
+		Packets:  xdp.RateLimit{Interval: time.Duration(l.packet.interval), Depth: time.Duration(l.packet.depth)},
+	}
+}
+
+// noteKernel counts for a source what the kernel has dropped, and reports it.
+func (c *Controller) noteKernel(d xdp.SourceDrops) {
+	now := c.now()
+	sh := c.shardOf(d.Source)
+	sh.mu.Lock()
+	s := c.lookup(sh, d.Source, now)
+	if s != nil && d.Packets > 0 {
+		s.dropped += uint64(d.Packets) - 1 // and one by what follows
+	}
+	e, due := c.noteLocked(s, d.Source, Drop, kernelReasons[d.Reason], true, now)
+	sh.mu.Unlock()
+	if due {
+		c.report(e)
+	}
+}
+
+// Close gives the quota stage of [Config.XDP] back: the kernel drops nothing for
+// this controller any more. Without one it does nothing. Decisions may be asked for
+// still. It may be called more than once.
+func (c *Controller) Close() error {
+	if err := c.enforcer.close(); err != nil {
+		return fmt.Errorf("quota: close: %w", err)
+	}
+	return nil
+}

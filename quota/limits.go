@@ -1,0 +1,173 @@
+package quota
+
+import "math"
+
+// Limits are what a source, a site, or all together may do. A field that is 0
+// has a default, one that is negative is no limit. A burst that is 0 is as much
+// as in one second, and at least 1.
+type Limits struct {
+	// Connections is how many may exist at once whose addresses have been
+	// shown to be their peers'.
+	Connections int
+	// HalfOpen is how many attempts may be under way at once whose addresses
+	// have not. They are not Connections yet.
+	HalfOpen int
+	// ConnectionRate is how many new connections a second, by addresses that
+	// have been shown; and so many again by those that have not.
+	ConnectionRate  float64
+	ConnectionBurst int
+	// AttemptRate is how many attempts a second may reach QUIC at all, where
+	// they cost a Retry at least. Only the packet filter counts them. Since
+	// an attempt of a forged address counts as well, it should be far above
+	// ConnectionRate.
+	AttemptRate  float64
+	AttemptBurst int
+	// PacketRate is how many packets a second, of whatever kind. Packets of
+	// forged addresses count as well. Only the packet filter counts them.
+	PacketRate  float64
+	PacketBurst int
+	// RequestRate is how many requests a second ([Controller.Handler]).
+	RequestRate  float64
+	RequestBurst int
+}
+
+var (
+	sourceDefaults = Limits{
+		Connections: 1024, HalfOpen: 128,
+		ConnectionRate: 100, ConnectionBurst: 256,
+		AttemptRate: 1000, PacketRate: -1, RequestRate: -1,
+	}
+	totalDefaults = Limits{
+		Connections: 65536, HalfOpen: 4096,
+		ConnectionRate: -1, AttemptRate: -1, PacketRate: -1, RequestRate: -1,
+	}
+)
+
+// siteFactor is how many times the limits of a source those of a site are.
+const siteFactor = 8
+
+// or fills in defaults. A burst belongs to its rate.
+func (l Limits) or(defaults Limits) Limits {
+	setDefault(&l.Connections, defaults.Connections)
+	setDefault(&l.HalfOpen, defaults.HalfOpen)
+	orRate(&l.ConnectionRate, &l.ConnectionBurst, defaults.ConnectionRate, defaults.ConnectionBurst)
+	orRate(&l.AttemptRate, &l.AttemptBurst, defaults.AttemptRate, defaults.AttemptBurst)
+	orRate(&l.PacketRate, &l.PacketBurst, defaults.PacketRate, defaults.PacketBurst)
+	orRate(&l.RequestRate, &l.RequestBurst, defaults.RequestRate, defaults.RequestBurst)
+	return l
+}
+
+func orRate(rate *float64, burst *int, defaultRate float64, defaultBurst int) {
+	if *rate == 0 {
+		*rate = defaultRate
+		setDefault(burst, defaultBurst)
+	}
+}
+
+// times multiplies what is limited.
+func (l Limits) times(n int) Limits {
+	for _, field := range []*int{&l.Connections, &l.HalfOpen, &l.ConnectionBurst, &l.AttemptBurst, &l.PacketBurst, &l.RequestBurst} {
+		*field *= n
+	}
+	for _, field := range []*float64{&l.ConnectionRate, &l.AttemptRate, &l.PacketRate, &l.RequestRate} {
+		*field *= float64(n)
+	}
+	return l
+}
+
+// limits are Limits as decisions want them.
+type limits struct {
+	connections, halfOpen                int32
+	retryFrom                            int32 // connections, half-open ones included
+	connection, attempt, packet, request rate
+	exempt                               bool
+}
+
+// answers is how often a source is told that it is refused.
+var answers = newRate(10, 10)
+
+func compile(l Limits, retryFrom int) *limits {
+	out := &limits{
+		connections: count(l.Connections),
+		halfOpen:    count(l.HalfOpen),
+		connection:  newRate(l.ConnectionRate, l.ConnectionBurst),
+		attempt:     newRate(l.AttemptRate, l.AttemptBurst),
+		packet:      newRate(l.PacketRate, l.PacketBurst),
+		request:     newRate(l.RequestRate, l.RequestBurst),
+	}
+	out.retryFrom = count(retryFrom)
+	if retryFrom == 0 && l.Connections > 0 {
+		out.retryFrom = max(out.connections/2, 1)
+	}
+	return out
+}
+
+// count makes a number of it that is never reached if it is no limit.
+func count(n int) int32 {
+	if n < 0 || n > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int32(n)
+}
+
+// level is what a source, a site, or all together have of their limits.
+type level struct {
+	limits *limits
+	live   int32 // connections of addresses that have been shown
+	half   int32 // attempts of others
+	// What has been used of the rates. fresh is that of connections whose
+	// addresses have not been shown.
+	connection, fresh, attempt, packet, request bucket
+}
+
+// full says why there is no room for another connection, if there is none.
+func (l *level) full(now instant) (Reason, bool) {
+	switch {
+	case l.live >= l.limits.connections:
+		return Connections, true
+	case !l.limits.connection.ok(l.connection, now):
+		return ConnectionRate, true
+	}
+	return PassNew, false
+}
+
+// freshFull says whether there is no room for another attempt of an address
+// that has not been shown, though there would be if it had.
+func (l *level) freshFull(now instant) bool {
+	return l.half >= l.limits.halfOpen ||
+		l.live+l.half >= l.limits.connections ||
+		!l.limits.connection.ok(l.fresh, now)
+}
+
+// enter takes a slot.
+func (l *level) enter(shown bool, now instant) {
+	if shown {
+		l.live++
+		l.limits.connection.take(&l.connection, now)
+		return
+	}
+	l.half++
+	l.limits.connection.take(&l.fresh, now)
+}
+
+// promote makes a half-open attempt a connection.
+func (l *level) promote(now instant) {
+	l.half--
+	l.live++
+	l.limits.connection.take(&l.connection, now)
+}
+
+// leave gives a slot back.
+func (l *level) leave(shown bool) {
+	if shown {
+		l.live--
+	} else {
+		l.half--
+	}
+}
+
+// idle says whether nothing is held against it.
+func (l *level) idle(now instant) bool {
+	return l.live == 0 && l.half == 0 &&
+		max(l.connection, l.fresh, l.attempt, l.packet, l.request) <= bucket(now)
+}

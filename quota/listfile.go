@@ -1,0 +1,156 @@
+package quota
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+// maxLine is the longest line of a list, in bytes.
+const maxLine = 4096
+
+// ParseList reads entries, one a line:
+//
+//	# a comment
+//	deny  192.0.2.0/24
+//	deny  198.51.100.7      ttl=24h end   what people may read
+//	allow 2001:db8::/48     the office
+//
+// An address stands for itself alone. ttl is how long the entry lasts from now on,
+// as [time.ParseDuration] reads it; "end" is [Entry.End]; the rest of a line is its
+// reason. Returns a [LineError] about the first line that is wrong, and no
+// entries then.
+func ParseList(r io.Reader, now time.Time) ([]Entry, error) {
+	var entries []Entry
+	seen := make(map[placed]int)
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, maxLine), maxLine)
+	n := 0
+	for lines.Scan() {
+		n++
+		e, ok, err := parseLine(lines.Text(), now)
+		if err == nil && ok && seen[placed{e.List, e.Prefix}] > 0 {
+			err = fmt.Errorf("%w: %v %v is on line %d already", ErrPrefix, e.List, e.Prefix, seen[placed{e.List, e.Prefix}])
+		}
+		if err != nil {
+			return nil, &LineError{n, err}
+		}
+		if ok {
+			seen[placed{e.List, e.Prefix}] = n
+			entries = append(entries, e)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("longer than %d bytes", maxLine)
+		}
+		return nil, &LineError{n + 1, err}
+	}
+	return entries, nil
+}
+
+// parseLine reads a line, which may hold no entry.
+func parseLine(line string, now time.Time) (e Entry, ok bool, err error) {
+	verb, rest := cutField(line)
+	if verb == "" || verb[0] == '#' {
+		return Entry{}, false, nil
+	}
+	switch verb {
+	case "deny":
+		e.List = DenyList
+	case "allow":
+		e.List = AllowList
+	default:
+		return Entry{}, false, fmt.Errorf("want \"deny\" or \"allow\", got %q", verb)
+	}
+	text, rest := cutField(rest)
+	if e.Prefix, err = parsePrefix(text); err != nil {
+		return Entry{}, false, err
+	}
+	for {
+		option, after := cutField(rest)
+		ttl, isTTL := strings.CutPrefix(option, "ttl=")
+		switch {
+		case isTTL && e.Expires.IsZero():
+			d, err := time.ParseDuration(ttl)
+			if err != nil || d <= 0 {
+				return Entry{}, false, fmt.Errorf("ttl %q is no duration above 0, such as 24h", ttl)
+			}
+			e.Expires = now.Add(d)
+		case option == "end" && e.List == DenyList && !e.End:
+			e.End = true
+		default:
+			e.Reason = strings.TrimSpace(rest)
+			return e, true, nil
+		}
+		rest = after
+	}
+}
+
+// cutField cuts the first word off.
+func cutField(s string) (field, rest string) {
+	s = strings.TrimLeft(s, " \t\r")
+	if i := strings.IndexAny(s, " \t\r"); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// parsePrefix reads a prefix, or an address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if text == "" {
+		return netip.Prefix{}, fmt.Errorf("%w: none given", ErrPrefix)
+	}
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return listPrefix(netip.PrefixFrom(addr, addr.BitLen()))
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%w: %q", ErrPrefix, text)
+	}
+	masked, err := listPrefix(p)
+	if err == nil && p.Masked() != p {
+		return netip.Prefix{}, fmt.Errorf("%w: %v has bits beyond its length: want %v", ErrPrefix, p, masked)
+	}
+	return masked, err
+}
+
+// LoadFile reads a file in the format of [ParseList], and puts its entries in place
+// of those that it had when it was loaded before. All of it is loaded, or, with an
+// error, none, and everything stays as it was. Entries that were made at run time
+// are left alone, and win over those of the file with the same prefix.
+func (c *Controller) LoadFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("load list: %w", err)
+	}
+	defer f.Close()
+	now := c.conf.Now()
+	entries, err := ParseList(f, now)
+	if err != nil {
+		return fmt.Errorf("load list %s: %w", name, err)
+	}
+	for i := range entries {
+		entries[i].File = name
+	}
+	added, gone, err := c.lists.replaceFile(name, entries, now)
+	if err != nil {
+		return fmt.Errorf("load list %s: %w", name, err)
+	}
+	for _, e := range gone {
+		c.enforce(e.List, e.Prefix)
+	}
+	for _, e := range added {
+		c.enforce(e.List, e.Prefix)
+		if e.End && !c.conf.DryRun {
+			c.End(e.Prefix)
+		}
+	}
+	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone))
+	return nil
+}

@@ -1,0 +1,224 @@
+package quota
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const listText = `# who may not
+deny  192.0.2.0/24
+deny	198.51.100.7 ttl=24h end  what people may read
+
+allow 2001:db8::/48 the office   # as they say
+deny ::ffff:203.0.113.0/120 mapped
+`
+
+func TestParseList(t *testing.T) {
+	now := time.Unix(1000, 0)
+	got, err := ParseList(strings.NewReader(listText), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Entry{
+		{List: DenyList, Prefix: netip.MustParsePrefix("192.0.2.0/24")},
+		{List: DenyList, Prefix: netip.MustParsePrefix("198.51.100.7/32"), Expires: now.Add(24 * time.Hour), End: true, Reason: "what people may read"},
+		{List: AllowList, Prefix: netip.MustParsePrefix("2001:db8::/48"), Reason: "the office   # as they say"},
+		{List: DenyList, Prefix: netip.MustParsePrefix("203.0.113.0/24"), Reason: "mapped"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestParseListErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"drop 192.0.2.0/24":      `line 1: want "deny" or "allow", got "drop"`,
+		"\n#\ndeny":              "line 3: invalid prefix: none given",
+		"deny 192.0.2.1/24":      "line 1: invalid prefix: 192.0.2.1/24 has bits beyond its length: want 192.0.2.0/24",
+		"deny fe80::1%eth0":      `line 1: invalid prefix: "fe80::1%eth0"`,
+		"deny 192.0.2.0/33":      `line 1: invalid prefix: "192.0.2.0/33"`,
+		"deny ::ffff:0:0/80":     "line 1: invalid prefix: ::ffff:0.0.0.0/80 is neither IPv4 nor IPv6",
+		"deny 192.0.2.1 ttl=x":   `line 1: ttl "x" is no duration above 0, such as 24h`,
+		"deny 192.0.2.1 ttl=-1s": `line 1: ttl "-1s" is no duration above 0, such as 24h`,
+		"deny 192.0.2.1\nallow 192.0.2.1\ndeny 192.0.2.1/32": "line 3: invalid prefix: deny 192.0.2.1/32 is on line 1 already",
+		"#\n" + strings.Repeat("x", maxLine+1):               "line 2: longer than 4096 bytes",
+	} {
+		entries, err := ParseList(strings.NewReader(text), time.Time{})
+		var line *LineError
+		if entries != nil || !errors.As(err, &line) || err.Error() != want {
+			t.Errorf("%.40q: got %v, %v, want %q", text, entries, err, want)
+		}
+	}
+}
+
+// FuzzParseList: what is read can be written and read again.
+func FuzzParseList(f *testing.F) {
+	f.Add(listText)
+	f.Add("allow 0.0.0.0/0 ttl=1s\r\ndeny ::/0 end end")
+	f.Fuzz(func(t *testing.T, text string) {
+		now := time.Unix(1000, 0)
+		entries, err := ParseList(strings.NewReader(text), now)
+		if err != nil {
+			return
+		}
+		var again strings.Builder
+		for _, e := range entries {
+			fmt.Fprintf(&again, "%v %v", e.List, e.Prefix)
+			if !e.Expires.IsZero() {
+				fmt.Fprintf(&again, " ttl=%v", e.Expires.Sub(now))
+			}
+			if e.End {
+				again.WriteString(" end")
+			}
+			fmt.Fprintf(&again, " %s\n", e.Reason)
+		}
+		got, err := ParseList(strings.NewReader(again.String()), now)
+		if err != nil && strings.Contains(err.Error(), "longer than") {
+			return
+		}
+		if err != nil || !slices.Equal(got, entries) {
+			t.Fatalf("%q was read as %+v, and then as %+v, %v", text, entries, got, err)
+		}
+	})
+}
+
+// entries are those of a controller, as "list prefix".
+func entries(c *Controller) (all []string) {
+	for e := range c.Entries() {
+		all = append(all, e.List.String()+" "+e.Prefix.String())
+	}
+	return all
+}
+
+func wantEntries(t *testing.T, c *Controller, want ...string) {
+	t.Helper()
+	if got := entries(c); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestLoadFile(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, MaxEntries: 3})
+	name := filepath.Join(t.TempDir(), "list")
+	load := func(text string) error {
+		t.Helper()
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return c.LoadFile(name)
+	}
+	if err := c.Deny(netip.MustParsePrefix("192.0.2.0/24"), time.Hour, "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	if err := load("deny 10.0.0.0/8\nallow 10.1.0.0/16 ttl=1m\ndeny 192.0.2.0/24 by file\n"); err != nil {
+		t.Fatal(err)
+	}
+	wantEntries(t, c, "deny 10.0.0.0/8", "deny 192.0.2.0/24", "allow 10.1.0.0/16")
+	for e := range c.Entries() {
+		if e.Prefix.String() == "192.0.2.0/24" && e.Reason != "by hand" {
+			t.Errorf("the file has taken the place of an entry that was made by hand: %+v", e)
+		}
+	}
+
+	var line *LineError
+	if err := load("deny 172.16.0.0/12\ndeny nonsense\n"); !errors.As(err, &line) || line.Line != 2 || !strings.Contains(err.Error(), name+": line 2") {
+		t.Errorf("got %v, want an error about line 2 of the file", err)
+	}
+	if err := load("deny 1.0.0.0/8\ndeny 2.0.0.0/8\ndeny 3.0.0.0/8\n"); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want ErrFull", err)
+	}
+	if err := c.LoadFile(name + "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want ErrNotExist", err)
+	}
+	wantEntries(t, c, "deny 10.0.0.0/8", "deny 192.0.2.0/24", "allow 10.1.0.0/16")
+
+	clock.advance(2 * time.Minute)
+	wantEntries(t, c, "deny 10.0.0.0/8", "deny 192.0.2.0/24")
+	if err := load("deny 10.0.0.0/8\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(""); err != nil {
+		t.Fatal(err)
+	}
+	wantEntries(t, c, "deny 192.0.2.0/24")
+	clock.advance(time.Hour)
+	wantEntries(t, c)
+}
+
+// TestFullListGivesWay: what has expired makes room.
+func TestFullListGivesWay(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, MaxEntries: 2})
+	deny := func(p string, ttl time.Duration) error { return c.Deny(netip.MustParsePrefix(p), ttl, "") }
+	if err := errors.Join(deny("10.0.0.0/8", time.Minute), deny("11.0.0.0/8", 0), deny("11.0.0.0/8", time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := deny("12.0.0.0/8", 0); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want ErrFull", err)
+	}
+	clock.advance(time.Minute)
+	if err := deny("12.0.0.0/8", 0); err != nil {
+		t.Error(err)
+	}
+	wantEntries(t, c, "deny 11.0.0.0/8", "deny 12.0.0.0/8")
+	if !c.Remove(DenyList, netip.MustParsePrefix("11.0.0.0/8")) || c.Remove(DenyList, netip.MustParsePrefix("11.0.0.0/8")) || c.Remove(AllowList, netip.MustParsePrefix("12.0.0.0/8")) {
+		t.Error("removed what is not there, or not what is")
+	}
+	if err := c.Deny(netip.Prefix{}, 0, ""); !errors.Is(err, ErrPrefix) {
+		t.Errorf("got %v, want ErrPrefix", err)
+	}
+}
+
+// TestDenyEnds: what is connected from a denied prefix is ended if the entry says
+// so, and nothing else.
+func TestDenyEnds(t *testing.T) {
+	c := mustNew(t, nil)
+	ended := make(chan string, 10)
+	for _, from := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.9:1", "198.51.100.1:1"} {
+		slot := wantAdmit(t, c, from, true, PassNew)
+		slot.OnEnd(func() { slot.Release(); ended <- from })
+	}
+	p := netip.MustParsePrefix("192.0.2.0/29")
+	if err := c.Deny(p, time.Hour, ""); err != nil {
+		t.Fatal(err)
+	}
+	wantLive(t, c, 4, 0)
+	wantAdmit(t, c, "192.0.2.2:1", true, Denied)
+	if err := c.Add(Entry{List: DenyList, Prefix: p, End: true}); err != nil {
+		t.Fatal(err)
+	}
+	got := []string{<-ended, <-ended}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"192.0.2.1:1", "192.0.2.1:2"}) {
+		t.Errorf("ended %q", got)
+	}
+	wantLive(t, c, 2, 0)
+	if n := c.End(p); n != 0 {
+		t.Errorf("ended %d more, want none", n)
+	}
+}
+
+// TestEntriesCountPackets: an operator sees which entries matter.
+func TestEntriesCountPackets(t *testing.T) {
+	c := mustNew(t, nil)
+	if err := c.Deny(netip.MustParsePrefix("192.0.2.0/24"), 0, "x"); err != nil {
+		t.Fatal(err)
+	}
+	f := &filter{c: c, idLen: 4}
+	for range 3 {
+		f.judge(addr("192.0.2.1:1"), []byte{0x40}, c.now())
+	}
+	for e := range c.Entries() {
+		if e.Packets != 3 || e.Reason != "x" {
+			t.Errorf("got %+v, want 3 packets", e)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package quota
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/xdp"
+)
+
+const kernelPort = 443
+
+// loadKernel loads a program with the quota stage alone.
+func loadKernel(tb testing.TB) *xdp.Program {
+	tb.Helper()
+	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1})
+	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
+		nettest.Missing(tb, err.Error())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := program.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return program
+}
+
+// both is a filter and the kernel's program, which get the same packets, and are
+// told the same by one controller.
+type both struct {
+	testing.TB
+	program *xdp.Program
+	filter  *filter
+	c       *Controller
+}
+
+func newBoth(tb testing.TB, program *xdp.Program, conf *Config, idLen int) *both {
+	tb.Helper()
+	conf.XDP, conf.Excess = program, Drop
+	c := mustNew(tb, conf)
+	c.enforcer.guard(kernelPort, idLen)
+	return &both{tb, program, &filter{c: c, idLen: idLen}, c}
+}
+
+func (b *both) close() {
+	b.Helper()
+	if s := b.c.Stats(); s.KernelErrors > 0 {
+		b.Errorf("%d errors of the kernel", s.KernelErrors)
+	}
+	if err := b.c.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+// judge has both judge a packet, and wants the kernel to drop nothing that the
+// filter passes, and to change nothing.
+func (b *both) judge(from netip.AddrPort, payload []byte) (kernel bool, pass bool, why Reason) {
+	b.Helper()
+	to := netip.MustParseAddr("192.0.2.200")
+	if from.Addr().Is6() {
+		to = netip.MustParseAddr("2001:db8::200")
+	}
+	f := packet.Frame{Src: from, Dst: netip.AddrPortFrom(to, kernelPort), TTL: 64, Payload: payload}
+	frame := f.Build(net.HardwareAddr{2, 0, 0, 0, 0, 3}, net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	verdict, out, err := b.program.Test(0, frame)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if verdict == xdp.Pass && !bytes.Equal(out, frame) {
+		b.Errorf("passed, but changed:\n%x\n%x", frame, out)
+	}
+	pass, why = b.filter.judge(plainPort(from), payload, b.c.now())
+	if verdict != xdp.Pass && pass {
+		b.Errorf("the kernel drops what the filter passes (%v) from %v:\n%x", why, from, payload[:min(len(payload), 80)])
+	}
+	return verdict == xdp.Pass, pass, why
+}
+
+func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
+
+// parityConf has rates of which nothing comes back during a test.
+func parityConf() *Config {
+	return &Config{
+		IPv6SiteBits: -1, HandshakeTimeout: time.Hour,
+		Source: Limits{Connections: 1, ConnectionRate: -1, AttemptRate: 0.001, AttemptBurst: 6, PacketRate: 0.001, PacketBurst: 24},
+		Overrides: []Override{
+			{Prefix: netip.MustParsePrefix("10.128.0.0/9"), Limits: Limits{AttemptRate: 0.001, AttemptBurst: 2, PacketRate: -1}},
+			{Prefix: netip.MustParsePrefix("2001:db8:8000::/33"), Exempt: true},
+		},
+	}
+}
+
+// FuzzParity: whatever comes and happens, the kernel drops nothing that the filter
+// would not drop.
+func FuzzParity(f *testing.F) {
+	for i := range quotatest.Cases {
+		n := byte(i)
+		f.Add(byte(4), []byte{0, n, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 0, n, 1, 1, 0, n, 0, 0, 3, 0, 0, 0, 0, n, 0, 2})
+		f.Add(byte(12), []byte{0, n, 0, 128, 4, 0, 0, 0, 0, n, 1, 1, 5, 0, 0, 0, 0, n, 0, 0, 0, n, 0, 1, 0, n, 0, 2})
+	}
+	program := loadKernel(f)
+	run := uint32(0)
+	f.Fuzz(func(t *testing.T, idLen byte, script []byte) {
+		if len(script) > 400 {
+			return
+		}
+		b := newBoth(t, program, parityConf(), int(idLen%21))
+		defer b.close()
+		run++
+		b.play(run, script)
+	})
+}
+
+// play does what a script says, four bytes a step: what, which, from where, how.
+func (b *both) play(run uint32, script []byte) (kernelDrops int) {
+	b.Helper()
+	var slots []*Slot
+	for ; len(script) >= 4; script = script[4:] {
+		step := [4]byte(script)
+		from := parityAddr(run, step[2]>>6, uint16(step[2]&3))
+		bits := netip.PrefixFrom(from.Addr(), from.Addr().BitLen()-int(step[3]&3))
+		switch step[0] % 8 {
+		case 2:
+			if slot, err := b.c.Admit(from, true); err == nil {
+				slots = append(slots, slot)
+			}
+		case 3:
+			if len(slots) > 0 {
+				slots[0].Release()
+				slots = slots[1:]
+			}
+		case 4, 5:
+			list := List(step[0] % 2)
+			if step[1]&1 != 0 {
+				b.c.Remove(list, bits)
+			} else if err := b.c.Add(Entry{List: list, Prefix: bits}); err != nil {
+				b.Fatal(err)
+			}
+		case 6: // the script itself, as a datagram
+			kernel, _, _ := b.judge(from, append(bytes.Clone(script[4:]), make([]byte, int(step[3])*8)...))
+			if !kernel {
+				kernelDrops++
+			}
+		default:
+			payload := bytes.Clone(quotatest.Cases[int(step[1])%len(quotatest.Cases)].Datagram.Build())
+			if at := 5 + int(step[3]>>1); step[3]&1 != 0 && at < len(payload) {
+				payload[at] ^= 1 << (step[2] >> 2 & 7)
+			}
+			kernel, _, _ := b.judge(from, payload)
+			if !kernel {
+				kernelDrops++
+			}
+		}
+	}
+	return kernelDrops
+}
+
+// parityAddr is an address that no other run has: of IPv4 with or without an
+// exception, of IPv6, or exempt.
+func parityAddr(run uint32, kind byte, port uint16) netip.AddrPort {
+	b := [16]byte{0x20, 1, 0xd, 0xb8}
+	number := binary.BigEndian.AppendUint32(nil, run&(1<<22-1)<<1)
+	switch kind {
+	case 0:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, number[1], number[2], number[3]}), 1000+port)
+	case 1:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, number[1] | 128, number[2], number[3]}), 1000+port)
+	case 3:
+		b[4] = 0x80
+	}
+	copy(b[5:], number[1:])
+	return netip.AddrPortFrom(netip.AddrFrom16(b), 1000+port)
+}
+
+// TestParity: every case after every other from the same source, over quota or not,
+// and that the kernel does drop.
+func TestParity(t *testing.T) {
+	program := loadKernel(t)
+	run, drops := uint32(1<<21), 0
+	for _, idLen := range []int{0, 4, 8, 12, 20} {
+		b := newBoth(t, program, parityConf(), idLen)
+		for kind := range byte(4) {
+			for i := range quotatest.Cases {
+				run++
+				from, n := kind<<6, byte(i)
+				drops += b.play(run, []byte{
+					0, n, from, 0, 0, n, from, 0, // twice
+					0, n + 1, from, 0, 0, n, from, 3, // another, and with another ID
+					2, 0, from, 0, 2, 0, from, 0, // over quota
+					0, n, from, 0, 0, n, from | 1, 0, 0, n + 7, from, 0, 0, n, from, 5,
+					3, 0, 0, 0, // room again
+					0, n, from | 1, 7, 0, n, from | 1, 9, 0, n, from | 1, 11, 0, n, from | 1, 13, 0, n, from | 1, 15,
+					4, 0, from, 1, 0, n, from, 0, 4, 1, from, 1, // denied, and not any more
+					5, 0, from, 2, 4, 0, from, 0, 0, n, from, 0, // allowed as well
+					0, n, from, 0, 0, n, from | 2, 0,
+				})
+			}
+		}
+		b.close()
+	}
+	if drops < 500 {
+		t.Errorf("the kernel has dropped %d packets", drops)
+	}
+}
+
+// TestFlightsOfClientsInKernel: what quic-go sends, for the same reasons.
+func TestFlightsOfClientsInKernel(t *testing.T) {
+	program := loadKernel(t)
+	reasons := map[Reason]xdp.Reason{
+		PassOther: xdp.QuotaOther, PassContinuing: xdp.QuotaContinuing, PassFlow: xdp.QuotaFlow,
+		PassNew: xdp.QuotaNew, Connections: xdp.QuotaTurnedAway,
+	}
+	run := uint32(1)
+	for _, f := range flightsOfClients {
+		t.Run(f.name, func(t *testing.T) {
+			sent := f.record(t)
+			for usedUp := -1; usedUp < len(sent); usedUp++ {
+				run++
+				b := newBoth(t, program, &Config{Source: Limits{Connections: 1}}, f.idLen)
+				from := parityAddr(run, 0, 0)
+				for i, data := range sent {
+					if i == usedUp {
+						wantAdmit(t, b.c, from.String(), true, PassNew)
+						wantAdmit(t, b.c, from.String(), true, Connections)
+					}
+					before, err := program.Stats()
+					if err != nil {
+						t.Fatal(err)
+					}
+					kernel, pass, why := b.judge(from, data)
+					after, err := program.Stats()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r := reasons[why]; kernel != pass || after[r] != before[r]+1 {
+						t.Errorf("used up before %d: datagram %d passes in the kernel: %v, in Go: %v, %v", usedUp, i, kernel, pass, why)
+					}
+				}
+				b.close()
+			}
+		})
+	}
+}

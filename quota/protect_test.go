@@ -1,0 +1,221 @@
+package quota
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/net/ipv4"
+)
+
+// TestSocketKeepsOffloads: on a socket of the kernel a protected transport marks
+// ECN and sends trains where an unprotected one does, and drops what it must.
+func TestSocketKeepsOffloads(t *testing.T) {
+	c := mustNew(t, nil)
+	plain, protected := gso(t, nil), gso(t, c)
+	if plain != protected {
+		t.Errorf("GSO is %v without protection and %v with it", plain, protected)
+	}
+	if runtime.GOOS == "linux" && !protected {
+		t.Log("this kernel has no GSO")
+	}
+	if s := c.Stats(); s.Admitted != 1 || s.Passed[PassNew] != 1 || s.Passed[PassFlow] == 0 || s.Passed[PassOther] == 0 {
+		t.Errorf("counted %+v", s)
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for c.Stats().Connections > 0 && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	wantLive(t, c, 0, 0)
+}
+
+// gso moves something over loopback and says whether the server's connection has
+// GSO.
+func gso(t *testing.T, c *Controller) bool {
+	t.Helper()
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	tr := &quic.Transport{Conn: conn}
+	if c != nil {
+		if err := c.Protect(tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer tr.Close()
+	ln, err := tr.Listen(&tls.Config{Certificates: []tls.Certificate{certificate(t)}, NextProtos: []string{"x"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting QUICListener = ln
+	if c != nil {
+		accepting = c.Listener(ln)
+	}
+	type result struct {
+		gso bool
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		server, err := accepting.Accept(context.Background())
+		if err != nil {
+			done <- result{err: err}
+			return
+		}
+		if c != nil && c.Stats().Connections != 1 {
+			t.Errorf("an accepted connection is counted as %+v", c.Stats())
+		}
+		stream, err := server.AcceptStream(context.Background())
+		if err == nil {
+			_, err = stream.Write(make([]byte, 1<<20))
+			stream.Close()
+		}
+		done <- result{server.ConnectionState().GSO, err}
+		<-server.Context().Done()
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	client, err := quic.DialAddr(ctx, conn.LocalAddr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"x"}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := client.OpenStreamSync(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream.Write([]byte("x"))
+	if n, err := io.Copy(io.Discard, stream); n != 1<<20 || err != nil {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	client.CloseWithError(0, "")
+	got := <-done
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	return got.gso
+}
+
+// batch is a socket that has some packets.
+type batch struct {
+	*net.UDPConn
+	packets []string // "address payload"
+}
+
+func (b *batch) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
+	if len(b.packets) == 0 {
+		return 0, net.ErrClosed
+	}
+	n := min(len(ms), len(b.packets))
+	for i, p := range b.packets[:n] {
+		ms[i].N = copy(ms[i].Buffers[0], p[10:])
+		ms[i].NN = copy(ms[i].OOB, p[10:11])
+		ms[i].Addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(p[:9]), 1))
+	}
+	b.packets = b.packets[n:]
+	return n, nil
+}
+
+// TestBatchKeepsPlaces: what passes takes the places of what does not, each in the
+// memory of its place.
+func TestBatchKeepsPlaces(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := mustNew(t, nil)
+	if err := c.Deny(netip.MustParsePrefix("192.0.2.1/32"), 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	below := &batch{UDPConn: conn, packets: []string{
+		"192.0.2.1 a", "192.0.2.2 b", "192.0.2.1 c", "192.0.2.3 dd",
+		"192.0.2.1 e", "192.0.2.1 f", "192.0.2.1 g", "192.0.2.1 h",
+		"192.0.2.4 i",
+	}}
+	filtered, ok := c.PacketConn(below, 4).(batchReader)
+	if !ok {
+		t.Fatal("the conn reads no batches")
+	}
+	ms := make([]ipv4.Message, 4)
+	memory := make([][]byte, len(ms))
+	for i := range ms {
+		memory[i] = make([]byte, 16)
+		ms[i].Buffers, ms[i].OOB = [][]byte{memory[i]}, make([]byte, 16)
+	}
+	for _, want := range [][]string{{"192.0.2.2:1 b b", "192.0.2.3:1 dd d"}, {"192.0.2.4:1 i i"}} {
+		n, err := filtered.ReadBatch(ms, 0)
+		if err != nil || n != len(want) {
+			t.Fatalf("got %d, %v, want %d", n, err, len(want))
+		}
+		for i, m := range ms[:n] {
+			if got := m.Addr.String() + " " + string(memory[i][:m.N]) + " " + string(m.OOB[:m.NN]); got != want[i] || &m.Buffers[0][0] != &memory[i][0] {
+				t.Errorf("place %d has %q, want %q", i, got, want[i])
+			}
+		}
+	}
+	if _, err := filtered.ReadBatch(ms, 0); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want that of the conn below", err)
+	}
+}
+
+// TestProtectKeepsHooks: those that a transport has.
+func TestProtectKeepsHooks(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c := mustNew(t, &Config{Source: Limits{Connections: 1}})
+	refusal := errors.New("no")
+	var next error
+	tr := &quic.Transport{
+		Conn:                conn,
+		VerifySourceAddress: func(net.Addr) bool { return next != nil },
+		ConnContext: func(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+			if SlotOf(ctx) == nil {
+				t.Error("the hook sees no slot")
+			}
+			return context.Background(), next // of no relation
+		},
+	}
+	if err := c.Protect(tr); err != nil {
+		t.Fatal(err)
+	}
+	from := net.UDPAddrFromAddrPort(addr("192.0.2.1:1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	if tr.VerifySourceAddress(from) {
+		t.Error("a Retry for nobody's sake")
+	}
+	if _, err := tr.ConnContext(ctx, &quic.ClientInfo{RemoteAddr: from, AddrVerified: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantLive(t, c, 1, 0)
+	if _, err := tr.ConnContext(t.Context(), &quic.ClientInfo{RemoteAddr: from, AddrVerified: true}); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v, want ErrRefused", err)
+	}
+	cancel()
+	for c.Stats().Connections > 0 { // AfterFunc has its own goroutine
+		runtime.Gosched()
+	}
+	next = refusal
+	if !tr.VerifySourceAddress(from) {
+		t.Error("the transport's own hook is not asked")
+	}
+	other := net.UDPAddrFromAddrPort(addr("192.0.2.2:1"))
+	if _, err := tr.ConnContext(t.Context(), &quic.ClientInfo{RemoteAddr: other, AddrVerified: true}); err != refusal {
+		t.Errorf("got %v, want what the hook says", err)
+	}
+	wantLive(t, c, 0, 0)
+	if err := c.Protect(&quic.Transport{}); err == nil {
+		t.Error("protected nothing")
+	}
+}

@@ -1,0 +1,195 @@
+// The quota stage: drops what Go has decided to drop, before anybody has spent
+// anything on it. It knows denied prefixes, sources that are turned away, and
+// rates; it asks the questions of the packet filter in package quota, in the same
+// order, and drops nothing that this would pass. Whatever it is not sure of passes.
+#pragma once
+#include "initial.h"
+#include "maps.h"
+#include "parse.h"
+#include "rules.h"
+#include "source.h"
+
+// TELL_DROPS is how often Go is told of a source that is beyond its rates.
+#define TELL_DROPS 1000000000ULL
+// MAX_NESTED is in how many prefixes that have expired one that has not is looked
+// for.
+#define MAX_NESTED 4
+
+enum found { NOT_THERE, THERE, UNSURE };
+
+// find looks for an address in a list. The longest prefix that matches may have
+// expired, with a shorter one behind it.
+static __always_inline enum found find(void *list, struct prefix *p, bool v6, __u64 now) {
+	p->bits = ADDR_BITS;
+	for (int i = 0; i < MAX_NESTED; i++) {
+		struct rule *r = bpf_map_lookup_elem(list, p);
+		// What is shorter than all of IPv4 is of IPv6.
+		if (!r || (!v6 && r->bits < IPV4_BITS))
+			return NOT_THERE;
+		if (r->until > now) {
+			r->packets++; // about: an atomic one costs as much as half a lookup
+			return THERE;
+		}
+		if (!r->bits)
+			return NOT_THERE;
+		p->bits = r->bits - 1;
+	}
+	return UNSURE;
+}
+
+// take takes a token from a bucket, if it has one: the bucket is the instant at
+// which it is full again.
+static __always_inline bool take(__u64 *full, __u64 interval, __u64 depth, __u64 now) {
+	__u64 at = *full > now ? *full : now;
+	if (at + interval > now + depth + tick_ns) // the clock may be a tick behind
+		return false;
+	*full = at + interval;
+	return true;
+}
+
+// limits_of returns the limits that an address has.
+static __always_inline struct limits *limits_of(struct rules *rules, struct prefix *p, bool v6) {
+	if (!rules->exceptions)
+		return &rules->limits;
+	p->bits           = ADDR_BITS;
+	struct limits *own = bpf_map_lookup_elem(&exceptions, p);
+	return own && (v6 || own->bits >= IPV4_BITS) ? own : &rules->limits;
+}
+
+// bucket_of returns the buckets of a source, or NULL if there is no room.
+static __always_inline struct bucket *bucket_of(struct source *s) {
+	struct bucket *b = bpf_map_lookup_elem(&buckets, s);
+	if (b)
+		return b;
+	struct bucket full = {};
+	bpf_map_update_elem(&buckets, s, &full, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&buckets, s);
+}
+
+// tell_drop counts a packet of a source beyond its rates, and tells Go of it now
+// and then.
+static __always_inline void tell_drop(struct source *s, struct bucket *b, enum reason why, __u64 now) {
+	b->dropped++;
+	if (now - b->told < TELL_DROPS)
+		return;
+	b->told        = now;
+	struct drop d = {.source = *s, .reason = why, .packets = b->dropped};
+	if (bpf_ringbuf_output(&drops, &d, sizeof(d), 0)) {
+		count(DROP_UNTOLD);
+		return;
+	}
+	b->dropped = 0;
+}
+
+// knows says whether an attempt, or where attempts come from, has been let in.
+static __always_inline bool knows(struct flow *f, __u64 now) {
+	__u64 *until = bpf_map_lookup_elem(&flows, f);
+	return until && *until > now;
+}
+
+static __always_inline void remember(struct flow *f, __u64 until) {
+	bpf_map_update_elem(&flows, f, &until, BPF_ANY);
+}
+
+// origin_of says where an attempt is from.
+static __always_inline struct flow origin_of(struct flow *flow, struct initial *in, __be16 port) {
+	struct flow origin = {.tag = port | FLOW_PORT};
+	if (in->token_len)
+		origin.tag = hash_token(in->token, in->token_len, port | FLOW_TOKEN);
+	__builtin_memcpy(origin.addr, flow->addr, sizeof(origin.addr));
+	return origin;
+}
+
+// continues says whether an Initial with the server's ID comes from where an
+// attempt was let in. A client repeats the token of a Retry with that ID: once,
+// since a forged token is as good as any here.
+static __always_inline bool continues(struct flow *flow, struct flow *origin, struct initial *in, __u64 now, __u64 until) {
+	if (!knows(origin, now))
+		return false;
+	if (in->token_len) {
+		bpf_map_delete_elem(&flows, origin);
+		remember(flow, until);
+	}
+	return true;
+}
+
+// judge_attempt is about an Initial that may be one of a new attempt.
+static __always_inline enum reason judge_attempt(struct packet *p, struct rules *rules, struct initial *in, struct prefix *addr, __u8 id_len, __u64 now) {
+	struct flow flow = {.tag = hash_bytes(in->copy->b, 6, in->id_len, MAX_ID / 8 + 1, p->udp->src | FLOW_ID)};
+	__builtin_memcpy(flow.addr, addr->addr, sizeof(flow.addr));
+	__u64 until = now + rules->patience;
+
+	if (knows(&flow, now))
+		return QUOTA_FLOW;
+	struct flow origin = origin_of(&flow, in, p->udp->src);
+	if (in->id_len == id_len && continues(&flow, &origin, in, now, until))
+		return QUOTA_CONTINUING;
+	struct source s = source_of(rules, addr, p->v6);
+	struct turn *t = bpf_map_lookup_elem(&turned, &s);
+	if (t && t->until > now) {
+		t->packets++;
+		return QUOTA_TURNED_AWAY;
+	}
+	struct limits *l = limits_of(rules, addr, p->v6);
+	struct bucket *b = l->attempt ? bucket_of(&s) : NULL;
+	if (b && !take(&b->attempt, l->attempt, l->attempt_depth, now)) {
+		tell_drop(&s, b, QUOTA_ATTEMPT_RATE, now);
+		return QUOTA_ATTEMPT_RATE;
+	}
+	remember(&flow, until);
+	remember(&origin, until);
+	return QUOTA_NEW;
+}
+
+// judge_packet is about a packet of whatever kind, and asks no more if that is no
+// Initial.
+static __always_inline enum reason judge_packet(struct packet *p, struct rules *rules, __u8 id_len, __u64 now) {
+	struct prefix addr = address_of(p);
+	if (rules->allows) {
+		enum found allow = find(&allowed, &addr, p->v6, now);
+		if (allow != NOT_THERE)
+			return allow == THERE ? QUOTA_ALLOWED : QUOTA_OTHER;
+	}
+	if (rules->denies && find(&denied, &addr, p->v6, now) == THERE)
+		return QUOTA_DENIED;
+	if (rules->packets) {
+		struct limits *l = limits_of(rules, &addr, p->v6);
+		struct source s  = source_of(rules, &addr, p->v6);
+		struct bucket *b = l->packet ? bucket_of(&s) : NULL;
+		if (b && !take(&b->packet, l->packet, l->packet_depth, now)) {
+			tell_drop(&s, b, QUOTA_PACKET_RATE, now);
+			return QUOTA_PACKET_RATE;
+		}
+	}
+	struct initial in;
+	// What guards against speculation takes no place that a packet names.
+	if (guarded || !parse_initial(p, &in))
+		return QUOTA_OTHER;
+	if (in.size < MIN_INITIAL)
+		return QUOTA_SHORT_INITIAL;
+	if (!in.token_len && in.id_len < MIN_FIRST_ID)
+		return QUOTA_CONTINUING;
+	return judge_attempt(p, rules, &in, &addr, id_len, now);
+}
+
+// quota is the stage.
+static __always_inline int quota(struct packet *p) {
+	__u8 id_len;
+	if (!guarded_port(p->udp->dst, &id_len)) {
+		if (!relay_on)
+			count(PASS_OTHER);
+		return NEXT;
+	}
+	__u32 zero           = 0;
+	struct rules *rules = bpf_map_lookup_elem(&policy, &zero);
+	if (!rules)
+		return NEXT;
+	__u64 now = clock();
+	if (now >= rules->lease) { // nobody is there who would take back a verdict
+		count(QUOTA_OPEN);
+		return NEXT;
+	}
+	enum reason why = judge_packet(p, rules, id_len, now);
+	count(why);
+	return why >= QUOTA_DENIED ? XDP_DROP : NEXT;
+}

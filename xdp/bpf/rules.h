@@ -1,0 +1,171 @@
+// The maps of the quota stage. Go writes verdicts, each with an end; the program
+// writes what it has seen of attempts and rates.
+#pragma once
+#include "types.h"
+
+// tick_ns is how long a tick of the kernel is. Set before load.
+volatile const __u64 tick_ns;
+
+// ticks is what the clock program has seen.
+volatile __u64 ticks;
+
+// clock is the time in nanoseconds of ticks: reading a finer one, even the coarse
+// one of the kernel, costs as much as looking up a prefix.
+static __always_inline __u64 clock(void) {
+	return bpf_jiffies64() * tick_ns;
+}
+
+// A limit is a token bucket: the nanoseconds that one token takes, 0 for no limit,
+// and those that a full bucket does.
+struct limits {
+	__u64 attempt, attempt_depth;
+	__u64 packet, packet_depth;
+	__u32 bits; // of the prefix that they are an exception for
+	__u32 pad;
+};
+
+// rules are what is the same for all.
+struct rules {
+	__u64 lease;    // until when Go answers for what it has decided
+	__u64 patience; // how long an attempt may take
+	struct limits limits;
+	__be32 mask4[4], mask6[4]; // what of an address is a source
+	__u32 packets;             // whether anybody has a rate of packets
+	__u32 exceptions;          // whether there are any
+	__u32 allows, denies;      // whether there may be entries on the lists
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct rules);
+	__uint(max_entries, 1);
+} policy SEC(".maps");
+
+// guard is, for each of 64 UDP ports under the quota, one more than the length of its
+// server's connection IDs.
+#define GUARDS 64
+struct guard {
+	__u8 port[GUARDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct guard);
+	__uint(max_entries, 1); // set before load
+} guards SEC(".maps");
+
+// prefix is an address, or a part of it.
+struct prefix {
+	__u32 bits;
+	__be32 addr[4];
+};
+
+// rule is an entry of a list.
+struct rule {
+	__u64 until;
+	__u64 packets; // that have hit it, about
+	__u32 bits;    // as in its key
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix);
+	__type(value, struct rule);
+	__uint(max_entries, 1); // set before load
+} allowed SEC(".maps"), denied SEC(".maps");
+
+// exceptions are limits other than those of the policy.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct prefix);
+	__type(value, struct limits);
+	__uint(max_entries, 1); // set before load
+} exceptions SEC(".maps");
+
+// source is who limits are kept for.
+struct source {
+	__be32 addr[4];
+};
+
+// turn is of a source of which no new attempts are let in for a while.
+struct turn {
+	__u64 until;
+	__u64 packets; // that it lost by that
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source);
+	__type(value, struct turn);
+	__uint(max_entries, 1); // set before load
+} turned SEC(".maps");
+
+// bucket is what a source has used of its rates: when its buckets are full again.
+struct bucket {
+	__u64 attempt;
+	__u64 packet;
+	__u64 dropped; // since Go was told
+	__u64 told;    // when that was
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct source);
+	__type(value, struct bucket);
+	__uint(max_entries, 1); // set before load
+} buckets SEC(".maps");
+
+// flow is an attempt that has been let in, by its port and ID; or where one was
+// from, by its port, with its token if it had one. Go knows the tag of a port alone:
+// the bytes of the port as on the wire, and FLOW_PORT.
+struct flow {
+	__be32 addr[4];
+	__u64 tag;
+};
+#define FLOW_PORT (1 << 16)
+#define FLOW_TOKEN (2 << 16)
+#define FLOW_ID (3 << 16)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct flow);
+	__type(value, __u64); // until when it is remembered
+	__uint(max_entries, 1); // set before load
+} flows SEC(".maps");
+
+// drop tells Go of a source that is beyond its rates.
+struct drop {
+	struct source source;
+	__u32 reason;
+	__u32 packets;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} drops SEC(".maps");
+
+// scratch is a copy of the first bytes of an Initial, which may be read at any
+// place, as a packet may not without CAP_PERFMON: its head, and a token with what
+// comes before and behind it.
+#define HEAD 64
+#define MAX_TOKEN 256
+#define SCRATCHED 320
+#define SCRATCH 512
+
+struct scratch {
+	__u8 b[SCRATCH + 8];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
