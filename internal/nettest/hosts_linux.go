@@ -253,6 +253,18 @@ func reroute(routes []netlink.Route) error {
 	return errors.Join(errs...)
 }
 
+// Unplug takes an interface down, with its routes.
+func (h *Host) Unplug(name string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(l)
+	})
+}
+
 // MTU sets that of an interface.
 func (h *Host) MTU(name string, mtu int) {
 	h.tb.Helper()
