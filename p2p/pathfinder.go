@@ -60,12 +60,14 @@ type pathfinder struct {
 	using    *move // a dialer's direct path in use
 	moving   bool  // a move is under way
 	back     *quic.Path
-	current  netip.AddrPort // where the peer is; the zero AddrPort: at the relay
-	since    time.Time      // when it came there
-	vitals   vitals
-	choose   time.Time // when a pair is to be chosen; zero: never
-	retry    time.Time // when the standby is to be prepared again; zero: never
-	found    time.Time // when the relay was there last
+	// preparing says that the way back is being validated.
+	preparing bool
+	current   netip.AddrPort // where the peer is; the zero AddrPort: at the relay
+	since     time.Time      // when it came there
+	vitals    vitals
+	choose    time.Time // when a pair is to be chosen; zero: never
+	retry     time.Time // when the standby is to be prepared again; zero: never
+	found     time.Time // when the relay was there last
 }
 
 // round is one attempt to find a direct path.
@@ -418,7 +420,7 @@ func (f *pathfinder) asked(p probe, from netip.AddrPort, now time.Time) {
 // in use, or it has moved.
 func (f *pathfinder) reaim(to netip.AddrPort, now time.Time) {
 	silent := f.link.direct.activity.silence(now) >= suspectAfter
-	if f.using == nil || f.moving || to == f.current || !silent {
+	if f.using == nil || f.stranded() || f.moving || to == f.current || !silent {
 		return
 	}
 	f.using.way.remote.Store(&to)
@@ -460,6 +462,8 @@ func (f *pathfinder) decide(now time.Time) time.Time {
 	case f.policy == PreferRelay && !f.conn.relayLost.Load():
 	case best.addr == f.current:
 	case f.direct() && !f.worthMoving(best):
+	case f.stranded():
+		f.aim(best, now)
 	default:
 		f.move(best)
 	}
@@ -510,9 +514,7 @@ func (f *pathfinder) moved(m move) {
 	f.using = &m
 	f.arrive(m.remote, p, now, why)
 	f.list.settle()
-	if f.back == nil {
-		f.prepare()
-	}
+	f.prepare()
 }
 
 // arrive takes note that the connection is on a direct path now.

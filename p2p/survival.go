@@ -82,16 +82,33 @@ func (f *pathfinder) abandon(now time.Time) {
 
 // retreat moves a dialer's connection back to the relay.
 func (f *pathfinder) retreat() {
-	used := f.using
-	f.using = nil
 	if f.back == nil || f.back.Switch() != nil {
-		f.back = nil // packets go by the relay all the same: see sendDirect
+		// quic-go stays where it is, as if it were direct: see stranded.
+		f.back = nil
 		return
 	}
 	f.conn.wake()
-	if used != nil {
-		_ = used.path.Close()
+	if f.using != nil {
+		_ = f.using.path.Close()
 	}
+	f.using = nil
+}
+
+// stranded says whether the direct path has died before the way back was there.
+// quic-go still uses its way then, and what it sends there goes to the relay: see
+// sendDirect.
+func (f *pathfinder) stranded() bool { return f.using != nil && !f.direct() }
+
+// aim leads the way of a stranded connection to where the peer answers now. QUIC
+// need not validate anything: to the client it is the path that it is on, and a
+// server would not answer a probe from where its client is.
+func (f *pathfinder) aim(to *pair, now time.Time) {
+	f.using.remote = to.addr
+	f.using.way.remote.Store(&to.addr)
+	f.link.direct.refresh(to.addr)
+	f.arrive(to.addr, to, now, WhyPunched)
+	f.list.settle()
+	f.prepare()
 }
 
 // leave takes note that the connection is on the relay again.
@@ -100,9 +117,13 @@ func (f *pathfinder) leave(why PathReason, now time.Time) {
 	f.change(why)
 }
 
-// prepare validates the way back.
+// prepare validates the way back, unless that is under way or done.
 func (f *pathfinder) prepare() {
 	f.retry = time.Time{}
+	if f.preparing || f.back != nil {
+		return
+	}
+	f.preparing = true
 	f.conn.background.Go(func() {
 		path, err := f.conn.prepareStandby()
 		f.standby <- standby{path, err}
@@ -111,11 +132,15 @@ func (f *pathfinder) prepare() {
 
 // prepared takes note of how that has ended.
 func (f *pathfinder) prepared(s standby) {
+	f.preparing = false
 	if s.err != nil {
 		f.retry = time.Now().Add(standbyTimeout)
 		return
 	}
 	f.back = s.path
+	if f.stranded() {
+		f.retreat()
+	}
 }
 
 // renew prepares the way back again if that has failed.
@@ -124,7 +149,7 @@ func (f *pathfinder) renew(now time.Time) time.Time {
 		return f.retry
 	}
 	f.retry = time.Time{}
-	if f.direct() && f.back == nil {
+	if f.direct() {
 		f.prepare()
 	}
 	return time.Time{}

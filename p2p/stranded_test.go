@@ -1,0 +1,64 @@
+package p2p
+
+import (
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+// TestPathDiesBeforeStandby: a NAT forgets everything just when the connection has
+// become direct, and the way back is not validated yet. quic-go can't leave its path,
+// and the connection is direct again all the same, soon.
+func TestPathDiesBeforeStandby(t *testing.T) {
+	for _, who := range []string{"dialer", "accepter"} {
+		t.Run(who, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				g := nettest.Gateway{Filtering: nettest.AddressPortDependent}
+				g.Address = "203.0.113.1"
+				left := l.behind(g)
+				g.Address = "203.0.113.2"
+				right := l.behind(g)
+				a, b := l.connect(left.peer(nil), right.peer(nil))
+				l.until(Direct, a, b)
+				beat := l.beat(a, b)
+				if who == "dialer" {
+					left.lan.Forget()
+				} else {
+					right.lan.Forget()
+				}
+				l.until(Relayed, a, b)
+				died := time.Now()
+				l.until(Direct, a, b)
+				if took := time.Since(died); took > 10*time.Second {
+					l.Errorf("direct again after %v", took)
+				}
+				time.Sleep(10 * time.Second)
+				l.until(Direct, a, b)
+				before := l.forwarded()
+				l.exchange(a, b, 100_000)
+				if n := l.forwarded() - before; n != 0 {
+					l.Errorf("the relay has forwarded %d packets", n)
+				}
+				l.end(beat)
+			})
+		})
+	}
+}
+
+// TestPathDiesTwice: the way back is being validated while the connection moves
+// again. Nothing of that is left when it ends, or Close would wait for it.
+func TestPathDiesTwice(t *testing.T) {
+	runLab(t, func(l *lab) {
+		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.until(Direct, a, b)
+		beat := l.beat(a, b)
+		for range 4 {
+			l.net.Cut("198.51.100.1", "198.51.100.2")
+			l.until(Relayed, a)
+			l.net.Mend("198.51.100.1", "198.51.100.2")
+			l.until(Direct, a)
+		}
+		l.end(beat)
+	})
+}
