@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota demo-netns
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota demo-netns demo-nat
 
 all: generate lint test
 
@@ -54,3 +54,7 @@ bench-quota:
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:
 	./internal/ci/demo-netns.sh
+
+## demo-nat: two peers behind NATs find a direct path, lose it, and find it again (root)
+demo-nat:
+	$(GO) run ./internal/ci/demonat -size $(or $(SIZE),67108864)

@@ -129,7 +129,7 @@ func ExampleParseRelay() {
 func ExampleConn_PathEvents() {
 	watch := func(ctx context.Context, conn *p2p.Conn) {
 		for path := range conn.PathEvents(ctx) {
-			fmt.Println(path.Kind, path.Why)
+			fmt.Println(path.Kind, path.Remote, path.Why, path.Tried)
 		}
 	}
 	_ = watch

@@ -64,12 +64,14 @@ type pathfinder struct {
 	left     *move // the one that it has left last, if nothing has come by the relay since
 	moving   bool  // a move is under way
 	back     *quic.Path
-	current  netip.AddrPort // where the peer is; the zero AddrPort: at the relay
-	since    time.Time      // when it came there
-	vitals   vitals
-	choose   time.Time // when a pair is to be chosen; zero: never
-	retry    time.Time // when the standby is to be prepared again; zero: never
-	found    time.Time // when the relay was there last
+	// preparing says that the way back is being validated.
+	preparing bool
+	current   netip.AddrPort // where the peer is; the zero AddrPort: at the relay
+	since     time.Time      // when it came there
+	vitals    vitals
+	choose    time.Time // when a pair is to be chosen; zero: never
+	retry     time.Time // when the standby is to be prepared again; zero: never
+	found     time.Time // when the relay was there last
 }
 
 // round is one attempt to find a direct path.
@@ -574,9 +576,7 @@ func (f *pathfinder) moved(m move) {
 	f.using, f.left = &m, nil
 	f.arrive(m.remote, p, now, why)
 	f.list.settle()
-	if f.back == nil {
-		f.prepare()
-	}
+	f.prepare()
 }
 
 // arrive takes note that the connection is on a direct path now.

@@ -107,9 +107,13 @@ func (f *pathfinder) leave(why PathReason, now time.Time) {
 	f.change(why)
 }
 
-// prepare validates the way back.
+// prepare validates the way back, unless that is under way or done.
 func (f *pathfinder) prepare() {
 	f.retry = time.Time{}
+	if f.preparing || f.back != nil {
+		return
+	}
+	f.preparing = true
 	f.conn.background.Go(func() {
 		path, err := f.conn.prepareStandby()
 		f.standby <- standby{path, err}
@@ -118,11 +122,15 @@ func (f *pathfinder) prepare() {
 
 // prepared takes note of how that has ended.
 func (f *pathfinder) prepared(s standby) {
+	f.preparing = false
 	if s.err != nil {
 		f.retry = time.Now().Add(standbyTimeout)
 		return
 	}
 	f.back = s.path
+	if f.left != nil && !f.direct() && f.back.Switch() == nil {
+		f.conn.wake() // late, but there
+	}
 }
 
 // renew prepares the way back again if that has failed.
@@ -131,7 +139,7 @@ func (f *pathfinder) renew(now time.Time) time.Time {
 		return f.retry
 	}
 	f.retry = time.Time{}
-	if f.direct() && f.back == nil {
+	if f.direct() {
 		f.prepare()
 	}
 	return time.Time{}

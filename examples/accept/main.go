@@ -25,18 +25,24 @@ import (
 func main() {
 	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "relay's `URL`, to wait for an offer (default $QUICWAY_RELAY)")
 	from := flag.String("from", "", "`ID` of the only peer to accept (default: whoever made the offer)")
+	var policy pipe.Policy
+	policy.Flags()
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: accept [flags] [OFFER, or - to read it from the first line of stdin]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	pipe.Fail("accept", run(*relay, *from, flag.Arg(0)))
+	pipe.Fail("accept", run(*relay, *from, flag.Arg(0), &policy))
 }
 
-func run(relayURL, from, offer string) error {
+func run(relayURL, from, offer string, policy *pipe.Policy) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	conf := &p2p.Config{}
+	var err error
+	if conf.Policy, err = policy.Path(); err != nil {
+		return err
+	}
 	if from != "" {
 		peer, err := p2p.ParsePeerID(from)
 		if err != nil {
@@ -53,7 +59,6 @@ func run(relayURL, from, offer string) error {
 		offer, in = line, rest
 	}
 	if relayURL != "" {
-		var err error
 		if conf.Relay, err = p2p.ParseRelay(relayURL); err != nil {
 			return err
 		}

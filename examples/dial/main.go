@@ -25,15 +25,17 @@ func main() {
 	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "relay's `URL` (default $QUICWAY_RELAY)")
 	to := flag.String("to", "", "`ID` of the peer, whose offer goes through the relay's mailbox (default: print the offer)")
 	qr := flag.Bool("qr", false, "print the offer as a QR code too")
+	var policy pipe.Policy
+	policy.Flags()
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: dial [flags] [FILE]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	pipe.Fail("dial", run(*relay, *to, flag.Arg(0), *qr))
+	pipe.Fail("dial", run(*relay, *to, flag.Arg(0), *qr, &policy))
 }
 
-func run(relayURL, to, file string, qr bool) error {
+func run(relayURL, to, file string, qr bool, policy *pipe.Policy) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	relay, err := p2p.ParseRelay(relayURL)
@@ -45,7 +47,11 @@ func run(relayURL, to, file string, qr bool) error {
 		return err
 	}
 	defer in.Close()
-	endpoint, err := p2p.NewEndpoint(&p2p.Config{Relay: relay})
+	conf := &p2p.Config{Relay: relay}
+	if conf.Policy, err = policy.Path(); err != nil {
+		return err
+	}
+	endpoint, err := p2p.NewEndpoint(conf)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,6 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
-	"strings"
 )
 
 func main() {
@@ -68,8 +67,7 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 	all := make(results)
 	for i := range count {
 		fmt.Fprintf(os.Stderr, "%s: run %d of %d\n", t.title, i+1, count)
-		args := append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.flags+" "+t.pkg)...)
-		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd := exec.CommandContext(ctx, "go", t.command()...)
 		cmd.Stderr = os.Stderr
 		text, err := cmd.Output()
 		if err != nil {

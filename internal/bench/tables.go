@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // table is what a reader wants to compare.
@@ -16,6 +17,11 @@ type table struct {
 	ours  string // title of the column
 	peer  string // title of the column of what it is compared to, if any
 	rows  []row
+
+	// Of a table of all pairs: figures in ms, by the names of both, which
+	// bench, a test, prints. 0 stands for a pair that has none.
+	pairs []string
+	none  string
 }
 
 // row is one case, by the names of its benchmarks.
@@ -141,6 +147,20 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Throughput of one stream between two sockets of this host, MB/s",
+		pkg:   "./p2p", bench: "^BenchmarkThroughput$", unit: "MB/s",
+		ours: "package p2p", peer: "quic-go alone, directly",
+		rows: []row{
+			{"direct", "Throughput/direct", "Throughput/plain"},
+			{"over the relay", "Throughput/relay", "Throughput/plain"},
+		},
+	},
+	{
+		title: "From the handshake to the direct path, ms, by what the dialer (left) and the accepter are behind",
+		pkg:   "./p2p", bench: "TimeToDirect", unit: "ms/op", none: "relay",
+		pairs: []string{"none", "full cone", "address-restricted", "port-restricted", "symmetric", "carrier-grade", "UDP blocked"},
+	},
+	{
 		title: "Reading headers, ns",
 		pkg:   "./internal/wire", bench: ".", unit: "ns/op",
 		ours: "package wire",
@@ -192,9 +212,42 @@ func experiment(title, unit string) table {
 	return t
 }
 
+// command is what prints the figures.
+func (t *table) command() []string {
+	if t.pairs != nil {
+		return append([]string{"test", "-count", "1", "-v", "-run", "^Test" + t.bench + "$"}, strings.Fields(t.pkg)...)
+	}
+	return append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.flags+" "+t.pkg)...)
+}
+
+// printPairs writes a table of all pairs.
+func (t *table) printPairs(w io.Writer, r results) error {
+	fmt.Fprintf(w, "| | %s |\n|---|%s\n", strings.Join(t.pairs, " | "), strings.Repeat("---:|", len(t.pairs)))
+	for _, a := range t.pairs {
+		fmt.Fprintf(w, "| %s |", a)
+		for _, b := range t.pairs {
+			name := strings.ReplaceAll(t.bench+"/"+a+"/"+b, " ", "_")
+			f, ok := r.median(name, t.unit)
+			if !ok {
+				return fmt.Errorf("no figure for %s in %s", name, t.unit)
+			}
+			cell := figure(f)
+			if f == 0 {
+				cell = t.none
+			}
+			fmt.Fprintf(w, " %s |", cell)
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
 // print writes the table in Markdown.
 func (t *table) print(w io.Writer, r results) error {
 	fmt.Fprintf(w, "\n**%s**\n\n", t.title)
+	if t.pairs != nil {
+		return t.printPairs(w, r)
+	}
 	if t.peer == "" {
 		fmt.Fprintf(w, "| | %s | allocations |\n|---|---:|---:|\n", t.ours)
 	} else {

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"testing"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -17,14 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TB is what a [Host] needs of a testing.TB, so that programs may have hosts, too.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
+
 // Host is a network namespace that goes with the test.
 type Host struct {
-	tb testing.TB
+	tb TB
 	ns netns.NsHandle
 }
 
 // NewHost makes a host whose only interface is loopback.
-func NewHost(tb testing.TB) *Host {
+func NewHost(tb TB) *Host {
 	tb.Helper()
 	h := &Host{tb: tb}
 	done := make(chan error)
@@ -251,6 +259,18 @@ func reroute(routes []netlink.Route) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Unplug takes an interface down, with its routes.
+func (h *Host) Unplug(name string) {
+	h.tb.Helper()
+	h.Do(func() error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(l)
+	})
 }
 
 // MTU sets that of an interface.

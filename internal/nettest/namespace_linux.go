@@ -15,7 +15,7 @@ import (
 const RequireKernel = "QUICWAY_REQUIRE_KERNEL"
 
 // Missing skips a test for what is missing, or fails it if nothing may be.
-func Missing(tb testing.TB, what string) {
+func Missing(tb TB, what string) {
 	tb.Helper()
 	if os.Getenv(RequireKernel) == "1" {
 		tb.Fatalf("%s=1, but %s", RequireKernel, what)

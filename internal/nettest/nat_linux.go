@@ -2,6 +2,7 @@ package nettest
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -31,6 +32,7 @@ const (
 // to inside address.
 const (
 	natTable     = "nettest-nat"
+	restartTable = "nettest-restart"
 	mappedSet    = "mapped"
 	ownersSet    = "owners"
 	learnAt      = 150 // after the source has been translated
@@ -58,9 +60,15 @@ func (h *Host) NAT(nat NAT, outside string) {
 }
 
 // Forget makes the host's NAT lose its table, as one that restarts does. The
-// next mappings are other ones.
+// next mappings are other ones. Meanwhile nothing is forwarded: a packet between
+// two steps would be remembered.
 func (h *Host) Forget() {
 	h.tb.Helper()
+	restart := &nftables.Table{Name: restartTable, Family: nftables.TableFamilyINet}
+	h.nftables(func(c *nftables.Conn) error {
+		hook(c, c.AddTable(restart), "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0, drop())
+		return nil
+	})
 	h.nftables(func(c *nftables.Conn) error {
 		t, err := c.ListTableOfFamily(natTable, nftables.TableFamilyIPv4)
 		if err != nil {
@@ -73,11 +81,21 @@ func (h *Host) Forget() {
 		return err
 	})
 	h.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
+	h.nftables(func(c *nftables.Conn) error {
+		c.DelTable(restart)
+		return nil
+	})
 }
+
+// ruling is held while rules are made: package nftables numbers sets by a global
+// variable.
+var ruling sync.Mutex
 
 // nftables changes the host's rules, at once.
 func (h *Host) nftables(change func(*nftables.Conn) error) {
 	h.tb.Helper()
+	ruling.Lock()
+	defer ruling.Unlock()
 	h.Do(func() error {
 		c, err := nftables.New()
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -155,12 +156,34 @@ func (s *Side) bar() *progressbar.ProgressBar {
 		progressbar.OptionSetWidth(24),
 		progressbar.OptionOnCompletion(func() { fmt.Fprintln(os.Stderr) }),
 	)
+	go s.describe(bar)
+	return bar
+}
+
+// describe shows the path as it is, and how long packets take there and back.
+func (s *Side) describe(bar *progressbar.ProgressBar) {
+	ctx := s.Conn.Context()
+	changes := make(chan struct{}, 1)
 	go func() {
-		for path := range s.Conn.PathEvents(s.Conn.Context()) {
-			bar.Describe(fmt.Sprintf("over %v %v (%v)", path.Kind, path.Remote, path.Why))
+		for range s.Conn.PathEvents(ctx) {
+			select {
+			case changes <- struct{}{}:
+			default:
+			}
 		}
 	}()
-	return bar
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+		case <-ticker.C:
+		}
+		p := s.Conn.Path()
+		bar.Describe(fmt.Sprintf("%v %v, RTT %v (%v)", p.Kind, p.Remote, p.RTT.Round(10*time.Microsecond), p.Why))
+	}
 }
 
 // Print says what has passed.
@@ -177,6 +200,31 @@ func (r *Result) Print(c *p2p.Conn) {
 	stats := c.Stats()
 	fmt.Fprintf(os.Stderr, "path %v, connection IDs made %d, packets sent %d, received %d, lost %d\n",
 		c.Path().Kind, stats.IDs, stats.PacketsSent, stats.PacketsReceived, stats.PacketsLost)
+	if stats.TimeToDirect > 0 {
+		fmt.Fprintf(os.Stderr, "direct after %v, left %d times\n", stats.TimeToDirect.Round(time.Millisecond), stats.Fallbacks)
+	}
+}
+
+// Policy is what the flags of a program say about paths.
+type Policy struct{ relayOnly, directOnly bool }
+
+// Flags are those about paths, which flag.Parse reads.
+func (p *Policy) Flags() {
+	flag.BoolVar(&p.relayOnly, "relay-only", false, "stay on the relay, and tell the peer no address")
+	flag.BoolVar(&p.directOnly, "direct-only", false, "give up if there is no direct path")
+}
+
+// Path is the policy that p2p.Config wants.
+func (p *Policy) Path() (p2p.PathPolicy, error) {
+	switch {
+	case p.relayOnly && p.directOnly:
+		return 0, errors.New("-relay-only and -direct-only leave no path")
+	case p.relayOnly:
+		return p2p.RelayOnly, nil
+	case p.directOnly:
+		return p2p.DirectOnly, nil
+	}
+	return p2p.PreferDirect, nil
 }
 
 // Stdin returns the standard input if something feeds it, or nil if it is a

@@ -1,0 +1,180 @@
+// Command demonat puts two peers behind NATs of the kernel's, and a relay, into
+// network namespaces with links that take their time, and prints what becomes of
+// the connection between the peers: when it is on the relay, when it is direct, and
+// how long it was without packets each time that it had to move. It fails if a step
+// does not happen. It needs root.
+//
+//	go run ./internal/ci/demonat [-size BYTES] [-delay DURATION]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/p2p"
+	"github.com/quicway/quicway/relay"
+)
+
+func main() {
+	size := flag.Int64("size", 64<<20, "`bytes` to send each way while the path is cut")
+	delay := flag.Duration("delay", 5*time.Millisecond, "what a packet takes to cross the core")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *size, *delay); err != nil {
+		fmt.Fprintln(os.Stderr, "demo-nat:", err)
+		os.Exit(1)
+	}
+}
+
+// patience is how long a step may take.
+const patience = 30 * time.Second
+
+// The addresses of the hosts on the core.
+const (
+	relayHost = "198.51.100.2"
+	aliceNAT  = "203.0.113.2"
+	bobNAT    = "203.0.113.6"
+)
+
+// demo is the network, and the connection in it.
+type demo struct {
+	*timeline
+	core       *core
+	server     *relay.Server
+	alice, bob *peer
+	cleanup    []func()
+}
+
+// peer is one end.
+type peer struct {
+	name     string
+	host     *nettest.Host
+	endpoint *p2p.Endpoint
+	conn     *p2p.Conn
+}
+
+func run(ctx context.Context, size int64, delay time.Duration) (err error) {
+	d := &demo{timeline: newTimeline(os.Stdout)}
+	defer func() {
+		if r := recover(); r != nil {
+			failed, ok := r.(failure)
+			if !ok {
+				panic(r)
+			}
+			err = failed
+		}
+		for _, f := range slices.Backward(d.cleanup) {
+			f()
+		}
+	}()
+	if err := d.build(delay); err != nil {
+		return err
+	}
+	if err := d.connect(ctx); err != nil {
+		return err
+	}
+	return d.play(ctx, size)
+}
+
+// failure is what a Host ends the demo with.
+type failure struct{ error }
+
+// The demo is what its hosts take for a test.
+var _ nettest.TB = (*demo)(nil)
+
+func (d *demo) Helper()                      {}
+func (d *demo) Cleanup(f func())             { d.cleanup = append(d.cleanup, f) }
+func (d *demo) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
+func (d *demo) Skip(args ...any)             { d.Fatal(args...) }
+func (d *demo) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
+
+// build makes the hosts, and the relay.
+func (d *demo) build(delay time.Duration) error {
+	d.core = newCore(relayHost, delay, func() { d.step("punching", "the first probe is on its way") })
+	relayAt := nettest.NewHost(d)
+	if err := d.core.join(relayAt, "out", relayHost); err != nil {
+		return err
+	}
+	d.Cleanup(d.core.close)
+	for i, nat := range []string{aliceNAT, bobNAT} {
+		router, host := nettest.NewHost(d), nettest.NewHost(d)
+		if err := d.core.join(router, "out", nat); err != nil {
+			return err
+		}
+		router.NAT(nettest.PortRestricted, "out")
+		lan := fmt.Sprintf("192.168.%d.", i+1)
+		nettest.Cable(host, "eth0", []string{lan + "2/24"}, router, "in", []string{lan + "1/24"})
+		host.Route("0.0.0.0/0", lan+"1")
+		p := &peer{name: []string{"alice", "bob"}[i], host: host}
+		if i == 0 {
+			d.alice = p
+		} else {
+			d.bob = p
+		}
+	}
+	d.core.run()
+	server, err := relay.New(nil, relayAt.Listen(relayHost+":4433"))
+	if err != nil {
+		return err
+	}
+	d.server = server
+	d.Cleanup(func() { _ = server.Close() })
+	go server.Serve(context.Background())
+	return errors.Join(d.open(d.alice), d.open(d.bob))
+}
+
+// open makes a peer's endpoint.
+func (d *demo) open(p *peer) error {
+	pin, err := p2p.ParsePeerID(d.server.Pin())
+	if err != nil {
+		return err
+	}
+	conf := &p2p.Config{
+		Relay:              p2p.Relay{Addr: relayHost + ":4433", Token: d.server.Token(), Pin: pin},
+		DisablePortMapping: true,
+	}
+	err = p.host.Run(func() (err error) {
+		p.endpoint, err = p2p.NewEndpoint(conf)
+		return err
+	})
+	if err == nil {
+		d.Cleanup(func() { _ = p.endpoint.Close() })
+	}
+	return err
+}
+
+// connect lets Alice dial, and Bob answer. Both do in the namespaces of their hosts,
+// whose addresses are then watched.
+func (d *demo) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	d.begin()
+	answered := make(chan error, 1)
+	deliver := func(_ context.Context, o p2p.Offer) error {
+		d.step("offer", fmt.Sprintf("%d bytes of text", len(o.String())))
+		err := d.bob.host.Run(func() (err error) {
+			d.bob.conn, err = d.bob.endpoint.AcceptOffer(ctx, o)
+			return err
+		})
+		answered <- err
+		return err
+	}
+	err := d.alice.host.Run(func() (err error) {
+		d.alice.conn, err = d.alice.endpoint.Dial(ctx, d.bob.endpoint.ID(), &p2p.DialConfig{Deliver: deliver})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.step("relay up", "the handshake is done")
+	return <-answered
+}
