@@ -282,6 +282,10 @@ var kernelNATs = []struct {
 	{"symmetric", nettest.Symmetric},
 }
 
+// standbyPackets is what may pass the relay while the way back is validated: a few
+// packets with PATH_CHALLENGE and PATH_RESPONSE, of the thousands that are sent.
+const standbyPackets = 8
+
 // TestKernelMatrix: which pairs of the kernel's NATs let the peers through to each
 // other, past the relay, and that the others stay there and say why.
 func TestKernelMatrix(t *testing.T) {
@@ -298,7 +302,7 @@ func TestKernelMatrix(t *testing.T) {
 				l.pastRelay(a, b)
 				before := l.server.Stats().ForwardedPackets
 				l.exchange(a, b, 2<<20)
-				if n := l.server.Stats().ForwardedPackets - before; n != 0 {
+				if n := l.server.Stats().ForwardedPackets - before; n > standbyPackets {
 					l.Errorf("the relay has forwarded %d packets", n)
 				}
 			})
