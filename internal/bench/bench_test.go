@@ -59,3 +59,20 @@ func TestReplace(t *testing.T) {
 		t.Error("no error for a file without marks")
 	}
 }
+
+func TestPairs(t *testing.T) {
+	r := make(results)
+	r.add([]byte("    BenchmarkT/a_b/a_b 1 55.0 ms/op\nBenchmarkT/a_b/c 1 0.0 ms/op\nBenchmarkT/c/a_b 1 84.6 ms/op\nBenchmarkT/c/c 1 7.0 ms/op\n"))
+	tab := table{title: "T", bench: "T", unit: "ms/op", pairs: []string{"a b", "c"}, none: "none"}
+	var out strings.Builder
+	if err := tab.print(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| | a b | c |\n|---|---:|---:|\n| a b | 55 | none |\n| c | 85 | 7.0 |\n"; !strings.HasSuffix(out.String(), want) {
+		t.Errorf("printed %q, want it to end in %q", out.String(), want)
+	}
+	tab.pairs = append(tab.pairs, "d")
+	if err := tab.print(&out, r); err == nil {
+		t.Error("no error for a pair without a figure")
+	}
+}
