@@ -43,13 +43,9 @@ bench:
 bench-kernel:
 	$(GO) run ./internal/bench -run Kernel
 
-## bench-quota: those that are about the quota
+## bench-quota: those that are about the quota, with eQUIC's experiment (root)
 bench-quota:
-	$(GO) run ./internal/bench -run Quota
-
-## bench-quota: the quota in the kernel, and eQUIC's experiment (root)
-bench-quota:
-	$(GO) run ./internal/bench -run 'quota.*root' -count 3
+	$(GO) run ./internal/bench -run '[Qq]uota' -count 10
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:
