@@ -141,7 +141,7 @@ func TestAttachErrors(t *testing.T) {
 }
 
 func TestConfigRefused(t *testing.T) {
-	for _, conf := range []Config{{Prefixes: -1}, {Quota: true, Sources: -1}, {Flows: maxEntries + 1}, {Sessions: maxSessions + 1}, {IDs: -1}, {IDs: maxIDs + 1}} {
+	for _, conf := range []Config{{Prefixes: -1}, {Quota: true, Sources: -1}, {Attempts: maxEntries + 1}, {Sessions: maxSessions + 1}, {IDs: -1}, {IDs: maxIDs + 1}} {
 		if _, err := Load(&conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%+v: %v, want %v", conf, err, ErrConfig)
 		}

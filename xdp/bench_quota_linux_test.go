@@ -86,7 +86,7 @@ func benchSource(family int, number uint32) netip.Prefix {
 
 func benchQuota(b *testing.B, tc *quotaBench, family, sources int, instead asm.Instructions) {
 	nettest.Namespace(b)
-	g := newGuarded(b, &Config{Sessions: -1, Prefixes: 1 << 18, Sources: 1 << 18, Flows: 1024}, nil, 4)
+	g := newGuarded(b, &Config{Sessions: -1, Prefixes: 1 << 18, Sources: 1 << 18, Attempts: 1024}, nil, 4)
 	for i := range sources {
 		if tc.list != nil {
 			g.must(tc.list(g.quota, benchSource(family, uint32(i))))

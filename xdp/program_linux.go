@@ -130,7 +130,7 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
 		datapathMapGuards:  65536 / guardedPorts,
 		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
 		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
-		datapathMapFlows: conf.Flows,
+		datapathMapFlows: conf.Attempts,
 	} {
 		spec.Maps[name].MaxEntries = uint32(entries)
 	}

@@ -30,7 +30,7 @@ var slow = RateLimit{Interval: time.Hour, Depth: time.Hour}
 func newGuarded(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *guarded {
 	tb.Helper()
 	if conf == nil {
-		conf = &Config{Sessions: -1, Prefixes: 64, Sources: 64, Flows: 64}
+		conf = &Config{Sessions: -1, Prefixes: 64, Sources: 64, Attempts: 64}
 	}
 	conf.Quota = true
 	p, err := Load(conf)
@@ -242,7 +242,7 @@ func TestQuotaDecisions(t *testing.T) {
 func TestQuotaBesideRelay(t *testing.T) {
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
-			w := newWireFor(t, &Config{Sessions: 16, Quota: true, Prefixes: 16, Sources: 16, Flows: 16})
+			w := newWireFor(t, &Config{Sessions: 16, Quota: true, Prefixes: 16, Sources: 16, Attempts: 16})
 			w.session(family, bob, relayAB)
 			q, err := w.program.Quota()
 			if err != nil {
@@ -387,7 +387,7 @@ func TestQuotaExpects(t *testing.T) {
 // TestQuotaFull: what has expired makes room, and then there is none.
 func TestQuotaFull(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, &Config{Sessions: -1, Prefixes: 4, Sources: 4, Flows: 4}, nil, 4)
+	g := newGuarded(t, &Config{Sessions: -1, Prefixes: 4, Sources: 4, Attempts: 4}, nil, 4)
 	nth := func(i int) netip.Prefix {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
 	}

@@ -48,7 +48,7 @@ const (
 	idsPerPinned    = 32
 	defaultPrefixes = 1 << 18
 	defaultSources  = 65536
-	defaultFlows    = 65536
+	defaultAttempts = 65536
 )
 
 // Config configures a [Program]. The zero value works.
@@ -76,10 +76,10 @@ type Config struct {
 	// as much when there are any. Of the former the one that has not been seen
 	// for longest makes room for another. 0 means 65 536.
 	Sources int
-	// Flows bounds, with Quota, the attempts that are remembered: two places
+	// Attempts bounds, with Quota, the attempts that are remembered: two places
 	// for each, of about 100 bytes, in advance. The one that has not been seen
 	// for longest makes room for another. 0 means 65 536.
-	Flows int
+	Attempts int
 	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
 	// is made if it is missing. With it the program, and all that it has been
 	// told, stay in the kernel and at work when the process ends, in whatever
@@ -111,15 +111,15 @@ func (c *Config) withDefaults() (*Config, error) {
 	}
 	setDefault(&out.Prefixes, defaultPrefixes)
 	setDefault(&out.Sources, defaultSources)
-	setDefault(&out.Flows, defaultFlows)
+	setDefault(&out.Attempts, defaultAttempts)
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
 	}
 	if out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
 		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
 	}
-	if min(out.Prefixes, out.Sources, out.Flows) < 0 || max(out.Prefixes, out.Sources, out.Flows) > maxEntries {
-		return nil, fmt.Errorf("xdp: %w: %d prefixes, %d sources, %d flows", ErrConfig, out.Prefixes, out.Sources, out.Flows)
+	if min(out.Prefixes, out.Sources, out.Attempts) < 0 || max(out.Prefixes, out.Sources, out.Attempts) > maxEntries {
+		return nil, fmt.Errorf("xdp: %w: %d prefixes, %d sources, %d attempts", ErrConfig, out.Prefixes, out.Sources, out.Attempts)
 	}
 	return &out, nil
 }
