@@ -21,7 +21,7 @@ func (t *Tracker) initial(a *arrival, p *path, h *wire.Header) bool {
 	t.attempts.get(r.number, a.now)
 	from = p.sender(a) // openInitial may have found the sides to be the other way
 	stream := &r.attempt.streams[from]
-	for f, err := range wire.CryptoFrames(opened.Payload) {
+	for f, err := range r.dialect.CryptoFrames(opened.Payload) {
 		if err != nil {
 			break // a frame of another version; what came before it counts
 		}

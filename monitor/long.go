@@ -275,6 +275,10 @@ func (t *Tracker) packet(a *arrival, p *path, h *wire.Header) {
 	if r.ends[from].idLen < 0 {
 		t.learnID(r, from, idOf(h.SrcID), a.now)
 	}
+	// A side may use a new ID of the other's before the handshake is over.
+	if n := r.ends[1-from].idLen; h.Type == wire.Handshake && !r.knows(1-from, h.DstID) && (n < 0 || int(n) == len(h.DstID)) {
+		t.learnID(r, 1-from, idOf(h.DstID), a.now)
+	}
 	p.ways[from].id = idOf(h.DstID)
 }
 

@@ -142,11 +142,52 @@ func (t *Tracker) bySource(a *arrival, s *suspect) *path {
 			return nil
 		}
 	}
-	p := t.open(a, client, server, MidFlow, "short headers between hosts that have a connection")
+	p := t.open(a, client, server, MidFlow, hostsTalk)
 	t.adopt(p, s)
 	t.learnServer(p, a.now)
 	t.emit(EventNew, p.record, nil)
 	return p
+}
+
+// promote makes connections of what has looked like one all the time, and is
+// between hosts that a connection has meanwhile been seen between.
+func (t *Tracker) promote() {
+	for e := range t.potential.all() {
+		s := e.value
+		if s.disproved || s.ways[0].packets == 0 || s.ways[1].packets == 0 {
+			continue
+		}
+		if !s.ways[0].protected() && !s.ways[1].protected() {
+			continue
+		}
+		a := arrival{now: t.now, key: e.key, fromA: true, datagram: &decap.Datagram{Src: e.key.a, Dst: e.key.b}}
+		client, server, exact := t.guess(&a, s)
+		if !exact {
+			client, server = t.talking(client, server)
+		}
+		if t.sources.peek(sourceKey{anyPort(client), anyPort(server)}) == nil {
+			continue
+		}
+		p := t.open(&a, client, server, MidFlow, hostsTalk)
+		s.latest, s.latestLen = 0, 0
+		t.adopt(p, s)
+		p.ways[p.sender(&a)].packets++ // no arrival is counted once more
+		t.learnServer(p, t.now)
+		p.record.last = s.last
+		t.emit(EventNew, p.record, nil)
+	}
+}
+
+// hostsTalk is the evidence for a flow in the middle.
+const hostsTalk = "short headers between hosts that have a connection"
+
+// talking returns two endpoints the way round in which their hosts have a
+// connection, if they do.
+func (t *Tracker) talking(client, server decap.Endpoint) (decap.Endpoint, decap.Endpoint) {
+	if t.sources.peek(sourceKey{anyPort(server), anyPort(client)}) != nil {
+		return server, client
+	}
+	return client, server
 }
 
 // guess says which endpoint is the server's: one that servers answer at, or who

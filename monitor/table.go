@@ -90,13 +90,16 @@ func (t *table[K, V]) expire(before int64) {
 	}
 }
 
-// all yields the entries, the latest first.
+// all yields the entries, the latest first. The one that is yielded may be
+// removed.
 func (t *table[K, V]) all() iter.Seq[*entry[K, V]] {
 	return func(yield func(*entry[K, V]) bool) {
-		for e := t.ring.next; e != &t.ring; e = e.next {
+		for e := t.ring.next; e != &t.ring; {
+			next := e.next
 			if !yield(e) {
 				return
 			}
+			e = next
 		}
 	}
 }

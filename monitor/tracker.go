@@ -161,6 +161,7 @@ func (t *Tracker) sweep() {
 	t.destinations.expire(before)
 	t.sources.expire(before)
 	t.potential.expire(before)
+	t.promote()
 }
 
 // touch marks a record and the IDs it uses as alive. Most calls do nothing.
@@ -184,6 +185,7 @@ func (t *Tracker) touch(r *record, p *path, now int64) {
 // Connections returns all connections that are kept, the latest seen first.
 func (t *Tracker) Connections() iter.Seq[Connection] {
 	t.mu.Lock()
+	t.promote()
 	all := make([]Connection, 0, t.records.len())
 	for e := range t.records.all() {
 		all = append(all, e.value.snapshot())

@@ -19,6 +19,13 @@ const (
 	extECH               = 0xfe0d
 )
 
+// TLS 1.3, and the first byte of what its drafts had for a version, which a
+// client may list besides.
+const (
+	tls13    = 0x0304
+	tlsDraft = 0x7f
+)
+
 // Client is a ClientHello. Its slices are its own.
 type Client struct {
 	// ServerName is what is in the server_name extension, and HasServerName
@@ -89,6 +96,9 @@ func (c *Client) extension(kind uint16, data reader) {
 	case extSupportedVersions:
 		c.Version = 0
 		for _, v := range (&reader{data.vector(1)}).uint16s() {
+			if v>>8 == tlsDraft {
+				v = tls13
+			}
 			if !grease(v) {
 				c.Version = max(c.Version, v)
 			}

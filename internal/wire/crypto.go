@@ -28,6 +28,11 @@ type CryptoFrame struct {
 // CryptoFrames yields the CRYPTO frames in the payload of an Initial, in the
 // order that they are in. It stops after an error, ErrTruncated or ErrInvalid.
 func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
+	return cryptoFrames(payload, frameCrypto)
+}
+
+// cryptoFrames takes frames of type crypto for CRYPTO.
+func cryptoFrames(payload []byte, crypto uint64) iter.Seq2[CryptoFrame, error] {
 	return func(yield func(CryptoFrame, error) bool) {
 		for r := (reader{payload}); len(r.b) > 0; {
 			kind, ok := r.varint()
@@ -35,7 +40,7 @@ func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 				yield(CryptoFrame{}, ErrTruncated)
 				return
 			}
-			if kind == frameCrypto {
+			if kind == crypto {
 				f, ok := r.crypto()
 				if !ok {
 					yield(CryptoFrame{}, ErrTruncated)

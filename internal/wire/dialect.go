@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"iter"
+)
 
 // Dialect is how a family of versions lays out its long headers and protects
 // its Initials. An endpoint speaks versions 1 and 2 only, and reads them with
@@ -22,6 +25,7 @@ const (
 	DraftV2            // drafts of version 2
 	GoogleT050         // Google's first with TLS
 	GoogleT051
+	Picoquic // picoquic's for tests, when draft 22 was new
 
 	numDialects
 )
@@ -29,7 +33,7 @@ const (
 // Dialects lists those whose Initials open, in the order in which they are
 // worth a trial on an unknown version.
 var Dialects = [...]Dialect{
-	DialectV1, DialectV2, Draft29, Draft25, Draft23, Draft22, Draft21, Draft18, DraftV2, GoogleT051, GoogleT050,
+	DialectV1, DialectV2, Draft29, Draft25, Draft23, Draft22, Draft21, Draft18, DraftV2, GoogleT051, GoogleT050, Picoquic,
 }
 
 // derivation is what protects the Initials and Retries of a dialect.
@@ -82,6 +86,10 @@ var derivations = [numDialects]derivation{
 		retryKey:   []byte{0xba, 0x85, 0x8d, 0xc7, 0xb4, 0x3d, 0xe5, 0xdb, 0xf8, 0x76, 0x17, 0xff, 0x4a, 0xb2, 0x53, 0xdb},
 		retryNonce: []byte{0x14, 0x1b, 0x99, 0xc2, 0x39, 0xb0, 0x3e, 0x78, 0x5d, 0x6a, 0x2e, 0x9f},
 	},
+	Picoquic: {
+		salt:  []byte{0x30, 0x67, 0x16, 0xd7, 0x63, 0x75, 0xd5, 0x55, 0x4b, 0x2f, 0x60, 0x5e, 0xef, 0x78, 0xd8, 0x33, 0x3d, 0xc1, 0xca, 0x36},
+		label: "quic ",
+	},
 	GoogleT050: {
 		salt:     []byte{0x7f, 0xf5, 0x79, 0xe5, 0xac, 0xd0, 0x72, 0x91, 0x55, 0x80, 0x30, 0x4c, 0x43, 0xa2, 0x36, 0x7c, 0x60, 0x48, 0x83, 0x10},
 		label:    "quic ",
@@ -92,6 +100,18 @@ var derivations = [numDialects]derivation{
 		label:    "quic ",
 		retryKey: retryKeyDraft25, retryNonce: retryNonceDraft25,
 	},
+}
+
+// googleCrypto is the type of CRYPTO frames in Google's versions with TLS.
+const googleCrypto = 0x08
+
+// CryptoFrames yields the CRYPTO frames in the payload of an Initial of d, as
+// [CryptoFrames] does.
+func (d Dialect) CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
+	if d == GoogleT050 || d == GoogleT051 {
+		return cryptoFrames(payload, googleCrypto)
+	}
+	return cryptoFrames(payload, frameCrypto)
 }
 
 // Dialect returns the dialect of a version, or NoDialect.
@@ -107,6 +127,8 @@ func (v Version) Dialect() Dialect {
 		return Draft22
 	case 0xfaceb002, 0xfaceb00e:
 		return Draft25
+	case 0x50435131:
+		return Picoquic
 	case 0x54303530:
 		return GoogleT050
 	case 0x54303531:
