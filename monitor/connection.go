@@ -177,12 +177,16 @@ type Path struct {
 	// else's, who has seen an ID.
 	Validated bool `json:"validated"`
 	// Active says that it is the one in use.
-	Active     bool         `json:"active"`
-	First      time.Time    `json:"first"`
-	Last       time.Time    `json:"last"`
-	FromClient Traffic      `json:"from_client"`
-	FromServer Traffic      `json:"from_server"`
-	SpinRTT    Milliseconds `json:"spin_rtt_ms,omitempty"`
+	Active     bool      `json:"active"`
+	First      time.Time `json:"first"`
+	Last       time.Time `json:"last"`
+	FromClient Traffic   `json:"from_client"`
+	FromServer Traffic   `json:"from_server"`
+	// SpinRTT is the round trip by the spin bit, and SpinServerSide and
+	// SpinClientSide its latest halves, as those of [HandshakeRTT].
+	SpinRTT        Milliseconds `json:"spin_rtt_ms,omitempty"`
+	SpinServerSide Milliseconds `json:"spin_server_side_ms,omitempty"`
+	SpinClientSide Milliseconds `json:"spin_client_side_ms,omitempty"`
 }
 
 // PathChange is a change of path.

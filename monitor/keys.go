@@ -38,7 +38,7 @@ func (id *ID) is(b []byte) bool {
 }
 
 // tuple is two endpoints, the lesser first, so that both directions have one.
-type tuple struct{ a, b decap.Endpoint }
+type tuple struct{ a, b endpoint }
 
 // tupleOf also says whether the packet goes from a to b.
 func tupleOf(d *decap.Datagram) (key tuple, fromA bool) {
@@ -52,8 +52,11 @@ func tupleOf(d *decap.Datagram) (key tuple, fromA bool) {
 // sourceKey is who talks to a server: an address, from any port, or an
 // endpoint to any server.
 type sourceKey struct {
-	client decap.Endpoint // port 0: any
-	server decap.Endpoint // zero: any
+	client endpoint // port 0: any
+	server endpoint // zero: any
 }
 
-func anyPort(e decap.Endpoint) decap.Endpoint { return decap.Endpoint{IP: e.IP} }
+func anyPort(e endpoint) endpoint { return endpoint{IP: e.IP} }
+
+// endpoint is an address and a port.
+type endpoint = decap.Endpoint

@@ -3,7 +3,6 @@ package monitor
 import (
 	"encoding/binary"
 
-	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -216,7 +215,7 @@ func fits(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, 
 
 // roles guesses which side is the client's: 0-RTT and tokens come from there,
 // Retry from the other, and servers mostly have the smaller port.
-func (t *Tracker) roles(a *arrival, h *wire.Header) (client, server decap.Endpoint) {
+func (t *Tracker) roles(a *arrival, h *wire.Header) (client, server endpoint) {
 	src, dst := a.datagram.Src, a.datagram.Dst
 	switch {
 	case h.Type == wire.Retry:
@@ -235,8 +234,14 @@ func (t *Tracker) roles(a *arrival, h *wire.Header) (client, server decap.Endpoi
 func (t *Tracker) coalesced(a *arrival, p *path) {
 	rest := a.payload
 	for range maxCoalesced {
-		if len(rest) == 0 || !wire.IsLong(rest[0]) {
-			return // a short header: the datagram has told what there is to tell
+		if len(rest) == 0 {
+			return
+		}
+		if !wire.IsLong(rest[0]) {
+			if rest[0]&fixedBit != 0 && len(rest) >= minShort {
+				t.spin(a, p, p.sender(a), rest[0])
+			}
+			return
 		}
 		h, err := p.record.dialect.Parse(rest)
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -37,7 +36,7 @@ func kindByID(r *record, p *path) ChangeKind {
 }
 
 // neighbours says whether two addresses may be of one NAT: of one /24 or /64.
-func neighbours(a, b decap.Endpoint) bool {
+func neighbours(a, b endpoint) bool {
 	bits := 64
 	if a.Addr().Is4() {
 		bits = 24
@@ -171,7 +170,7 @@ func (t *Tracker) change(a *arrival, from, to *path, kind ChangeKind, level Leve
 // host to the same server, or from the same endpoint to another server. What
 // tries a path sends full datagrams, and so does what answers (RFC 9000
 // §8.2.1, §8.2.2).
-func (t *Tracker) prober(client, server decap.Endpoint, s *suspect, a *arrival) *record {
+func (t *Tracker) prober(client, server endpoint, s *suspect, a *arrival) *record {
 	toServer, toClient := &s.ways[0], &s.ways[1]
 	if a.key.a != client {
 		toServer, toClient = toClient, toServer
@@ -195,7 +194,7 @@ func (t *Tracker) prober(client, server decap.Endpoint, s *suspect, a *arrival) 
 }
 
 // probing adds the path that a connection tries, with IDs that nobody has seen.
-func (t *Tracker) probing(a *arrival, r *record, client, server decap.Endpoint, s *suspect) *path {
+func (t *Tracker) probing(a *arrival, r *record, client, server endpoint, s *suspect) *path {
 	p := t.addPath(a, r, client, server)
 	p.validated, p.kind = true, Probe
 	t.adopt(p, s)

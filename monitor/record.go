@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -76,7 +75,7 @@ type attempt struct {
 type path struct {
 	record         *record
 	key            tuple
-	client, server decap.Endpoint
+	client, server endpoint
 	clientIsA      bool
 	validated      bool // packets went both ways, or began the connection
 	first, last    int64

@@ -3,12 +3,11 @@ package monitor
 import (
 	"slices"
 
-	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
 // open makes a record that begins on the arrival's endpoints.
-func (t *Tracker) open(a *arrival, client, server decap.Endpoint, c Confidence, evidence string) *path {
+func (t *Tracker) open(a *arrival, client, server endpoint, c Confidence, evidence string) *path {
 	t.numbers++
 	r := &record{
 		number: t.numbers, confidence: c, evidence: evidence,
@@ -30,7 +29,7 @@ func (t *Tracker) open(a *arrival, client, server decap.Endpoint, c Confidence, 
 }
 
 // addPath adds a pair of endpoints to a record.
-func (t *Tracker) addPath(a *arrival, r *record, client, server decap.Endpoint) *path {
+func (t *Tracker) addPath(a *arrival, r *record, client, server endpoint) *path {
 	if len(r.paths) >= maxPaths {
 		t.counters.PathOverflow++
 		t.removePath(r.spare())

@@ -1,6 +1,10 @@
 package monitor
 
-import "github.com/quicway/quicway/internal/wire"
+import (
+	"time"
+
+	"github.com/quicway/quicway/internal/wire"
+)
 
 // Bits of the first byte of a short header (RFC 9000 §17.3.1).
 const (
@@ -48,7 +52,7 @@ func (t *Tracker) short(a *arrival) bool {
 		return false
 	}
 	t.count(a, p)
-	t.spin(a, p, from)
+	t.spin(a, p, from, a.payload[0])
 	if r.concluded == 0 && r.answered != 0 && from == wire.Client {
 		t.conclude(a, p)
 	}
@@ -113,12 +117,19 @@ func (t *Tracker) count(a *arrival, p *path) {
 	t.touch(p.record, p, a.now)
 }
 
-// spin follows the spin bit.
-func (t *Tracker) spin(a *arrival, p *path, from wire.Side) {
-	s := &p.ways[from].spin
-	if _, rtt := s.add(a.now, a.payload[0]&spinBit != 0); rtt == 0 || s.greased() {
+// spin follows the spin bit, of all round trip and of its halves: an edge that
+// goes one way comes back the other (RFC 9312 §3.8.2).
+func (t *Tracker) spin(a *arrival, p *path, from wire.Side, first byte) {
+	s, back := &p.ways[from].spin, &p.ways[1-from].spin
+	before := s.edge
+	edge, rtt := s.add(a.now, first&spinBit != 0)
+	if edge && before != 0 && back.edge > before {
+		s.half = a.now - back.edge
+	}
+	if rtt == 0 || s.greased() {
 		return
-	} else if r := p.record; t.wanted.Load() && a.now-r.lastSpinEvent >= int64(1e9) {
+	}
+	if r := p.record; t.wanted.Load() && a.now-r.lastSpinEvent >= int64(time.Second) {
 		r.lastSpinEvent = a.now
 		t.emit(EventRTT, r, func(e *Event) { e.RTT = Milliseconds(rtt) })
 	}

@@ -66,7 +66,7 @@ func (t *Traffic) add(more Traffic) {
 }
 
 func (p *path) snapshot() Path {
-	return Path{
+	out := Path{
 		Client:     p.client.AddrPort(),
 		Server:     p.server.AddrPort(),
 		Validated:  p.validated,
@@ -76,6 +76,11 @@ func (p *path) snapshot() Path {
 		FromServer: p.ways[wire.Server].traffic(),
 		SpinRTT:    Milliseconds(p.spinRTT()),
 	}
+	if out.SpinRTT != 0 {
+		out.SpinServerSide = Milliseconds(p.ways[wire.Server].spin.half)
+		out.SpinClientSide = Milliseconds(p.ways[wire.Client].spin.half)
+	}
+	return out
 }
 
 func (w *way) traffic() Traffic { return Traffic{w.packets, w.bytes} }

@@ -11,6 +11,7 @@ type spin struct {
 	sum      int64 // of the latest samples, by decay
 	samples  uint32
 	rejected uint32
+	half     int64 // the latest: since the edge came the other way
 	value    bool
 	started  bool
 }

@@ -93,7 +93,7 @@ func (o *owners) best(a *arrival, side wire.Side) (best owner, ok bool) {
 }
 
 // sides says which endpoint is the client's, if a datagram goes to a side.
-func sides(d *decap.Datagram, to wire.Side) (client, server decap.Endpoint) {
+func sides(d *decap.Datagram, to wire.Side) (client, server endpoint) {
 	if to == wire.Server {
 		return d.Src, d.Dst
 	}
@@ -127,6 +127,6 @@ func (t *Tracker) byID(a *arrival, o owner) bool {
 	p.ways[1-o.side].id = id
 	t.potential.remove(a.key)
 	t.count(a, p)
-	t.spin(a, p, 1-o.side)
+	t.spin(a, p, 1-o.side, a.payload[0])
 	return true
 }

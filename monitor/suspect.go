@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"strconv"
 
 	"github.com/quicway/quicway/internal/decap"
@@ -55,6 +56,29 @@ func (w *suspectWay) add(a *arrival) {
 // same ID in all, another first byte, and nothing constant behind the ID.
 func (w *suspectWay) protected() bool {
 	return w.packets >= 2 && w.common >= minLookup && w.common <= wire.MaxIDLen && w.low&(w.low-1) != 0
+}
+
+// How much it takes to take packets for QUIC by their looks alone.
+const (
+	looksPackets = 8 // that have the same ID
+	looksLow     = 5 // values of the first byte's protected bits, of 32
+	looksID      = 3 // unlike bytes in the ID
+)
+
+// looks says whether the packets cannot well be anything but QUIC: many, all
+// with the fixed bit, a random ID that stays, and random bits before and after
+// it (RFC 9001 §5.4).
+func (w *suspectWay) looks() bool {
+	unlike := [256]bool{}
+	n := 0
+	for _, b := range w.prefix[:w.common] {
+		if !unlike[b] {
+			unlike[b] = true
+			n++
+		}
+	}
+	return w.protected() && w.packets >= looksPackets && bits.OnesCount32(w.low) >= looksLow &&
+		n >= looksID && !unlike[0]
 }
 
 // suspectLong notes a long header of an unknown version, which may be answered
@@ -135,18 +159,30 @@ func (t *Tracker) bySource(a *arrival, s *suspect) *path {
 			return t.probing(a, r, client, server, s)
 		}
 	}
-	key := sourceKey{anyPort(client), server}
-	if t.sources.peek(key) == nil {
-		key.server = anyPort(server)
-		if t.sources.peek(key) == nil || !s.ways[0].protected() && !s.ways[1].protected() {
-			return nil
-		}
+	why := t.why(client, server, s)
+	if why == "" {
+		return nil
 	}
-	p := t.open(a, client, server, MidFlow, hostsTalk)
+	p := t.open(a, client, server, MidFlow, why)
 	t.adopt(p, s)
 	t.learnServer(p, a.now)
 	t.emit(EventNew, p.record, nil)
 	return p
+}
+
+// why returns the evidence that there is a connection between two endpoints
+// whose datagrams may be QUIC, or nothing.
+func (t *Tracker) why(client, server endpoint, s *suspect) string {
+	shaped := s.ways[0].protected() || s.ways[1].protected()
+	switch {
+	case t.sources.peek(sourceKey{anyPort(client), server}) != nil:
+		return hostsTalk
+	case shaped && t.sources.peek(sourceKey{anyPort(client), anyPort(server)}) != nil:
+		return hostsTalk
+	case s.ways[0].looks() || s.ways[1].looks():
+		return "many short headers with the same random ID, both ways"
+	}
+	return ""
 }
 
 // promote makes connections of what has looked like one all the time, and is
@@ -165,10 +201,11 @@ func (t *Tracker) promote() {
 		if !exact {
 			client, server = t.talking(client, server)
 		}
-		if t.sources.peek(sourceKey{anyPort(client), anyPort(server)}) == nil {
+		why := t.why(client, server, s)
+		if why == "" {
 			continue
 		}
-		p := t.open(&a, client, server, MidFlow, hostsTalk)
+		p := t.open(&a, client, server, MidFlow, why)
 		s.latest, s.latestLen = 0, 0
 		t.adopt(p, s)
 		p.ways[p.sender(&a)].packets++ // no arrival is counted once more
@@ -183,7 +220,7 @@ const hostsTalk = "short headers between hosts that have a connection"
 
 // talking returns two endpoints the way round in which their hosts have a
 // connection, if they do.
-func (t *Tracker) talking(client, server decap.Endpoint) (decap.Endpoint, decap.Endpoint) {
+func (t *Tracker) talking(client, server endpoint) (endpoint, endpoint) {
 	if t.sources.peek(sourceKey{anyPort(server), anyPort(client)}) != nil {
 		return server, client
 	}
@@ -192,7 +229,7 @@ func (t *Tracker) talking(client, server decap.Endpoint) (decap.Endpoint, decap.
 
 // guess says which endpoint is the server's: one that servers answer at, or who
 // was asked. exact is false if neither is known.
-func (t *Tracker) guess(a *arrival, s *suspect) (client, server decap.Endpoint, exact bool) {
+func (t *Tracker) guess(a *arrival, s *suspect) (client, server endpoint, exact bool) {
 	x, y := a.key.a, a.key.b
 	switch {
 	case t.destinations.peek(y) != nil:

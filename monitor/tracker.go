@@ -32,7 +32,7 @@ type Tracker struct {
 	attempts     table[uint64, *record] // those with a handshake being read
 	flows        table[tuple, *flow]
 	ids          table[ID, *owners]
-	destinations table[decap.Endpoint, *destination]
+	destinations table[endpoint, *destination]
 	sources      table[sourceKey, *talkers]
 	potential    table[tuple, *suspect]
 	lengths      [2]uint32 // of the IDs of either side, ever: a bit each
