@@ -45,7 +45,8 @@ func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Sid
 		}
 	}
 	fresh := r.attempt.keyID.len == 0
-	if !fresh && !(from == wire.Client && r.attempt.retried.is(h.DstID)) {
+	// A client may follow any of several Retries, but not an ID of its own.
+	if !fresh && !(from == wire.Client && r.isOrigID(h.DstID)) {
 		return wire.Opened{}, false
 	}
 	keys, err := r.dialect.InitialKeys(h.DstID, wire.Client)
@@ -205,12 +206,12 @@ func (t *Tracker) retry(a *arrival, p *path, h *wire.Header) {
 	if r.raise(Proven, "a Retry's tag verifies") {
 		t.learnServer(p, a.now)
 	}
-	if r.attempt == nil || r.attempt.retried.is(h.SrcID) {
+	if r.attempt == nil || r.isOrigID(h.SrcID) {
 		return
 	}
 	id := idOf(h.SrcID)
 	t.learnOrigID(r, id, a.now)
-	r.attempt.keyID, r.attempt.retried = id, id
+	r.attempt.keyID = id
 	r.attempt.keys = [2]*wire.InitialKeys{}
 	r.attempt.streams = [2]wire.CryptoStream{}
 	r.attempt.read = [2]bool{}

@@ -164,14 +164,13 @@ func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path
 		t.counters.Malformed++
 		return nil
 	}
-	if a.flow != nil { // of a connection here, but with unknown IDs
+	if a.flow != nil { // of a handshake here, but with unknown IDs
 		for _, p := range a.flow.paths {
-			if p.record.hasVersion(version) {
+			if p.record.hasVersion(version) && !p.record.established() {
 				t.counters.Unopened++
 				return p
 			}
 		}
-		return nil
 	}
 	client, server := t.roles(a, &h)
 	p := t.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")

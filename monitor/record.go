@@ -68,7 +68,6 @@ type attempt struct {
 	keys    [2]*wire.InitialKeys
 	streams [2]wire.CryptoStream
 	read    [2]bool // the hello of that side
-	retried ID      // the ID that a Retry gave
 }
 
 // path is a pair of endpoints that a connection uses.

@@ -62,17 +62,19 @@ func (t *Tracker) short(a *arrival) bool {
 	return true
 }
 
-// choose finds the connection of several whose ID a short header has. One
-// without IDs is the latest.
+// choose finds the connection of several whose ID a short header has. A new ID
+// is most likely of the one that was heard of last, and so is none.
 func (f *flow) choose(a *arrival) *path {
 	best := f.paths[0]
 	for _, p := range f.paths {
 		end := &p.record.ends[1-p.sender(a)]
 		n := int(end.idLen)
-		switch {
-		case n > 0 && len(a.payload) > n && end.has(a.payload[1:1+n]):
-			return p
-		case n == 0 && p.record.established():
+		if n > 0 && len(a.payload) > n {
+			if id := a.payload[1 : 1+n]; end.has(id) || end.candidate.is(id) {
+				return p
+			}
+		}
+		if p.seen() >= best.seen() && p.record.established() {
 			best = p
 		}
 	}

@@ -83,7 +83,7 @@ function spark(values) {
 // line where the connection moved.
 function timeline(c) {
   const t0 = Date.parse(c.first), t1 = Math.max(Date.parse(c.last), t0 + 1), w = 1180, left = 8;
-  const lane = 22, h = c.paths.length * lane + 16;
+  const lane = 22, h = c.paths.length * lane + 20;
   const x = t => left + (w - 2 * left) * (Date.parse(t) - t0) / (t1 - t0);
   const s = svg("svg", {class: "timeline", viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": "Paths"});
   c.paths.forEach((p, i) => {
@@ -92,14 +92,14 @@ function timeline(c) {
     box.append(svg("title", {}, `${p.client} – ${p.server}: ${number(p.from_client.packets)} out, ${number(p.from_server.packets)} in`));
     s.append(box);
     const end = from > w * .65;
-    s.append(svg("text", {class: "lane-text", x: end ? to : from, y: y - 3, "text-anchor": end ? "end" : "start"},
+    s.append(svg("text", {class: "lane-text", x: end ? to : from + 6, y: y - 3, "text-anchor": end ? "end" : "start"},
       `${p.client}${p.validated ? "" : " (no answer)"}${p.spin_rtt_ms ? ", " + ms(p.spin_rtt_ms) : ""}`));
   });
   (c.path_changes || []).forEach(m => {
     const at = Math.min(Math.max(x(m.time), 2), w - 2), end = at > w * .7;
     const line = svg("line", {class: "marker", x1: at, x2: at, y1: 2, y2: h});
     line.append(svg("title", {}, `${m.kind} (${m.confidence}): ${m.evidence}`));
-    s.append(line, svg("text", {class: "marker-text", x: at + (end ? -6 : 6), y: h - 2, "text-anchor": end ? "end" : "start"},
+    s.append(line, svg("text", {class: "marker-text", x: at + (end ? -6 : 6), y: h - 5, "text-anchor": end ? "end" : "start"},
       m.kind.replace("_", " ")));
   });
   return s;
