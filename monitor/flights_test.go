@@ -298,7 +298,7 @@ func TestTrains(t *testing.T) {
 		n := 1
 		for ; size > 1000 && !wire.IsLong(train.data[0]) && i+n < len(all) && n < 20; n++ {
 			next := all[i+n]
-			if next.from != train.from || wire.IsLong(next.data[0]) || len(next.data) > size || len(all[i+n-1].data) < size ||
+			if next.from != train.from || wire.IsLong(next.data[0]) || len(next.data) > size || len(next.data) < 600 || len(all[i+n-1].data) < size ||
 				string(next.data[1:5]) != string(train.data[1:5]) {
 				break
 			}

@@ -94,10 +94,10 @@ func (t *Tracker) rotate(a *arrival, p *path, from wire.Side, id []byte) bool {
 		p.ways[from].id = idOf(id)
 		return true
 	}
-	if a.payload[0]&fixedBit == 0 || !r.established() && r.confidence >= HandshakeShaped {
-		return false
-	}
 	if !end.candidate.is(id) {
+		if a.payload[0]&fixedBit == 0 || !r.established() && r.confidence >= HandshakeShaped {
+			return false
+		}
 		end.candidate = idOf(id)
 		return true
 	}
