@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel demo-netns
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-monitor demo-netns
 
 all: generate lint test
 
@@ -42,6 +42,10 @@ bench:
 ## bench-kernel: the one of them that is about the kernel's program (root)
 bench-kernel:
 	$(GO) run ./internal/bench -run Kernel
+
+## bench-monitor: those that are about the monitor
+bench-monitor:
+	$(GO) run ./internal/bench -run Monitor
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

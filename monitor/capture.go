@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"github.com/quicway/quicway/internal/capture"
-	"github.com/quicway/quicway/internal/decap"
 )
 
 // live captures on interfaces of this host.
@@ -38,7 +37,7 @@ func (l *live) Read(p *Packet) error {
 		return fmt.Errorf("monitor: capture: %w", err)
 	}
 	*p = Packet{
-		Time: f.Time, Interface: f.Interface, Link: LinkType(decap.LinkLinuxSLL2),
+		Time: f.Time, Interface: f.Interface, Link: LinkType(f.Link),
 		Data: f.Data, Length: f.Length, SegmentSize: f.SegmentSize,
 	}
 	switch {

@@ -77,7 +77,7 @@ type path struct {
 	client, server endpoint
 	clientIsA      bool
 	validated      bool // packets went both ways, or began the connection
-	first, last    int64
+	first          int64
 	ways           [2]way // by the side that sends
 	kind           ChangeKind
 	change         int    // 1 + index in record.changes of the one that led here

@@ -12,10 +12,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/decap"
 )
 
 const (
-	headerLen  = 20 // of LINKTYPE_LINUX_SLL2
 	vnetLen    = 10 // of struct virtio_net_hdr
 	gsoUDP     = 5  // VIRTIO_NET_HDR_GSO_UDP_L4
 	maxFrame   = 1 << 17
@@ -28,7 +29,7 @@ type Socket struct {
 	file     *os.File
 	conn     syscall.RawConn
 	loopback map[int]bool
-	buf      []byte // header, virtio_net_hdr, packet
+	buf      []byte // virtio_net_hdr, if any, and packet
 	control  []byte
 	vnet     int // vnetLen, or 0 if the kernel cannot tell what all packets are
 
@@ -41,14 +42,14 @@ type Socket struct {
 func Open(names []string) (*Socket, error) {
 	s := &Socket{
 		loopback: make(map[int]bool),
-		buf:      make([]byte, headerLen+maxFrame),
+		buf:      make([]byte, vnetLen+maxFrame),
 		control:  make([]byte, 256),
 	}
 	indexes, err := s.interfaces(names)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -110,7 +111,7 @@ func (s *Socket) Read(f *Frame) error {
 		var from unix.Sockaddr
 		var failed error
 		err := s.conn.Read(func(fd uintptr) bool {
-			n, controls, _, from, failed = unix.Recvmsg(int(fd), s.buf[headerLen:], s.control, unix.MSG_TRUNC)
+			n, controls, _, from, failed = unix.Recvmsg(int(fd), s.buf, s.control, unix.MSG_TRUNC)
 			return failed != unix.EAGAIN
 		})
 		switch {
@@ -150,17 +151,17 @@ func (s *Socket) fill(f *Frame, n int, control []byte, from unix.Sockaddr) bool 
 	if !ok || n < s.vnet || link.Pkttype == unix.PACKET_OUTGOING && s.loopback[link.Ifindex] {
 		return false
 	}
-	packet := s.buf[headerLen:min(headerLen+n, len(s.buf))]
+	packet := s.buf[:min(n, len(s.buf))]
 	*f = Frame{
-		Time: time.Now(), Interface: link.Ifindex, Length: headerLen + n - s.vnet,
+		Time: time.Now(), Interface: link.Ifindex, Link: decap.LinkRaw, Data: packet[s.vnet:], Length: n - s.vnet,
 		Outgoing: link.Pkttype == unix.PACKET_OUTGOING, Incoming: link.Pkttype == unix.PACKET_HOST,
+	}
+	if link.Hatype == unix.ARPHRD_ETHER || link.Hatype == unix.ARPHRD_LOOPBACK {
+		f.Link = decap.LinkEthernet
 	}
 	if s.vnet != 0 && packet[1] == gsoUDP {
 		f.SegmentSize = int(binary.NativeEndian.Uint16(packet[4:]))
 	}
-	f.Data = s.buf[s.vnet : headerLen+len(packet)]
-	clear(f.Data[:headerLen])
-	binary.NativeEndian.PutUint16(f.Data, link.Protocol) // which is in network order
 	if t, ok := timestamp(control); ok {
 		f.Time = t
 	}

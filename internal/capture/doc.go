@@ -5,18 +5,20 @@ package capture
 import (
 	"errors"
 	"time"
+
+	"github.com/quicway/quicway/internal/decap"
 )
 
 // ErrNotSupported: the system has no AF_PACKET.
 var ErrNotSupported = errors.New("AF_PACKET is Linux's")
 
-// Frame is a packet with a header as of LINKTYPE_LINUX_SLL2, of which only the
-// protocol is filled in.
+// Frame is a packet.
 type Frame struct {
 	Time        time.Time
 	Interface   int
 	Outgoing    bool
 	Incoming    bool // to this host; neither: it is forwarded, or somebody else's
+	Link        decap.LinkType
 	Data        []byte
 	Length      int
 	SegmentSize int // of what GRO or GSO has put together; 0: not known, or single

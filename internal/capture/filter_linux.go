@@ -7,10 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where IPv4 and IPv6 say what they carry, and TCP's number.
+// Where IPv4 and IPv6 say what they carry, whatever the link layer is, and TCP's
+// number.
 const (
-	offsetProtocol4 = 9
-	offsetNext6     = 6
+	network         = 1<<32 - 0x100000 // SKF_NET_OFF
+	offsetProtocol4 = network + 9
+	offsetNext6     = network + 6
 	protoTCP        = 6
 	wholePacket     = 0x40000
 )
