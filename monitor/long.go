@@ -19,6 +19,13 @@ func (t *Tracker) long(a *arrival) bool {
 	if len(a.payload) < 7 {
 		return t.refuse(a)
 	}
+	if len(a.payload) < a.length {
+		// The headers are there, and lengths add up if the rest is taken for
+		// zeros. It opens with no key.
+		t.padded = append(t.padded[:0], a.payload...)
+		t.padded = append(t.padded, make([]byte, a.length-len(a.payload))...)
+		a.payload = t.padded
+	}
 	version := wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
 	switch {
 	case version == wire.VersionNegotiation:
@@ -27,6 +34,9 @@ func (t *Tracker) long(a *arrival) bool {
 		return t.google(a, version)
 	}
 	p := t.known(a)
+	if p == nil && a.flow == nil {
+		p = t.rebound(a)
+	}
 	if p == nil {
 		p = t.begin(a, version)
 	}
@@ -61,6 +71,34 @@ func (t *Tracker) known(a *arrival) *path {
 		}
 	}
 	return nil
+}
+
+// rebound finds the connection that goes on with its handshake from another
+// address: by an ID that its server has chosen, or was first reached with.
+func (t *Tracker) rebound(a *arrival) *path {
+	h, err := wire.NoDialect.Parse(a.payload)
+	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
+		return nil
+	}
+	e := t.ids.peek(idOf(h.DstID))
+	if e == nil {
+		return nil
+	}
+	o, ok := e.value.best(a, wire.Server)
+	if !ok || !o.record.at(a.datagram.Dst) || !o.record.ends[wire.Client].has(h.SrcID) && len(h.SrcID) > 0 {
+		return nil
+	}
+	return t.follow(a, o, idOf(h.DstID))
+}
+
+// at says whether a connection's server is at an endpoint.
+func (r *record) at(server endpoint) bool {
+	for _, p := range r.paths {
+		if p.server == server {
+			return true
+		}
+	}
+	return false
 }
 
 // knows says whether packets to a side may have this ID.

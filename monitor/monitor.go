@@ -128,9 +128,10 @@ func (m *Monitor) Events(ctx context.Context) iter.Seq[Event] {
 	m.mu.Unlock()
 	var once sync.Once
 	leave := func() { once.Do(func() { m.leave(r) }) }
-	context.AfterFunc(ctx, leave)
+	stop := context.AfterFunc(ctx, leave)
 	return func(yield func(Event) bool) {
 		defer leave()
+		defer stop()
 		for {
 			select {
 			case e := <-r.events:

@@ -43,6 +43,9 @@ func (t *Tracker) lookup(a *arrival) (owner, bool) {
 	if e := t.destinations.peek(a.datagram.Src); e != nil {
 		return t.lookupLengths(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
 	}
+	if a.payload[0]&fixedBit == 0 {
+		return owner{}, false
+	}
 	if o, ok := t.lookupLengths(a, wire.Server, t.lengths[wire.Server]>>8<<8); ok {
 		return o, true
 	}
@@ -122,11 +125,18 @@ func (t *Tracker) byID(a *arrival, o owner) bool {
 		t.count(a, p)
 		return true
 	}
-	p := t.addPath(a, r, client, server)
-	p.kind = kindByID(r, p)
-	p.ways[1-o.side].id = id
-	t.potential.remove(a.key)
+	p := t.follow(a, o, id)
 	t.count(a, p)
 	t.spin(a, p, 1-o.side, a.payload[0])
 	return true
+}
+
+// follow adds the path that a connection has come to by an ID.
+func (t *Tracker) follow(a *arrival, o owner, id ID) *path {
+	client, server := sides(a.datagram, o.side)
+	p := t.addPath(a, o.record, client, server)
+	p.kind = kindByID(o.record, p)
+	p.ways[1-o.side].id = id
+	t.potential.remove(a.key)
+	return p
 }

@@ -39,6 +39,7 @@ type Tracker struct {
 	counters     counters
 	datagram     decap.Datagram
 	plain        []byte // room for what is in an Initial
+	padded       []byte // room for a datagram of which the end was not captured
 	pending      []Event
 }
 
@@ -96,7 +97,7 @@ func (t *Tracker) Packet(p *Packet) {
 		return
 	}
 	a := arrival{
-		now:       max(p.Time.UnixNano(), t.now),
+		now:       t.clock(p.Time),
 		datagram:  &t.datagram,
 		payload:   t.datagram.Payload,
 		length:    t.datagram.Length,
@@ -113,6 +114,23 @@ func (t *Tracker) Packet(p *Packet) {
 		a.flow = e.value
 	}
 	t.segments(&a, p.SegmentSize)
+}
+
+// maxBackwards is how far the clock of a capture goes back because packets of
+// several interfaces are out of order. What is more was a step, or the packets
+// before it had a wrong time.
+const maxBackwards = int64(time.Minute)
+
+// clock returns the time of a packet, which does not go back a little.
+func (t *Tracker) clock(at time.Time) int64 {
+	now := at.UnixNano()
+	if now < t.now && t.now-now <= maxBackwards {
+		return t.now
+	}
+	if now < t.swept {
+		t.swept = now
+	}
+	return now
 }
 
 // arrival is a datagram being looked at.
