@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -319,6 +320,78 @@ func TestTrains(t *testing.T) {
 		}
 		if tracker.Stats().Split == 0 {
 			t.Errorf("%s: nothing was split", name)
+		}
+	}
+}
+
+// TestCutHandshake: with the headers alone a connection is seen, if not proven.
+func TestCutHandshake(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 20000) })
+	tracker := newTracker(t, nil)
+	for _, s := range all {
+		p := frame(s)
+		p.Data = p.Data[:min(len(p.Data), 28+80)]
+		tracker.Packet(p)
+	}
+	c := only(t, tracker)
+	if c.Confidence != HandshakeShaped || c.Version != Version(wire.Version1) || c.Handshake.ServerSide == 0 {
+		t.Errorf("got %v %v, %+v, want a handshake of v1 with its round trip", c.Confidence, c.Version, c.Handshake)
+	}
+	if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(all)) {
+		t.Errorf("got %d packets, want %d", got, len(all))
+	}
+}
+
+// TestReboundHandshake: the client gets another port before the handshake is
+// over, and it stays one connection.
+func TestReboundHandshake(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 20000) })
+	server := false
+	for i := range all {
+		other := netip.MustParseAddrPort("192.0.2.1:50009")
+		switch {
+		case all[i].from.String() == serverAddr && server:
+			all[i].to = other
+		case all[i].from.String() == serverAddr:
+			server = true // it answers the first time
+		case server:
+			all[i].from = other
+		}
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	c := only(t, tracker)
+	if got := kinds(c); !slices.Equal(got, []ChangeKind{Rebinding}) {
+		t.Errorf("got changes %v, want a rebinding", got)
+	}
+	if c.ServerName != serverName || c.Confidence != Proven {
+		t.Errorf("got %v %+v", c.Confidence, c.TLS)
+	}
+}
+
+// TestTwoPlaces: captured before and behind a NAT, a connection is seen twice,
+// and neither sight is a move of the other.
+func TestTwoPlaces(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
+	inside, outside := netip.MustParseAddrPort(clientAddr), netip.MustParseAddrPort("203.0.113.9:40000")
+	server := netip.MustParseAddrPort("10.9.9.9:4433")
+	tracker := newTracker(t, nil)
+	for _, s := range all {
+		tracker.Packet(frame(s))
+		if s.from == inside {
+			s.from, s.to = outside, server
+		} else {
+			s.from, s.to = server, outside
+		}
+		tracker.Packet(frame(s))
+	}
+	conns := connections(tracker)
+	if len(conns) != 2 || conns[0].OriginalID != conns[1].OriginalID {
+		t.Fatalf("got %d connections, want two with the same ID", len(conns))
+	}
+	for _, c := range conns {
+		if len(c.Paths) != 1 || len(c.PathChanges) != 0 || c.FromClient.Packets+c.FromServer.Packets != uint64(len(all)) {
+			t.Errorf("got paths %v, changes %v", c.Paths, c.PathChanges)
 		}
 	}
 }

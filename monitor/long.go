@@ -45,6 +45,9 @@ func (t *Tracker) long(a *arrival) bool {
 	}
 	t.coalesced(a, p)
 	t.count(a, p)
+	if p != p.record.active {
+		t.judge(a, p, p.sender(a))
+	}
 	return true
 }
 
@@ -74,7 +77,7 @@ func (t *Tracker) known(a *arrival) *path {
 }
 
 // rebound finds the connection that goes on with its handshake from another
-// address: by an ID that its server has chosen, or was first reached with.
+// address: by the IDs of both sides.
 func (t *Tracker) rebound(a *arrival) *path {
 	h, err := wire.NoDialect.Parse(a.payload)
 	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
@@ -84,11 +87,16 @@ func (t *Tracker) rebound(a *arrival) *path {
 	if e == nil {
 		return nil
 	}
-	o, ok := e.value.best(a, wire.Server)
-	if !ok || !o.record.at(a.datagram.Dst) || !o.record.ends[wire.Client].has(h.SrcID) && len(h.SrcID) > 0 {
-		return nil
+	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
+		o, ok := e.value.best(a, to)
+		if !ok || len(h.SrcID) > 0 && !o.record.knows(1-to, h.SrcID) {
+			continue
+		}
+		if _, server := sides(a.datagram, to); o.record.at(server) {
+			return t.follow(a, o, idOf(h.DstID))
+		}
 	}
-	return t.follow(a, o, idOf(h.DstID))
+	return nil
 }
 
 // at says whether a connection's server is at an endpoint.
