@@ -213,6 +213,9 @@ func TestLiarWithID(t *testing.T) {
 			for range 30 {
 				liars++
 				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(liars >> 8), byte(liars)}), 666)
+				if liars%2 == 0 { // one of them insists
+					from = netip.MustParseAddrPort("203.0.113.66:666")
+				}
 				tracker.Packet(frame(sent{s.at, from, s.to, s.data}))
 			}
 		}
