@@ -7,8 +7,8 @@ var (
 	ErrFormat = errors.New("neither pcap nor pcapng")
 	// ErrNotSupported: live capture needs Linux.
 	ErrNotSupported = errors.New("live capture is not supported on this system")
-	// ErrPermission: live capture needs CAP_NET_RAW. It wraps os.ErrPermission
-	// with the system's own error.
+	// ErrPermission: live capture needs CAP_NET_RAW. The error also wraps the
+	// system's own.
 	ErrPermission = errors.New("live capture needs CAP_NET_RAW (run as root)")
 	// ErrRunning: Run has been called before.
 	ErrRunning = errors.New("monitor has been run before")
