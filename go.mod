@@ -5,8 +5,8 @@ go 1.26.0
 require (
 	github.com/cilium/ebpf v0.22.0
 	github.com/google/nftables v0.3.0
-	github.com/huin/goupnp v1.3.0
 	github.com/gopacket/gopacket v1.7.7
+	github.com/huin/goupnp v1.3.0
 	github.com/mdp/qrterminal/v3 v3.2.1
 	github.com/quic-go/quic-go v0.65.0
 	github.com/schollz/progressbar/v3 v3.19.1
