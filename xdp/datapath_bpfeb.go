@@ -13,6 +13,21 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type datapathLane struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+	Last    uint64
+	Rest    uint64
+	Id      [20]uint8
+	Mask    [20]uint8
+	IdLen   uint8
+	Taught  uint8
+	Segment uint16
+	Whole   uint32
+	Spin    datapathSpin
+}
+
 type datapathSession struct {
 	_  structs.HostLayout
 	To [2]struct {
@@ -53,21 +68,51 @@ type datapathSession struct {
 	}
 }
 
+type datapathSpin struct {
+	_        structs.HostLayout
+	Edge     uint64
+	Sum      uint64
+	Half     uint64
+	Packets  uint32
+	Edges    uint32
+	Samples  uint32
+	Rejected uint32
+	Value    uint8
+	Started  uint8
+	Unused   [6]uint8
+}
+
+type datapathTrack struct {
+	_        structs.HostLayout
+	Born     uint64
+	Lane     [2]datapathLane
+	RuledOut uint32
+	Unused   uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	datapathMapCounters = "counters"
-	datapathMapDevices  = "devices"
-	datapathMapEvents   = "events"
-	datapathMapNext     = "next"
-	datapathMapPorts    = "ports"
-	datapathMapRoutes   = "routes"
-	datapathMapSessions = "sessions"
-	datapathProgQuicway = "quicway"
-	datapathVarEpoch    = "epoch"
-	datapathVarGuarded  = "guarded"
-	datapathVarRelayOn  = "relay_on"
+	datapathMapBlank          = "blank"
+	datapathMapCounters       = "counters"
+	datapathMapDevices        = "devices"
+	datapathMapEvents         = "events"
+	datapathMapNext           = "next"
+	datapathMapPorts          = "ports"
+	datapathMapRoutes         = "routes"
+	datapathMapSamples        = "samples"
+	datapathMapSessions       = "sessions"
+	datapathMapSights         = "sights"
+	datapathMapStrangers      = "strangers"
+	datapathMapTracks         = "tracks"
+	datapathProgQuicway       = "quicway"
+	datapathVarEpoch          = "epoch"
+	datapathVarGuarded        = "guarded"
+	datapathVarMonitorOn      = "monitor_on"
+	datapathVarRelayOn        = "relay_on"
+	datapathVarStrangersRound = "strangers_round"
+	datapathVarToldOdd        = "told_odd"
 )
 
 // loadDatapath returns the embedded CollectionSpec for datapath.
@@ -119,22 +164,30 @@ type datapathProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Devices  *ebpf.MapSpec `ebpf:"devices"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Next     *ebpf.MapSpec `ebpf:"next"`
-	Ports    *ebpf.MapSpec `ebpf:"ports"`
-	Routes   *ebpf.MapSpec `ebpf:"routes"`
-	Sessions *ebpf.MapSpec `ebpf:"sessions"`
+	Blank     *ebpf.MapSpec `ebpf:"blank"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Devices   *ebpf.MapSpec `ebpf:"devices"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	Next      *ebpf.MapSpec `ebpf:"next"`
+	Ports     *ebpf.MapSpec `ebpf:"ports"`
+	Routes    *ebpf.MapSpec `ebpf:"routes"`
+	Samples   *ebpf.MapSpec `ebpf:"samples"`
+	Sessions  *ebpf.MapSpec `ebpf:"sessions"`
+	Sights    *ebpf.MapSpec `ebpf:"sights"`
+	Strangers *ebpf.MapSpec `ebpf:"strangers"`
+	Tracks    *ebpf.MapSpec `ebpf:"tracks"`
 }
 
 // datapathVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathVariableSpecs struct {
-	Epoch   *ebpf.VariableSpec `ebpf:"epoch"`
-	Guarded *ebpf.VariableSpec `ebpf:"guarded"`
-	RelayOn *ebpf.VariableSpec `ebpf:"relay_on"`
+	Epoch          *ebpf.VariableSpec `ebpf:"epoch"`
+	Guarded        *ebpf.VariableSpec `ebpf:"guarded"`
+	MonitorOn      *ebpf.VariableSpec `ebpf:"monitor_on"`
+	RelayOn        *ebpf.VariableSpec `ebpf:"relay_on"`
+	StrangersRound *ebpf.VariableSpec `ebpf:"strangers_round"`
+	ToldOdd        *ebpf.VariableSpec `ebpf:"told_odd"`
 }
 
 // datapathObjects contains all objects after they have been loaded into the kernel.
@@ -157,24 +210,34 @@ func (o *datapathObjects) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
-	Counters *ebpf.Map `ebpf:"counters"`
-	Devices  *ebpf.Map `ebpf:"devices"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Next     *ebpf.Map `ebpf:"next"`
-	Ports    *ebpf.Map `ebpf:"ports"`
-	Routes   *ebpf.Map `ebpf:"routes"`
-	Sessions *ebpf.Map `ebpf:"sessions"`
+	Blank     *ebpf.Map `ebpf:"blank"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Devices   *ebpf.Map `ebpf:"devices"`
+	Events    *ebpf.Map `ebpf:"events"`
+	Next      *ebpf.Map `ebpf:"next"`
+	Ports     *ebpf.Map `ebpf:"ports"`
+	Routes    *ebpf.Map `ebpf:"routes"`
+	Samples   *ebpf.Map `ebpf:"samples"`
+	Sessions  *ebpf.Map `ebpf:"sessions"`
+	Sights    *ebpf.Map `ebpf:"sights"`
+	Strangers *ebpf.Map `ebpf:"strangers"`
+	Tracks    *ebpf.Map `ebpf:"tracks"`
 }
 
 func (m *datapathMaps) Close() error {
 	return _DatapathClose(
+		m.Blank,
 		m.Counters,
 		m.Devices,
 		m.Events,
 		m.Next,
 		m.Ports,
 		m.Routes,
+		m.Samples,
 		m.Sessions,
+		m.Sights,
+		m.Strangers,
+		m.Tracks,
 	)
 }
 
@@ -182,9 +245,12 @@ func (m *datapathMaps) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathVariables struct {
-	Epoch   *ebpf.Variable `ebpf:"epoch"`
-	Guarded *ebpf.Variable `ebpf:"guarded"`
-	RelayOn *ebpf.Variable `ebpf:"relay_on"`
+	Epoch          *ebpf.Variable `ebpf:"epoch"`
+	Guarded        *ebpf.Variable `ebpf:"guarded"`
+	MonitorOn      *ebpf.Variable `ebpf:"monitor_on"`
+	RelayOn        *ebpf.Variable `ebpf:"relay_on"`
+	StrangersRound *ebpf.Variable `ebpf:"strangers_round"`
+	ToldOdd        *ebpf.Variable `ebpf:"told_odd"`
 }
 
 // datapathPrograms contains all programs after they have been loaded into the kernel.

@@ -23,12 +23,15 @@ type Program struct {
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
+	egress   *egress // nil: no monitor stage
 
 	mu       sync.Mutex // guards the following
 	closed   bool
 	attached map[string]*attachment
 	epoch    uint32
 	ports    [65536 / 64]uint64
+	flows    *Flows // nil: nobody reads them
+	round    uint32
 }
 
 // attachment is the program on an interface.
@@ -36,6 +39,8 @@ type attachment struct {
 	index int
 	mode  Mode
 	link  link.Link
+
+	egress link.Link // nil: what leaves is not seen
 }
 
 // Load brings the program and its maps into the kernel, with the relay stage on,
@@ -90,6 +95,9 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarRelayOn].Set(true); err != nil {
 		return err
 	}
+	if err := monitorFlows(spec, conf.Flows); err != nil {
+		return err
+	}
 	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
 		return err
 	}
@@ -98,6 +106,9 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	}
 	if err == nil {
 		err = p.readPorts()
+	}
+	if err == nil && conf.Flows > 0 {
+		p.egress, err = newEgress(&p.objects.datapathMaps)
 	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
@@ -138,12 +149,15 @@ func (p *Program) Close() error {
 		return nil
 	}
 	p.closed = true
-	errs := []error{p.events.Close()}
+	errs := []error{p.events.Close(), p.egress.close()}
+	if p.flows != nil {
+		errs = append(errs, p.flows.samples.Close())
+	}
 	for name, a := range p.attached {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(name))
 		} else {
-			errs = append(errs, a.link.Close())
+			errs = append(errs, a.link.Close(), a.endEgress())
 		}
 	}
 	if p.notes != nil {

@@ -48,13 +48,19 @@ type Config struct {
 	// bytes each, when there are any. 0 means ten for each session, or 32 with
 	// Pin.
 	IDs int
+	// Flows switches the monitor stage on, for package monitor, and bounds the
+	// flows that the kernel counts. They take about 350 bytes each, in advance;
+	// the one that has been silent for longest makes room. [DefaultFlows] is
+	// what monitor.Config has room for by default. The stage needs Linux 5.18.
+	// 0 means off: then it costs nothing.
+	Flows int
 	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
 	// is made if it is missing. With it the program, and all that it has been
 	// told, stay in the kernel and at work when the process ends, in whatever
 	// way, and the next one that loads with the same Pin takes them over: maps
 	// at once, each interface when it is attached, without a packet between.
-	// Maps of other sizes are not taken over; they work until then. [Unpin]
-	// ends it all. Empty means that everything goes with the process.
+	// Maps of other sizes are not taken over; they work until then. Flows are
+	// not: the next process sees them anew. [Unpin] ends it all. Empty means that everything goes with the process.
 	Pin string
 	// Logger gets what happens to interfaces. nil discards.
 	Logger *slog.Logger
@@ -80,6 +86,9 @@ func (c *Config) withDefaults() (*Config, error) {
 	}
 	if out.Sessions < 0 || out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
 		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
+	}
+	if out.Flows < 0 || out.Flows > maxFlows {
+		return nil, fmt.Errorf("xdp: %w: %d flows, want 0 to %d", ErrConfig, out.Flows, maxFlows)
 	}
 	return &out, nil
 }
