@@ -32,7 +32,7 @@ int quicway_out(struct __sk_buff *ctx) {
 	__u32 in = ctx->ingress_ifindex;
 	if (in && bpf_map_lookup_elem(&devices, &in))
 		return TCX_NEXT;
-	struct glimpse g = {.outbound = true, .segment = ctx->gso_size};
+	struct glimpse g = {.segment = ctx->gso_size};
 	int found        = look(ctx, true, &g);
 	if (found == LOOKED)
 		watch(ctx, true, ctx->len, ctx->ifindex, &g);

@@ -11,7 +11,6 @@ static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *buf, _
 struct glimpse {
 	struct pair pair;
 	bool from_a;
-	bool outbound;
 	__u16 segment; // size of the datagrams that it is made of, 0: not known
 	__u32 at;      // of the UDP payload
 	__u32 length;  // of the UDP payload

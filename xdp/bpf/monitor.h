@@ -63,14 +63,14 @@ static __always_inline bool matches(struct lane *l, struct glimpse *g) {
 
 // splits says whether it is known what datagrams a long packet is made of: those
 // that one of the size before would be.
-static __always_inline bool splits(void *ctx, struct lane *l, struct glimpse *g) {
+static __always_inline bool splits(void *ctx, bool out, struct lane *l, struct glimpse *g) {
 	if (g->segment || g->length <= MAX_SINGLE || l->taught == ANY_SHORT)
 		return true;
 	__u8 head[1 + MAX_ID];
 	__u32 size = l->segment;
-	if (!size || !l->id_len || g->outbound || size + sizeof(head) > g->length)
+	if (out || !size || !l->id_len || size + sizeof(head) > g->length)
 		return false;
-	if (!load(ctx, false, g->at + size, head, sizeof(head)) || head[0] & 0x80)
+	if (!load(ctx, out, g->at + size, head, sizeof(head)) || head[0] & 0x80)
 		return false;
 	for (int i = 0; i < MAX_ID; i++)
 		if ((head[1 + i] ^ l->id[i]) & l->mask[i])
@@ -175,7 +175,7 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 	__u32 side = g->from_a;
 	asm volatile("" : "+r"(side));
 	struct lane *l = &t->lane[~side & 1];
-	if (matches(l, g) && splits(ctx, l, g)) {
+	if (matches(l, g) && splits(ctx, out, l, g)) {
 		follow(&l->spin, &t->lane[side & 1].spin, g->head[0] & 0x20);
 		tally(l, g, now);
 		return;
