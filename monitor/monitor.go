@@ -39,6 +39,9 @@ func New(source Source, conf *Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if k, ok := source.(*kernel); ok {
+		tracker.offload = k
+	}
 	return &Monitor{
 		source:  source,
 		tracker: tracker,
@@ -56,11 +59,18 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("monitor: %w", ErrRunning)
 	}
 	defer close(m.done)
-	stop := context.AfterFunc(ctx, func() { m.source.Close() })
+	stop := context.AfterFunc(ctx, func() { m.end() })
 	defer func() {
 		stop()
-		err = errors.Join(err, m.source.Close())
+		err = errors.Join(err, m.end())
 	}()
+	if k, ok := m.source.(*kernel); ok {
+		following, stop := context.WithCancel(ctx)
+		var done sync.WaitGroup
+		done.Go(func() { k.follow(following, m.tracker) })
+		defer done.Wait()
+		defer stop()
+	}
 	var p Packet
 	for {
 		if err := m.source.Read(&p); err != nil {
@@ -77,6 +87,12 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 			m.deliver(ctx)
 		}
 	}
+}
+
+// end closes the source, of which nothing is lost that it has counted.
+func (m *Monitor) end() error {
+	m.tracker.settleAll()
+	return m.source.Close()
 }
 
 // deliver hands events to all who read them. Who is too slow makes a file wait,

@@ -89,7 +89,8 @@ type path struct {
 type way struct {
 	packets, bytes uint64
 	first, last    int64
-	id             ID // the latest destination ID
+	id             ID     // the latest destination ID
+	segment        uint16 // size of the datagrams in the latest train
 	spin           spin
 }
 

@@ -79,6 +79,7 @@ func (t *Tracker) removePath(p *path) {
 		}
 		if len(f.paths) == 0 {
 			t.flows.remove(p.key)
+			t.offload.forget(p.key)
 		}
 	}
 }
@@ -98,7 +99,8 @@ func (t *Tracker) detach(p *path) {
 }
 
 // flowGone is called when the table has forgotten a flow.
-func (t *Tracker) flowGone(f *flow, why Reason) {
+func (t *Tracker) flowGone(key tuple, f *flow, why Reason) {
+	defer t.offload.forget(key)
 	for _, p := range slices.Clone(f.paths) {
 		r := p.record
 		if i := slices.Index(r.paths, p); i >= 0 {
@@ -118,6 +120,7 @@ func (t *Tracker) flowGone(f *flow, why Reason) {
 
 // closed undoes all that leads to a record.
 func (t *Tracker) closed(r *record, why Reason) {
+	t.settle(r)
 	t.emit(EventClosed, r, func(e *Event) { e.Reason = why })
 	t.attempts.remove(r.number)
 	for side := range r.ends {

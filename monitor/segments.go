@@ -19,6 +19,8 @@ func (t *Tracker) segments(a *arrival, size int) {
 			t.glued(a)
 			return
 		}
+		p := a.flow.paths[0]
+		p.ways[p.sender(a)].segment = uint16(size)
 	}
 	if size <= 0 || size >= a.length {
 		t.one(a)

@@ -131,8 +131,13 @@ func (t *Tracker) spin(a *arrival, p *path, from wire.Side, first byte) {
 	if rtt == 0 || s.greased() {
 		return
 	}
-	if r := p.record; t.wanted.Load() && a.now-r.lastSpinEvent >= int64(time.Second) {
-		r.lastSpinEvent = a.now
+	t.emitRTT(p.record, rtt)
+}
+
+// emitRTT tells of a round trip by the spin bit, at most once a second.
+func (t *Tracker) emitRTT(r *record, rtt int64) {
+	if t.wanted.Load() && t.now-r.lastSpinEvent >= int64(time.Second) {
+		r.lastSpinEvent = t.now
 		t.emit(EventRTT, r, func(e *Event) { e.RTT = Milliseconds(rtt) })
 	}
 }

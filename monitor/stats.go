@@ -17,6 +17,9 @@ type Stats struct {
 	// Unopened Initials of a known version that do not open, and Bogus packets
 	// of a known pair of endpoints that are none of its connection's.
 	Malformed, Unopened, Bogus uint64
+	// FlowsEvicted counts flows that the kernel has forgotten to make room, with
+	// what it had counted of them since it was last asked.
+	FlowsEvicted uint64
 	// Glued counts datagrams that hold several that could not be told apart,
 	// and Split those that could.
 	Glued, Split uint64

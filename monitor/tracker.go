@@ -41,6 +41,8 @@ type Tracker struct {
 	plain        []byte // room for what is in an Initial
 	padded       []byte // room for a datagram of which the end was not captured
 	pending      []Event
+	offload      offload
+	moved        []tuple // flows that the packet has changed besides its own
 }
 
 // flow is what is on a pair of endpoints: mostly one connection.
@@ -66,7 +68,7 @@ type talkers struct{ records []*record }
 // NewTracker makes a tracker without connections. It returns an error that wraps
 // ErrConfig.
 func NewTracker(conf *Config) (*Tracker, error) {
-	t := &Tracker{conf: conf.withDefaults()}
+	t := &Tracker{conf: conf.withDefaults(), offload: noOffload{}}
 	if err := t.conf.validate(); err != nil {
 		return nil, err
 	}
@@ -79,11 +81,11 @@ func NewTracker(conf *Config) (*Tracker, error) {
 		}
 		e.value.attempt = nil
 	})
-	t.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { t.flowGone(e.value, why) })
+	t.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { t.flowGone(e.key, e.value, why) })
 	t.ids.init(8*n, nil)
 	t.destinations.init(2*n, nil)
 	t.sources.init(2*n, nil)
-	t.potential.init(max(n/2, 1), nil)
+	t.potential.init(max(n/2, 1), func(e *entry[tuple, *suspect], _ Reason) { t.offload.forget(e.key) })
 	return t, nil
 }
 
@@ -109,11 +111,17 @@ func (t *Tracker) Packet(p *Packet) {
 		t.sweep()
 	}
 	a.key, a.fromA = tupleOf(&t.datagram)
+	t.offload.fetch(t, a.key)
 	e := t.flows.get(a.key, a.now)
 	if e != nil {
 		a.flow = e.value
 	}
 	t.segments(&a, p.SegmentSize)
+	t.offload.teach(t, a.key)
+	for _, key := range t.moved {
+		t.offload.teach(t, key)
+	}
+	t.moved = t.moved[:0]
 }
 
 // maxBackwards is how far the clock of a capture goes back because packets of
@@ -172,6 +180,7 @@ func (t *Tracker) one(a *arrival) {
 // sweep drops what has been idle.
 func (t *Tracker) sweep() {
 	t.swept = t.now
+	t.offload.fetchAll(t)
 	before := t.now - int64(t.conf.Idle)
 	t.attempts.expire(t.now - handshakeIdle)
 	t.records.expire(before)
@@ -203,6 +212,7 @@ func (t *Tracker) touch(r *record, p *path, now int64) {
 // Connections returns all connections that are kept, the latest seen first.
 func (t *Tracker) Connections() iter.Seq[Connection] {
 	t.mu.Lock()
+	t.offload.fetchAll(t)
 	t.promote()
 	all := make([]Connection, 0, t.records.len())
 	for e := range t.records.all() {
@@ -222,7 +232,15 @@ func (t *Tracker) Connections() iter.Seq[Connection] {
 func (t *Tracker) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.offload.fetchAll(t)
 	return t.statsLocked()
+}
+
+// settleAll brings all that is kept up to date.
+func (t *Tracker) settleAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.offload.fetchAll(t)
 }
 
 // take returns the events since the last call.
