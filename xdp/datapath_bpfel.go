@@ -19,8 +19,8 @@ type datapathLane struct {
 	Bytes   uint64
 	Last    uint64
 	Rest    uint64
-	Id      [20]uint8
-	Mask    [20]uint8
+	Id      [5]uint32
+	Mask    [5]uint32
 	IdLen   uint8
 	Taught  uint8
 	Segment uint16

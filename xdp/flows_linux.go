@@ -292,7 +292,7 @@ func (f *Flows) flow(t *datapathTrack) Flow {
 		l, s := &t.Lane[i], &t.Lane[i].Spin
 		out.Lanes[i] = Lane{
 			Packets: l.Packets, Bytes: l.Bytes, Last: f.time(l.Last),
-			Taught: Taught(l.Taught), ID: l.Id, IDLen: int(l.IdLen),
+			Taught: Taught(l.Taught), ID: unwords(l.Id), IDLen: int(l.IdLen),
 			Segment: int(l.Segment), Whole: l.Whole, rest: l.Rest,
 			Spin: Spin{
 				Edge: f.time(s.Edge), Sum: time.Duration(s.Sum), Half: time.Duration(s.Half),
@@ -313,11 +313,14 @@ func (f *Flows) track(flow *Flow) datapathTrack {
 		l, s := &flow.Lanes[i], &flow.Lanes[i].Spin
 		to := &t.Lane[i]
 		to.Packets, to.Bytes, to.Last, to.Rest = l.Packets, l.Bytes, f.mono(l.Last), l.rest
-		to.Taught, to.Id, to.IdLen = uint8(l.Taught), l.ID, uint8(l.IDLen)
+		to.Taught, to.IdLen = uint8(l.Taught), uint8(l.IDLen)
+		to.Id = words(l.ID)
 		to.Segment, to.Whole = uint16(l.Segment), l.Whole
+		var mask [MaxFlowID]byte
 		for n := range l.IDLen {
-			to.Mask[n] = 0xff
+			mask[n] = 0xff
 		}
+		to.Mask = words(mask)
 		to.Spin = datapathSpin{
 			Edge: f.mono(s.Edge), Sum: uint64(s.Sum), Half: uint64(s.Half),
 			Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
@@ -330,4 +333,19 @@ func (f *Flows) track(flow *Flow) datapathTrack {
 		}
 	}
 	return t
+}
+
+// words and unwords convert between bytes and the kernel's words of them.
+func words(b [MaxFlowID]byte) (w [MaxFlowID / 4]uint32) {
+	for i := range w {
+		w[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return w
+}
+
+func unwords(w [MaxFlowID / 4]uint32) (b [MaxFlowID]byte) {
+	for i := range w {
+		binary.NativeEndian.PutUint32(b[4*i:], w[i])
+	}
+	return b
 }

@@ -21,11 +21,9 @@
 // may_be_long says whether a datagram may have a long header that means something
 // to Go whatever is known of the flow.
 static __always_inline bool may_be_long(struct glimpse *g) {
-	if (!(g->head[0] & 0x80))
+	if (!(g->first & 0x80))
 		return false;
-	__be32 version;
-	__builtin_memcpy(&version, g->head + 1, sizeof(version));
-	__u32 v = bpf_ntohl(version);
+	__u32 v = bpf_ntohl(g->id[0]); // the version is in the place of an ID
 	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
 	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
 }
@@ -45,20 +43,24 @@ static __always_inline bool same_pair(struct pair *x, struct pair *y) {
 	return x->a_port == y->a_port && x->b_port == y->b_port;
 }
 
+static __always_inline bool same_id(struct lane *l, __u32 *id) {
+	__u32 differ = 0;
+	for (int i = 0; i < ID_WORDS; i++)
+		differ |= (id[i] ^ l->id[i]) & l->mask[i];
+	return !differ;
+}
+
 // matches says whether a packet is one that Go need not see.
 static __always_inline bool matches(struct lane *l, struct glimpse *g) {
-	if (g->head[0] & 0x80 || l->taught == UNTAUGHT)
+	if (g->first & 0x80 || l->taught == UNTAUGHT)
 		return false;
 	if (l->taught == ANY_SHORT)
 		return true;
 	if (g->length < (__u32)l->id_len + MIN_SHORT)
 		return false;
-	if (!l->id_len && !(g->head[0] & 0x40))
+	if (!l->id_len && !(g->first & 0x40))
 		return false;
-	for (int i = 0; i < MAX_ID; i++)
-		if ((g->head[1 + i] ^ l->id[i]) & l->mask[i])
-			return false;
-	return true;
+	return same_id(l, g->id);
 }
 
 // splits says whether it is known what datagrams a long packet is made of: those
@@ -66,15 +68,15 @@ static __always_inline bool matches(struct lane *l, struct glimpse *g) {
 static __always_inline bool splits(void *ctx, bool out, struct lane *l, struct glimpse *g) {
 	if (g->segment || g->length <= MAX_SINGLE || l->taught == ANY_SHORT)
 		return true;
-	__u8 head[1 + MAX_ID];
+	__u8 first;
+	__u32 id[ID_WORDS];
 	__u32 size = l->segment;
-	if (out || !size || !l->id_len || size + sizeof(head) > g->length)
+	if (out || !size || !l->id_len || size + 1 + sizeof(id) > g->length)
 		return false;
-	if (!load(ctx, out, g->at + size, head, sizeof(head)) || head[0] & 0x80)
+	if (!load(ctx, out, g->at + size, &first, 1) || !load(ctx, out, g->at + size + 1, id, sizeof(id)) || first & 0x80)
 		return false;
-	for (int i = 0; i < MAX_ID; i++)
-		if ((head[1 + i] ^ l->id[i]) & l->mask[i])
-			return false;
+	if (!same_id(l, id))
+		return false;
 	g->segment = size;
 	return true;
 }
@@ -98,8 +100,11 @@ static __always_inline bool may_tell(struct lane *l, __u64 now) {
 	return true;
 }
 
-// fill makes a sample of a frame of which at most room bytes are wanted.
+// fill makes a sample of a frame of which at most room bytes are wanted. length is
+// that of one which leaves.
 static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g, struct sample *s, __u32 room) {
+	if (!out)
+		length = bpf_xdp_get_buff_len(ctx);
 	__u32 n = length < room ? length : room;
 	if (n < 1 || n > room)
 		return false;
@@ -176,14 +181,14 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 	asm volatile("" : "+r"(side));
 	struct lane *l = &t->lane[~side & 1];
 	if (matches(l, g) && splits(ctx, out, l, g)) {
-		follow(&l->spin, &t->lane[side & 1].spin, g->head[0] & 0x20);
+		follow(&l->spin, &t->lane[side & 1].spin, g->first & 0x20);
 		tally(l, g, now);
 		return;
 	}
 	enum sight what = SIGHT_HELD;
 	if (may_tell(l, now)) {
 		bool whole = g->length > MAX_SINGLE && !g->segment;
-		if (g->head[0] & 0x80 && l->whole < MAX_WHOLE) {
+		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
 			l->whole++;
 			whole = true;
 		}
@@ -220,9 +225,8 @@ static __always_inline void monitor(struct xdp_md *ctx, struct packet *p) {
 		found = look(ctx, false, &g);
 	if (found == NOT_UDP)
 		return;
-	__u32 length = bpf_xdp_get_buff_len(ctx);
 	if (found == UNREAD)
-		odd(ctx, false, length, ctx->ingress_ifindex, &g);
+		odd(ctx, false, 0, ctx->ingress_ifindex, &g);
 	else
-		watch(ctx, false, length, ctx->ingress_ifindex, &g);
+		watch(ctx, false, 0, ctx->ingress_ifindex, &g);
 }

@@ -27,7 +27,7 @@ struct spin {
 	__u8 unused[6];
 };
 
-#define MAX_ID 20
+#define ID_WORDS 5 // an ID has up to 20 bytes
 
 // taught is what Go has said of one direction of a flow.
 enum taught {
@@ -43,8 +43,8 @@ struct lane {
 	__u64 bytes;   // of their UDP payloads
 	__u64 last;    // when
 	__u64 rest;    // when Go may be told again of all that it may be told at once
-	__u8 id[MAX_ID];
-	__u8 mask[MAX_ID]; // which bytes of it count
+	__u32 id[ID_WORDS];
+	__u32 mask[ID_WORDS]; // which bytes of it count
 	__u8 id_len;
 	__u8 taught;
 	__u16 segment; // size of what longer packets are made of, 0: not known
