@@ -61,7 +61,7 @@ func (p *path) side(fromA bool) wire.Side {
 func (f *flow) busiest() *path {
 	best := f.paths[0]
 	for _, p := range f.paths[1:] {
-		if p.ways[0].packets+p.ways[1].packets > best.ways[0].packets+best.ways[1].packets {
+		if p.packets() > best.packets() {
 			best = p
 		}
 	}

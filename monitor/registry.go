@@ -66,6 +66,8 @@ func (r *record) spare() *path {
 
 func (p *path) seen() int64 { return max(p.ways[0].last, p.ways[1].last) }
 
+func (p *path) packets() uint64 { return p.ways[0].packets + p.ways[1].packets }
+
 // removePath takes a path from its record and its flow.
 func (t *Tracker) removePath(p *path) {
 	r := p.record

@@ -62,8 +62,12 @@ func (t *Tracker) short(a *arrival) bool {
 	return true
 }
 
+// tick is how late the kernel's times may be that are cheap enough for each packet.
+const tick = int64(10 * time.Millisecond)
+
 // choose finds the connection of several whose ID a short header has. A new ID
-// is most likely of the one that was heard of last, and so is none.
+// is most likely of the one that was heard of last, and so is none; of those that
+// were heard of together, of the one that sends more.
 func (f *flow) choose(a *arrival) *path {
 	best := f.paths[0]
 	for _, p := range f.paths {
@@ -74,7 +78,8 @@ func (f *flow) choose(a *arrival) *path {
 				return p
 			}
 		}
-		if p.seen() >= best.seen() && p.record.established() {
+		later := p.seen() - best.seen()
+		if p.record.established() && (later > tick || later >= -tick && p.packets() >= best.packets()) {
 			best = p
 		}
 	}

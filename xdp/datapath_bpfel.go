@@ -18,7 +18,7 @@ type datapathLane struct {
 	Packets uint64
 	Bytes   uint64
 	Last    uint64
-	Rest    uint64
+	Rest    [2]uint64
 	Id      [5]uint32
 	Mask    [5]uint32
 	IdLen   uint8

@@ -49,7 +49,7 @@ type Lane struct {
 	Whole uint32
 	Spin  Spin
 
-	rest uint64
+	rest [2]uint64
 }
 
 // Taught is what Go has said of a lane.

@@ -92,11 +92,11 @@ static __always_inline void tally(struct lane *l, struct glimpse *g, __u64 now) 
 }
 
 // may_tell says whether Go has not been told of too much.
-static __always_inline bool may_tell(struct lane *l, __u64 now) {
-	__u64 rest = l->rest > now ? l->rest : now;
-	if (rest - now > TELL_BURST * TELL_REST)
+static __always_inline bool may_tell(__u64 *rest, __u64 now) {
+	__u64 at = *rest > now ? *rest : now;
+	if (at - now > TELL_BURST * TELL_REST)
 		return false;
-	l->rest = rest + TELL_REST;
+	*rest = at + TELL_REST;
 	return true;
 }
 
@@ -186,7 +186,7 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		return;
 	}
 	enum sight what = SIGHT_HELD;
-	if (may_tell(l, now)) {
+	if (may_tell(g->first & 0x80 ? &l->rest[0] : &l->rest[1], now)) {
 		bool whole = g->length > MAX_SINGLE && !g->segment;
 		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
 			l->whole++;

@@ -42,7 +42,9 @@ struct lane {
 	__u64 packets; // that Go was not told of
 	__u64 bytes;   // of their UDP payloads
 	__u64 last;    // when
-	__u64 rest;    // when Go may be told again of all that it may be told at once
+	// When Go may be told again of all that it may be told at once: of long
+	// headers, and of others, so that neither keeps it from the other.
+	__u64 rest[2];
 	__u32 id[ID_WORDS];
 	__u32 mask[ID_WORDS]; // which bytes of it count
 	__u8 id_len;
