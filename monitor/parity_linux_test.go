@@ -54,7 +54,11 @@ type offloaded struct {
 
 func newOffloaded(tb testing.TB, h hook, flows int, conf *Config) *offloaded {
 	tb.Helper()
-	program := loadFlows(tb, flows)
+	return newOffloadedBy(tb, loadFlows(tb, flows), h, conf)
+}
+
+func newOffloadedBy(tb testing.TB, program *xdp.Program, h hook, conf *Config) *offloaded {
+	tb.Helper()
 	source, err := Kernel(program)
 	if err != nil {
 		tb.Fatal(err)

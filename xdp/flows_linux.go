@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,7 @@ type Flows struct {
 	record  ringbuf.Record
 	started int64 // the wall clock, in nanoseconds, when the monotonic one was 0
 	closed  atomic.Bool
+	once    sync.Once // closes
 }
 
 // Flows opens the flows of a program whose Config has some. They are one
@@ -57,10 +59,13 @@ func (p *Program) Flows() (*Flows, error) {
 }
 
 // Close makes the program tell nobody, and forget the flows. Read returns.
-func (f *Flows) Close() error {
-	if f.closed.Swap(true) {
-		return nil
-	}
+func (f *Flows) Close() (err error) {
+	f.once.Do(func() { err = f.close() })
+	return err
+}
+
+func (f *Flows) close() error {
+	f.closed.Store(true)
 	err := f.samples.Close()
 	f.program.mu.Lock()
 	defer f.program.mu.Unlock()
