@@ -3,7 +3,10 @@
 //
 //	go run ./examples/monitor FILE.pcap
 //	go run ./examples/monitor -i eth0,eth1
+//	go run ./examples/monitor -i eth0,eth1 -mode xdp
 //	tcpdump -w - udp | go run ./examples/monitor -
+//
+// With -mode xdp the kernel counts what is known, and shows the rest.
 //
 // It prints a table at the end, or with -json a line about each connection and
 // event. With -http it serves a page that shows them as they come:
@@ -17,6 +20,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -24,10 +28,12 @@ import (
 	"syscall"
 
 	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
 )
 
 func main() {
 	interfaces := flag.String("i", "", "`interfaces` to capture on, with commas between, or any (Linux, CAP_NET_RAW)")
+	mode := flag.String("mode", "capture", "how to see interfaces: capture (packet sockets), or xdp (the kernel counts; CAP_BPF and CAP_NET_ADMIN)")
 	asJSON := flag.Bool("json", false, "print JSON lines")
 	address := flag.String("http", "", "`address` to serve a live page on, as 127.0.0.1:8080")
 	limit := flag.Int("max", 0, "connections to keep (0: the default)")
@@ -38,17 +44,18 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, *interfaces, flag.Args(), *asJSON, *address, *limit); err != nil {
+	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, *limit); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer, interfaces string, args []string, asJSON bool, address string, limit int) error {
-	source, err := open(interfaces, args)
+func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, limit int) (err error) {
+	source, end, err := open(interfaces, mode, args)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, end()) }()
 	m, err := monitor.New(source, &monitor.Config{MaxConnections: limit})
 	if err != nil {
 		return errors.Join(err, source.Close())
@@ -76,17 +83,49 @@ func run(ctx context.Context, out io.Writer, interfaces string, args []string, a
 	return errors.Join(err, wait(), report.finish(m))
 }
 
-// open opens what the command line says.
-func open(interfaces string, args []string) (monitor.Source, error) {
+// open opens what the command line says. The function that it returns ends what
+// the source leaves behind.
+func open(interfaces, mode string, args []string) (source monitor.Source, end func() error, err error) {
+	end = func() error { return nil }
 	switch {
+	case mode != "capture" && mode != "xdp":
+		err = fmt.Errorf("-mode %q is neither capture nor xdp", mode)
 	case interfaces == "" && len(args) == 1:
-		return monitor.OpenFile(args[0])
+		source, err = monitor.OpenFile(args[0])
+	case interfaces == "any" && mode == "xdp":
+		err = errors.New("-mode xdp needs the names of interfaces")
 	case interfaces == "any" && len(args) == 0:
-		return monitor.Capture()
+		source, err = monitor.Capture()
+	case interfaces != "" && len(args) == 0 && mode == "xdp":
+		return attach(strings.Split(interfaces, ","))
 	case interfaces != "" && len(args) == 0:
-		return monitor.Capture(strings.Split(interfaces, ",")...)
+		source, err = monitor.Capture(strings.Split(interfaces, ",")...)
+	default:
+		err = errors.New("name one capture file, or interfaces with -i; -h says more")
 	}
-	return nil, errors.New("name one capture file, or interfaces with -i; -h says more")
+	return source, end, err
+}
+
+// attach puts the kernel's program on interfaces.
+func attach(interfaces []string) (monitor.Source, func() error, error) {
+	program, err := xdp.Load(&xdp.Config{
+		Sessions: 1, // of a relay, which is none of this
+		Flows:    xdp.DefaultFlows,
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range interfaces {
+		if _, err := program.Attach(name, xdp.Auto); err != nil {
+			return nil, nil, errors.Join(err, program.Close())
+		}
+	}
+	source, err := monitor.Kernel(program)
+	if err != nil {
+		return nil, nil, errors.Join(err, program.Close())
+	}
+	return source, program.Close, nil
 }
 
 // report prints what was seen.

@@ -126,7 +126,7 @@ func TestPage(t *testing.T) {
 // TestTable: a line for each connection, and one for the move.
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"CLIENT", "moving.example", "  rebinding", "<b>markup</b>.example", "2 connections; "} {
@@ -139,7 +139,7 @@ func TestTable(t *testing.T) {
 // TestJSON: one line for each connection, with the fields that are documented.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", []string{"testdata/sample.pcap"}, true, "", 0); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", 0); err != nil {
 		t.Fatal(err)
 	}
 	types := map[string]int{}
@@ -165,11 +165,11 @@ func TestJSON(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"a", "b"}, {"testdata/none.pcap"}, {"main.go"}} {
-		if err := run(t.Context(), new(bytes.Buffer), "", args, false, "", 0); err == nil {
+		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, false, "", 0); err == nil {
 			t.Errorf("%v: no error", args)
 		}
 	}
-	if err := run(t.Context(), new(bytes.Buffer), "eth0", []string{"file"}, false, "", 0); err == nil {
+	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", 0); err == nil {
 		t.Error("interfaces and a file: no error")
 	}
 }
