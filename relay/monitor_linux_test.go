@@ -1,0 +1,65 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
+)
+
+// TestMonitoredRelay: the program counts what it forwards. A peer's connection to
+// the other shares its socket with the one to the relay, and both are told apart,
+// though the first Initial of the one never passes here: it travels in the offer.
+func TestMonitoredRelay(t *testing.T) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := kernelFamilies[0]
+			n := newInternetWith(t, (*internet).oneNIC, f, &xdp.Config{Sessions: 64, Flows: 1000}, nil)
+			n.attach(mode)
+			source, err := monitor.Kernel(n.program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := monitor.New(source, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			ran := make(chan error, 1)
+			go func() { ran <- m.Run(ctx) }()
+			defer func() {
+				cancel()
+				if err := <-ran; !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}()
+			a, b := n.connect(f)
+			n.transfer(a, b, 1<<20)
+			before := n.relayed()
+			n.transfer(a, b, kernelTransfer)
+			if forwarded := n.relayed() - before; forwarded < kernelTransfer/1452 {
+				t.Errorf("the kernel has forwarded %d packets of %d bytes", forwarded, kernelTransfer)
+			}
+			var controls, bulk int
+			for c := range m.Connections() {
+				t.Log(c.LogValue())
+				switch {
+				case c.TLS != nil && len(c.ALPN) > 0 && c.ALPN[0] == "h3":
+					if controls++; c.FromClient.Bytes > 1<<20 {
+						t.Errorf("the control connection has %v, want what the other sent to be its own", c.FromClient)
+					}
+				case c.FromClient.Bytes > kernelTransfer || c.FromServer.Bytes > kernelTransfer:
+					bulk++
+				}
+				if len(c.PathChanges) > 0 {
+					t.Errorf("got changes %v", c.PathChanges)
+				}
+			}
+			if controls != 2 || bulk != 1 {
+				t.Errorf("got %d control connections and %d with the transfer, want 2 and 1", controls, bulk)
+			}
+		})
+	}
+}
