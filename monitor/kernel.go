@@ -25,6 +25,9 @@ var (
 	_ offload = (*kernel)(nil)
 )
 
+// tick is how late the kernel's times may be that are cheap enough for each packet.
+const tick = int64(10 * time.Millisecond)
+
 // mirror is what is known of a flow in the kernel.
 type mirror struct {
 	born     uint64
@@ -176,23 +179,28 @@ func (k *kernel) teach(t *Tracker, key tuple) {
 		m = &mirror{round: k.round}
 		k.mirrors[key] = m
 	}
-	// A few times, because each packet between may begin the flow anew.
-	for range 4 {
-		lessons, ruledOut := t.lessons(key)
-		if m.born != 0 && !k.differs(t, key, m, lessons, ruledOut) {
-			return
-		}
-		f, ok, err := k.flows.Take(flowKey(key))
-		if err != nil || !ok { // it is not one that the kernel reads
-			delete(k.mirrors, key)
-			return
-		}
-		k.apply(t, key, m, &f)
-		k.fill(t, key, m, &f, lessons, ruledOut)
-		if ok, err := k.flows.Put(flowKey(key), &f); ok || err != nil {
-			return
-		}
+	lessons, ruledOut := t.lessons(key)
+	if m.born == 0 && !k.begin(t, key, m) { // it is not one that the kernel reads
+		delete(k.mirrors, key)
+		return
 	}
+	if !k.differs(t, key, m, lessons, ruledOut) {
+		return
+	}
+	l := k.lesson(t, key, m, lessons, ruledOut)
+	if ok, err := k.flows.Teach(flowKey(key), &l); err != nil || !ok {
+		delete(k.mirrors, key)
+	}
+}
+
+// begin takes over what was counted of a flow before it was shown.
+func (k *kernel) begin(t *Tracker, key tuple, m *mirror) bool {
+	f, ok, err := k.flows.Lookup(flowKey(key))
+	if err != nil || !ok {
+		return false
+	}
+	k.apply(t, key, m, &f)
+	return true
 }
 
 // differs says whether the kernel should know something that it does not.
@@ -208,22 +216,25 @@ func (k *kernel) differs(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ru
 	return false
 }
 
-// fill says it.
-func (k *kernel) fill(t *Tracker, key tuple, m *mirror, f *xdp.Flow, lessons [2]lesson, ruledOut bool) {
-	more := k.wantsMore(t, key, m)
-	m.lessons, m.ruledOut, f.RuledOut = lessons, ruledOut, ruledOut
+// lesson makes it, and notes what the kernel knows then. Where the tracker has
+// followed the spin bit itself, the kernel goes on from there.
+func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ruledOut bool) (l xdp.Lesson) {
+	l.RuledOut, l.More = ruledOut, k.wantsMore(t, key, m)
+	if l.More {
+		m.whole = [2]uint32{}
+	}
 	for i, what := range lessons {
-		l := &f.Lanes[i]
-		l.Taught, l.IDLen = what.what, what.id.Len()
-		l.ID, l.Segment = what.id.bytes, int(what.segment)
-		if more {
-			l.Whole, m.whole[i] = 0, 0
-		}
-		if w := t.wayOf(key, i == 0, what); w != nil {
+		lane := &l.Lanes[i]
+		lane.Taught, lane.ID, lane.IDLen, lane.Segment = what.what, what.id.bytes, what.id.Len(), int(what.segment)
+		w := t.wayOf(key, i == 0, what)
+		if w != nil && (w.spin.packets != m.spins[i] || m.lessons[i].what == xdp.Untaught) {
 			m.spins[i] = w.spin.packets
-			w.spin.to(&l.Spin)
+			lane.Spin = new(xdp.Spin)
+			w.spin.to(lane.Spin)
 		}
 	}
+	m.lessons, m.ruledOut = lessons, ruledOut
+	return l
 }
 
 // wayOf returns the way that a lesson is about, or nil for none.

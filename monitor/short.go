@@ -22,7 +22,7 @@ const minShort = 1 + 4 + 16
 func (t *Tracker) short(a *arrival) bool {
 	p := a.flow.paths[0]
 	if len(a.flow.paths) > 1 {
-		p = a.flow.choose(a)
+		p = a.flow.choose(a, t.slack)
 	}
 	r := p.record
 	if r.confidence == GoogleQUIC {
@@ -62,13 +62,10 @@ func (t *Tracker) short(a *arrival) bool {
 	return true
 }
 
-// tick is how late the kernel's times may be that are cheap enough for each packet.
-const tick = int64(10 * time.Millisecond)
-
 // choose finds the connection of several whose ID a short header has. A new ID
 // is most likely of the one that was heard of last, and so is none; of those that
-// were heard of together, of the one that sends more.
-func (f *flow) choose(a *arrival) *path {
+// were heard of together, as far as times say, of the one that sends more.
+func (f *flow) choose(a *arrival, slack int64) *path {
 	best := f.paths[0]
 	for _, p := range f.paths {
 		end := &p.record.ends[1-p.sender(a)]
@@ -79,7 +76,7 @@ func (f *flow) choose(a *arrival) *path {
 			}
 		}
 		later := p.seen() - best.seen()
-		if p.record.established() && (later > tick || later >= -tick && p.packets() >= best.packets()) {
+		if p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
 			best = p
 		}
 	}

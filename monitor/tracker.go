@@ -42,6 +42,7 @@ type Tracker struct {
 	padded       []byte // room for a datagram of which the end was not captured
 	pending      []Event
 	offload      offload
+	slack        int64   // by which times may be wrong
 	moved        []tuple // flows that the packet has changed besides its own
 }
 

@@ -200,7 +200,7 @@ func TestNext(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
 		dir := os.Getenv("QUICWAY_TEST_PIN")
-		p, err := Load(&Config{Sessions: 4, Pin: dir})
+		p, err := Load(&Config{Sessions: 4, Flows: 100, Pin: dir})
 		if caps == "none" {
 			if !errors.Is(err, ErrPermission) {
 				t.Errorf("%v, want %v", err, ErrPermission)

@@ -31,21 +31,17 @@ func loadPass(b *testing.B) *ebpf.Program {
 type kind struct {
 	name    string
 	payload []byte
-	teach   func(*Flow) // what Go has said of its flow
+	teach   Lesson // what Go has said of its flow
 }
 
 func kinds() []kind {
 	short := append([]byte{0x40, 1, 2, 3, 4, 5, 6, 7, 8}, make([]byte, 1191)...)
 	rtp := append([]byte{0x80, 0x60, 0x12, 0x34}, make([]byte, 160)...)
-	known := func(f *Flow) {
-		for i := range f.Lanes {
-			f.Lanes[i].Taught, f.Lanes[i].IDLen = ByID, 8
-			copy(f.Lanes[i].ID[:], short[1:9])
-		}
-	}
+	lane := LaneLesson{Taught: ByID, IDLen: 8}
+	copy(lane.ID[:], short[1:9])
 	return []kind{
-		{"short", short, known},
-		{"other", rtp, func(f *Flow) { f.RuledOut = true }},
+		{"short", short, Lesson{Lanes: [2]LaneLesson{lane, lane}}},
+		{"other", rtp, Lesson{RuledOut: true}},
 	}
 }
 
@@ -82,7 +78,7 @@ func BenchmarkMonitor(b *testing.B) {
 }
 
 // know makes a flow known.
-func (w *wire) know(frame []byte, key FlowKey, teach func(*Flow)) {
+func (w *wire) know(frame []byte, key FlowKey, teach Lesson) {
 	w.Helper()
 	flows, err := w.program.Flows()
 	if err != nil {
@@ -92,13 +88,8 @@ func (w *wire) know(frame []byte, key FlowKey, teach func(*Flow)) {
 	if _, _, err := w.program.Test(w.in.Index, frame); err != nil {
 		w.Fatal(err)
 	}
-	flow, ok, err := flows.Take(key)
-	if err != nil || !ok {
-		w.Fatalf("no flow: %v", err)
-	}
-	teach(&flow)
-	if ok, err := flows.Put(key, &flow); err != nil || !ok {
-		w.Fatalf("flow not put: %v", err)
+	if ok, err := flows.Teach(key, &teach); err != nil || !ok {
+		w.Fatalf("flow not taught: %v", err)
 	}
 }
 

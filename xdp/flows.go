@@ -48,8 +48,23 @@ type Lane struct {
 	// eight on it gets their beginning only.
 	Whole uint32
 	Spin  Spin
+}
 
-	rest [2]uint64
+// Lesson is what Go has to say of a flow.
+type Lesson struct {
+	Lanes [2]LaneLesson // as those of [Flow]
+	// RuledOut is as that of [Flow]. More makes the kernel show long headers
+	// whole again.
+	RuledOut, More bool
+}
+
+// LaneLesson is what Go has to say of a lane.
+type LaneLesson struct {
+	Taught  Taught
+	ID      [MaxFlowID]byte
+	IDLen   int
+	Segment int
+	Spin    *Spin // nil: the kernel's own
 }
 
 // Taught is what Go has said of a lane.

@@ -108,6 +108,20 @@ func monitorFlows(spec *ebpf.CollectionSpec, flows int) error {
 	return spec.Variables[datapathVarMonitorOn].Set(true)
 }
 
+// newLesson loads the program that teaches.
+func newLesson(tracks *ebpf.Map) (*ebpf.Program, error) {
+	spec, err := loadLesson()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[lessonMapTracks].MaxEntries = tracks.MaxEntries()
+	var wanted struct {
+		Teach *ebpf.Program `ebpf:"quicway_teach"`
+	}
+	err = spec.LoadAndAssign(&wanted, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{lessonMapTracks: tracks}})
+	return wanted.Teach, err
+}
+
 // sampleHeader is struct sample.
 const sampleHeader = 32
 
@@ -167,24 +181,45 @@ func (f *Flows) get(key FlowKey, read func(*ebpf.Map, any, any) error) (Flow, bo
 	return f.flow(&t), true, nil
 }
 
-// Put adds a flow, as Take has returned it, with what Go has to say of it. It
-// returns false if a packet has begun another meanwhile.
-func (f *Flows) Put(key FlowKey, flow *Flow) (bool, error) {
+// Teach says what Go need not see of a flow. It returns false if there is none.
+func (f *Flows) Teach(key FlowKey, l *Lesson) (bool, error) {
 	p := f.program
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed || f.closed.Load() {
 		return false, ErrClosed
 	}
-	k, t := pairOf(key), f.track(flow)
-	err := p.objects.Tracks.Update(&k, &t, ebpf.UpdateNoExist)
-	if errors.Is(err, ebpf.ErrKeyExist) {
-		return false, nil
+	order := struct {
+		Pair    pairKey
+		More    uint32
+		SetSpin [2]uint32
+		Track   datapathTrack
+	}{Pair: pairOf(key), More: bit(l.More)}
+	order.Track.RuledOut = bit(l.RuledOut)
+	for i := range l.Lanes {
+		from, to := &l.Lanes[i], &order.Track.Lane[i]
+		to.Taught, to.IdLen, to.Segment = uint8(from.Taught), uint8(from.IDLen), uint16(from.Segment)
+		to.Id, to.Mask = words(from.ID), mask(from.IDLen)
+		if from.Spin != nil {
+			order.SetSpin[i], to.Spin = 1, f.spin(from.Spin)
+		}
 	}
+	data, err := binary.Append(nil, binary.NativeEndian, &order)
 	if err != nil {
-		return false, fmt.Errorf("xdp: put flow: %w", err)
+		return false, fmt.Errorf("xdp: teach flow: %w", err)
 	}
-	return true, nil
+	there, err := p.lesson.Run(&ebpf.RunOptions{Context: data})
+	if err != nil {
+		return false, fmt.Errorf("xdp: teach flow: %w", err)
+	}
+	return there != 0, nil
+}
+
+func bit(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // flowBatch is how many flows are read at a time.
@@ -298,7 +333,7 @@ func (f *Flows) flow(t *datapathTrack) Flow {
 		out.Lanes[i] = Lane{
 			Packets: l.Packets, Bytes: l.Bytes, Last: f.time(l.Last),
 			Taught: Taught(l.Taught), ID: unwords(l.Id), IDLen: int(l.IdLen),
-			Segment: int(l.Segment), Whole: l.Whole, rest: l.Rest,
+			Segment: int(l.Segment), Whole: l.Whole,
 			Spin: Spin{
 				Edge: f.time(s.Edge), Sum: time.Duration(s.Sum), Half: time.Duration(s.Half),
 				Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
@@ -309,35 +344,20 @@ func (f *Flows) flow(t *datapathTrack) Flow {
 	return out
 }
 
-func (f *Flows) track(flow *Flow) datapathTrack {
-	t := datapathTrack{Born: flow.Born}
-	if flow.RuledOut {
-		t.RuledOut = 1
+func (f *Flows) spin(s *Spin) datapathSpin {
+	return datapathSpin{
+		Edge: f.mono(s.Edge), Sum: uint64(s.Sum), Half: uint64(s.Half),
+		Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
+		Value: uint8(bit(s.Value)), Started: uint8(bit(s.Started)),
 	}
-	for i := range flow.Lanes {
-		l, s := &flow.Lanes[i], &flow.Lanes[i].Spin
-		to := &t.Lane[i]
-		to.Packets, to.Bytes, to.Last, to.Rest = l.Packets, l.Bytes, f.mono(l.Last), l.rest
-		to.Taught, to.IdLen = uint8(l.Taught), uint8(l.IDLen)
-		to.Id = words(l.ID)
-		to.Segment, to.Whole = uint16(l.Segment), l.Whole
-		var mask [MaxFlowID]byte
-		for n := range l.IDLen {
-			mask[n] = 0xff
-		}
-		to.Mask = words(mask)
-		to.Spin = datapathSpin{
-			Edge: f.mono(s.Edge), Sum: uint64(s.Sum), Half: uint64(s.Half),
-			Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
-		}
-		if s.Value {
-			to.Spin.Value = 1
-		}
-		if s.Started {
-			to.Spin.Started = 1
-		}
+}
+
+func mask(n int) [MaxFlowID / 4]uint32 {
+	var b [MaxFlowID]byte
+	for i := range n {
+		b[i] = 0xff
 	}
-	return t
+	return words(b)
 }
 
 // words and unwords convert between bytes and the kernel's words of them.

@@ -23,7 +23,8 @@ type Program struct {
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
-	egress   *egress // nil: no monitor stage
+	egress   *egress       // nil: no monitor stage
+	lesson   *ebpf.Program // nil: no monitor stage
 
 	mu       sync.Mutex // guards the following
 	closed   bool
@@ -110,6 +111,9 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err == nil && conf.Flows > 0 {
 		p.egress, err = newEgress(&p.objects.datapathMaps)
 	}
+	if err == nil && conf.Flows > 0 {
+		p.lesson, err = newLesson(p.objects.Tracks)
+	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
 	}
@@ -149,7 +153,7 @@ func (p *Program) Close() error {
 		return nil
 	}
 	p.closed = true
-	errs := []error{p.events.Close(), p.egress.close()}
+	errs := []error{p.events.Close(), p.egress.close(), p.lesson.Close()}
 	if p.flows != nil {
 		errs = append(errs, p.flows.samples.Close())
 	}

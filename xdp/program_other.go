@@ -119,8 +119,8 @@ func (f *Flows) Lookup(FlowKey) (Flow, bool, error) { return Flow{}, false, ErrU
 // Take returns ErrUnsupported.
 func (f *Flows) Take(FlowKey) (Flow, bool, error) { return Flow{}, false, ErrUnsupported }
 
-// Put returns ErrUnsupported.
-func (f *Flows) Put(FlowKey, *Flow) (bool, error) { return false, ErrUnsupported }
+// Teach returns ErrUnsupported.
+func (f *Flows) Teach(FlowKey, *Lesson) (bool, error) { return false, ErrUnsupported }
 
 // All yields nothing.
 func (f *Flows) All() iter.Seq2[FlowKey, Flow] { return func(func(FlowKey, Flow) bool) {} }

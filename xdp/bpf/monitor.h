@@ -176,17 +176,33 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		note(SIGHT_STRANGE);
 		return;
 	}
-	// The verifier has to see that this is one bit.
-	__u32 side = g->from_a;
-	asm volatile("" : "+r"(side));
-	struct lane *l = &t->lane[~side & 1];
+	// Each way has to have constants of its own: a process without CAP_PERFMON
+	// may not have them computed.
+	struct lane *l, *back;
+	if (g->from_a) {
+		l    = &t->lane[0];
+		back = &t->lane[1];
+		asm volatile("" : "+r"(l), "+r"(back));
+	} else {
+		l    = &t->lane[1];
+		back = &t->lane[0];
+		asm volatile("" : "+r"(l), "+r"(back));
+	}
 	if (matches(l, g) && splits(ctx, out, l, g)) {
-		follow(&l->spin, &t->lane[side & 1].spin, g->first & 0x20);
+		follow(&l->spin, &back->spin, g->first & 0x20);
 		tally(l, g, now);
 		return;
 	}
 	enum sight what = SIGHT_HELD;
-	if (may_tell(g->first & 0x80 ? &l->rest[0] : &l->rest[1], now)) {
+	__u64 *rest; // as above
+	if (g->first & 0x80) {
+		rest = &l->rest[0];
+		asm volatile("" : "+r"(rest));
+	} else {
+		rest = &l->rest[1];
+		asm volatile("" : "+r"(rest));
+	}
+	if (may_tell(rest, now)) {
 		bool whole = g->length > MAX_SINGLE && !g->segment;
 		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
 			l->whole++;
