@@ -194,7 +194,7 @@ func TestRebinding(t *testing.T) {
 // TestMigration: the client tries another path, with IDs that nobody has seen,
 // and moves to it.
 func TestMigration(t *testing.T) {
-	for _, second := range []string{"192.0.2.1:50002"} {
+	for _, second := range []string{"192.0.2.1:50002", "203.0.113.7:50002"} {
 		t.Run(second, func(t *testing.T) {
 			all := play(t, nil, false, func(s *scene) {
 				conn := s.dial(nil)
@@ -223,6 +223,16 @@ func TestMigration(t *testing.T) {
 			c := only(t, tracker)
 			if got, want := kinds(c), []ChangeKind{Probe, Migration}; !slices.Equal(got, want) {
 				t.Errorf("got changes %v, want %v", got, want)
+			}
+			// From another address there is nothing but the timing.
+			want := Medium
+			if second != "192.0.2.1:50002" {
+				want = Low
+			}
+			for _, change := range c.PathChanges {
+				if change.Confidence != want || change.Evidence == "" {
+					t.Errorf("got %+v, want %v confidence", change, want)
+				}
 			}
 			if len(c.Paths) != 2 || !c.Paths[1].Active {
 				t.Errorf("got paths %+v", c.Paths)

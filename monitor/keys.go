@@ -49,10 +49,10 @@ func tupleOf(d *decap.Datagram) (key tuple, fromA bool) {
 	return tuple{d.Dst, d.Src}, false
 }
 
-// sourceKey is who talks to a server: an address, from any port, or an
+// sourceKey is who talks to a server: an address, from any port, anybody, or an
 // endpoint to any server.
 type sourceKey struct {
-	client endpoint // port 0: any
+	client endpoint // port 0, or zero: any
 	server endpoint // zero: any
 }
 

@@ -77,6 +77,9 @@ func (t *Tracker) judge(a *arrival, p *path, from wire.Side) {
 		if kind == NoChange || kind == Probe {
 			kind = Migration
 		}
+		if r.active.server != p.server {
+			kind = PreferredAddress
+		}
 		t.move(a, p, kind)
 	case p.run == oneWayRun && p.kind != Probe && r.oneWay(wire.Server):
 		t.move(a, p, p.kind)
@@ -120,8 +123,8 @@ func level(old, p *path, kind ChangeKind) Level {
 		return Low
 	case kind == Rebinding && old.client.IP == p.client.IP:
 		return High
-	case kind == Rebinding || old.sameID(p):
-		return Medium
+	case old.client.IP != p.client.IP && !old.sameID(p) && old.server == p.server:
+		return Low // timing alone
 	}
 	return Medium
 }
@@ -173,11 +176,7 @@ func (t *Tracker) change(a *arrival, from, to *path, kind ChangeKind, level Leve
 // tries a path sends full datagrams, and so does what answers (RFC 9000
 // §8.2.1, §8.2.2).
 func (t *Tracker) prober(client, server endpoint, s *suspect, a *arrival) *record {
-	toServer, toClient := &s.ways[0], &s.ways[1]
-	if a.key.a != client {
-		toServer, toClient = toClient, toServer
-	}
-	if toServer.firstLen < probeLen || toClient.firstLen < probeLen {
+	if s.ways[0].firstLen < probeLen || s.ways[1].firstLen < probeLen {
 		return nil
 	}
 	for _, key := range [...]sourceKey{{anyPort(client), server}, {client: client}} {
@@ -195,8 +194,33 @@ func (t *Tracker) prober(client, server endpoint, s *suspect, a *arrival) *recor
 	return nil
 }
 
+// alone is how long before a path is tried another connection must have been silent
+// to be out of the question.
+const alone = int64(5 * time.Second)
+
+// mover finds the connection that may be trying a path from another address, where
+// neither ID nor address leads to it: the only one at the server that was alive
+// just before.
+func (t *Tracker) mover(client, server endpoint, s *suspect, a *arrival) (found *record) {
+	e := t.sources.peek(sourceKey{server: server})
+	if e == nil || e.value.crowded || s.ways[0].firstLen < probeLen || s.ways[1].firstLen < probeLen {
+		return nil
+	}
+	for _, r := range e.value.records {
+		t.settle(r)
+		switch {
+		case s.first-r.last > alone || r.confidence == GoogleQUIC:
+		case found != nil || r.active.client.IP == client.IP:
+			return nil // it may be any of them
+		case r.established() && r.first < s.first:
+			found = r
+		}
+	}
+	return found
+}
+
 // probing adds the path that a connection tries, with IDs that nobody has seen.
-func (t *Tracker) probing(a *arrival, r *record, client, server endpoint, s *suspect) *path {
+func (t *Tracker) probing(a *arrival, r *record, client, server endpoint, s *suspect, sure Level) *path {
 	p := t.addPath(a, r, client, server)
 	p.validated, p.kind = true, Probe
 	t.adopt(p, s)
@@ -214,10 +238,10 @@ func (t *Tracker) probing(a *arrival, r *record, client, server endpoint, s *sus
 	}
 	t.potential.remove(a.key)
 	t.learnServer(p, a.now)
-	kind := Probe
-	if r.active.server != server {
-		kind = PreferredAddress
+	why := "full datagrams to and fro with IDs that were not seen before"
+	if sure == Low {
+		why += ", from another address, while no other connection was at the server"
 	}
-	t.change(a, r.active, p, kind, Medium, "full datagrams to and fro with IDs that were not seen before")
+	t.change(a, r.active, p, Probe, sure, why)
 	return p
 }

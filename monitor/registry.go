@@ -142,8 +142,9 @@ func (t *Tracker) closed(r *record, why Reason) {
 }
 
 // talks returns the keys that a path's record is found by in sources.
-func (p *path) talks() [3]sourceKey {
-	return [3]sourceKey{
+func (p *path) talks() [4]sourceKey {
+	return [4]sourceKey{
+		{server: p.server},
 		{anyPort(p.client), p.server},
 		{client: p.client},
 		{anyPort(p.client), anyPort(p.server)},
@@ -182,6 +183,7 @@ func (t *Tracker) addTalker(key sourceKey, r *record, now int64) {
 	}
 	if len(e.value.records) >= maxOwners {
 		e.value.records = slices.Delete(e.value.records, 0, 1)
+		e.value.crowded = true
 	}
 	e.value.records = append(e.value.records, r)
 }

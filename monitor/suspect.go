@@ -156,7 +156,10 @@ func (t *Tracker) bySource(a *arrival, s *suspect) *path {
 	client, server, exact := t.guess(a, s)
 	if exact {
 		if r := t.prober(client, server, s, a); r != nil {
-			return t.probing(a, r, client, server, s)
+			return t.probing(a, r, client, server, s, Medium)
+		}
+		if r := t.mover(client, server, s, a); r != nil {
+			return t.probing(a, r, client, server, s, Low)
 		}
 	}
 	why := t.why(client, server, s)

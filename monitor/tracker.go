@@ -64,7 +64,10 @@ type destination struct {
 }
 
 // talkers are the connections from a source to a destination, the latest last.
-type talkers struct{ records []*record }
+type talkers struct {
+	records []*record
+	crowded bool // there were others
+}
 
 // NewTracker makes a tracker without connections. It returns an error that wraps
 // ErrConfig.
@@ -206,6 +209,7 @@ func (t *Tracker) touch(r *record, p *path, now int64) {
 	}
 	t.sources.get(sourceKey{anyPort(p.client), p.server}, now)
 	t.sources.get(sourceKey{client: p.client}, now)
+	t.sources.get(sourceKey{server: p.server}, now)
 	t.sources.get(sourceKey{anyPort(p.client), anyPort(p.server)}, now)
 	t.destinations.get(p.server, now)
 }

@@ -86,7 +86,8 @@ func lengthsOf(mask uint32) (out []int) {
 
 // Talker is an entry of the sources view: who talks to whom.
 type Talker struct {
-	// Client is an address with any port (0), or an endpoint.
+	// Client is an address with any port (0), an endpoint, or not valid: any
+	// client.
 	Client netip.AddrPort
 	// Server is an endpoint, an address with any port (0), or not valid: any
 	// server.
@@ -98,7 +99,10 @@ type Talker struct {
 // Sources is the sources view: source and destination → connections.
 func (t *Tracker) Sources() iter.Seq[Talker] {
 	return view(t, &t.sources, func(e *entry[sourceKey, *talkers]) Talker {
-		out := Talker{Client: e.key.client.AddrPort()}
+		var out Talker
+		if e.key.client != (endpoint{}) {
+			out.Client = e.key.client.AddrPort()
+		}
 		if e.key.server != (endpoint{}) {
 			out.Server = e.key.server.AddrPort()
 		}
