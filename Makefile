@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota demo-netns demo-nat
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota bench-monitor demo-netns demo-nat
 
 all: generate lint test
 
@@ -46,6 +46,10 @@ bench-kernel:
 ## bench-quota: those that are about the quota, with eQUIC's experiment (root)
 bench-quota:
 	$(GO) run ./internal/bench -run '[Qq]uota' -count 10
+
+## bench-monitor: those that are about the monitor (root)
+bench-monitor:
+	$(GO) run ./internal/bench -run Monitor
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

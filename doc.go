@@ -10,6 +10,8 @@
 //     server, how many, and how fast;
 //   - [github.com/quicway/quicway/xdp]: the kernel program that forwards for a
 //     relay (Linux);
+//   - [github.com/quicway/quicway/monitor]: which QUIC connections cross a
+//     host, in a capture or live, without a key;
 //   - [github.com/quicway/quicway/cid]: connection IDs that only peers and
 //     relay can predict, and the store of who is behind them.
 //

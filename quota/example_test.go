@@ -13,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/quicway/quicway/quota"
+	"github.com/quicway/quicway/xdp"
 )
 
 // An HTTP/3 server that is protected.
@@ -105,4 +106,29 @@ func ExampleController_Admit() {
 	// true <nil>
 	// 2001:db8::/64 refused: connections
 	// true <nil>
+}
+
+// The kernel drops what the filter would drop.
+func ExampleConfig_xdp() {
+	run := func() error {
+		program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1}) // no relay here
+		if err != nil {
+			return err
+		}
+		defer program.Close()
+		controller, err := quota.New(&quota.Config{XDP: program, Excess: quota.Drop})
+		if err != nil {
+			return err
+		}
+		defer controller.Close()
+		mode, err := program.Attach("eth0", xdp.Auto)
+		if err != nil {
+			return err
+		}
+		fmt.Println("the kernel drops in", mode, "mode")
+		return nil
+	}
+	if err := run(); err != nil {
+		fmt.Println(err) // without privileges, or eth0
+	}
 }

@@ -30,7 +30,8 @@ type rig struct {
 	*testing.B
 	sender, relay, sink *nettest.Host
 	from, to            *udp.Socket
-	key                 cid.Key // of the sink's leg
+	key                 cid.Key        // of the sink's leg
+	target              netip.AddrPort // of the flood
 	received            atomic.Uint64
 }
 
@@ -38,7 +39,7 @@ const rigRelay = "10.1.0.2:4433"
 
 func newRig(b *testing.B) *rig {
 	b.Helper()
-	r := &rig{B: b, sender: nettest.NewHost(b), relay: nettest.NewHost(b), sink: nettest.NewHost(b), key: cid.NewKey()}
+	r := &rig{B: b, sender: nettest.NewHost(b), relay: nettest.NewHost(b), sink: nettest.NewHost(b), key: cid.NewKey(), target: netip.MustParseAddrPort(rigRelay)}
 	for i, h := range []*nettest.Host{r.sender, r.sink} {
 		iface, ours, theirs := fmt.Sprintf("eth%d", i), fmt.Sprintf("10.%d.0.1", i+2), fmt.Sprintf("10.%d.0.2/24", i+2)
 		nettest.Cable(r.relay, iface, []string{ours + "/24"}, h, "eth0", []string{theirs})
@@ -151,7 +152,7 @@ func (r *rig) veths() {
 func (r *rig) train(packets int) *udp.Message {
 	packet := append([]byte{0x40}, r.key.ID(cid.Peer, 0).Bytes()...)
 	packet = append(packet, make([]byte, benchPacket-len(packet))...)
-	return &udp.Message{Data: bytes.Repeat(packet, packets), SegmentSize: benchPacket, Remote: netip.MustParseAddrPort(rigRelay)}
+	return &udp.Message{Data: bytes.Repeat(packet, packets), SegmentSize: benchPacket, Remote: r.target}
 }
 
 // BenchmarkEndToEnd is how many packets of a sender with UDP GSO arrive, and how

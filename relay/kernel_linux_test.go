@@ -23,6 +23,7 @@ import (
 type internet struct {
 	*testing.T
 	relay, alice, bob *nettest.Host
+	router            *nettest.Host // nil: there is none
 	program           *xdp.Program
 	server            *relay.Server
 	ifaces            []string // of the relay
@@ -41,6 +42,7 @@ var kernelFamilies = []family{
 // oneNIC puts a router between all.
 func (n *internet) oneNIC() {
 	router := nettest.NewHost(n)
+	n.router = router
 	router.Sysctl("net/ipv4/ip_forward", "1")
 	router.Sysctl("net/ipv6/conf/all/forwarding", "1")
 	for i, h := range []*nettest.Host{n.relay, n.alice, n.bob} {

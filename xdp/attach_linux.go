@@ -14,7 +14,8 @@ import (
 
 // Attach puts the program on an interface, and says in which mode. Packets may
 // then also be forwarded to leave by that interface. Auto tries Native first, and
-// logs why that is not possible. Errors wrap ErrBusy, ErrMTU, ErrUnsupported,
+// logs why that is not possible. With flows to count, what leaves by the interface
+// is seen as well, where [Program.SeesEgress] says so. Errors wrap ErrBusy, ErrMTU, ErrUnsupported,
 // ErrPermission or ErrClosed.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 	p.mu.Lock()
@@ -50,6 +51,9 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	}
 	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
 		return nil, errors.Join(err, a.end())
+	}
+	if a.egress, err = p.egress.attach(iface); err != nil {
+		p.log.Warn("what leaves by the interface is not seen", "interface", name, "err", err)
 	}
 	p.attached[a.index] = a
 	return a, p.renewHopsLocked()
@@ -179,7 +183,7 @@ func (a *attachment) end() error {
 		err = nil
 	}
 	// Closing would do the same, but not at once.
-	return errors.Join(err, a.link.Detach(), a.link.Close())
+	return errors.Join(err, a.link.Detach(), a.link.Close(), a.endEgress())
 }
 
 // renewHopsLocked makes the program ask for all next hops again.

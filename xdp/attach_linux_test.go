@@ -200,7 +200,21 @@ func TestNext(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
 		dir := os.Getenv("QUICWAY_TEST_PIN")
-		p, err := Load(&Config{Sessions: 4, Quota: true, Pin: dir})
+		conf := &Config{Sessions: 4, Pin: dir}
+		conf.Quota = caps == "enough for the quota" || caps == "too little"
+		if caps == "enough for the monitor" {
+			conf.Sessions = -1
+		}
+		if caps == "enough for the monitor" || caps == "too little" {
+			conf.Flows = 100
+		}
+		p, err := Load(conf)
+		if caps == "too little" {
+			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "CAP_PERFMON") {
+				t.Errorf("%v, want %v and what is missing", err, ErrUnsupported)
+			}
+			return
+		}
 		if caps == "none" {
 			if !errors.Is(err, ErrPermission) {
 				t.Errorf("%v, want %v", err, ErrPermission)
@@ -217,6 +231,9 @@ func TestCapabilities(t *testing.T) {
 		if _, err := p.Attach("lo", Generic); err != nil {
 			t.Error(err)
 		}
+		if err := p.Detach("lo"); err != nil { // it is pinned
+			t.Error(err)
+		}
 		return
 	}
 	nettest.Namespace(t)
@@ -225,7 +242,10 @@ func TestCapabilities(t *testing.T) {
 	if err != nil {
 		nettest.Missing(t, "there is no setpriv")
 	}
-	for name, caps := range map[string]string{"enough": "-all,+bpf,+net_admin", "none": "-all"} {
+	const most = "-all,+bpf,+net_admin"
+	for name, caps := range map[string]string{
+		"enough": most, "enough for the quota": most, "enough for the monitor": most, "too little": most, "none": "-all",
+	} {
 		cmd := exec.Command(setpriv, "--bounding-set", caps, "--inh-caps", caps, "--reuid", "0",
 			os.Args[0], "-test.run", "^TestCapabilities$", "-test.v")
 		cmd.Env = append(os.Environ(), "QUICWAY_TEST_CAPS="+name, "QUICWAY_TEST_PIN="+filepath.Join(dir, name))

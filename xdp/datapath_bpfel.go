@@ -24,6 +24,21 @@ type datapathGuard struct {
 	Port [64]uint8
 }
 
+type datapathLane struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+	Last    uint64
+	Rest    [2]uint64
+	Id      [5]uint32
+	Mask    [5]uint32
+	IdLen   uint8
+	Taught  uint8
+	Segment uint16
+	Whole   uint32
+	Spin    datapathSpin
+}
+
 type datapathLimits struct {
 	_            structs.HostLayout
 	Attempt      uint64
@@ -101,6 +116,28 @@ type datapathSession struct {
 	}
 }
 
+type datapathSpin struct {
+	_        structs.HostLayout
+	Edge     uint64
+	Sum      uint64
+	Half     uint64
+	Packets  uint32
+	Edges    uint32
+	Samples  uint32
+	Rejected uint32
+	Value    uint8
+	Started  uint8
+	Unused   [6]uint8
+}
+
+type datapathTrack struct {
+	_        structs.HostLayout
+	Born     uint64
+	Lane     [2]datapathLane
+	RuledOut uint32
+	Unused   uint32
+}
+
 type datapathTurn struct {
 	_       structs.HostLayout
 	Until   uint64
@@ -111,33 +148,41 @@ type datapathTurn struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	datapathMapAllowed    = "allowed"
-	datapathMapBuckets    = "buckets"
-	datapathMapCounters   = "counters"
-	datapathMapDenied     = "denied"
-	datapathMapDevices    = "devices"
-	datapathMapDrops      = "drops"
-	datapathMapEvents     = "events"
-	datapathMapExceptions = "exceptions"
-	datapathMapFlows      = "flows"
-	datapathMapGuards     = "guards"
-	datapathMapNext       = "next"
-	datapathMapPolicy     = "policy"
-	datapathMapPorts      = "ports"
-	datapathMapRoutes     = "routes"
-	datapathMapScratch    = "scratch"
-	datapathMapSessions   = "sessions"
-	datapathMapTurned     = "turned"
-	datapathProgClocked   = "clocked"
-	datapathProgQuicway   = "quicway"
-	datapathVarEpoch      = "epoch"
-	datapathVarGuarded    = "guarded"
-	datapathVarHashFactor = "hash_factor"
-	datapathVarHashSeed   = "hash_seed"
-	datapathVarQuotaOn    = "quota_on"
-	datapathVarRelayOn    = "relay_on"
-	datapathVarTickNs     = "tick_ns"
-	datapathVarTicks      = "ticks"
+	datapathMapAllowed        = "allowed"
+	datapathMapBlank          = "blank"
+	datapathMapBuckets        = "buckets"
+	datapathMapCounters       = "counters"
+	datapathMapDenied         = "denied"
+	datapathMapDevices        = "devices"
+	datapathMapDrops          = "drops"
+	datapathMapEvents         = "events"
+	datapathMapExceptions     = "exceptions"
+	datapathMapFlows          = "flows"
+	datapathMapGuards         = "guards"
+	datapathMapNext           = "next"
+	datapathMapPolicy         = "policy"
+	datapathMapPorts          = "ports"
+	datapathMapRoutes         = "routes"
+	datapathMapSamples        = "samples"
+	datapathMapScratch        = "scratch"
+	datapathMapSessions       = "sessions"
+	datapathMapSights         = "sights"
+	datapathMapStrangers      = "strangers"
+	datapathMapTracks         = "tracks"
+	datapathMapTurned         = "turned"
+	datapathProgClocked       = "clocked"
+	datapathProgQuicway       = "quicway"
+	datapathVarEpoch          = "epoch"
+	datapathVarGuarded        = "guarded"
+	datapathVarHashFactor     = "hash_factor"
+	datapathVarHashSeed       = "hash_seed"
+	datapathVarMonitorOn      = "monitor_on"
+	datapathVarQuotaOn        = "quota_on"
+	datapathVarRelayOn        = "relay_on"
+	datapathVarStrangersRound = "strangers_round"
+	datapathVarTickNs         = "tick_ns"
+	datapathVarTicks          = "ticks"
+	datapathVarToldOdd        = "told_odd"
 )
 
 // loadDatapath returns the embedded CollectionSpec for datapath.
@@ -191,6 +236,7 @@ type datapathProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
 	Allowed    *ebpf.MapSpec `ebpf:"allowed"`
+	Blank      *ebpf.MapSpec `ebpf:"blank"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Denied     *ebpf.MapSpec `ebpf:"denied"`
@@ -204,8 +250,12 @@ type datapathMapSpecs struct {
 	Policy     *ebpf.MapSpec `ebpf:"policy"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
 	Routes     *ebpf.MapSpec `ebpf:"routes"`
+	Samples    *ebpf.MapSpec `ebpf:"samples"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Sessions   *ebpf.MapSpec `ebpf:"sessions"`
+	Sights     *ebpf.MapSpec `ebpf:"sights"`
+	Strangers  *ebpf.MapSpec `ebpf:"strangers"`
+	Tracks     *ebpf.MapSpec `ebpf:"tracks"`
 	Turned     *ebpf.MapSpec `ebpf:"turned"`
 }
 
@@ -213,14 +263,17 @@ type datapathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathVariableSpecs struct {
-	Epoch      *ebpf.VariableSpec `ebpf:"epoch"`
-	Guarded    *ebpf.VariableSpec `ebpf:"guarded"`
-	HashFactor *ebpf.VariableSpec `ebpf:"hash_factor"`
-	HashSeed   *ebpf.VariableSpec `ebpf:"hash_seed"`
-	QuotaOn    *ebpf.VariableSpec `ebpf:"quota_on"`
-	RelayOn    *ebpf.VariableSpec `ebpf:"relay_on"`
-	TickNs     *ebpf.VariableSpec `ebpf:"tick_ns"`
-	Ticks      *ebpf.VariableSpec `ebpf:"ticks"`
+	Epoch          *ebpf.VariableSpec `ebpf:"epoch"`
+	Guarded        *ebpf.VariableSpec `ebpf:"guarded"`
+	HashFactor     *ebpf.VariableSpec `ebpf:"hash_factor"`
+	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
+	MonitorOn      *ebpf.VariableSpec `ebpf:"monitor_on"`
+	QuotaOn        *ebpf.VariableSpec `ebpf:"quota_on"`
+	RelayOn        *ebpf.VariableSpec `ebpf:"relay_on"`
+	StrangersRound *ebpf.VariableSpec `ebpf:"strangers_round"`
+	TickNs         *ebpf.VariableSpec `ebpf:"tick_ns"`
+	Ticks          *ebpf.VariableSpec `ebpf:"ticks"`
+	ToldOdd        *ebpf.VariableSpec `ebpf:"told_odd"`
 }
 
 // datapathObjects contains all objects after they have been loaded into the kernel.
@@ -244,6 +297,7 @@ func (o *datapathObjects) Close() error {
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
 	Allowed    *ebpf.Map `ebpf:"allowed"`
+	Blank      *ebpf.Map `ebpf:"blank"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Denied     *ebpf.Map `ebpf:"denied"`
@@ -257,14 +311,19 @@ type datapathMaps struct {
 	Policy     *ebpf.Map `ebpf:"policy"`
 	Ports      *ebpf.Map `ebpf:"ports"`
 	Routes     *ebpf.Map `ebpf:"routes"`
+	Samples    *ebpf.Map `ebpf:"samples"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Sessions   *ebpf.Map `ebpf:"sessions"`
+	Sights     *ebpf.Map `ebpf:"sights"`
+	Strangers  *ebpf.Map `ebpf:"strangers"`
+	Tracks     *ebpf.Map `ebpf:"tracks"`
 	Turned     *ebpf.Map `ebpf:"turned"`
 }
 
 func (m *datapathMaps) Close() error {
 	return _DatapathClose(
 		m.Allowed,
+		m.Blank,
 		m.Buckets,
 		m.Counters,
 		m.Denied,
@@ -278,8 +337,12 @@ func (m *datapathMaps) Close() error {
 		m.Policy,
 		m.Ports,
 		m.Routes,
+		m.Samples,
 		m.Scratch,
 		m.Sessions,
+		m.Sights,
+		m.Strangers,
+		m.Tracks,
 		m.Turned,
 	)
 }
@@ -288,14 +351,17 @@ func (m *datapathMaps) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathVariables struct {
-	Epoch      *ebpf.Variable `ebpf:"epoch"`
-	Guarded    *ebpf.Variable `ebpf:"guarded"`
-	HashFactor *ebpf.Variable `ebpf:"hash_factor"`
-	HashSeed   *ebpf.Variable `ebpf:"hash_seed"`
-	QuotaOn    *ebpf.Variable `ebpf:"quota_on"`
-	RelayOn    *ebpf.Variable `ebpf:"relay_on"`
-	TickNs     *ebpf.Variable `ebpf:"tick_ns"`
-	Ticks      *ebpf.Variable `ebpf:"ticks"`
+	Epoch          *ebpf.Variable `ebpf:"epoch"`
+	Guarded        *ebpf.Variable `ebpf:"guarded"`
+	HashFactor     *ebpf.Variable `ebpf:"hash_factor"`
+	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
+	MonitorOn      *ebpf.Variable `ebpf:"monitor_on"`
+	QuotaOn        *ebpf.Variable `ebpf:"quota_on"`
+	RelayOn        *ebpf.Variable `ebpf:"relay_on"`
+	StrangersRound *ebpf.Variable `ebpf:"strangers_round"`
+	TickNs         *ebpf.Variable `ebpf:"tick_ns"`
+	Ticks          *ebpf.Variable `ebpf:"ticks"`
+	ToldOdd        *ebpf.Variable `ebpf:"told_odd"`
 }
 
 // datapathPrograms contains all programs after they have been loaded into the kernel.

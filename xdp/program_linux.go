@@ -24,6 +24,8 @@ type Program struct {
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
 	drops    *ringbuf.Reader // nil: no quota stage
+	egress   *egress         // nil: no monitor stage
+	lesson   *ebpf.Program   // nil: no monitor stage
 
 	changing sync.Mutex // held while ways change
 	mu       sync.Mutex // guards the following
@@ -32,6 +34,8 @@ type Program struct {
 	attached map[int]*attachment // by index
 	epoch    uint32
 	ports    [65536 / 64]uint64
+	flows    *Flows // nil: nobody reads them
+	round    uint32
 }
 
 // attachment is the program on an interface.
@@ -40,6 +44,8 @@ type attachment struct {
 	name  string // when it was attached
 	mode  Mode
 	link  link.Link
+
+	egress link.Link // nil: what leaves is not seen
 }
 
 // Load brings the program and its maps into the kernel, with the stages that
@@ -92,6 +98,9 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf)); err != nil {
 		return err
 	}
+	if err := monitorFlows(spec, conf.Flows); err != nil {
+		return err
+	}
 	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
 		return err
 	}
@@ -103,6 +112,12 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	}
 	if err == nil && conf.Quota {
 		p.drops, err = ringbuf.NewReader(p.objects.Drops)
+	}
+	if err == nil && conf.Flows > 0 {
+		p.egress, err = newEgress(&p.objects.datapathMaps)
+	}
+	if err == nil && conf.Flows > 0 {
+		p.lesson, err = newLesson(p.objects.Tracks)
 	}
 	if err != nil {
 		return errors.Join(err, p.objects.Close())
@@ -157,6 +172,8 @@ func (p *Program) readPorts() error {
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
+	case errors.As(err, &verifier) && errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("%w: so many stages are too much for this kernel's verifier; with CAP_PERFMON it looks into less: %w", ErrUnsupported, err)
 	case errors.As(err, &verifier) && errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: this kernel's verifier refuses the program: %w", ErrUnsupported, err)
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
@@ -176,15 +193,18 @@ func (p *Program) Close() error {
 		return nil
 	}
 	p.closed = true
-	errs := []error{p.events.Close()}
+	errs := []error{p.events.Close(), p.egress.close(), p.lesson.Close()}
 	if p.drops != nil {
 		errs = append(errs, p.drops.Close())
+	}
+	if p.flows != nil {
+		errs = append(errs, p.flows.samples.Close())
 	}
 	for _, a := range p.attached {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(a))
 		} else {
-			errs = append(errs, a.link.Close())
+			errs = append(errs, a.link.Close(), a.endEgress())
 		}
 	}
 	if p.notes != nil {

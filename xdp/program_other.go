@@ -86,3 +86,44 @@ func (p *Program) Pinned() bool { return false }
 
 // Unpin returns ErrUnsupported.
 func Unpin(string) error { return ErrUnsupported }
+
+// SeesEgress returns false.
+func (p *Program) SeesEgress(string) bool { return false }
+
+// TestEgress returns ErrUnsupported.
+func (p *Program) TestEgress(int, []byte, int) (Verdict, []byte, error) {
+	return Aborted, nil, ErrUnsupported
+}
+
+// Sights returns ErrUnsupported.
+func (p *Program) Sights() (map[Sight]uint64, error) { return nil, ErrUnsupported }
+
+// Flows returns ErrUnsupported.
+func (p *Program) Flows() (*Flows, error) { return nil, ErrUnsupported }
+
+// Flows does not exist on this system.
+type Flows struct{}
+
+// Close does nothing.
+func (f *Flows) Close() error { return nil }
+
+// Read returns ErrUnsupported.
+func (f *Flows) Read(*Sample) error { return ErrUnsupported }
+
+// Pending returns false.
+func (f *Flows) Pending() bool { return false }
+
+// Lookup returns ErrUnsupported.
+func (f *Flows) Lookup(FlowKey) (Flow, bool, error) { return Flow{}, false, ErrUnsupported }
+
+// Take returns ErrUnsupported.
+func (f *Flows) Take(FlowKey) (Flow, bool, error) { return Flow{}, false, ErrUnsupported }
+
+// Teach returns ErrUnsupported.
+func (f *Flows) Teach(FlowKey, *Lesson) (bool, error) { return false, ErrUnsupported }
+
+// All yields nothing.
+func (f *Flows) All() iter.Seq2[FlowKey, Flow] { return func(func(FlowKey, Flow) bool) {} }
+
+// Reconsider returns ErrUnsupported.
+func (f *Flows) Reconsider() error { return ErrUnsupported }

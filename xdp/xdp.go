@@ -80,6 +80,13 @@ type Config struct {
 	// for each, of about 100 bytes, in advance. The one that has not been seen
 	// for longest makes room for another. 0 means 65 536.
 	Attempts int
+	// Flows switches the monitor stage on, for package monitor, and bounds the
+	// flows that the kernel counts. They take about 350 bytes each, in advance;
+	// the one that has been silent for longest makes room. [DefaultFlows] is
+	// what monitor.Config has room for by default. The stage needs Linux 5.18.
+	// Without CAP_PERFMON there is no room for other stages beside it: Sessions
+	// must be negative. 0 means off: then it costs nothing.
+	Flows int
 	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
 	// is made if it is missing. With it the program, and all that it has been
 	// told, stay in the kernel and at work when the process ends, in whatever
@@ -88,7 +95,9 @@ type Config struct {
 	// Maps of other sizes are not taken over; they work until then. The quota
 	// stage begins anew with each program, as connections do with each process:
 	// until another takes its place the old one goes on with what it has been
-	// told, but not beyond its lease. [Unpin] ends it all. Empty means that everything goes with the process.
+	// told, but not beyond its lease. Flows are not taken over either: the next
+	// process sees them anew. [Unpin] ends it all. Empty means that everything
+	// goes with the process.
 	Pin string
 	// Logger gets what happens to interfaces. nil discards.
 	Logger *slog.Logger
@@ -120,6 +129,9 @@ func (c *Config) withDefaults() (*Config, error) {
 	}
 	if min(out.Prefixes, out.Sources, out.Attempts) < 0 || max(out.Prefixes, out.Sources, out.Attempts) > maxEntries {
 		return nil, fmt.Errorf("xdp: %w: %d prefixes, %d sources, %d attempts", ErrConfig, out.Prefixes, out.Sources, out.Attempts)
+	}
+	if out.Flows < 0 || out.Flows > maxFlows {
+		return nil, fmt.Errorf("xdp: %w: %d flows, want 0 to %d", ErrConfig, out.Flows, maxFlows)
 	}
 	return &out, nil
 }

@@ -172,6 +172,27 @@ var tables = []table{
 			{"keys of an Initial, and its payload", "OpenInitial", ""},
 		},
 	},
+	{
+		title: "Monitor: packets per second of a capture file on one CPU",
+		pkg:   "./monitor", bench: "^BenchmarkFile$", unit: "pps",
+		ours: "monitor",
+		rows: []row{
+			{"short headers of one connection", "File/flows=1", ""},
+			{"short headers of 10 000 connections in turns", "File/flows=10000", ""},
+		},
+	},
+	{
+		title: "Monitor: finding the datagram in a packet, ns",
+		pkg:   "./monitor", bench: "^BenchmarkLayers$", unit: "ns/op",
+		ours: "internal/decap", peer: "gopacket's DecodingLayerParser",
+		rows: []row{{"IPv4", "Layers/decap", "Layers/gopacket"}},
+	},
+	{
+		title: "Monitor: bytes per tracked connection",
+		pkg:   "./monitor", bench: "^BenchmarkMemory$", unit: "B/connection",
+		ours: "monitor",
+		rows: []row{{"with its path, IDs, names and places in all tables", "Memory", ""}},
+	},
 }
 
 // quotaRows are those about a number of sources.

@@ -28,6 +28,11 @@ type CryptoFrame struct {
 // CryptoFrames yields the CRYPTO frames in the payload of an Initial, in the
 // order that they are in. It stops after an error, ErrTruncated or ErrInvalid.
 func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
+	return cryptoFrames(payload, frameCrypto)
+}
+
+// cryptoFrames takes frames of type crypto for CRYPTO.
+func cryptoFrames(payload []byte, crypto uint64) iter.Seq2[CryptoFrame, error] {
 	return func(yield func(CryptoFrame, error) bool) {
 		for r := (reader{payload}); len(r.b) > 0; {
 			kind, ok := r.varint()
@@ -35,7 +40,7 @@ func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 				yield(CryptoFrame{}, ErrTruncated)
 				return
 			}
-			if kind == frameCrypto {
+			if kind == crypto {
 				f, ok := r.crypto()
 				if !ok {
 					yield(CryptoFrame{}, ErrTruncated)
@@ -217,25 +222,36 @@ func (s *CryptoStream) contiguous() int {
 
 // ClientHelloLen returns the length of the ClientHello with its header, or 0
 // if it is not known yet, or the stream begins with something else.
-func (s *CryptoStream) ClientHelloLen() int {
-	const typeClientHello = 1
-	if s.contiguous() < helloHeader || s.buf[0] != typeClientHello {
+func (s *CryptoStream) ClientHelloLen() int { return s.messageLen(typeClientHello) }
+
+// Complete says whether all of the ClientHello is there.
+func (s *CryptoStream) Complete() bool { return s.ClientHello() != nil }
+
+// ClientHello returns the message with its header once it is complete, or nil.
+// It is valid until the next Add.
+func (s *CryptoStream) ClientHello() []byte { return s.message(typeClientHello) }
+
+// ServerHello is the same of what a server sends.
+func (s *CryptoStream) ServerHello() []byte { return s.message(typeServerHello) }
+
+// Types of handshake messages (RFC 8446 §4).
+const (
+	typeClientHello = 1
+	typeServerHello = 2
+)
+
+// messageLen is the length of the first message, if it is of this type.
+func (s *CryptoStream) messageLen(kind byte) int {
+	if s.contiguous() < helloHeader || s.buf[0] != kind {
 		return 0
 	}
 	return helloHeader + int(s.buf[1])<<16 + int(s.buf[2])<<8 + int(s.buf[3])
 }
 
-// Complete says whether all of the ClientHello is there.
-func (s *CryptoStream) Complete() bool {
-	n := s.ClientHelloLen()
-	return n > 0 && s.contiguous() >= n
-}
-
-// ClientHello returns the message with its header once it is complete, or nil.
-// It is valid until the next Add.
-func (s *CryptoStream) ClientHello() []byte {
-	if !s.Complete() {
+func (s *CryptoStream) message(kind byte) []byte {
+	n := s.messageLen(kind)
+	if n == 0 || s.contiguous() < n {
 		return nil
 	}
-	return s.buf[:s.ClientHelloLen()]
+	return s.buf[:n]
 }

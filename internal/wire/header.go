@@ -34,6 +34,9 @@ type Header struct {
 	Token []byte
 	// RetryTag is the Retry Integrity Tag.
 	RetryTag []byte
+	// OrigDstID is the ID that a Retry answers, which it says in drafts
+	// before 25.
+	OrigDstID []byte
 	// Versions is the list in a Version Negotiation packet, four bytes each.
 	Versions []byte
 	// HeaderLen is where the packet number begins, or, in packets that have

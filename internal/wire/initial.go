@@ -32,29 +32,6 @@ const Overhead = 16
 // maxNumberLen is the longest encoding of a packet number.
 const maxNumberLen = 4
 
-// derivation is what the Initial keys of a version are made with.
-type derivation struct {
-	salt       []byte
-	label      string // before "key", "iv" and "hp"
-	retryKey   []byte
-	retryNonce []byte
-}
-
-var derivations = map[Version]derivation{
-	Version1: { // RFC 9001 §5.2, §5.8
-		salt:       []byte{0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17, 0x9a, 0xe6, 0xa4, 0xc8, 0x0c, 0xad, 0xcc, 0xbb, 0x7f, 0x0a},
-		label:      "quic ",
-		retryKey:   []byte{0xbe, 0x0c, 0x69, 0x0b, 0x9f, 0x66, 0x57, 0x5a, 0x1d, 0x76, 0x6b, 0x54, 0xe3, 0x68, 0xc8, 0x4e},
-		retryNonce: []byte{0x46, 0x15, 0x99, 0xd3, 0x5d, 0x63, 0x2b, 0xf2, 0x23, 0x98, 0x25, 0xbb},
-	},
-	Version2: { // RFC 9369 §3.3
-		salt:       []byte{0x0d, 0xed, 0xe3, 0xde, 0xf7, 0x00, 0xa6, 0xdb, 0x81, 0x93, 0x81, 0xbe, 0x6e, 0x26, 0x9d, 0xcb, 0xf9, 0xbd, 0x2e, 0xd9},
-		label:      "quicv2 ",
-		retryKey:   []byte{0x8f, 0xb4, 0xb0, 0x1b, 0x56, 0xac, 0x48, 0xe2, 0x60, 0xfb, 0xcb, 0xce, 0xad, 0x7c, 0xcc, 0x92},
-		retryNonce: []byte{0xd8, 0x69, 0x69, 0xbc, 0x2d, 0x7c, 0x6d, 0x99, 0x90, 0xef, 0xb0, 0x4a},
-	},
-}
-
 // InitialKeys protect the Initial packets that one side sends. They follow
 // from the Destination Connection ID of the client's first Initial, so
 // everybody has them. They may be used concurrently.
@@ -65,13 +42,22 @@ type InitialKeys struct {
 }
 
 // NewInitialKeys derives the keys for packets that from sends (RFC 9001 §5.2).
-// It returns ErrInvalid for a version that is not Known.
+// It returns ErrInvalid for a version without a [Dialect].
 func NewInitialKeys(v Version, dstID []byte, from Side) (*InitialKeys, error) {
-	d, ok := derivations[v]
-	if !ok {
+	if v.Dialect() == NoDialect {
 		return nil, fmt.Errorf("%w: %v has no Initial keys here", ErrInvalid, v)
 	}
-	initial, err := hkdf.Extract(sha256.New, dstID, d.salt)
+	return v.Dialect().InitialKeys(dstID, from)
+}
+
+// InitialKeys derives the keys for packets that from sends, as d has them. It
+// returns ErrInvalid for NoDialect.
+func (d Dialect) InitialKeys(dstID []byte, from Side) (*InitialKeys, error) {
+	if d == NoDialect || d >= numDialects {
+		return nil, fmt.Errorf("%w: dialect %d has no Initial keys", ErrInvalid, d)
+	}
+	scheme := &derivations[d]
+	initial, err := hkdf.Extract(sha256.New, dstID, scheme.salt)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +69,7 @@ func NewInitialKeys(v Version, dstID []byte, from Side) (*InitialKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newKeys(secret, d.label)
+	return newKeys(secret, scheme.label)
 }
 
 func newKeys(secret []byte, label string) (*InitialKeys, error) {
@@ -208,11 +194,20 @@ func (k *InitialKeys) nonce(number uint64) [12]byte {
 // VerifyRetry says whether a Retry packet answers an Initial that was sent to
 // origDstID (RFC 9001 §5.8).
 func VerifyRetry(h *Header, origDstID []byte) bool {
-	d, ok := derivations[h.Version]
-	if !ok || h.Type != Retry || len(origDstID) > MaxIDLen {
+	return h.Version.Dialect().VerifyRetry(h, origDstID)
+}
+
+// VerifyRetry says whether a Retry packet that d has read answers an Initial
+// that was sent to origDstID. Before draft 25 that ID is all there is to check.
+func (d Dialect) VerifyRetry(h *Header, origDstID []byte) bool {
+	if d == NoDialect || h.Type != Retry || len(origDstID) > MaxIDLen {
 		return false
 	}
-	block, err := aes.NewCipher(d.retryKey)
+	scheme := &derivations[d]
+	if scheme.retryKey == nil {
+		return len(origDstID) > 0 && bytes.Equal(h.OrigDstID, origDstID)
+	}
+	block, err := aes.NewCipher(scheme.retryKey)
 	if err != nil {
 		return false
 	}
@@ -222,5 +217,5 @@ func VerifyRetry(h *Header, origDstID []byte) bool {
 	}
 	pseudo := append([]byte{byte(len(origDstID))}, origDstID...)
 	pseudo = append(pseudo, h.Packet[:len(h.Packet)-retryTagLen]...)
-	return bytes.Equal(aead.Seal(nil, d.retryNonce, nil, pseudo), h.RetryTag)
+	return bytes.Equal(aead.Seal(nil, scheme.retryNonce, nil, pseudo), h.RetryTag)
 }

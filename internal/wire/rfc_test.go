@@ -92,8 +92,8 @@ func TestInitialOfOthers(t *testing.T) {
 	if _, err := keys.Open(nil, &h); err != ErrProtection {
 		t.Errorf("server's keys: %v, want %v", err, ErrProtection)
 	}
-	if _, err := NewInitialKeys(0xff00001d, h.DstID, Client); err == nil {
-		t.Error("made keys for draft 29")
+	if _, err := NewInitialKeys(0x1a2a3a4a, h.DstID, Client); err == nil {
+		t.Error("made keys for a reserved version")
 	}
 }
 

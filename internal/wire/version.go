@@ -16,15 +16,70 @@ const (
 // Known says whether the package reads more of v than RFC 8999 says.
 func (v Version) Known() bool { return v == Version1 || v == Version2 }
 
+// Draft returns the number of the IETF draft that v stands for, or 0.
+func (v Version) Draft() int {
+	if v > 0xff000000 && v <= 0xff000022 {
+		return int(v & 0xff)
+	}
+	return 0
+}
+
+// Reserved says whether v is one of those that nobody may speak, so that
+// nobody forgets to negotiate (RFC 9000 §15).
+func (v Version) Reserved() bool { return v&0x0f0f0f0f == 0x0a0a0a0a }
+
+// Google says whether v is one of Google's own, whose handshake is not TLS:
+// Q and three digits.
+func (v Version) Google() bool {
+	return v>>24 == 'Q' && isDigit(byte(v>>16)) && isDigit(byte(v>>8)) && isDigit(byte(v))
+}
+
+func isDigit(b byte) bool { return '0' <= b && b <= '9' }
+
+// Registered says whether v is in the IANA registry of versions, or on the
+// list of the working group that came before it.
+func (v Version) Registered() bool { return v.Dialect() != NoDialect || v.Google() || v.vendor() != "" }
+
+// vendor names who has reserved the range that v is in, if any.
+func (v Version) vendor() string {
+	switch v & 0xffffff00 {
+	case 0xfaceb000:
+		return "mvfst"
+	case 0x50435100:
+		return "picoquic"
+	case 0x45474700:
+		return "quant"
+	case 0x91c17000:
+		return "quicly"
+	case 0x51474f00:
+		return "quic-go"
+	case 0xabcd0000:
+		return "MsQuic"
+	case 0xf123f000:
+		return "mozquic"
+	}
+	return ""
+}
+
 // String returns the usual name.
 func (v Version) String() string {
-	switch v {
-	case VersionNegotiation:
+	switch {
+	case v == VersionNegotiation:
 		return "version negotiation"
-	case Version1:
+	case v == Version1:
 		return "v1"
-	case Version2:
+	case v == Version2:
 		return "v2"
+	case v == 0x709a50c4 || v == 0xff020000:
+		return "v2 draft"
+	case v.Draft() != 0:
+		return fmt.Sprintf("draft-%02d", v.Draft())
+	case v.Google() || v == 0x54303530 || v == 0x54303531:
+		return string([]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	case v.Reserved():
+		return fmt.Sprintf("reserved %#08x", uint32(v))
+	case v.vendor() != "":
+		return fmt.Sprintf("%s %#08x", v.vendor(), uint32(v))
 	}
 	return fmt.Sprintf("%#08x", uint32(v))
 }

@@ -4,11 +4,14 @@
 // Stages run in this order, each of them a header that returns NEXT or a verdict
 // that is final. Those that are off when the program is loaded are not in it.
 #include "maps.h"
+#include "monitor.h"
 #include "parse.h"
 #include "quota.h"
 #include "relay.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
+
+volatile const bool monitor_on = false;
 
 // pass gives a packet to the next program, if there is one, or to the kernel.
 static __always_inline int pass(struct xdp_md *ctx) {
@@ -19,7 +22,10 @@ static __always_inline int pass(struct xdp_md *ctx) {
 // stages runs them on a packet of one family.
 static __always_inline int stages(struct xdp_md *ctx, struct ethhdr *eth, void *end, bool v6) {
 	struct packet p;
-	if (!parse(ctx, &p, eth, end, v6)) {
+	bool plain = parse(ctx, &p, eth, end, v6);
+	if (monitor_on)
+		monitor(ctx, plain ? &p : NULL);
+	if (!plain) {
 		count(PASS_OTHER);
 		return NEXT;
 	}
@@ -38,8 +44,11 @@ int quicway(struct xdp_md *ctx) {
 		verdict = stages(ctx, eth, end, false);
 	else if ((void *)(eth + 1) <= end && eth->proto == bpf_htons(ETH_P_IPV6))
 		verdict = stages(ctx, eth, end, true);
-	else
+	else {
+		if (monitor_on)
+			monitor(ctx, NULL);
 		count(PASS_OTHER);
+	}
 	return verdict == NEXT ? pass(ctx) : verdict;
 }
 

@@ -1,0 +1,178 @@
+// Monitor shows the QUIC connections in a capture, or on this host's interfaces
+// (Linux, root).
+//
+//	go run ./examples/monitor FILE.pcap
+//	go run ./examples/monitor -i eth0,eth1
+//	go run ./examples/monitor -i eth0,eth1 -mode xdp
+//	tcpdump -w - udp | go run ./examples/monitor -
+//
+// With -mode xdp the kernel counts what is known, and shows the rest.
+//
+// It prints a table at the end, or with -json a line about each connection and
+// event. With -http it serves a page that shows them as they come:
+//
+//	go run ./examples/monitor -i eth0 -http 127.0.0.1:8080
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
+)
+
+func main() {
+	interfaces := flag.String("i", "", "`interfaces` to capture on, with commas between, or any (Linux, CAP_NET_RAW)")
+	mode := flag.String("mode", "capture", "how to see interfaces: capture (packet sockets), or xdp (the kernel counts; CAP_BPF and CAP_NET_ADMIN)")
+	asJSON := flag.Bool("json", false, "print JSON lines")
+	address := flag.String("http", "", "`address` to serve a live page on, as 127.0.0.1:8080")
+	limit := flag.Int("max", 0, "connections to keep (0: the default)")
+	flag.Usage = func() {
+		fmt.Fprintln(os.Stderr, "usage: monitor [flags] FILE.pcap | monitor [flags] -i INTERFACE[,INTERFACE]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, *limit); err != nil {
+		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, limit int) (err error) {
+	source, end, err := open(interfaces, mode, args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	m, err := monitor.New(source, &monitor.Config{MaxConnections: limit})
+	if err != nil {
+		return errors.Join(err, source.Close())
+	}
+	report := newReport(out, asJSON)
+	wait := func() error { return nil }
+	if address != "" {
+		if wait, err = serve(ctx, m, address); err != nil {
+			return errors.Join(err, source.Close())
+		}
+	}
+	events := m.Events(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for e := range events {
+			report.event(&e)
+		}
+	}()
+	err = m.Run(ctx)
+	<-done
+	if errors.Is(err, context.Canceled) {
+		err = nil // Ctrl-C: what was seen is shown
+	}
+	return errors.Join(err, wait(), report.finish(m))
+}
+
+// open opens what the command line says. The function that it returns ends what
+// the source leaves behind.
+func open(interfaces, mode string, args []string) (source monitor.Source, end func() error, err error) {
+	end = func() error { return nil }
+	switch {
+	case mode != "capture" && mode != "xdp":
+		err = fmt.Errorf("-mode %q is neither capture nor xdp", mode)
+	case interfaces == "" && len(args) == 1:
+		source, err = monitor.OpenFile(args[0])
+	case interfaces == "any" && mode == "xdp":
+		err = errors.New("-mode xdp needs the names of interfaces")
+	case interfaces == "any" && len(args) == 0:
+		source, err = monitor.Capture()
+	case interfaces != "" && len(args) == 0 && mode == "xdp":
+		return attach(strings.Split(interfaces, ","))
+	case interfaces != "" && len(args) == 0:
+		source, err = monitor.Capture(strings.Split(interfaces, ",")...)
+	default:
+		err = errors.New("name one capture file, or interfaces with -i; -h says more")
+	}
+	return source, end, err
+}
+
+// attach puts the kernel's program on interfaces.
+func attach(interfaces []string) (monitor.Source, func() error, error) {
+	program, err := xdp.Load(&xdp.Config{
+		Sessions: 1, // of a relay, which is none of this
+		Flows:    xdp.DefaultFlows,
+		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, name := range interfaces {
+		if _, err := program.Attach(name, xdp.Auto); err != nil {
+			return nil, nil, errors.Join(err, program.Close())
+		}
+	}
+	source, err := monitor.Kernel(program)
+	if err != nil {
+		return nil, nil, errors.Join(err, program.Close())
+	}
+	return source, program.Close, nil
+}
+
+// report prints what was seen.
+type report struct {
+	out    io.Writer
+	json   *monitor.Encoder     // nil: a table
+	closed []monitor.Connection // that are no longer kept
+	failed error
+}
+
+// maxClosed bounds the connections that the table has besides those that are
+// kept.
+const maxClosed = 10000
+
+func newReport(out io.Writer, asJSON bool) *report {
+	r := &report{out: out}
+	if asJSON {
+		r.json = monitor.NewEncoder(out)
+	}
+	return r
+}
+
+// event takes an event. A connection has one line in the end, so that of one
+// which is closed is written now.
+func (r *report) event(e *monitor.Event) {
+	switch {
+	case r.json != nil:
+		r.failed = errors.Join(r.failed, r.json.Event(e))
+		if e.Kind == monitor.EventClosed {
+			r.failed = errors.Join(r.failed, r.json.Connection(&e.Connection))
+		}
+	case e.Kind == monitor.EventClosed && len(r.closed) < maxClosed:
+		r.closed = append(r.closed, e.Connection)
+	}
+}
+
+// finish prints the connections that are kept.
+func (r *report) finish(m *monitor.Monitor) error {
+	kept := slices.SortedFunc(m.Connections(), func(a, b monitor.Connection) int {
+		return int(int64(a.Number) - int64(b.Number))
+	})
+	stats := m.Stats()
+	if r.json == nil {
+		return printTable(r.out, append(r.closed, kept...), &stats)
+	}
+	for i := range kept {
+		r.failed = errors.Join(r.failed, r.json.Connection(&kept[i]))
+	}
+	return errors.Join(r.failed, r.json.Stats(&stats))
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/monitor"
+)
+
+// sample is a monitor that has seen the connections of testdata: one that moves,
+// and one whose name would be markup if the page took it for that.
+func sample(t *testing.T) *monitor.Monitor {
+	t.Helper()
+	source, err := monitor.OpenFile("testdata/sample.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// shown serves the page of a monitor that has run.
+func shown(t *testing.T) string {
+	t.Helper()
+	m := sample(t)
+	p := &page{monitor: m, rtts: make(map[uint64][]float64)}
+	events, done := m.Events(t.Context()), make(chan struct{})
+	go func() {
+		defer close(done)
+		p.follow(events)
+	}()
+	if err := m.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	server := httptest.NewServer(p.handler())
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestData(t *testing.T) {
+	r, err := http.Get(shown(t) + "/data.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	var got struct {
+		Connections []struct {
+			SNI     string    `json:"sni"`
+			Name    string    `json:"version_name"`
+			RTTs    []float64 `json:"rtts"`
+			Changes []struct {
+				Kind string `json:"kind"`
+			} `json:"path_changes"`
+		} `json:"connections"`
+		Total int `json:"total"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Total != 2 || len(got.Connections) != 2 {
+		t.Fatalf("got %d connections, want 2", got.Total)
+	}
+	moved := 0
+	for _, c := range got.Connections {
+		if c.Name != "v1" || len(c.RTTs) == 0 {
+			t.Errorf("got %+v", c)
+		}
+		for _, change := range c.Changes {
+			if change.Kind == "rebinding" {
+				moved++
+			}
+		}
+	}
+	if moved != 1 {
+		t.Errorf("got %d rebindings, want 1", moved)
+	}
+	if csp := r.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'self'") {
+		t.Errorf("got policy %q", csp)
+	}
+}
+
+// TestPage: a browser shows what the monitor has seen, and takes no name for
+// markup.
+func TestPage(t *testing.T) {
+	chromium := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			chromium = path
+			break
+		}
+	}
+	if chromium == "" {
+		t.Skip("showing the page needs Chromium, which is not installed")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dom, err := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=5000", "--dump-dom", shown(t)).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", chromium, err)
+	}
+	for _, want := range []string{
+		`data-ready="yes"`, "moving.example", "rebinding", "post-quantum", `class="spark`, `class="timeline"`,
+		"&lt;b&gt;markup&lt;/b&gt;.example",
+	} {
+		if !bytes.Contains(dom, []byte(want)) {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+	if bytes.Contains(dom, []byte("<b>markup</b>")) {
+		t.Error("the page took a name for markup")
+	}
+}
+
+// TestTable: a line for each connection, and one for the move.
+func TestTable(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CLIENT", "moving.example", "  rebinding", "<b>markup</b>.example", "2 connections; "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// TestJSON: one line for each connection, with the fields that are documented.
+func TestJSON(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", 0); err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]int{}
+	for line := range strings.Lines(out.String()) {
+		var got map[string]any
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		types[got["type"].(string)]++
+		if got["type"] != "connection" {
+			continue
+		}
+		for _, field := range []string{"confidence", "version", "odcid", "sni", "alpn", "ja4", "paths", "handshake", "first", "last"} {
+			if got[field] == nil {
+				t.Errorf("a connection has no %q: %s", field, line)
+			}
+		}
+	}
+	if types["connection"] != 2 || types["event"] < 5 || types["stats"] != 1 {
+		t.Errorf("got lines %v", types)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{nil, {"a", "b"}, {"testdata/none.pcap"}, {"main.go"}} {
+		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, false, "", 0); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", 0); err == nil {
+		t.Error("interfaces and a file: no error")
+	}
+}

@@ -1,0 +1,18 @@
+//go:build !linux
+
+package capture
+
+// Socket cannot be had here.
+type Socket struct{}
+
+// Open returns ErrNotSupported.
+func Open([]string) (*Socket, error) { return nil, ErrNotSupported }
+
+// Read is never called.
+func (*Socket) Read(*Frame) error { return ErrNotSupported }
+
+// Dropped is never called.
+func (*Socket) Dropped() uint64 { return 0 }
+
+// Close is never called.
+func (*Socket) Close() error { return nil }

@@ -1,0 +1,46 @@
+package hello
+
+// reader consumes a message. What is cut short leaves it empty, and nil.
+type reader struct{ b []byte }
+
+// take returns n bytes, or nil if there are fewer.
+func (r *reader) take(n int) []byte {
+	if len(r.b) < n {
+		r.b = nil
+		return nil
+	}
+	field := r.b[:n:n]
+	r.b = r.b[n:]
+	return field
+}
+
+func (r *reader) uint8() byte {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) uint16() uint16 {
+	if b := r.take(2); b != nil {
+		return uint16(b[0])<<8 | uint16(b[1])
+	}
+	return 0
+}
+
+// uint16s returns all that is left.
+func (r *reader) uint16s() (all []uint16) {
+	for len(r.b) > 0 {
+		all = append(all, r.uint16())
+	}
+	return all
+}
+
+// vector takes bytes with their length in n bytes before them.
+func (r *reader) vector(n int) []byte {
+	length := 0
+	for _, b := range r.take(n) {
+		length = length<<8 | int(b)
+	}
+	return r.take(length)
+}

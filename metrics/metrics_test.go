@@ -1,0 +1,120 @@
+package metrics
+
+import (
+	"errors"
+	"os/exec"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/relay"
+)
+
+// set gives each number in a Stats another value, so that none can take another's
+// place, and returns how many there are.
+func set(v reflect.Value, next *uint64) {
+	for _, f := range v.Fields() {
+		switch *next++; f.Kind() {
+		case reflect.Uint64:
+			f.SetUint(*next)
+		case reflect.Int:
+			f.SetInt(int64(*next))
+		case reflect.Struct:
+			set(f, next)
+		default:
+			*next--
+		}
+	}
+}
+
+// every wants each number of a Stats to be shown once, and each metric to pass the
+// linter of Prometheus.
+func every[S any](t *testing.T, subsystem string, metrics []metric[S], stats S) {
+	t.Helper()
+	var last uint64
+	set(reflect.ValueOf(&stats).Elem(), &last)
+	c := newCollector(subsystem, metrics, func() (S, error) { return stats, nil })
+	problems, err := testutil.CollectAndLint(c)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	seen := map[float64]string{}
+	for _, m := range metrics {
+		if m.value != nil {
+			v := m.value(&stats)
+			if seen[v] != "" {
+				t.Errorf("%s and %s show the same", seen[v], m.name)
+			}
+			seen[v] = m.name
+		}
+	}
+	for n := uint64(1); n <= last; n++ {
+		if seen[float64(n)] == "" {
+			t.Errorf("number %d of %T is not shown", n, stats)
+		}
+	}
+}
+
+func TestRelay(t *testing.T) { every(t, "relay", relayMetrics, relay.Stats{}) }
+
+func TestMonitor(t *testing.T) {
+	every(t, "monitor", monitorMetrics, observed{})
+	m, err := monitor.New(nothing{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Monitor(m)
+	problems, err := testutil.CollectAndLint(c)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	want := `
+# HELP quicway_monitor_connections Connections that are kept, by how sure it is that they are.
+# TYPE quicway_monitor_connections gauge
+quicway_monitor_connections{confidence="gquic"} 0
+quicway_monitor_connections{confidence="handshake"} 0
+quicway_monitor_connections{confidence="midflow"} 0
+quicway_monitor_connections{confidence="potential"} 0
+quicway_monitor_connections{confidence="proven"} 0
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "quicway_monitor_connections"); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.CollectAndCount(c, "quicway_monitor_table_limit"); n != 6 {
+		t.Errorf("got %d tables, want 6", n)
+	}
+}
+
+// nothing is a source without packets.
+type nothing struct{ monitor.Source }
+
+func (nothing) Dropped() uint64 { return 7 }
+
+// TestError: a scrape of what is closed fails.
+func TestError(t *testing.T) {
+	c := newCollector("relay", relayMetrics, func() (s relay.Stats, err error) { return s, errors.New("closed") })
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	if _, err := registry.Gather(); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestLeaf: nobody else compiles Prometheus' client.
+func TestLeaf(t *testing.T) {
+	packages := []string{"monitor", "relay", "xdp", "p2p", "cid"}
+	for i := range packages {
+		packages[i] = "github.com/quicway/quicway/" + packages[i]
+	}
+	out, err := exec.Command("go", append([]string{"list", "-deps"}, packages...)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "prometheus") {
+		t.Error("another package depends on Prometheus' client")
+	}
+}

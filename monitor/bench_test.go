@@ -1,0 +1,142 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/quicway/quicway/internal/decap"
+)
+
+// shorts makes connections and returns a packet with a short header of each.
+func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
+	tb.Helper()
+	for i := range n {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 50000)
+		to := netip.MustParseAddrPort(serverAddr)
+		id := binary.BigEndian.AppendUint64(nil, uint64(i)+1)
+		first := at(i/1000, clientAddr, serverAddr, initialOf(tb, id, id[4:], 0, cryptoFrame(0, helloOf("bench.example"))))
+		first.from = from
+		t.Packet(frame(first))
+		short := append([]byte{0x40}, make([]byte, 1199)...)
+		out = append(out, sent{first.at, to, from, append(append(short[:1:1], id[4:]...), short[5:]...)})
+	}
+	return out
+}
+
+// TestShortHeadersDoNotAllocate: those of connections that are known.
+func TestShortHeadersDoNotAllocate(t *testing.T) {
+	tracker := newTracker(t, nil)
+	tracker.wanted.Store(false)
+	var frames []*Packet
+	for _, s := range shorts(t, tracker, 100) {
+		frames = append(frames, frame(s))
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, p := range frames {
+			tracker.Packet(p)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for %d packets", n, len(frames))
+	}
+}
+
+// BenchmarkFile reads a capture of bulk traffic: file, layers and tracker.
+func BenchmarkFile(b *testing.B) {
+	for _, flows := range []int{1, 10000} {
+		name := "flows=1"
+		if flows > 1 {
+			name = "flows=10000"
+		}
+		b.Run(name, func(b *testing.B) {
+			tracker := newTracker(b, nil)
+			tracker.wanted.Store(false)
+			packets := shorts(b, tracker, flows)
+			for len(packets) < 20000 {
+				packets = append(packets, packets[:min(len(packets), 20000-len(packets))]...)
+			}
+			capture := pcapOf(b, decap.LinkRaw, packets...)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for n := 0; n < b.N; {
+				source, err := NewReader(bytes.NewReader(capture))
+				if err != nil {
+					b.Fatal(err)
+				}
+				var p Packet
+				for ; n < b.N && source.Read(&p) == nil; n++ {
+					tracker.Packet(&p)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pps")
+		})
+	}
+}
+
+// BenchmarkTracker is the tracker and the layers alone.
+func BenchmarkTracker(b *testing.B) {
+	tracker := newTracker(b, nil)
+	tracker.wanted.Store(false)
+	var frames []*Packet
+	for _, s := range shorts(b, tracker, 10000) {
+		frames = append(frames, frame(s))
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		tracker.Packet(frames[i])
+		if i++; i == len(frames) {
+			i = 0
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pps")
+}
+
+// BenchmarkLayers compares decapsulation with gopacket's.
+func BenchmarkLayers(b *testing.B) {
+	p := frame(at(0, clientAddr, serverAddr, make([]byte, 1200)))
+	b.Run("decap", func(b *testing.B) {
+		var d decap.Datagram
+		b.ReportAllocs()
+		for b.Loop() {
+			if decap.UDP(decap.LinkRaw, p.Data, &d) != decap.Found {
+				b.Fatal("no datagram")
+			}
+		}
+	})
+	b.Run("gopacket", func(b *testing.B) {
+		var ip layers.IPv4
+		var udp layers.UDP
+		parser := gopacket.NewDecodingLayerParser(layers.LayerTypeIPv4, &ip, &udp)
+		parser.IgnoreUnsupported = true
+		var decoded []gopacket.LayerType
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := parser.DecodeLayers(p.Data, &decoded); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkMemory reports what a connection takes once its handshake is over.
+func BenchmarkMemory(b *testing.B) {
+	const n = 20000
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		tracker := newTracker(b, &Config{MaxHandshakes: 1})
+		shorts(b, tracker, n)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/connection")
+		b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/op") // a connection, handshake and all
+		runtime.KeepAlive(tracker)
+	}
+}

@@ -1,0 +1,82 @@
+package monitor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+
+	"github.com/quicway/quicway/monitor"
+)
+
+func Example() {
+	source, err := monitor.OpenFile("../examples/monitor/testdata/sample.pcap")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	for c := range m.Connections() {
+		fmt.Println(c.ServerName, c.Version, c.Confidence)
+		for _, change := range c.PathChanges {
+			fmt.Println("  ", change.Kind, change.From, "to", change.To)
+		}
+	}
+	// Output:
+	// moving.example v1 proven
+	//    rebinding 192.0.2.1:50000 to 192.0.2.1:50123
+	// <b>markup</b>.example v1 proven
+}
+
+func ExampleMonitor_Events() {
+	source, err := monitor.OpenFile("../examples/monitor/testdata/sample.pcap")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	events := m.Events(context.Background()) // before Run, to see all of them
+	go func() {
+		if err := m.Run(context.Background()); err != nil {
+			log.Fatal(err)
+		}
+	}()
+	for e := range events {
+		if e.Kind == monitor.EventPathChanged {
+			fmt.Println(e.Connection.ServerName, e.Change.Kind, e.Change.Confidence)
+		}
+	}
+	// Output: moving.example rebinding high
+}
+
+func ExampleNew() {
+	run := func(ctx context.Context) error {
+		source, err := monitor.OpenFile("capture.pcapng") // or monitor.Capture("eth0")
+		if err != nil {
+			return err
+		}
+		m, err := monitor.New(source, nil)
+		if err != nil {
+			return err
+		}
+		if err := m.Run(ctx); err != nil {
+			return err
+		}
+		for c := range m.Connections() {
+			fmt.Println(c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Handshake.ServerSide, c.PathChanges)
+		}
+		return nil
+	}
+	if err := run(context.Background()); errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("no such file")
+	}
+	// Output: no such file
+}

@@ -1,0 +1,219 @@
+package monitor
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/pki"
+)
+
+const (
+	clientAddr = "192.0.2.1:50000"
+	serverAddr = "198.51.100.2:443"
+	serverName = "monitored.example"
+	protocol   = "quicway-monitor-test"
+	oneWay     = 10 * time.Millisecond
+)
+
+// sent is a datagram and when it crossed the network.
+type sent struct {
+	at       time.Time
+	from, to netip.AddrPort
+	data     []byte
+}
+
+// scene is a client and a server of quic-go on a network that records.
+type scene struct {
+	t       *testing.T
+	network *nettest.Network
+	client  *nettest.Conn
+	dialing *quic.Transport
+	server  *quic.Transport
+	tls     *tls.Config
+
+	mu   sync.Mutex // guards the following
+	sent []sent
+}
+
+// play runs a scene on the fake clock, and returns what crossed the network.
+func play(t *testing.T, server *quic.Config, retry bool, act func(*scene)) []sent {
+	t.Helper()
+	var s *scene
+	nettest.Bubble(t, func(t *testing.T) {
+		network := nettest.New(1)
+		network.Set(nettest.Conditions{Delay: oneWay})
+		s = &scene{t: t, network: network, client: network.Listen(clientAddr)}
+		network.Filter(func(p nettest.Packet) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.sent = append(s.sent, sent{time.Now(), p.From, p.To, p.Data})
+			return true
+		})
+		listening := network.Listen(serverAddr)
+		s.server = &quic.Transport{Conn: listening, ConnectionIDLength: 8}
+		if retry {
+			s.server.VerifySourceAddress = func(net.Addr) bool { return true }
+		}
+		s.dialing = &quic.Transport{Conn: s.client, ConnectionIDLength: 4}
+		s.tls = &tls.Config{
+			ServerName: serverName, NextProtos: []string{protocol}, InsecureSkipVerify: true,
+			ClientSessionCache: tls.NewLRUClientSessionCache(1),
+		}
+		s.listen(server)
+		act(s)
+		s.dialing.Close()
+		s.server.Close()
+		s.client.Close()
+		listening.Close()
+		synctest.Wait()
+	})
+	return s.sent
+}
+
+// listen echoes the streams of all connections.
+func (s *scene) listen(conf *quic.Config) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cert, err := pki.SelfSigned(key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if conf == nil {
+		conf = &quic.Config{}
+	}
+	conf.Allow0RTT, conf.DisablePathMTUDiscovery = true, true
+	listener, err := s.server.ListenEarly(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{protocol}}, conf)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			go func() {
+				for {
+					stream, err := conn.AcceptStream(context.Background())
+					if err != nil {
+						return
+					}
+					io.Copy(stream, stream)
+					stream.Close()
+				}
+			}()
+		}
+	}()
+}
+
+func (s *scene) dial(conf *quic.Config) *quic.Conn {
+	s.t.Helper()
+	if conf == nil {
+		conf = &quic.Config{}
+	}
+	conf.DisablePathMTUDiscovery = true
+	conn, err := s.dialing.DialEarly(s.t.Context(), nettest.UDPAddr(netip.MustParseAddrPort(serverAddr)), s.tls, conf)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return conn
+}
+
+// exchange sends bytes there and back.
+func (s *scene) exchange(conn *quic.Conn, n int) {
+	s.t.Helper()
+	stream, err := conn.OpenStreamSync(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	go func() {
+		stream.Write(make([]byte, n))
+		stream.Close()
+	}()
+	if got, err := io.ReadAll(stream); err != nil || len(got) != n {
+		s.t.Fatalf("%d bytes of %d came back: %v", len(got), n, err)
+	}
+}
+
+// frame puts a datagram into IP.
+func frame(s sent) *Packet {
+	src, dst := s.from.Addr(), s.to.Addr()
+	var b []byte
+	if src.Is4() {
+		b = make([]byte, 20)
+		b[0], b[8], b[9] = 0x45, 64, 17
+		binary.BigEndian.PutUint16(b[2:], uint16(28+len(s.data)))
+		copy(b[12:], src.AsSlice())
+		copy(b[16:], dst.AsSlice())
+	} else {
+		b = make([]byte, 40)
+		b[0], b[6], b[7] = 0x60, 17, 64
+		binary.BigEndian.PutUint16(b[4:], uint16(8+len(s.data)))
+		copy(b[8:], src.AsSlice())
+		copy(b[24:], dst.AsSlice())
+	}
+	b = binary.BigEndian.AppendUint16(b, s.from.Port())
+	b = binary.BigEndian.AppendUint16(b, s.to.Port())
+	b = binary.BigEndian.AppendUint16(b, uint16(8+len(s.data)))
+	b = append(append(b, 0, 0), s.data...)
+	return &Packet{Time: s.at, Link: LinkRaw, Data: b, Length: len(b)}
+}
+
+func newTracker(tb testing.TB, conf *Config) *Tracker {
+	tb.Helper()
+	t, err := NewTracker(conf)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t.wanted.Store(true)
+	return t
+}
+
+// track feeds a tracker.
+func track(t *Tracker, all []sent) {
+	for _, s := range all {
+		t.Packet(frame(s))
+	}
+}
+
+func connections(t *Tracker) (all []Connection) {
+	for c := range t.Connections() {
+		all = append(all, c)
+	}
+	return all
+}
+
+// only wants one connection and returns it.
+func only(tb testing.TB, t *Tracker) *Connection {
+	tb.Helper()
+	all := connections(t)
+	if len(all) != 1 {
+		for i := range all {
+			tb.Logf("%v %v %s", all[i].LogValue(), all[i].Paths, all[i].Evidence)
+		}
+		tb.Fatalf("got %d connections, want 1", len(all))
+	}
+	return &all[0]
+}
+
+func kinds(c *Connection) (out []ChangeKind) {
+	for _, change := range c.PathChanges {
+		out = append(out, change.Kind)
+	}
+	return out
+}

@@ -1,0 +1,317 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/wire"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+// initialOf makes a client's Initial with these frames.
+func initialOf(tb testing.TB, dst, src []byte, number byte, frames []byte) []byte {
+	tb.Helper()
+	first, ok := wire.FirstByte(wire.Version1, wire.Initial, 0)
+	if !ok {
+		tb.Fatal("version 1 has no Initial")
+	}
+	payload := append(slices.Clone(frames), make([]byte, max(0, 1162-len(frames)))...)
+	h := wire.Header{Type: wire.Initial, First: first, Version: wire.Version1, DstID: dst, SrcID: src}
+	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	header = append(header[:len(header)-1-len(payload)-wire.Overhead], number)
+	keys, err := wire.NewInitialKeys(wire.Version1, dst, wire.Client)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	packet, err := keys.Seal(nil, header, payload)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return packet
+}
+
+// cryptoFrame makes a CRYPTO frame of less than 16 KiB.
+func cryptoFrame(offset int, data []byte) []byte {
+	b := []byte{0x06}
+	b = binary.BigEndian.AppendUint16(b, 0x4000|uint16(offset))
+	b = binary.BigEndian.AppendUint16(b, 0x4000|uint16(len(data)))
+	return append(b, data...)
+}
+
+// helloOf makes a small ClientHello.
+func helloOf(name string) []byte {
+	sni := binary.BigEndian.AppendUint16(nil, uint16(len(name)+3))
+	sni = append(sni, 0)
+	sni = binary.BigEndian.AppendUint16(sni, uint16(len(name)))
+	sni = append(sni, name...)
+	ext := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(sni)))
+	ext = append(ext, sni...)
+	body := append([]byte{3, 3}, make([]byte, 32)...)
+	body = append(body, 0, 0, 2, 0x13, 0x01, 1, 0)
+	body = binary.BigEndian.AppendUint16(body, uint16(len(ext)))
+	body = append(body, ext...)
+	return append([]byte{1, 0, byte(len(body) >> 8), byte(len(body))}, body...)
+}
+
+func at(ms int, from, to string, data []byte) sent {
+	return sent{start.Add(time.Duration(ms) * time.Millisecond), netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), data}
+}
+
+// TestOverlappingCrypto: pieces out of order and on top of each other; what
+// came first stays.
+func TestOverlappingCrypto(t *testing.T) {
+	hello, other := helloOf("first.example"), helloOf("wrong.example")
+	id := []byte("original")
+	tracker := newTracker(t, nil)
+	for i, frames := range [][]byte{
+		cryptoFrame(30, hello[30:]),
+		cryptoFrame(20, other[20:]), // says something else about what is there
+		cryptoFrame(40, other[40:50]),
+		cryptoFrame(0, hello[:20]),
+		cryptoFrame(0, other),
+	} {
+		tracker.Packet(frame(at(i, clientAddr, serverAddr, initialOf(t, id, []byte("scid"), byte(i), frames))))
+	}
+	if c := only(t, tracker); c.TLS == nil || c.ServerName != "first.example" {
+		t.Errorf("got %+v, want first.example", c.TLS)
+	}
+}
+
+// TestHalfHellos: ten thousand handshakes that never go on.
+func TestHalfHellos(t *testing.T) {
+	conf := &Config{MaxConnections: 1000, MaxHandshakes: 50}
+	tracker := newTracker(t, conf)
+	half := cryptoFrame(8000, make([]byte, 1000))
+	for i := range 10_000 {
+		id := binary.BigEndian.AppendUint64(nil, uint64(i)+1)
+		from := fmt.Sprintf("192.0.2.%d:%d", i%250+1, 1024+i)
+		tracker.Packet(frame(at(i/10, from, serverAddr, initialOf(t, id, id[4:], 0, half))))
+	}
+	stats := tracker.Stats()
+	if got := tracker.attempts.len(); got != conf.MaxHandshakes {
+		t.Errorf("%d handshakes are kept, want %d", got, conf.MaxHandshakes)
+	}
+	if stats.HandshakesSkipped != 10_000-50 {
+		t.Errorf("%d handshakes were skipped, want %d", stats.HandshakesSkipped, 10_000-50)
+	}
+	bounded(t, tracker)
+	tracker.Packet(frame(at(1_000_000, clientAddr, serverAddr, make([]byte, 100))))
+	if got := len(connections(tracker)); got != 0 {
+		t.Errorf("%d connections are kept long after, want none", got)
+	}
+	for name, table := range tracker.Stats().Tables {
+		if table.Entries != 0 && name != "potential" {
+			t.Errorf("%s has %d entries long after, want none", name, table.Entries)
+		}
+	}
+}
+
+// bounded wants every table within its limit, and nothing to lead to a record
+// that is no longer kept.
+func bounded(tb testing.TB, t *Tracker) {
+	tb.Helper()
+	for name, table := range t.Stats().Tables {
+		if table.Entries > table.Limit {
+			tb.Errorf("%s has %d entries, limit %d", name, table.Entries, table.Limit)
+		}
+	}
+	kept := func(r *record) bool {
+		e := t.records.peek(r.number)
+		return e != nil && e.value == r
+	}
+	for e := range t.flows.all() {
+		if len(e.value.paths) == 0 || len(e.value.paths) > maxShared {
+			tb.Fatalf("a flow has %d connections", len(e.value.paths))
+		}
+		for _, p := range e.value.paths {
+			if !kept(p.record) || !slices.Contains(p.record.paths, p) {
+				tb.Fatalf("a flow leads to connection %d, which is not kept", p.record.number)
+			}
+		}
+	}
+	for e := range t.ids.all() {
+		for _, o := range e.value.list {
+			if !kept(o.record) {
+				tb.Fatalf("ID %v leads to connection %d, which is not kept", e.key, o.record.number)
+			}
+		}
+	}
+	for e := range t.sources.all() {
+		for _, r := range e.value.records {
+			if !kept(r) {
+				tb.Fatalf("a source leads to connection %d, which is not kept", r.number)
+			}
+		}
+	}
+	for e := range t.records.all() {
+		r := e.value
+		if len(r.paths) == 0 || len(r.paths) > maxPaths || !slices.Contains(r.paths, r.active) {
+			tb.Fatalf("connection %d has %d paths, and the active one is not among them", r.number, len(r.paths))
+		}
+		for side := range r.ends {
+			if len(r.ends[side].ids) > maxRecordIDs {
+				tb.Fatalf("connection %d has %d IDs", r.number, len(r.ends[side].ids))
+			}
+		}
+		if len(r.changes) > maxChanges || len(r.origIDs) > maxOrigIDs || len(r.versions) > maxVersions {
+			tb.Fatalf("connection %d is out of bounds", r.number)
+		}
+	}
+}
+
+// TestSpoofedInitial: whoever sends Initials with the addresses of a live
+// connection does not get its record.
+func TestSpoofedInitial(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) {
+		conn := s.dial(nil)
+		s.exchange(conn, 50000)
+	})
+	clean, tracker := newTracker(t, nil), newTracker(t, nil)
+	track(clean, all)
+	want := only(t, clean)
+	for i, s := range all {
+		tracker.Packet(frame(s))
+		if i%5 == 4 {
+			spoof := initialOf(t, fmt.Appendf(nil, "spoof%03d", i%1000), []byte("evil"), 0, cryptoFrame(0, helloOf("evil.example")))
+			tracker.Packet(frame(sent{s.at, netip.MustParseAddrPort(clientAddr), netip.MustParseAddrPort(serverAddr), spoof}))
+		}
+	}
+	bounded(t, tracker)
+	for _, c := range connections(tracker) {
+		if c.OriginalID != want.OriginalID {
+			continue
+		}
+		if c.ServerName != serverName || len(c.Paths) != 1 || len(c.PathChanges) != 0 {
+			t.Errorf("got %+v", c)
+		}
+		if c.FromServer != want.FromServer || c.FromClient != want.FromClient {
+			t.Errorf("got traffic %v %v, want %v %v", c.FromClient, c.FromServer, want.FromClient, want.FromServer)
+		}
+		return
+	}
+	t.Error("the live connection is no longer known")
+}
+
+// TestLiarWithID: whoever has seen an ID and sends packets with it moves no
+// connection, for nobody answers.
+func TestLiarWithID(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
+	tracker := newTracker(t, nil)
+	liars := 0
+	for i, s := range all {
+		tracker.Packet(frame(s))
+		if i > 30 && s.to.String() == serverAddr && !wire.IsLong(s.data[0]) {
+			for range 30 {
+				liars++
+				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(liars >> 8), byte(liars)}), 666)
+				if liars%2 == 0 { // one of them insists
+					from = netip.MustParseAddrPort("203.0.113.66:666")
+				}
+				tracker.Packet(frame(sent{s.at, from, s.to, s.data}))
+			}
+		}
+	}
+	if liars < 30 {
+		t.Fatal("no packet to lie with")
+	}
+	c := only(t, tracker)
+	if len(c.PathChanges) != 0 || !c.Paths[0].Active || c.Paths[0].Client.String() != clientAddr {
+		t.Errorf("got changes %v, paths %v", c.PathChanges, c.Paths)
+	}
+	for _, p := range c.Paths[1:] {
+		if p.Validated {
+			t.Errorf("path %v of a liar is validated", p)
+		}
+	}
+	if len(c.Paths) > maxPaths || tracker.Stats().PathOverflow == 0 {
+		t.Errorf("got %d paths, and an overflow of %d", len(c.Paths), tracker.Stats().PathOverflow)
+	}
+	bounded(t, tracker)
+}
+
+// TestRandomIDs: short headers with the addresses of a live connection and
+// random IDs keep their bounds, and do not drive its own ID out for good.
+func TestRandomIDs(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100000) })
+	tracker := newTracker(t, nil)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, s := range all {
+		tracker.Packet(frame(s))
+		if wire.IsLong(s.data[0]) {
+			continue
+		}
+		noise := make([]byte, 60)
+		for i := range noise {
+			noise[i] = byte(rng.Uint32())
+		}
+		noise[0] = noise[0]&^0x80 | 0x40
+		tracker.Packet(frame(sent{s.at, s.from, s.to, noise}))
+	}
+	bounded(t, tracker)
+	if c := only(t, tracker); len(c.PathChanges) != 0 {
+		t.Errorf("got changes %v", c.PathChanges)
+	}
+}
+
+// TestGreasedFixedBit: a connection that greases it is followed all the same,
+// and what else uses the port is not its.
+func TestGreasedFixedBit(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
+	before := map[netip.AddrPort]string{}
+	for i, s := range all {
+		id := string(s.data[1:5])
+		if i%2 == 0 && !wire.IsLong(s.data[0]) && before[s.from] == id { // not a new one
+			all[i].data = slices.Clone(s.data)
+			all[i].data[0] &^= fixedBit
+		}
+		before[s.from] = id
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	c := only(t, tracker)
+	if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(all)) {
+		t.Errorf("got %d packets, want %d", got, len(all))
+	}
+	stun := append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 40)...)
+	last := all[len(all)-1]
+	tracker.Packet(frame(sent{last.at, last.from, last.to, stun}))
+	if after := only(t, tracker); after.FromClient.Packets+after.FromServer.Packets != uint64(len(all)) {
+		t.Error("STUN was counted as the connection's")
+	}
+	if tracker.Stats().Bogus != 1 {
+		t.Errorf("got %d bogus, want 1", tracker.Stats().Bogus)
+	}
+}
+
+// TestNotQUIC: what looks a little like QUIC is none.
+func TestNotQUIC(t *testing.T) {
+	tracker := newTracker(t, nil)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 20000 {
+		b := make([]byte, 20+rng.IntN(1400))
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		from := fmt.Sprintf("192.0.2.1:%d", 1000+i%50)
+		to := serverAddr
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		tracker.Packet(frame(at(i, from, to, b)))
+	}
+	for _, c := range connections(tracker) {
+		if c.Confidence >= MidFlow {
+			t.Errorf("got %v: %s", c.Confidence, c.Evidence)
+		}
+	}
+	bounded(t, tracker)
+}

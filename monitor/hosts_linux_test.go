@@ -1,0 +1,285 @@
+package monitor
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/quic-go/quic-go"
+	"github.com/vishvananda/netlink"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/xdp"
+)
+
+// street is a client and a server with a router between them.
+type street struct {
+	*testing.T
+	client, router, server *nettest.Host
+}
+
+func newStreet(t *testing.T) *street {
+	t.Helper()
+	s := &street{t, nettest.NewHost(t), nettest.NewHost(t), nettest.NewHost(t)}
+	for i, h := range []*nettest.Host{s.client, s.server} {
+		net := i + 1
+		nettest.Cable(h, "eth0", []string{fmt.Sprintf("10.%d.0.2/24", net), fmt.Sprintf("fd0%d::2/64", net)},
+			s.router, fmt.Sprintf("r%d", net), []string{fmt.Sprintf("10.%d.0.1/24", net), fmt.Sprintf("fd0%d::1/64", net)})
+		h.Route(fmt.Sprintf("10.%d.0.0/24", 2-i), fmt.Sprintf("10.%d.0.1", net))
+		h.Route(fmt.Sprintf("fd0%d::/64", 2-i), fmt.Sprintf("fd0%d::1", net))
+	}
+	s.router.Sysctl("net/ipv4/ip_forward", "1")
+	s.router.Sysctl("net/ipv6/conf/all/forwarding", "1")
+	return s
+}
+
+// watch runs a monitor until the test ends.
+func (s *street) watch(open func() (Source, error), on *nettest.Host) *Monitor {
+	s.Helper()
+	var source Source
+	on.Do(func() (err error) {
+		source, err = open()
+		return err
+	})
+	m, err := New(source, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- m.Run(ctx) }()
+	s.Cleanup(func() {
+		cancel()
+		// The program may have been closed before.
+		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+			s.Errorf("Run: %v", err)
+		}
+	})
+	return m
+}
+
+// attach watches interfaces of a host by the kernel's program.
+func (s *street) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (*xdp.Program, *Monitor) {
+	s.Helper()
+	program := loadFlows(s, 1000)
+	for _, name := range interfaces {
+		on.Do(func() error {
+			got, err := program.Attach(name, mode)
+			if err == nil && (got != mode || !program.SeesEgress(name)) {
+				err = fmt.Errorf("attached in mode %v, sees what leaves: %v", got, program.SeesEgress(name))
+			}
+			return err
+		})
+	}
+	return program, s.watch(func() (Source, error) { return Kernel(program) }, on)
+}
+
+// talk sends bytes to the server and back, by IPv4 or IPv6.
+func (s *street) talk(client, server string, size int) {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
+	defer cancel()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		s.Fatal(err)
+	}
+	cert, err := pki.SelfSigned(key)
+	if err != nil {
+		s.Fatal(err)
+	}
+	there := &quic.Transport{Conn: s.server.Listen(server)}
+	defer there.Conn.Close()
+	defer there.Close()
+	listener, err := there.Listen(&tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{protocol}}, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	go func() {
+		conn, err := listener.Accept(ctx)
+		if err != nil {
+			return
+		}
+		if stream, err := conn.AcceptStream(ctx); err == nil {
+			io.Copy(stream, stream)
+			stream.Close()
+		}
+	}()
+	here := &quic.Transport{Conn: s.client.Listen(client), ConnectionIDLength: 4}
+	defer here.Conn.Close()
+	defer here.Close()
+	conn, err := here.Dial(ctx, there.Conn.LocalAddr(), &tls.Config{ServerName: serverName, NextProtos: []string{protocol}, InsecureSkipVerify: true}, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		s.Fatal(err)
+	}
+	go func() {
+		stream.Write(make([]byte, size))
+		stream.Close()
+	}()
+	if n, err := io.Copy(io.Discard, stream); err != nil || n != int64(size) {
+		s.Fatalf("%d bytes of %d came back: %v", n, size, err)
+	}
+	conn.CloseWithError(0, "")
+}
+
+// agree waits until two monitors say the same of one connection, and returns it.
+func (s *street) agree(a, b *Monitor) *Connection {
+	s.Helper()
+	one := func(m *Monitor) *Connection {
+		var all []Connection
+		for c := range m.Connections() {
+			all = append(all, c)
+		}
+		if len(all) != 1 {
+			return &Connection{}
+		}
+		return &all[0]
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		x, y := one(a), one(b)
+		if x.FromClient == y.FromClient && x.FromServer == y.FromServer && x.FromClient.Packets > 0 {
+			return x
+		}
+		if time.Now().After(deadline) {
+			s.Fatalf("the kernel counted %v and %v, packet sockets %v and %v", x.FromClient, x.FromServer, y.FromClient, y.FromServer)
+		}
+	}
+}
+
+// TestHosts: the kernel's program on the client's host, and on the router between,
+// says what packet sockets say, of which it shows few.
+func TestHosts(t *testing.T) {
+	for _, f := range [][2]string{{"10.1.0.2:1000", "10.2.0.2:443"}, {"[fd01::2]:1000", "[fd02::2]:443"}} {
+		for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+			for _, place := range []string{"host", "middlebox"} {
+				t.Run(fmt.Sprintf("%s/%v/%s", place, mode, f[0]), func(t *testing.T) {
+					s := newStreet(t)
+					on, interfaces := s.client, []string{"eth0"}
+					if place == "middlebox" {
+						on, interfaces = s.router, []string{"r1", "r2"}
+					}
+					program, kernel := s.attach(on, mode, interfaces...)
+					sockets := s.watch(func() (Source, error) { return Capture("eth0") }, s.client)
+					s.talk(f[0], f[1], 20<<20)
+					c := s.agree(kernel, sockets)
+					if c.Confidence != Proven || c.TLS == nil || c.ServerName != serverName || len(c.PathChanges) != 0 {
+						t.Errorf("got %v %+v, changes %v", c.Confidence, c.TLS, c.PathChanges)
+					}
+					want := "in" // by the first interface
+					if place == "host" {
+						want = "out"
+					}
+					if c.Direction != want {
+						t.Errorf("got direction %q, want %q", c.Direction, want)
+					}
+					if c.FromClient.Bytes < 20<<20 || c.FromServer.Bytes < 20<<20 {
+						t.Errorf("got %v and %v", c.FromClient, c.FromServer)
+					}
+					sights, err := program.Sights()
+					if err != nil {
+						t.Fatal(err)
+					}
+					all := c.FromClient.Packets + c.FromServer.Packets
+					if shown := sights[xdp.SightTold]; shown*20 > all {
+						t.Errorf("%d of %d packets were shown: %v", shown, all, sights)
+					}
+					if s := kernel.Stats(); s.Glued != 0 || s.SourceDropped != 0 {
+						t.Errorf("got %+v", s)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestDetachLeavesNothing: on an interface, after Detach and after Close.
+func TestDetachLeavesNothing(t *testing.T) {
+	s := newStreet(t)
+	for _, end := range []func(*xdp.Program) error{
+		func(p *xdp.Program) error { return p.Detach("eth0") },
+		(*xdp.Program).Close,
+	} {
+		program, _ := s.attach(s.client, xdp.Native, "eth0")
+		if before := s.left(); !before {
+			t.Fatal("nothing is attached: the test sees nothing")
+		}
+		s.client.Do(func() error { return end(program) })
+		if s.left() {
+			t.Error("something is left on the interface")
+		}
+		program.Close()
+	}
+}
+
+// left says whether a program is attached to the client's interface, either way.
+func (s *street) left() (any bool) {
+	s.Helper()
+	s.client.Do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		any = l.Attrs().Xdp != nil && l.Attrs().Xdp.Attached
+		leaving, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: ebpf.AttachTCXEgress})
+		if err != nil {
+			return err
+		}
+		any = any || len(leaving.Programs) > 0
+		return nil
+	})
+	return any
+}
+
+// killedHost is set in the process that TestKilledMonitorLeavesNothing kills.
+const killedHost = "QUICWAY_TEST_KILLED"
+
+// TestKilledMonitorLeavesNothing: also not by kill -9.
+func TestKilledMonitorLeavesNothing(t *testing.T) {
+	if os.Getenv(killedHost) != "" {
+		program := loadFlows(t, 100)
+		if _, err := program.Attach("eth0", xdp.Native); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("attached")
+		select {}
+	}
+	s := newStreet(t)
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestKilledMonitorLeavesNothing$")
+	cmd.Env = append(os.Environ(), killedHost+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client.Do(cmd.Start) // in its namespace
+	line := make([]byte, 64)
+	if n, err := out.Read(line); !strings.HasPrefix(string(line[:n]), "attached") {
+		t.Fatalf("got %q, %v", line[:n], err)
+	}
+	if !s.left() {
+		t.Fatal("nothing is attached: the test sees nothing")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	for deadline := time.Now().Add(10 * time.Second); s.left(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("something is left on the interface")
+		}
+	}
+}

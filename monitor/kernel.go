@@ -1,0 +1,309 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quicway/quicway/internal/decap"
+	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/xdp"
+)
+
+// kernel is a program that counts flows, and shows what it does not know.
+type kernel struct {
+	program *xdp.Program
+	flows   *xdp.Flows
+	mirrors map[tuple]*mirror // guarded by the tracker's mu
+	round   uint64
+}
+
+var (
+	_ Source  = (*kernel)(nil)
+	_ offload = (*kernel)(nil)
+)
+
+// tick is how late the kernel's times may be that are cheap enough for each packet.
+const tick = int64(10 * time.Millisecond)
+
+// mirror is what is known of a flow in the kernel.
+type mirror struct {
+	born     uint64
+	read     [2]Traffic // what was counted of each lane so far
+	spins    [2]uint32  // packets that its spin bit was followed by
+	lessons  [2]lesson
+	whole    [2]uint32
+	ruledOut bool
+	round    uint64 // in which it was last seen
+}
+
+// Kernel watches the interfaces that a program is attached to, whose Config has
+// Flows. What comes in is seen by XDP, and what leaves by TCX, where there is such
+// (xdp.Program.SeesEgress). The kernel counts the packets of connections that are
+// known, and shows the tracker the others: what is new, what belongs to a
+// handshake, IDs and paths that change. So it costs some ten nanoseconds for most
+// packets. Times of connections are then those of a tick of the kernel, and
+// counters follow once a second, or when somebody asks.
+//
+// The source is the only one of its program: the error wraps xdp.ErrBusy while
+// there is another, xdp.ErrConfig without flows, and xdp.ErrUnsupported where
+// there is no XDP. Its Close leaves the program as it is.
+func Kernel(program *xdp.Program) (Source, error) {
+	flows, err := program.Flows()
+	if err != nil {
+		return nil, fmt.Errorf("monitor: %w", err)
+	}
+	return &kernel{program: program, flows: flows, mirrors: make(map[tuple]*mirror)}, nil
+}
+
+// Read implements [Source].
+func (k *kernel) Read(p *Packet) error {
+	var s xdp.Sample
+	if err := k.flows.Read(&s); err != nil {
+		if errors.Is(err, net.ErrClosed) {
+			return net.ErrClosed
+		}
+		return fmt.Errorf("monitor: %w", err)
+	}
+	*p = Packet{
+		Time: s.Time, Interface: s.Interface, Direction: Inbound, Link: LinkEthernet,
+		Data: s.Data, Length: s.Length, SegmentSize: s.SegmentSize,
+	}
+	if s.Outbound {
+		p.Direction = Outbound
+	}
+	return nil
+}
+
+// Live implements [Source].
+func (k *kernel) Live() bool { return true }
+
+// Dropped implements [Source]: packets that there was no room to show, though most
+// of them are counted, and those of which there are too many to read.
+func (k *kernel) Dropped() uint64 {
+	sights, err := k.program.Sights()
+	if err != nil {
+		return 0
+	}
+	return sights[xdp.SightLost] + sights[xdp.SightSkipped] + sights[xdp.FlowsFull]
+}
+
+// Close implements [Source].
+func (k *kernel) Close() error { return k.flows.Close() }
+
+// follow lets the tracker's time pass until ctx is done. While there are packets
+// to look at, these do.
+func (k *kernel) follow(ctx context.Context, t *Tracker) {
+	ticker := time.NewTicker(time.Duration(sweepEvery))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if !k.flows.Pending() {
+				t.tick(now.UnixNano())
+			}
+		}
+	}
+}
+
+func flowKey(key tuple) xdp.FlowKey { return xdp.FlowKey{A: key.a.AddrPort(), B: key.b.AddrPort()} }
+
+// fetch implements [offload].
+func (k *kernel) fetch(t *Tracker, key tuple) {
+	m := k.mirrors[key]
+	if m == nil {
+		return
+	}
+	f, ok, err := k.flows.Lookup(flowKey(key))
+	switch {
+	case err != nil: // closed: what is known stays
+	case !ok: // others needed the room
+		delete(k.mirrors, key)
+		t.counters.FlowsEvicted++
+	default:
+		k.apply(t, key, m, &f)
+	}
+}
+
+// fetchAll implements [offload].
+func (k *kernel) fetchAll(t *Tracker) {
+	k.round++
+	for key, f := range k.flows.All() {
+		pair := tuple{decap.EndpointOf(key.A), decap.EndpointOf(key.B)}
+		if m := k.mirrors[pair]; m != nil {
+			m.round = k.round
+			k.apply(t, pair, m, &f)
+		}
+	}
+	for key, m := range k.mirrors {
+		if m.round != k.round { // it has gone, or was left out
+			k.fetch(t, key)
+		}
+	}
+	// An error says that it is closed.
+	_ = k.flows.Reconsider()
+}
+
+// apply takes what is new of a flow.
+func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
+	if f.Born != m.born { // another one: the kernel has forgotten the first
+		if m.born != 0 {
+			t.counters.FlowsEvicted++
+		}
+		*m = mirror{born: f.Born, round: m.round}
+	}
+	for i := range f.Lanes {
+		l := &f.Lanes[i]
+		m.whole[i] = l.Whole
+		n := Traffic{l.Packets - m.read[i].Packets, l.Bytes - m.read[i].Bytes}
+		if n.Packets == 0 {
+			continue
+		}
+		m.read[i] = Traffic{l.Packets, l.Bytes}
+		p := t.counted(key, i == 0, m.lessons[i], n, l.Last.UnixNano())
+		if p != nil && l.Taught != xdp.Untaught && l.Spin.Packets != m.spins[i] {
+			m.spins[i] = l.Spin.Packets
+			t.spun(p, p.side(i == 0), &l.Spin)
+		}
+	}
+}
+
+// teach implements [offload].
+func (k *kernel) teach(t *Tracker, key tuple) {
+	m := k.mirrors[key]
+	if m == nil {
+		m = &mirror{round: k.round}
+		k.mirrors[key] = m
+	}
+	lessons, ruledOut := t.lessons(key)
+	if m.born == 0 && !k.begin(t, key, m) { // it is not one that the kernel reads
+		delete(k.mirrors, key)
+		return
+	}
+	if !k.differs(t, key, m, lessons, ruledOut) {
+		return
+	}
+	l := k.lesson(t, key, m, lessons, ruledOut)
+	if ok, err := k.flows.Teach(flowKey(key), &l); err != nil || !ok {
+		delete(k.mirrors, key)
+	}
+}
+
+// begin takes over what was counted of a flow before it was shown.
+func (k *kernel) begin(t *Tracker, key tuple, m *mirror) bool {
+	f, ok, err := k.flows.Lookup(flowKey(key))
+	if err != nil || !ok {
+		return false
+	}
+	k.apply(t, key, m, &f)
+	return true
+}
+
+// differs says whether the kernel should know something that it does not.
+func (k *kernel) differs(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ruledOut bool) bool {
+	if m.lessons != lessons || m.ruledOut != ruledOut || k.wantsMore(t, key, m) {
+		return true
+	}
+	for i, what := range lessons {
+		if w := t.wayOf(key, i == 0, what); w != nil && w.spin.packets != m.spins[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// lesson makes it, and notes what the kernel knows then. Where the tracker has
+// followed the spin bit itself, the kernel goes on from there.
+func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ruledOut bool) (l xdp.Lesson) {
+	l.RuledOut, l.More = ruledOut, k.wantsMore(t, key, m)
+	if l.More {
+		m.whole = [2]uint32{}
+	}
+	for i, what := range lessons {
+		lane := &l.Lanes[i]
+		lane.Taught, lane.ID, lane.IDLen, lane.Segment = what.what, what.id.bytes, what.id.Len(), int(what.segment)
+		w := t.wayOf(key, i == 0, what)
+		if w != nil && (w.spin.packets != m.spins[i] || m.lessons[i].what == xdp.Untaught) {
+			m.spins[i] = w.spin.packets
+			lane.Spin = new(xdp.Spin)
+			w.spin.to(lane.Spin)
+		}
+	}
+	m.lessons, m.ruledOut = lessons, ruledOut
+	return l
+}
+
+// wayOf returns the way that a lesson is about, or nil for none.
+func (t *Tracker) wayOf(key tuple, fromA bool, what lesson) *way {
+	e := t.flows.peek(key)
+	if e == nil || what.what == xdp.Untaught {
+		return nil
+	}
+	p := e.value.whose(fromA, what)
+	return &p.ways[p.side(fromA)]
+}
+
+// maxWhole is how many long headers of a direction the kernel shows whole.
+const maxWhole = 8
+
+// wantsMore says whether a hello needs more datagrams than the kernel shows: one
+// of a handshake of which Initials open.
+func (k *kernel) wantsMore(t *Tracker, key tuple, m *mirror) bool {
+	e := t.flows.peek(key)
+	if e == nil || m.whole[0] < maxWhole && m.whole[1] < maxWhole {
+		return false
+	}
+	for _, p := range e.value.paths {
+		if at := p.record.attempt; at != nil && p.record.confidence == Proven && !(at.read[0] && at.read[1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget implements [offload].
+func (k *kernel) forget(key tuple) {
+	if k.mirrors[key] == nil {
+		return
+	}
+	delete(k.mirrors, key)
+	// An error says that it is closed.
+	_, _, _ = k.flows.Take(flowKey(key))
+}
+
+// spun takes what the kernel has made of the spin bit.
+func (t *Tracker) spun(p *path, from wire.Side, k *xdp.Spin) {
+	s := &p.ways[from].spin
+	before := s.samples
+	s.from(k)
+	if s.samples != before && !s.greased() {
+		t.emitRTT(p.record, s.average())
+	}
+}
+
+// from and to exchange the state of the spin bit with the kernel.
+func (s *spin) from(k *xdp.Spin) {
+	*s = spin{
+		sum: int64(k.Sum), half: int64(k.Half),
+		packets: k.Packets, edges: k.Edges, samples: k.Samples, rejected: k.Rejected,
+		value: k.Value, started: k.Started,
+	}
+	if !k.Edge.IsZero() {
+		s.edge = k.Edge.UnixNano()
+	}
+}
+
+func (s *spin) to(k *xdp.Spin) {
+	*k = xdp.Spin{
+		Sum: time.Duration(s.sum), Half: time.Duration(s.half),
+		Packets: s.packets, Edges: s.edges, Samples: s.samples, Rejected: s.rejected,
+		Value: s.value, Started: s.started,
+	}
+	if s.edge != 0 {
+		k.Edge = time.Unix(0, s.edge)
+	}
+}

@@ -1,0 +1,336 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/xdp"
+)
+
+// dialog is packets of a connection that the kernel is taught soon.
+type dialog struct {
+	client, server string
+	id             []byte
+}
+
+func dialogOf(n uint32) dialog {
+	a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+	return dialog{netip.AddrPortFrom(a, 50000).String(), serverAddr, binary.BigEndian.AppendUint64(nil, uint64(n)+1)}
+}
+
+// begin is the client's Initial.
+func (d dialog) begin(tb testing.TB) sent {
+	return at(0, d.client, d.server, initialOf(tb, d.id, d.id, 0, cryptoFrame(0, helloOf("kernel.example"))))
+}
+
+// short is a packet of the server.
+func (d dialog) short(length int) sent {
+	b := append(append([]byte{0x40}, d.id...), make([]byte, length-9)...)
+	return at(0, d.server, d.client, b)
+}
+
+// all runs packets and reads what the program shows of each.
+func (o *offloaded) all(packets ...sent) {
+	o.Helper()
+	for _, s := range packets {
+		o.run(ethernet(s))
+		o.read()
+	}
+}
+
+// fromServer is what a client's connection got.
+func (o *offloaded) fromServer(client string) (sum Traffic) {
+	o.Helper()
+	for c := range o.tracker.Connections() {
+		if c.Paths[0].Client.String() == client {
+			return c.FromServer
+		}
+	}
+	o.Fatalf("no connection of %s", client)
+	return sum
+}
+
+// TestRingOverflow: what there is no room to show is counted, also in its
+// connection, and what comes later is shown again.
+func TestRingOverflow(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 1<<14, nil)
+	d := dialogOf(0)
+	o.all(d.begin(t), d.short(100), d.short(100), d.short(100))
+	const strangers = 3000
+	for n := range uint32(strangers) {
+		o.run(ethernet(dialogOf(n + 1).begin(t)))
+	}
+	o.run(ethernet(d.short(200)))
+	lost := o.sights()[xdp.SightLost]
+	if lost == 0 || o.source.Dropped() != lost {
+		t.Fatalf("%d of %d were lost, the source says %d: the test needs more", lost, strangers, o.source.Dropped())
+	}
+	if got, want := o.fromServer(d.client), (Traffic{4, 500}); got != want {
+		t.Errorf("got %v of the connection that was known, want %v", got, want)
+	}
+	o.read()
+	if n := len(connections(o.tracker)); n != strangers+1-int(lost) {
+		t.Errorf("got %d connections, want %d without %d that were lost", n, strangers+1, lost)
+	}
+	late := dialogOf(strangers) // whose Initial was lost
+	o.all(late.begin(t))
+	for c := range o.tracker.Connections() {
+		if c.Paths[0].Client.String() == late.client && c.FromClient.Packets == 2 {
+			return
+		}
+	}
+	t.Error("the connection whose Initial was lost is not there with both")
+}
+
+// TestMapOverflow: flows that make room for others begin anew, and what was
+// counted until the last look stays.
+func TestMapOverflow(t *testing.T) {
+	const flows = 1000
+	o := newOffloaded(t, hooks[0], 128, nil)
+	for n := range uint32(flows) {
+		o.all(dialogOf(n).begin(t), dialogOf(n).short(100), dialogOf(n).short(100))
+	}
+	first := dialogOf(0)
+	o.all(first.short(100), first.short(100))
+	if n := len(connections(o.tracker)); n != flows {
+		t.Errorf("got %d connections, want %d", n, flows)
+	}
+	if got := o.fromServer(first.client).Packets; got < 3 || got > 4 {
+		t.Errorf("got %d packets of the first, want 4, or one less that had not been read", got)
+	}
+	if n := o.tracker.Stats().FlowsEvicted; n < flows/2 {
+		t.Errorf("got %d flows that were evicted, want most of %d", n, flows)
+	}
+	if n := len(o.source.mirrors); n > 2*128 {
+		t.Errorf("%d flows are remembered, want those in the kernel", n)
+	}
+}
+
+// TestManyFlows: a hundred thousand at a time, each packet of which counts.
+func TestManyFlows(t *testing.T) {
+	const flows, more = 100_000, 2
+	o := newOffloaded(t, hooks[0], 2*flows, &Config{MaxConnections: flows + 1})
+	for n := range uint32(flows) {
+		o.all(dialogOf(n).begin(t), dialogOf(n).short(100))
+	}
+	for n := range uint32(flows) {
+		for range more {
+			o.run(ethernet(dialogOf(n).short(100)))
+		}
+	}
+	shown := o.sights()[xdp.SightTold]
+	if shown != 2*flows {
+		t.Errorf("%d packets were shown, want the first two of each of %d flows", shown, flows)
+	}
+	want, n := (Traffic{1 + more, 100 * (1 + more)}), 0
+	for c := range o.tracker.Connections() {
+		if n++; c.FromServer != want || c.FromClient.Packets != 1 {
+			t.Fatalf("got %v and %v of %v, want %v from the server", c.FromClient, c.FromServer, c.Paths[0].Client, want)
+		}
+	}
+	if n != flows {
+		t.Errorf("got %d connections, want %d", n, flows)
+	}
+}
+
+// TestOffloadedTrains: packets that the system has put together count as what was
+// sent, whether the hook tells its size or not.
+func TestOffloadedTrains(t *testing.T) {
+	d := dialogOf(0)
+	train := d.short(1200)
+	for range 9 {
+		train.data = append(train.data, d.short(1200).data...)
+	}
+	train.data = append(train.data, d.short(500).data...)
+	t.Run("XDP", func(t *testing.T) {
+		o := newOffloaded(t, hooks[0], 100, nil)
+		o.all(d.begin(t), d.short(100), train, train, train)
+		if got, want := o.fromServer(d.client), (Traffic{34, 3*12500 + 100}); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if n := o.sights()[xdp.SightTold]; n > 3 {
+			t.Errorf("%d packets were shown, want 3: one to see the size of the segments", n)
+		}
+	})
+	t.Run("TCX", func(t *testing.T) {
+		sized := hook{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) {
+			return p.TestEgress(1, b, map[bool]int{true: 1200}[len(b) > 2000])
+		}}
+		o := newOffloaded(t, sized, 100, nil)
+		train.data = train.data[:2900] // a test run takes no more
+		o.all(d.begin(t), train, train, train)
+		if got, want := o.fromServer(d.client), (Traffic{9, 3 * 2900}); got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		if n := o.sights()[xdp.SightTold]; n != 2 {
+			t.Errorf("%d packets were shown, want 2", n)
+		}
+	})
+}
+
+// TestOddFrames: tags, options and extension headers hide nothing; fragments are
+// skipped, and counted.
+func TestOddFrames(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	build := func(s sent, f packet.Frame) []byte {
+		f.Src, f.Dst, f.TTL, f.Payload = s.from, s.to, 64, s.data
+		return f.Build(mac, mac)
+	}
+	options := func(s sent) []byte { return build(s, packet.Frame{Options: true}) }
+	extension := func(s sent) []byte { // destination options before UDP
+		b := build(sixth([]sent{s})[0], packet.Frame{Next: 60})
+		binary.BigEndian.PutUint16(b[18:], binary.BigEndian.Uint16(b[18:])+8)
+		return append(b[:54:54], append([]byte{17, 0, 1, 4, 0, 0, 0, 0}, b[54:]...)...)
+	}
+	twice := func(s sent) []byte { // 802.1ad around 802.1Q
+		b := build(s, packet.Frame{VLAN: true})
+		return append(b[:12:12], append([]byte{0x88, 0xa8, 0, 7}, b[12:]...)...)
+	}
+	for name, make := range map[string]func(sent) []byte{
+		"tag":       func(s sent) []byte { return build(s, packet.Frame{VLAN: true}) },
+		"two tags":  twice,
+		"options":   options,
+		"extension": extension,
+		"pad":       func(s sent) []byte { return build(s, packet.Frame{Pad: 9}) },
+	} {
+		for _, h := range hooks {
+			t.Run(name+"/"+h.name, func(t *testing.T) {
+				o := newOffloaded(t, h, 100, nil)
+				d := dialogOf(0)
+				for _, s := range []sent{d.begin(t), d.short(100), d.short(100), d.short(100)} {
+					o.run(make(s))
+					o.read()
+				}
+				c := only(t, o.tracker)
+				if c.FromServer != (Traffic{3, 300}) || c.ServerName != "kernel.example" {
+					t.Errorf("got %v of %q", c.FromServer, c.ServerName)
+				}
+				if n := o.sights()[xdp.SightTold]; n != 2 {
+					t.Errorf("%d packets were shown, want 2", n)
+				}
+			})
+		}
+	}
+	o := newOffloaded(t, hooks[0], 100, nil)
+	const fragments = 500
+	for range fragments {
+		o.run(build(dialogOf(0).short(100), packet.Frame{Flags: 100}))
+	}
+	sights := o.sights()
+	if n := sights[xdp.SightTold] + sights[xdp.SightSkipped]; n != fragments || sights[xdp.SightSkipped] == 0 {
+		t.Errorf("of %d fragments some were to be shown and most to be skipped: %v", fragments, sights)
+	}
+}
+
+// TestFloodOfIDs: a stranger who knows the endpoints of a connection has Go look
+// at few of his packets.
+func TestFloodOfIDs(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 100, nil)
+	d := dialogOf(0)
+	o.all(d.begin(t), d.short(100), d.short(100))
+	before := o.sights()[xdp.SightTold]
+	for n := range 5000 {
+		liar := d
+		liar.id = binary.BigEndian.AppendUint64(nil, uint64(n)<<32)
+		o.all(liar.short(60))
+	}
+	if n := o.sights()[xdp.SightTold] - before; n > 40 {
+		t.Errorf("%d packets of a flood were shown", n)
+	}
+	o.all(d.short(100))
+	if c := only(t, o.tracker); len(c.ClientIDs) == 0 || c.ClientIDs[0] != idOf(d.id).String() {
+		t.Errorf("got IDs %v, want the first to stay", c.ClientIDs)
+	}
+}
+
+// TestKernelSource: who may open it, and that it ends.
+func TestKernelSource(t *testing.T) {
+	without, err := xdp.Load(&xdp.Config{Sessions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer without.Close()
+	if _, err := Kernel(without); !errors.Is(err, xdp.ErrConfig) {
+		t.Errorf("got %v for a program without flows, want %v", err, xdp.ErrConfig)
+	}
+	program := loadFlows(t, 100)
+	source, err := Kernel(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Kernel(program); !errors.Is(err, xdp.ErrBusy) {
+		t.Errorf("got %v for a second source, want %v", err, xdp.ErrBusy)
+	}
+	ended := make(chan error)
+	go func() { ended <- source.Read(new(Packet)) }()
+	time.AfterFunc(10*time.Millisecond, func() { source.Close() })
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v from Read after Close, want %v", err, net.ErrClosed)
+	}
+	if err := source.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := Kernel(program)
+	if err != nil {
+		t.Fatalf("after Close: %v", err)
+	}
+	program.Close()
+	if err := again.Read(new(Packet)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v from Read after the program's Close, want %v", err, net.ErrClosed)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Kernel(program); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v for a closed program, want %v", err, net.ErrClosed)
+	}
+}
+
+// FuzzParity: whatever comes, the hooks and a file agree, and all passes.
+func FuzzParity(f *testing.F) {
+	d := dialogOf(0)
+	f.Add([]byte{1, 0x40, 1, 0x40, 1, 0x60, 1, 0x40})
+	f.Add([]byte{1, 0x40, 0x11, 0x40, 0x11, 0x40, 3, 0xc0, 2, 0x40, 9, 0x00})
+	f.Add([]byte{5, 0x40, 5, 0x40, 4, 0x40, 5, 0x40, 6, 0x80, 7, 0x00})
+	begin, program := d.begin(f), loadFlows(f, 100)
+	f.Fuzz(func(t *testing.T, script []byte) {
+		ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
+		all := []sent{begin}
+		for ; len(script) >= 2 && len(all) < 25; script = script[2:] {
+			a, first := script[0], script[1]
+			id := bytes.Clone(d.id)
+			id[7] ^= a >> 4 & 3
+			s := d.short(30 + int(a>>6)*500)
+			s.from, s.to = netip.MustParseAddrPort(ends[a&3]), netip.MustParseAddrPort(ends[a>>2&3])
+			if s.from == s.to {
+				continue
+			}
+			copy(s.data[1:], id)
+			if s.data[0] = first; wire.IsLong(first) {
+				copy(s.data[1:], []byte{0, 0, 0, 1, 8})
+				copy(s.data[6:], id)
+			}
+			all = append(all, s)
+		}
+		for _, h := range hooks {
+			o := newOffloadedBy(t, program, h, nil)
+			before := o.sights()[xdp.SightHeld]
+			for i := range all {
+				all[i].at = time.Now()
+				o.all(all[i])
+			}
+			o.same(all)
+			if held := o.sights()[xdp.SightHeld] - before; held > 0 {
+				t.Errorf("%d packets of so few were not shown", held)
+			}
+			o.source.Close()
+		}
+	})
+}

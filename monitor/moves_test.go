@@ -1,0 +1,124 @@
+package monitor
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// lane is how shorts of a side look on a path.
+type lane struct {
+	from, to string
+	id       []byte
+	length   int
+}
+
+// talk appends packets with short headers, some milliseconds apart.
+func talk(all []sent, n int, lanes ...lane) []sent {
+	rng := rand.New(rand.NewPCG(1, uint64(len(all))))
+	last := all[len(all)-1].at.Sub(start)
+	for range n {
+		for _, l := range lanes {
+			b := make([]byte, l.length)
+			for i := range b {
+				b[i] = byte(rng.Uint32())
+			}
+			b[0] = 0x40 | b[0]&0x1f
+			copy(b[1:], l.id)
+			last += 5 * time.Millisecond
+			all = append(all, at(int(last/time.Millisecond), l.from, l.to, b))
+		}
+	}
+	return all
+}
+
+// The lanes of a connection after its handshake, and those of the one that is made
+// by settled.
+var (
+	oldID = []byte("srv-id-1")
+	newID = []byte("srv-id-2")
+	cliID = []byte("cli1")
+	cliNo = []byte("cli2")
+)
+
+// settled is a connection whose handshake is over.
+func settled(tb testing.TB) []sent {
+	tb.Helper()
+	all := []sent{at(0, clientAddr, serverAddr, initialOf(tb, []byte("original"), cliID, 0, cryptoFrame(0, helloOf("moves.example"))))}
+	handshake := []byte{0xe0, 0, 0, 0, 1, byte(len(cliID))}
+	handshake = append(append(handshake, cliID...), byte(len(oldID)))
+	handshake = append(append(handshake, oldID...), 0x40, 100)
+	all = append(all, at(10, serverAddr, clientAddr, append(handshake, make([]byte, 100)...)))
+	return talk(all, 20, lane{clientAddr, serverAddr, oldID, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+}
+
+// TestPreferredAddress: the server has told of another address, in what nobody can
+// read, and the client tries it and goes there (RFC 9000 §9.6).
+func TestPreferredAddress(t *testing.T) {
+	const preferred = "198.51.100.99:443"
+	all := talk(settled(t), 1, lane{clientAddr, preferred, newID, 1200}, lane{preferred, clientAddr, cliNo, 1200})
+	all = talk(all, 20, lane{clientAddr, preferred, newID, 300}, lane{preferred, clientAddr, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	c := only(t, tracker)
+	if got, want := kinds(c), []ChangeKind{Probe, PreferredAddress}; !slices.Equal(got, want) {
+		t.Fatalf("got changes %v, want %v", got, want)
+	}
+	change := c.PathChanges[1]
+	if change.From.String() != serverAddr || change.To.String() != preferred || change.Confidence != Medium || change.Evidence == "" {
+		t.Errorf("got %+v", change)
+	}
+	if p := c.Paths[len(c.Paths)-1]; !p.Active || p.Server.String() != preferred {
+		t.Errorf("got active path %+v", p)
+	}
+}
+
+// TestMultipath: a connection that goes on by two paths in turns is not one that
+// moves all the time.
+func TestMultipath(t *testing.T) {
+	const second = "192.0.2.1:50002"
+	one := []lane{{clientAddr, serverAddr, oldID, 300}, {serverAddr, clientAddr, cliID, 1200}}
+	two := []lane{{second, serverAddr, newID, 300}, {serverAddr, second, cliNo, 1200}}
+	all := talk(settled(t), 1, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	for range 20 {
+		all = talk(talk(all, 6, one...), 6, two...)
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	c := only(t, tracker)
+	got := kinds(c)
+	if len(got) == 0 || got[0] != Probe || got[len(got)-1] != Multipath || len(got) > 2+maxFlips {
+		t.Errorf("got changes %v, want a probe first, and in the end %v", got, Multipath)
+	}
+	if change := c.PathChanges[len(got)-1]; change.Confidence != Medium || change.Evidence == "" {
+		t.Errorf("got %+v", change)
+	}
+	if len(c.Paths) != 2 || c.FromClient.Packets+c.FromServer.Packets != uint64(len(all)) {
+		t.Errorf("got %d paths with %v and %v, want 2 with %d packets", len(c.Paths), c.FromClient, c.FromServer, len(all))
+	}
+}
+
+// TestMoverInACrowd: from another address it may be any of several connections, and
+// so is none of them.
+func TestMoverInACrowd(t *testing.T) {
+	all := settled(t)
+	for _, s := range settled(t) { // another client's, at the same time
+		if s.from.String() == clientAddr {
+			s.from = at(0, "192.0.2.77:50000", serverAddr, nil).from
+		} else {
+			s.to = at(0, "192.0.2.77:50000", serverAddr, nil).from
+		}
+		s.data = slices.Clone(s.data)
+		all = append(all, s)
+	}
+	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
+	all = talk(all, 20, lane{"203.0.113.7:50002", serverAddr, newID, 1200}, lane{serverAddr, "203.0.113.7:50002", cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		if len(c.PathChanges) > 0 && c.PathChanges[0].To.String() == "203.0.113.7:50002" {
+			t.Errorf("got %+v", c.PathChanges)
+		}
+	}
+}

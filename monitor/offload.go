@@ -1,0 +1,156 @@
+package monitor
+
+import (
+	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/xdp"
+)
+
+// offload is who counts packets that the tracker need not see: the kernel, or
+// nobody.
+type offload interface {
+	// fetch brings what is known of a flow up to date, fetchAll that of all.
+	fetch(t *Tracker, key tuple)
+	fetchAll(t *Tracker)
+	// teach says what the tracker need not see of a flow any more.
+	teach(t *Tracker, key tuple)
+	// forget ends a flow: its next packet is seen.
+	forget(key tuple)
+}
+
+// noOffload is that of a source that shows every packet.
+type noOffload struct{}
+
+var _ offload = noOffload{}
+
+func (noOffload) fetch(*Tracker, tuple) {}
+func (noOffload) fetchAll(*Tracker)     {}
+func (noOffload) teach(*Tracker, tuple) {}
+func (noOffload) forget(tuple)          {}
+
+// lesson is what need not be seen of one direction of a flow.
+type lesson struct {
+	what    xdp.Taught
+	id      ID
+	segment uint16
+}
+
+// lessons returns those of a flow, from a to b and back, and whether nothing of
+// it need be seen but what begins like a handshake.
+func (t *Tracker) lessons(key tuple) (out [2]lesson, ruledOut bool) {
+	e := t.flows.peek(key)
+	if e == nil {
+		s := t.potential.peek(key)
+		return out, s != nil && s.value.disproved
+	}
+	p := e.value.busiest()
+	for i := range out {
+		out[i] = p.lesson(p.side(i == 0))
+	}
+	return out, false
+}
+
+// side is the one that sends from a, or from b.
+func (p *path) side(fromA bool) wire.Side {
+	if fromA == p.clientIsA {
+		return wire.Client
+	}
+	return wire.Server
+}
+
+// busiest returns the path of the connection that has sent most here.
+func (f *flow) busiest() *path {
+	best := f.paths[0]
+	for _, p := range f.paths[1:] {
+		if p.packets() > best.packets() {
+			best = p
+		}
+	}
+	return best
+}
+
+// lesson says what [Tracker.short] would but count of what a side sends.
+func (p *path) lesson(from wire.Side) lesson {
+	r, w := p.record, &p.ways[from]
+	switch n := r.ends[1-from].idLen; {
+	case r.confidence == GoogleQUIC:
+		return lesson{what: xdp.AnyShort}
+	case !p.validated || p != r.active && r.flips < maxFlips:
+		return lesson{} // it is to be judged
+	case from == wire.Client && r.answered != 0 && r.concluded == 0:
+		return lesson{} // the next packet concludes the handshake
+	case n > 0 && int(w.id.len) != int(n):
+		return lesson{} // none has come yet
+	case n > 0:
+		return lesson{xdp.ByID, w.id, w.segment}
+	}
+	return lesson{what: xdp.ByID}
+}
+
+// counted adds what was counted of a flow without being seen.
+func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last int64) *path {
+	t.counters.Packets += n.Packets
+	t.counters.Datagrams += n.Packets
+	e := t.flows.peek(key)
+	if e == nil {
+		t.countedSuspect(key, fromA, n, last)
+		return nil
+	}
+	p := e.value.whose(fromA, what)
+	r, w := p.record, &p.ways[p.side(fromA)]
+	t.counters.Tracked += n.Packets
+	if w.packets == 0 {
+		w.first = last
+	}
+	w.packets += n.Packets
+	w.bytes += n.Bytes
+	w.last = max(w.last, last)
+	if t.records.peek(r.number) == r.entry { // it is not being closed
+		t.flows.get(key, last)
+		t.touch(r, p, max(r.last, last))
+	}
+	return p
+}
+
+// whose returns the path that a lesson was about.
+func (f *flow) whose(fromA bool, what lesson) *path {
+	for _, p := range f.paths {
+		if what.id.len > 0 && p.ways[p.side(fromA)].id == what.id {
+			return p
+		}
+	}
+	return f.busiest()
+}
+
+func (t *Tracker) countedSuspect(key tuple, fromA bool, n Traffic, last int64) {
+	t.counters.Other += n.Packets
+	e := t.potential.get(key, last)
+	if e == nil {
+		return
+	}
+	s := e.value
+	w := &s.ways[1]
+	if fromA {
+		w = &s.ways[0]
+	}
+	w.packets += n.Packets
+	w.bytes += n.Bytes
+	s.last = max(s.last, last)
+	t.counters.Potential += n.Packets
+}
+
+// settle brings a connection up to date.
+func (t *Tracker) settle(r *record) {
+	for _, p := range r.paths {
+		t.offload.fetch(t, p.key)
+	}
+}
+
+// tick lets time pass where no packet says so.
+func (t *Tracker) tick(now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now-t.swept >= sweepEvery {
+		t.now = max(t.now, now)
+		t.sweep()
+	}
+}

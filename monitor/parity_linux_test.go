@@ -1,0 +1,332 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/decap"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/xdp"
+)
+
+// loadFlows loads a program that counts flows.
+func loadFlows(tb testing.TB, flows int) *xdp.Program {
+	tb.Helper()
+	program, err := xdp.Load(&xdp.Config{Sessions: 1, Flows: flows})
+	if err != nil {
+		nettest.Missing(tb, fmt.Sprintf("loading the program: %v", err))
+	}
+	tb.Cleanup(func() { program.Close() })
+	return program
+}
+
+// hook runs frames through one of the program's two hooks.
+type hook struct {
+	name string
+	run  func(p *xdp.Program, frame []byte) (xdp.Verdict, []byte, error)
+}
+
+var hooks = []hook{
+	{"XDP", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.Test(1, b) }},
+	{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.TestEgress(1, b, 0) }},
+}
+
+// offloaded is a tracker behind a program.
+type offloaded struct {
+	testing.TB
+	program *xdp.Program
+	source  *kernel
+	tracker *Tracker
+	hook    hook
+}
+
+func newOffloaded(tb testing.TB, h hook, flows int, conf *Config) *offloaded {
+	tb.Helper()
+	return newOffloadedBy(tb, loadFlows(tb, flows), h, conf)
+}
+
+func newOffloadedBy(tb testing.TB, program *xdp.Program, h hook, conf *Config) *offloaded {
+	tb.Helper()
+	source, err := Kernel(program)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	m, err := New(source, conf)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { source.Close() })
+	m.tracker.wanted.Store(true)
+	return &offloaded{tb, program, source.(*kernel), m.tracker, h}
+}
+
+// run puts a frame into the program, which passes it as it is.
+func (o *offloaded) run(frame []byte) {
+	o.Helper()
+	verdict, out, err := o.hook.run(o.program, frame)
+	if err != nil {
+		o.Fatal(err)
+	}
+	if verdict != xdp.Pass || !bytes.Equal(out, frame) {
+		o.Fatalf("verdict %v, %d bytes of %d changed or not: want pass, and no change", verdict, len(out), len(frame))
+	}
+}
+
+// read lets the tracker see what the program shows.
+func (o *offloaded) read() {
+	o.Helper()
+	var p Packet
+	for o.source.flows.Pending() {
+		if err := o.source.Read(&p); err != nil {
+			o.Fatal(err)
+		}
+		o.tracker.Packet(&p)
+	}
+}
+
+// ethernet is the frame of a datagram.
+func ethernet(s sent) []byte {
+	kind := []byte{0x86, 0xdd}
+	if s.from.Addr().Is4() {
+		kind = []byte{0x08, 0x00}
+	}
+	return append(append(make([]byte, 12, 64+len(s.data)), kind...), frame(s).Data...)
+}
+
+// plain is what of a connection does not depend on when its packets were run.
+func plain(tb testing.TB, t *Tracker) string {
+	tb.Helper()
+	var all []string
+	for c := range t.Connections() {
+		c.Number, c.First, c.Last = 0, time.Time{}, time.Time{}
+		c.Handshake, c.SpinRTT, c.Interface, c.Direction = HandshakeRTT{}, 0, 0, ""
+		for i := range c.Paths {
+			p := &c.Paths[i]
+			p.First, p.Last, p.SpinRTT, p.SpinServerSide, p.SpinClientSide = time.Time{}, time.Time{}, 0, 0, 0
+		}
+		for i := range c.PathChanges {
+			change := &c.PathChanges[i]
+			change.Time = time.Time{}
+			change.Evidence, _, _ = strings.Cut(change.Evidence, "; ")
+		}
+		text, err := json.MarshalIndent(c, "", " ")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		all = append(all, string(text))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
+
+// spins is what was seen of the spin bit, whose times depend on the run.
+func spins(t *Tracker) (packets, edges uint32) {
+	for e := range t.records.all() {
+		for _, p := range e.value.paths {
+			for _, w := range p.ways {
+				packets += w.spin.packets
+				edges += w.spin.edges
+			}
+		}
+	}
+	return packets, edges
+}
+
+// parityScenes are what the hooks and the file have to agree on.
+func parityScenes(t *testing.T) map[string][]sent {
+	simple := func(n int) func(*scene) {
+		return func(s *scene) {
+			conn := s.dial(nil)
+			s.exchange(conn, n)
+			conn.CloseWithError(0, "")
+			time.Sleep(time.Second)
+		}
+	}
+	scenes := map[string][]sent{
+		"v1":    play(t, &quic.Config{Versions: v1}, false, simple(200000)),
+		"Retry": play(t, nil, true, simple(20000)),
+		"negotiation": play(t, &quic.Config{Versions: v1}, false, func(s *scene) {
+			s.exchange(s.dial(&quic.Config{Versions: []quic.Version{quic.Version2, quic.Version1}}), 20000)
+		}),
+		"rotation": play(t, nil, false, func(s *scene) {
+			conn := s.dial(nil)
+			for range 2 {
+				s.exchange(conn, 10<<20)
+			}
+		}),
+		"0-RTT": play(t, nil, false, func(s *scene) {
+			for range 2 {
+				simple(2000)(s)
+			}
+		}),
+		"rebinding": play(t, nil, false, func(s *scene) {
+			conn := s.dial(nil)
+			s.exchange(conn, 50000)
+			synctest.Wait()
+			s.network.Rebind(s.client, "192.0.2.1:50001")
+			s.exchange(conn, 50000)
+		}),
+		"migration": play(t, nil, false, func(s *scene) { s.migrate("192.0.2.1:50002") }),
+		"two connections": play(t, nil, false, func(s *scene) {
+			busy, quiet := s.dial(nil), s.dial(nil)
+			s.exchange(busy, 100000)
+			s.exchange(quiet, 10)
+		}),
+		"noise": noise(5000),
+	}
+	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
+	scenes["mixed"] = after(scenes["v1"], noise(500))
+	scenes["spin"] = spinning(scenes["v1"])
+	scenes["IPv6"] = sixth(scenes["v1"])
+	return scenes
+}
+
+// sixth moves a scene to IPv6.
+func sixth(all []sent) (out []sent) {
+	move := func(a netip.AddrPort) netip.AddrPort {
+		b := netip.MustParseAddr("2001:db8::").As16()
+		copy(b[12:], a.Addr().AsSlice())
+		return netip.AddrPortFrom(netip.AddrFrom16(b), a.Port())
+	}
+	for _, s := range all {
+		s.from, s.to = move(s.from), move(s.to)
+		out = append(out, s)
+	}
+	return out
+}
+
+// after puts a scene after another.
+func after(first, second []sent) []sent {
+	out := slices.Clone(first)
+	late := first[len(first)-1].at.Sub(second[0].at)
+	for _, s := range second {
+		s.at = s.at.Add(late)
+		out = append(out, s)
+	}
+	return out
+}
+
+// spinning gives short headers the spin bit, which quic-go does not use.
+func spinning(all []sent) (out []sent) {
+	n := map[netip.AddrPort]int{}
+	for _, s := range all {
+		if n[s.from]++; !wire.IsLong(s.data[0]) && n[s.from]/8%2 == 1 {
+			s.data = bytes.Clone(s.data)
+			s.data[0] ^= spinBit
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// noise is datagrams of anything between a few endpoints.
+func noise(n int) (out []sent) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range n {
+		b := make([]byte, 20+rng.IntN(1400))
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		from, to := fmt.Sprintf("192.0.2.9:%d", 1000+i%50), serverAddr
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		out = append(out, at(i, from, to, b))
+	}
+	return out
+}
+
+// migrate moves a connection to another path that it has tried.
+func (s *scene) migrate(second string) {
+	s.t.Helper()
+	conn := s.dial(nil)
+	s.exchange(conn, 20000)
+	transport := &quic.Transport{Conn: s.network.Listen(second), ConnectionIDLength: 4}
+	path, err := conn.AddPath(transport)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := path.Probe(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := path.Switch(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exchange(conn, 200000)
+	conn.CloseWithError(0, "")
+	synctest.Wait()
+	transport.Close()
+	transport.Conn.Close()
+}
+
+// TestParity: the same packets at the same times give the same connections, whether
+// they are read from a file, come in by an interface or leave by it; and all pass
+// unchanged.
+func TestParity(t *testing.T) {
+	for name, all := range parityScenes(t) {
+		for _, h := range hooks {
+			t.Run(name+"/"+h.name, func(t *testing.T) {
+				o := newOffloaded(t, h, 1000, nil)
+				all := slices.Clone(all)
+				for i := range all {
+					all[i].at = time.Now()
+					o.run(ethernet(all[i]))
+					o.read()
+				}
+				o.same(all)
+				// Few packets are shown, or it would be for nothing.
+				sights := o.sights()
+				if n := sights[xdp.SightTold]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
+					t.Errorf("%d of %d packets were shown", n, len(all))
+				}
+			})
+		}
+	}
+}
+
+// same compares what is known with what a file with these packets gives.
+func (o *offloaded) same(all []sent) {
+	o.Helper()
+	source, err := NewReader(bytes.NewReader(pcapOf(o, decap.LinkRaw, all...)))
+	if err != nil {
+		o.Fatal(err)
+	}
+	file := newTracker(o, nil)
+	file.slack = tick // of two connections on a pair that speak at once
+	var p Packet
+	for source.Read(&p) == nil {
+		file.Packet(&p)
+	}
+	if got, want := plain(o, o.tracker), plain(o, file); got != want {
+		o.Errorf("got %s\nwant %s", got, want)
+	}
+	packets, edges := spins(o.tracker)
+	wantPackets, wantEdges := spins(file)
+	// What is held, because all of it comes at once, is only counted.
+	if sights := o.sights(); sights[xdp.SightHeld] == 0 && (packets != wantPackets || edges != wantEdges) {
+		o.Errorf("the spin bit had %d edges in %d packets, want %d in %d; %v", edges, packets, wantEdges, wantPackets, sights)
+	}
+}
+
+func (o *offloaded) sights() map[xdp.Sight]uint64 {
+	o.Helper()
+	sights, err := o.program.Sights()
+	if err != nil {
+		o.Fatal(err)
+	}
+	return sights
+}

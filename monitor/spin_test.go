@@ -1,0 +1,71 @@
+package monitor
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// feed sends packets every gap, whose bit is that of value.
+func feed(s *spin, n int, gap time.Duration, value func(i int) bool) {
+	for i := range n {
+		s.add(int64(time.Duration(i+1)*gap), value(i))
+	}
+}
+
+// TestSpin: RFC 9312 §3.8.2.
+func TestSpin(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	const gap = 5 * time.Millisecond
+	for name, test := range map[string]struct {
+		value func(i int) bool
+		want  time.Duration
+	}{
+		"spins":                    {func(i int) bool { return i/10%2 == 1 }, 10 * gap},
+		"is always 0":              {func(int) bool { return false }, 0},
+		"is always 1":              {func(int) bool { return true }, 0},
+		"is drawn for each packet": {func(int) bool { return rng.IntN(2) == 1 }, 0},
+		"is out of order once":     {func(i int) bool { return (i/10%2 == 1) != (i == 62) }, 10 * gap},
+	} {
+		var s spin
+		feed(&s, 200, gap, test.value)
+		got := s.rtt()
+		if low, high := test.want*4/5, test.want*6/5; got < low || got > high {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+// TestSpinHalves: an edge that comes back from the server has been there and
+// back.
+func TestSpinHalves(t *testing.T) {
+	const toServer, toClient = 30 * time.Millisecond, 10 * time.Millisecond
+	tracker := newTracker(t, nil)
+	for _, s := range shorts(t, tracker, 1) {
+		const period = toServer + toClient
+		begin := s.at
+		other := sent{s.at, s.to, s.from, append([]byte{0x40}, make([]byte, 60)...)}
+		for i := range 200 {
+			now := time.Duration(i) * time.Millisecond
+			up, down := other, s
+			up.at, down.at = begin.Add(now), begin.Add(now)
+			up.data, down.data = append([]byte(nil), up.data...), append([]byte(nil), down.data...)
+			if now/period%2 == 1 {
+				up.data[0] |= spinBit
+			}
+			if (now+period-toServer)/period%2 == 0 { // what went up toServer ago
+				down.data[0] |= spinBit
+			}
+			tracker.Packet(frame(up))
+			tracker.Packet(frame(down))
+		}
+	}
+	c := only(t, tracker)
+	p := c.Paths[0]
+	if got, want := p.SpinRTT.Duration(), toServer+toClient; got != want {
+		t.Errorf("got a round trip of %v, want %v", got, want)
+	}
+	if p.SpinServerSide.Duration() != toServer || p.SpinClientSide.Duration() != toClient {
+		t.Errorf("got halves %v and %v, want %v and %v", p.SpinServerSide, p.SpinClientSide, toServer, toClient)
+	}
+}

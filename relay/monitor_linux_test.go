@@ -1,0 +1,117 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
+)
+
+// TestMonitoredRelay: the program counts what it forwards. A peer's connection to
+// the other shares its socket with the one to the relay, and both are told apart,
+// though the first Initial of the one never passes here: it travels in the offer.
+func TestMonitoredRelay(t *testing.T) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := kernelFamilies[0]
+			n := newInternetWith(t, (*internet).oneNIC, f, &xdp.Config{Sessions: 64, Flows: 1000}, nil)
+			n.attach(mode)
+			m := watched(t, n.program)
+			a, b := n.connect(f)
+			n.transfer(a, b, 1<<20)
+			before := n.relayed()
+			n.transfer(a, b, kernelTransfer)
+			if forwarded := n.relayed() - before; forwarded < kernelTransfer/1452 {
+				t.Errorf("the kernel has forwarded %d packets of %d bytes", forwarded, kernelTransfer)
+			}
+			var controls, bulk int
+			for c := range m.Connections() {
+				t.Log(c.LogValue())
+				switch {
+				case c.TLS != nil && len(c.ALPN) > 0 && c.ALPN[0] == "h3":
+					if controls++; c.FromClient.Bytes > 1<<20 {
+						t.Errorf("the control connection has %v, want what the other sent to be its own", c.FromClient)
+					}
+				case c.FromClient.Bytes > kernelTransfer || c.FromServer.Bytes > kernelTransfer:
+					bulk++
+				}
+				if len(c.PathChanges) > 0 {
+					t.Errorf("got changes %v", c.PathChanges)
+				}
+			}
+			if controls != 2 || bulk != 1 {
+				t.Errorf("got %d control connections and %d with the transfer, want 2 and 1", controls, bulk)
+			}
+		})
+	}
+}
+
+// watched runs a monitor of a program until the test ends.
+func watched(t *testing.T, program *xdp.Program) *monitor.Monitor {
+	t.Helper()
+	source, err := monitor.Kernel(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- m.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ran; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// TestMonitoredRouter: on the way between the peers and their relay, on three
+// interfaces, each of the four connections has what is its own: two peers talk to
+// the relay, and to each other, by one socket each.
+func TestMonitoredRouter(t *testing.T) {
+	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := kernelFamilies[0]
+			n := newInternet(t, (*internet).oneNIC, f)
+			program, err := xdp.Load(&xdp.Config{Sessions: 1, Flows: 1000})
+			if err != nil {
+				nettest.Missing(t, err.Error())
+			}
+			t.Cleanup(func() { program.Close() })
+			for _, iface := range []string{"r1", "r2", "r3"} {
+				n.router.Do(func() error {
+					_, err := program.Attach(iface, mode)
+					return err
+				})
+			}
+			m := watched(t, program)
+			a, b := n.connect(f)
+			n.transfer(a, b, kernelTransfer)
+			var controls, bulk int
+			for c := range m.Connections() {
+				t.Log(c.LogValue(), c.FromClient, c.FromServer)
+				if len(c.PathChanges) > 0 {
+					t.Errorf("got changes %v", c.PathChanges)
+				}
+				switch sum := c.FromClient.Bytes + c.FromServer.Bytes; {
+				case c.TLS != nil && len(c.ALPN) > 0 && c.ALPN[0] == "h3":
+					if controls++; sum > 1<<18 {
+						t.Errorf("the control connection has %d bytes", sum)
+					}
+				case sum > kernelTransfer:
+					bulk++
+				}
+			}
+			if controls != 2 || bulk != 2 {
+				t.Errorf("got %d control connections and %d legs, want 2 and 2", controls, bulk)
+			}
+		})
+	}
+}

@@ -1,0 +1,248 @@
+// The monitor stage: counts the packets of flows that Go knows, and tells Go of
+// those that it has to see. It passes everything.
+#pragma once
+#include "glimpse.h"
+#include "spin.h"
+
+// How often Go is told of one direction of a flow: so many packets at once, and
+// one each REST nanoseconds in the long run.
+#define TELL_BURST 32
+#define TELL_REST 250000000ULL
+// MAX_WHOLE is how many long headers of a direction Go is given whole, until it
+// has said that it wants more.
+#define MAX_WHOLE 8
+// MAX_SINGLE is the longest payload that came by itself (monitor/segments.go).
+#define MAX_SINGLE 1500
+// MIN_SHORT is the least that a short header has besides its ID.
+#define MIN_SHORT 21
+// MIN_UNKNOWN is the least of a client's first datagram (RFC 9000 §14.1).
+#define MIN_UNKNOWN 1200
+
+// may_be_long says whether a datagram may have a long header that means something
+// to Go whatever is known of the flow.
+static __always_inline bool may_be_long(struct glimpse *g) {
+	if (!(g->first & 0x80))
+		return false;
+	__u32 v = bpf_ntohl(g->id[0]); // the version is in the place of an ID
+	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
+	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
+}
+
+static __always_inline __u32 place_of(struct pair *p) {
+	__u64 a = (__u64)(p->a[0] ^ p->a[2]) << 32 | (p->a[1] ^ p->a[3]);
+	__u64 b = (__u64)(p->b[0] ^ p->b[2]) << 32 | (p->b[1] ^ p->b[3]);
+	__u64 h = (a ^ (__u64)p->a_port << 48) * 0x9e3779b97f4a7c15ULL;
+	h       = (h ^ b ^ (__u64)p->b_port << 48 ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
+	return h >> (64 - STRANGER_BITS);
+}
+
+static __always_inline bool same_pair(struct pair *x, struct pair *y) {
+	for (int i = 0; i < 4; i++)
+		if (x->a[i] != y->a[i] || x->b[i] != y->b[i])
+			return false;
+	return x->a_port == y->a_port && x->b_port == y->b_port;
+}
+
+static __always_inline bool same_id(struct lane *l, __u32 *id) {
+	__u32 differ = 0;
+	for (int i = 0; i < ID_WORDS; i++)
+		differ |= (id[i] ^ l->id[i]) & l->mask[i];
+	return !differ;
+}
+
+// matches says whether a packet is one that Go need not see.
+static __always_inline bool matches(struct lane *l, struct glimpse *g) {
+	if (g->first & 0x80 || l->taught == UNTAUGHT)
+		return false;
+	if (l->taught == ANY_SHORT)
+		return true;
+	if (g->length < (__u32)l->id_len + MIN_SHORT)
+		return false;
+	if (!l->id_len && !(g->first & 0x40))
+		return false;
+	return same_id(l, g->id);
+}
+
+// splits says whether it is known what datagrams a long packet is made of: those
+// that one of the size before would be.
+static __always_inline bool splits(void *ctx, bool out, struct lane *l, struct glimpse *g) {
+	if (g->segment || g->length <= MAX_SINGLE || l->taught == ANY_SHORT)
+		return true;
+	__u8 first;
+	__u32 id[ID_WORDS];
+	__u32 size = l->segment;
+	if (out || !size || !l->id_len || size + 1 + sizeof(id) > g->length)
+		return false;
+	if (!load(ctx, out, g->at + size, &first, 1) || !load(ctx, out, g->at + size + 1, id, sizeof(id)) || first & 0x80)
+		return false;
+	if (!same_id(l, id))
+		return false;
+	g->segment = size;
+	return true;
+}
+
+// tally counts a packet that Go is not told of.
+static __always_inline void tally(struct lane *l, struct glimpse *g, __u64 now) {
+	__u32 n = 1;
+	if (g->segment && g->segment < g->length)
+		n = (g->length + g->segment - 1) / g->segment;
+	__sync_fetch_and_add(&l->packets, n);
+	__sync_fetch_and_add(&l->bytes, g->length);
+	l->last = now;
+}
+
+// may_tell says whether Go has not been told of too much.
+static __always_inline bool may_tell(__u64 *rest, __u64 now) {
+	__u64 at = *rest > now ? *rest : now;
+	if (at - now > TELL_BURST * TELL_REST)
+		return false;
+	*rest = at + TELL_REST;
+	return true;
+}
+
+// fill makes a sample of a frame of which at most room bytes are wanted. length is
+// that of one which leaves.
+static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g, struct sample *s, __u32 room) {
+	if (!out)
+		length = bpf_xdp_get_buff_len(ctx);
+	__u32 n = length < room ? length : room;
+	if (n < 1 || n > room)
+		return false;
+	s->at       = bpf_ktime_get_ns();
+	s->iface    = iface;
+	s->length   = length;
+	s->captured = n;
+	s->segment  = g->segment;
+	s->outbound = out;
+	return load(ctx, out, 0, s + 1, n);
+}
+
+// tell gives Go a packet, whole or what is not protected of a short header.
+static __always_inline bool tell_of(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g, bool whole) {
+	struct sample *s;
+	bool ok;
+	if (whole) {
+		s = bpf_ringbuf_reserve(&samples, sizeof(*s) + SNAP_WHOLE, 0);
+		if (!s)
+			return false;
+		ok = fill(ctx, out, length, iface, g, s, SNAP_WHOLE);
+	} else {
+		s = bpf_ringbuf_reserve(&samples, sizeof(*s) + SNAP_SHORT, 0);
+		if (!s)
+			return false;
+		ok = fill(ctx, out, length, iface, g, s, SNAP_SHORT);
+	}
+	if (ok)
+		bpf_ringbuf_submit(s, 0);
+	else
+		bpf_ringbuf_discard(s, 0);
+	return ok;
+}
+
+// open_track makes a flow.
+static __always_inline struct track *open_track(struct glimpse *g) {
+	__u32 zero      = 0;
+	struct track *t = bpf_map_lookup_elem(&blank, &zero);
+	if (!t)
+		return NULL;
+	// Another CPU may be first.
+	bpf_map_update_elem(&tracks, &g->pair, t, 1 /* BPF_NOEXIST */);
+	t = bpf_map_lookup_elem(&tracks, &g->pair);
+	if (t && !t->born)
+		t->born = bpf_ktime_get_ns();
+	note(t ? FLOWS_NEW : FLOWS_FULL);
+	return t;
+}
+
+// watch is the stage for a packet that was read.
+static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g) {
+	__u32 place        = place_of(&g->pair);
+	bool means         = may_be_long(g);
+	struct stranger *s = bpf_map_lookup_elem(&strangers, &place);
+	if (!means && s && s->round == strangers_round && same_pair(&s->pair, &g->pair)) {
+		note(SIGHT_STRANGE);
+		return;
+	}
+	__u64 now       = bpf_ktime_get_coarse_ns();
+	struct track *t = bpf_map_lookup_elem(&tracks, &g->pair);
+	if (!t && !(t = open_track(g)))
+		return;
+	if (t->ruled_out && !means) {
+		if (s) {
+			s->round = strangers_round - 1; // while it changes
+			s->pair  = g->pair;
+			s->round = strangers_round;
+		}
+		note(SIGHT_STRANGE);
+		return;
+	}
+	// Each way has to have constants of its own: a process without CAP_PERFMON
+	// may not have them computed.
+	struct lane *l, *back;
+	if (g->from_a) {
+		l    = &t->lane[0];
+		back = &t->lane[1];
+		asm volatile("" : "+r"(l), "+r"(back));
+	} else {
+		l    = &t->lane[1];
+		back = &t->lane[0];
+		asm volatile("" : "+r"(l), "+r"(back));
+	}
+	if (matches(l, g) && splits(ctx, out, l, g)) {
+		follow(&l->spin, &back->spin, g->first & 0x20);
+		tally(l, g, now);
+		return;
+	}
+	enum sight what = SIGHT_HELD;
+	__u64 *rest; // as above
+	if (g->first & 0x80) {
+		rest = &l->rest[0];
+		asm volatile("" : "+r"(rest));
+	} else {
+		rest = &l->rest[1];
+		asm volatile("" : "+r"(rest));
+	}
+	if (may_tell(rest, now)) {
+		bool whole = g->length > MAX_SINGLE && !g->segment;
+		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
+			l->whole++;
+			whole = true;
+		}
+		what = tell_of(ctx, out, length, iface, g, whole) ? SIGHT_TOLD : SIGHT_LOST;
+	}
+	note(what);
+	if (what != SIGHT_TOLD)
+		tally(l, g, now);
+}
+
+// told_odd is when Go was last told of a packet that was not read.
+volatile __u64 told_odd;
+
+// odd is the stage for a packet that was not read: Go may have a few.
+static __always_inline void odd(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g) {
+	__u64 now = bpf_ktime_get_coarse_ns();
+	if (told_odd == now) {
+		note(SIGHT_SKIPPED);
+		return;
+	}
+	told_odd   = now;
+	g->segment = 0;
+	note(tell_of(ctx, out, length, iface, g, true) ? SIGHT_TOLD : SIGHT_SKIPPED);
+}
+
+// monitor is the stage for a frame that has come in. p is NULL if parse has not
+// read it.
+static __always_inline void monitor(struct xdp_md *ctx, struct packet *p) {
+	struct glimpse g = {};
+	int found        = LOOKED;
+	if (p)
+		see(p, &g);
+	else
+		found = look(ctx, false, &g);
+	if (found == NOT_UDP)
+		return;
+	if (found == UNREAD)
+		odd(ctx, false, 0, ctx->ingress_ifindex, &g);
+	else
+		watch(ctx, false, 0, ctx->ingress_ifindex, &g);
+}

@@ -1,0 +1,129 @@
+package xdp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// egress is the monitor stage for what leaves by an interface.
+type egress struct {
+	objects egressObjects
+	missing error // why there is none
+}
+
+// newEgress loads the program for what leaves, with the maps of the one for what
+// comes in. Where the kernel has no TCX there is none.
+func newEgress(maps *datapathMaps) (*egress, error) {
+	spec, err := loadEgress()
+	if err != nil {
+		return nil, err
+	}
+	e := &egress{}
+	shared := map[string]*ebpf.Map{
+		egressMapBlank: maps.Blank, egressMapDevices: maps.Devices, egressMapSamples: maps.Samples,
+		egressMapSights: maps.Sights, egressMapStrangers: maps.Strangers, egressMapTracks: maps.Tracks,
+	}
+	for name, m := range shared { // the sizes are those that were set
+		spec.Maps[name].MaxEntries = m.MaxEntries()
+	}
+	var wanted struct {
+		QuicwayOut     *ebpf.Program  `ebpf:"quicway_out"`
+		StrangersRound *ebpf.Variable `ebpf:"strangers_round"`
+	}
+	if err := spec.LoadAndAssign(&wanted, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
+		e.missing = fmt.Errorf("%w: seeing what leaves (Linux 6.6): %w", ErrUnsupported, err)
+		return e, nil
+	}
+	e.objects.QuicwayOut, e.objects.StrangersRound = wanted.QuicwayOut, wanted.StrangersRound
+	return e, nil
+}
+
+// attach puts it on an interface. On loopback there is no need: all that leaves
+// comes in.
+func (e *egress) attach(iface *net.Interface) (link.Link, error) {
+	switch {
+	case e == nil || iface.Flags&net.FlagLoopback != 0:
+		return nil, nil
+	case e.missing != nil:
+		return nil, e.missing
+	case len(iface.HardwareAddr) != 6:
+		return nil, fmt.Errorf("%w: what leaves by %s has no Ethernet header", ErrUnsupported, iface.Name)
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: iface.Index, Program: e.objects.QuicwayOut, Attach: ebpf.AttachTCXEgress})
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return nil, fmt.Errorf("%w: seeing what leaves needs Linux 6.6 (TCX): %w", ErrUnsupported, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what leaves: %w", explain(err))
+	}
+	return l, nil
+}
+
+func (e *egress) setRound(round uint32) error {
+	if e == nil || e.missing != nil {
+		return nil
+	}
+	return e.objects.StrangersRound.Set(round)
+}
+
+func (e *egress) close() error {
+	if e == nil || e.missing != nil {
+		return nil
+	}
+	return e.objects.QuicwayOut.Close()
+}
+
+// endEgress takes it off an interface. It is never pinned: nobody would read.
+func (a *attachment) endEgress() error {
+	if a.egress == nil {
+		return nil
+	}
+	l := a.egress
+	a.egress = nil
+	if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) {
+		return errors.Join(err, l.Close())
+	}
+	return l.Close() // without the interface there is nothing to detach from
+}
+
+// SeesEgress says whether the monitor stage sees what leaves by an interface that
+// the program is attached to. That needs Linux 6.6 and Ethernet; elsewhere it sees
+// what comes in, and the log of Attach says so. What this host forwards is seen
+// once, where it comes in.
+func (p *Program) SeesEgress(iface string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, err := p.attachmentLocked(iface)
+	return err == nil && a != nil && a.egress != nil
+}
+
+// TestEgress is Test for a frame that is about to leave, and segment the size of
+// the datagrams that it is made of: 0 if it is one. It returns ErrUnsupported
+// where there is no TCX, and ErrConfig without flows.
+func (p *Program) TestEgress(iface int, frame []byte, segment int) (Verdict, []byte, error) {
+	switch {
+	case p.egress == nil:
+		return Aborted, nil, fmt.Errorf("xdp: test run: %w: Flows is 0", ErrConfig)
+	case p.egress.missing != nil:
+		return Aborted, nil, fmt.Errorf("xdp: test run: %w", p.egress.missing)
+	}
+	context := make([]byte, 184) // struct __sk_buff up to gso_size
+	binary.NativeEndian.PutUint32(context[176:], uint32(segment))
+	opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: context}
+	verdict, err := p.egress.objects.QuicwayOut.Run(&opts)
+	if err != nil {
+		return Aborted, nil, fmt.Errorf("xdp: test run: %w", explain(err))
+	}
+	if int32(verdict) != tcxNext {
+		return Verdict(verdict), opts.DataOut, nil
+	}
+	return Pass, opts.DataOut, nil
+}
+
+const tcxNext = -1
