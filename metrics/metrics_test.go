@@ -24,6 +24,7 @@ func set(v reflect.Value, next *uint64) {
 		case reflect.Int:
 			f.SetInt(int64(*next))
 		case reflect.Struct:
+			*next--
 			set(f, next)
 		default:
 			*next--
