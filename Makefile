@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota bench-monitor demo-netns demo-nat
+.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota bench-monitor compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -50,6 +50,10 @@ bench-quota:
 ## bench-monitor: those that are about the monitor (root)
 bench-monitor:
 	$(GO) run ./internal/bench -run Monitor
+
+## compare: the table in README.md of what LinkQUIC's rules find beside ours
+compare:
+	QUICWAY_WRITE=1 $(GO) test -count=1 -v -run '^TestLinkQUIC$$' ./monitor
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:

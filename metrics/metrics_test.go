@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/relay"
 )
 
@@ -59,6 +60,8 @@ func every[S any](t *testing.T, subsystem string, metrics []metric[S], stats S) 
 		}
 	}
 }
+
+func TestQuota(t *testing.T) { every(t, "quota", quotaMetrics, quota.Stats{}) }
 
 func TestRelay(t *testing.T) { every(t, "relay", relayMetrics, relay.Stats{}) }
 

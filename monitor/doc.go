@@ -1,6 +1,7 @@
 // Package monitor sees which QUIC connections cross a host, and knows no key:
-// from a capture ([OpenFile], [NewReader]), or live from interfaces ([Capture],
-// Linux). It changes and sends nothing.
+// from a capture ([OpenFile], [NewReader]), or live from interfaces (Linux): all
+// packets by packet sockets ([Capture]), or by the kernel's own counting ([Kernel]).
+// It changes and sends nothing.
 //
 //	Source → Packet → Tracker → Connections, Events, JSON lines
 //

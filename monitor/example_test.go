@@ -8,6 +8,7 @@ import (
 	"log"
 
 	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
 )
 
 func Example() {
@@ -79,4 +80,30 @@ func ExampleNew() {
 		fmt.Println("no such file")
 	}
 	// Output: no such file
+}
+
+// The kernel counts on the interfaces of a host, or of a router.
+func ExampleKernel() {
+	watch := func(ctx context.Context, interfaces []string) error {
+		program, err := xdp.Load(&xdp.Config{Flows: xdp.DefaultFlows})
+		if err != nil {
+			return err
+		}
+		defer program.Close()
+		for _, iface := range interfaces { // one of a host, several of a router
+			if _, err := program.Attach(iface, xdp.Auto); err != nil {
+				return err
+			}
+		}
+		source, err := monitor.Kernel(program)
+		if err != nil {
+			return err
+		}
+		m, err := monitor.New(source, nil)
+		if err != nil {
+			return err
+		}
+		return m.Run(ctx)
+	}
+	_ = watch
 }

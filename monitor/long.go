@@ -56,6 +56,7 @@ func (t *Tracker) known(a *arrival) *path {
 	if a.flow == nil {
 		return nil
 	}
+	var likely *path
 	for _, p := range a.flow.paths {
 		r := p.record
 		if r.confidence == GoogleQUIC {
@@ -72,8 +73,13 @@ func (t *Tracker) known(a *arrival) *path {
 		if len(h.DstID) == 0 && r.ends[1-from].idLen == 0 && (len(h.SrcID) == 0 || r.ends[from].idLen < 0) {
 			return p
 		}
+		// Who has no ID of its own may go on with another of its peer's.
+		if h.Type == wire.Handshake && len(h.SrcID) == 0 && r.ends[from].idLen == 0 &&
+			int(r.ends[1-from].idLen) == len(h.DstID) && r.answered != 0 && r.attempt != nil {
+			likely = p
+		}
 	}
-	return nil
+	return likely
 }
 
 // rebound finds the connection that goes on with its handshake from another

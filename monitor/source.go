@@ -7,7 +7,7 @@ import (
 )
 
 // Source is where packets come from: a file ([OpenFile], [NewReader]), or the
-// interfaces of this host ([Capture]).
+// interfaces of this host ([Capture], [Kernel]).
 type Source interface {
 	// Read waits for the next packet and fills p, all of it. p.Data is valid
 	// until the next Read. It returns io.EOF after the last packet, and an

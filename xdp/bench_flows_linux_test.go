@@ -172,3 +172,23 @@ func (w *wire) drawPairs(count uint32) *ebpf.Map {
 	}
 	return pairs
 }
+
+// BenchmarkFlowMemory is what a flow takes of the kernel's memory.
+func BenchmarkFlowMemory(b *testing.B) {
+	const flows = DefaultFlows
+	for range b.N {
+		b.StopTimer()
+		w := newWireFor(b, &Config{Sessions: 16, Flows: flows})
+		b.StartTimer()
+		info, err := w.program.objects.Tracks.Info()
+		if err != nil {
+			b.Fatal(err)
+		}
+		bytes, ok := info.Memlock()
+		if !ok {
+			b.Fatal("the kernel does not tell how large a map is")
+		}
+		b.ReportMetric(float64(bytes)/flows, "B/connection")
+		w.program.Close()
+	}
+}

@@ -30,6 +30,13 @@
 // program too, as one that passes everything; nobody can find out from here, so
 // use Generic where that is not so.
 //
+// # What the monitor stage counts
+//
+// Package monitor reads it ([Config.Flows], [Program.Flows]). It comes before the
+// relay stage, sees all UDP, and passes all of it. What leaves by an interface is
+// seen at its egress hook (TCX, Linux 6.6), but not what this host forwards, which
+// was seen when it came in, nor what the relay stage sends.
+//
 // Packets that reach the interface without a checksum, which a virtual interface
 // of the same host leaves to hardware that is not there, must have it: see
 // tx-checksumming in ethtool(8).

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/monitor"
 )
 
@@ -101,7 +102,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	if chromium == "" {
-		t.Skip("showing the page needs Chromium, which is not installed")
+		nettest.Missing(t, "showing the page needs Chromium, which is not installed")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

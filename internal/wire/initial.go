@@ -6,6 +6,7 @@ import (
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -164,7 +165,7 @@ func (k *InitialKeys) Seal(buf, header, payload []byte) ([]byte, error) {
 	nonce := k.nonce(number)
 	packet := append(buf, header...)[len(buf):]
 	packet = k.aead.Seal(packet, nonce[:], payload, header)
-	h, err := Parse(packet, 0)
+	h, err := Version(binary.BigEndian.Uint32(packet[1:])).Dialect().Parse(packet)
 	if err != nil || h.Type != Initial || h.HeaderLen != start || len(h.Packet) != len(packet) {
 		return nil, fmt.Errorf("%w: header does not fit the payload", ErrInvalid)
 	}
