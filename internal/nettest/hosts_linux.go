@@ -16,15 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TB is what a [Host] needs of a testing.TB, so that programs may have hosts, too.
-type TB interface {
-	Helper()
-	Cleanup(func())
-	Fatal(args ...any)
-	Fatalf(format string, args ...any)
-	Skip(args ...any)
-}
-
 // Host is a network namespace that goes with the test.
 type Host struct {
 	tb TB
