@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/packet"
-	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -291,46 +289,4 @@ func TestKernelSource(t *testing.T) {
 	if _, err := Kernel(program); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v for a closed program, want %v", err, net.ErrClosed)
 	}
-}
-
-// FuzzParity: whatever comes, the hooks and a file agree, and all passes.
-func FuzzParity(f *testing.F) {
-	d := dialogOf(0)
-	f.Add([]byte{1, 0x40, 1, 0x40, 1, 0x60, 1, 0x40})
-	f.Add([]byte{1, 0x40, 0x11, 0x40, 0x11, 0x40, 3, 0xc0, 2, 0x40, 9, 0x00})
-	f.Add([]byte{5, 0x40, 5, 0x40, 4, 0x40, 5, 0x40, 6, 0x80, 7, 0x00})
-	begin, program := d.begin(f), loadFlows(f, 100)
-	f.Fuzz(func(t *testing.T, script []byte) {
-		ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
-		all := []sent{begin}
-		for ; len(script) >= 2 && len(all) < 25; script = script[2:] {
-			a, first := script[0], script[1]
-			id := bytes.Clone(d.id)
-			id[7] ^= a >> 4 & 3
-			s := d.short(30 + int(a>>6)*500)
-			s.from, s.to = netip.MustParseAddrPort(ends[a&3]), netip.MustParseAddrPort(ends[a>>2&3])
-			if s.from == s.to {
-				continue
-			}
-			copy(s.data[1:], id)
-			if s.data[0] = first; wire.IsLong(first) {
-				copy(s.data[1:], []byte{0, 0, 0, 1, 8})
-				copy(s.data[6:], id)
-			}
-			all = append(all, s)
-		}
-		for _, h := range hooks {
-			o := newOffloadedBy(t, program, h, nil)
-			before := o.sights()[xdp.SightHeld]
-			for i := range all {
-				all[i].at = time.Now()
-				o.all(all[i])
-			}
-			o.same(all)
-			if held := o.sights()[xdp.SightHeld] - before; held > 0 {
-				t.Errorf("%d packets of so few were not shown", held)
-			}
-			o.source.Close()
-		}
-	})
 }
