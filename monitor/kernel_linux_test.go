@@ -334,3 +334,79 @@ func FuzzParity(f *testing.F) {
 		}
 	})
 }
+
+// TestLongHello: of a ClientHello of more datagrams than are shown whole at first,
+// all are, because Initials open.
+func TestLongHello(t *testing.T) {
+	const piece = 1000
+	hello := helloOf(string(bytes.Repeat([]byte("long."), 2800)))
+	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
+	d := dialogOf(0)
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			n := 0
+			for at := 0; at < len(hello); at += piece {
+				s := d.begin(t)
+				s.data = initialOf(t, d.id, d.id, byte(n), cryptoFrame(at, hello[at:min(at+piece, len(hello))]))
+				o.all(s)
+				n++
+			}
+			if n < 12 {
+				t.Fatalf("%d datagrams, want many", n)
+			}
+			if c := only(t, o.tracker); c.TLS == nil || c.ServerName != string(bytes.Repeat([]byte("long."), 2800)) {
+				t.Errorf("after %d datagrams the name is not known", n)
+			}
+		})
+	}
+	o := newOffloaded(t, hooks[0], 100, nil)
+	for n := range 30 { // that nobody can open
+		s := d.begin(t)
+		s.data[900] ^= byte(n + 1)
+		o.run(ethernet(s))
+	}
+	var p Packet
+	whole := 0
+	for o.source.flows.Pending() {
+		if err := o.source.Read(&p); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Data) > 1000 {
+			whole++
+		}
+		o.tracker.Packet(&p)
+	}
+	if whole != maxWhole {
+		t.Errorf("%d datagrams that do not open were shown whole, want %d", whole, maxWhole)
+	}
+}
+
+// TestIdleFlow: time passes without packets that are shown; what is over is closed
+// with all that was counted, and forgotten by the kernel.
+func TestIdleFlow(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 100, nil)
+	d := dialogOf(0)
+	o.all(d.begin(t), d.short(100))
+	o.run(ethernet(d.short(100)))
+	o.run(ethernet(d.short(100)))
+	later := time.Now().Add(DefaultIdle - time.Minute)
+	o.tracker.tick(later.UnixNano())
+	only(t, o.tracker)
+	o.run(ethernet(d.short(100)))
+	o.tracker.take()
+	o.tracker.tick(later.Add(2 * time.Minute).UnixNano())
+	events := o.tracker.take()
+	if len(events) != 1 || events[0].Kind != EventClosed || events[0].Reason != Idle {
+		t.Fatalf("got %v, want that it is closed", events)
+	}
+	if got, want := events[0].Connection.FromServer, (Traffic{4, 400}); got != want {
+		t.Errorf("got %v in the end, want %v", got, want)
+	}
+	for key := range o.source.flows.All() {
+		t.Errorf("the kernel still has %v", key)
+	}
+	if n := len(o.source.mirrors); n != 0 {
+		t.Errorf("%d flows are remembered", n)
+	}
+}

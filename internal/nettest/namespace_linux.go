@@ -10,19 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RequireKernel is the environment variable that makes a test fail which cannot
-// run for what the machine, or the user, lacks.
-const RequireKernel = "QUICWAY_REQUIRE_KERNEL"
-
-// Missing skips a test for what is missing, or fails it if nothing may be.
-func Missing(tb testing.TB, what string) {
-	tb.Helper()
-	if os.Getenv(RequireKernel) == "1" {
-		tb.Fatalf("%s=1, but %s", RequireKernel, what)
-	}
-	tb.Skip(what)
-}
-
 // Namespace puts the test's goroutine into a network namespace of its own, which
 // goes with the test. Other goroutines stay where they are.
 func Namespace(tb testing.TB) {
