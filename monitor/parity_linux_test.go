@@ -108,9 +108,12 @@ func plain(tb testing.TB, t *Tracker) string {
 	var all []string
 	for c := range t.Connections() {
 		c.Number, c.First, c.Last = 0, time.Time{}, time.Time{}
-		c.Handshake, c.SpinRTT, c.Interface, c.Direction = HandshakeRTT{}, 0, 0, ""
+		c.Handshake = HandshakeRTT{min(c.Handshake.ServerSide, 1), min(c.Handshake.ClientSide, 1)}
+		c.SpinRTT, c.Interface, c.Direction = 0, 0, ""
 		for i := range c.Paths {
 			p := &c.Paths[i]
+			// Of paths in use at the same time the latest is the one in use.
+			p.Active = p.Active && !slices.ContainsFunc(c.PathChanges, func(c PathChange) bool { return c.Kind == Multipath })
 			p.First, p.Last, p.SpinRTT, p.SpinServerSide, p.SpinClientSide = time.Time{}, time.Time{}, 0, 0, 0
 		}
 		for i := range c.PathChanges {
@@ -183,6 +186,17 @@ func parityScenes(t *testing.T) map[string][]sent {
 		}),
 		"noise": noise(5000),
 	}
+	// The client's socket was another protocol's before, and is one's again.
+	other := func(n int) (out []sent) {
+		for i := range n {
+			out = append(out, at(i, clientAddr, serverAddr, append([]byte{0x04, byte(i)}, make([]byte, 60)...)))
+		}
+		return out
+	}
+	scenes["other before"] = after(other(10), scenes["v1"])
+	scenes["other after"] = after(play(t, nil, false, func(s *scene) { s.short() }), other(10))
+	scenes["there and back"] = twoPaths(t, 2, 10)
+	scenes["multipath"] = twoPaths(t, 10, 6)
 	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
 	scenes["mixed"] = after(scenes["v1"], noise(500))
 	scenes["spin"] = spinning(scenes["v1"])
