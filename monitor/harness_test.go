@@ -1,14 +1,18 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,6 +22,7 @@ import (
 
 	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/wire"
 )
 
 const (
@@ -216,4 +221,84 @@ func kinds(c *Connection) (out []ChangeKind) {
 		out = append(out, change.Kind)
 	}
 	return out
+}
+
+// sixth moves a scene to IPv6.
+func sixth(all []sent) (out []sent) {
+	move := func(a netip.AddrPort) netip.AddrPort {
+		b := netip.MustParseAddr("2001:db8::").As16()
+		copy(b[12:], a.Addr().AsSlice())
+		return netip.AddrPortFrom(netip.AddrFrom16(b), a.Port())
+	}
+	for _, s := range all {
+		s.from, s.to = move(s.from), move(s.to)
+		out = append(out, s)
+	}
+	return out
+}
+
+// after puts a scene after another.
+func after(first, second []sent) []sent {
+	out := slices.Clone(first)
+	late := first[len(first)-1].at.Sub(second[0].at)
+	for _, s := range second {
+		s.at = s.at.Add(late)
+		out = append(out, s)
+	}
+	return out
+}
+
+// spinning gives short headers the spin bit, which quic-go does not use.
+func spinning(all []sent) (out []sent) {
+	n := map[netip.AddrPort]int{}
+	for _, s := range all {
+		if n[s.from]++; !wire.IsLong(s.data[0]) && n[s.from]/8%2 == 1 {
+			s.data = bytes.Clone(s.data)
+			s.data[0] ^= spinBit
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// noise is datagrams of anything between a few endpoints.
+func noise(n int) (out []sent) {
+	rng := mathrand.New(mathrand.NewPCG(3, 4))
+	for i := range n {
+		b := make([]byte, 20+rng.IntN(1400))
+		for j := range b {
+			b[j] = byte(rng.Uint32())
+		}
+		from, to := fmt.Sprintf("192.0.2.9:%d", 1000+i%50), serverAddr
+		if i%2 == 1 {
+			from, to = to, from
+		}
+		out = append(out, at(i, from, to, b))
+	}
+	return out
+}
+
+// migrate moves a connection to another path that it has tried.
+func (s *scene) migrate(second string) {
+	s.t.Helper()
+	conn := s.dial(nil)
+	s.exchange(conn, 20000)
+	transport := &quic.Transport{Conn: s.network.Listen(second), ConnectionIDLength: 4}
+	path, err := conn.AddPath(transport)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+	defer cancel()
+	if err := path.Probe(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := path.Switch(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.exchange(conn, 200000)
+	conn.CloseWithError(0, "")
+	synctest.Wait()
+	transport.Close()
+	transport.Conn.Close()
 }

@@ -144,8 +144,7 @@ func (k *kernel) fetchAll(t *Tracker) {
 			k.fetch(t, key)
 		}
 	}
-	// An error says that it is closed.
-	_ = k.flows.Reconsider()
+	k.reconsider()
 }
 
 // apply takes what is new of a flow.
@@ -187,10 +186,19 @@ func (k *kernel) teach(t *Tracker, key tuple) {
 	if !k.differs(t, key, m, lessons, ruledOut) {
 		return
 	}
+	again := m.ruledOut && !ruledOut
 	l := k.lesson(t, key, m, lessons, ruledOut)
 	if ok, err := k.flows.Teach(flowKey(key), &l); err != nil || !ok {
 		delete(k.mirrors, key)
 	}
+	if again {
+		k.reconsider()
+	}
+}
+
+// reconsider makes the kernel look up flows that were ruled out.
+func (k *kernel) reconsider() {
+	_ = k.flows.Reconsider() // an error says that it is closed
 }
 
 // begin takes over what was counted of a flow before it was shown.
@@ -267,10 +275,14 @@ func (k *kernel) wantsMore(t *Tracker, key tuple, m *mirror) bool {
 
 // forget implements [offload].
 func (k *kernel) forget(key tuple) {
-	if k.mirrors[key] == nil {
+	m := k.mirrors[key]
+	if m == nil {
 		return
 	}
 	delete(k.mirrors, key)
+	if m.ruledOut {
+		k.reconsider()
+	}
 	// An error says that it is closed.
 	_, _, _ = k.flows.Take(flowKey(key))
 }

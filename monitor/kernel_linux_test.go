@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -92,16 +94,20 @@ func TestRingOverflow(t *testing.T) {
 func TestMapOverflow(t *testing.T) {
 	const flows = 1000
 	o := newOffloaded(t, hooks[0], 128, nil)
-	for n := range uint32(flows) {
-		o.all(dialogOf(n).begin(t), dialogOf(n).short(100), dialogOf(n).short(100))
-	}
 	first := dialogOf(0)
-	o.all(first.short(100), first.short(100))
+	o.all(first.begin(t), first.short(100), first.short(100), first.short(100))
+	if got := o.fromServer(first.client).Packets; got != 3 {
+		t.Errorf("got %d packets of the first, want 3", got)
+	}
+	for n := range uint32(flows - 1) {
+		o.all(dialogOf(n+1).begin(t), dialogOf(n+1).short(100), dialogOf(n+1).short(100))
+	}
+	o.all(first.short(100), first.short(100), first.short(100))
 	if n := len(connections(o.tracker)); n != flows {
 		t.Errorf("got %d connections, want %d", n, flows)
 	}
-	if got := o.fromServer(first.client).Packets; got < 3 || got > 4 {
-		t.Errorf("got %d packets of the first, want 4, or one less that had not been read", got)
+	if got := o.fromServer(first.client).Packets; got != 6 {
+		t.Errorf("got %d packets of the first, want 6", got)
 	}
 	if n := o.tracker.Stats().FlowsEvicted; n < flows/2 {
 		t.Errorf("got %d flows that were evicted, want most of %d", n, flows)
@@ -289,4 +295,163 @@ func TestKernelSource(t *testing.T) {
 	if _, err := Kernel(program); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v for a closed program, want %v", err, net.ErrClosed)
 	}
+}
+
+// FuzzParity: whatever comes, the hooks and a file agree, and all passes.
+func FuzzParity(f *testing.F) {
+	d := dialogOf(0)
+	f.Add([]byte{1, 0x40, 1, 0x40, 1, 0x60, 1, 0x40})
+	f.Add([]byte{1, 0x40, 0x11, 0x40, 0x11, 0x40, 3, 0xc0, 2, 0x40, 9, 0x00})
+	f.Add([]byte("$0"))
+	f.Add([]byte{5, 0x40, 5, 0x40, 4, 0x40, 5, 0x40, 6, 0x80, 7, 0x00})
+	begin, program := d.begin(f), loadFlows(f, 100)
+	f.Fuzz(func(t *testing.T, script []byte) {
+		ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
+		all := []sent{begin}
+		for ; len(script) >= 2 && len(all) < 25; script = script[2:] {
+			a, first := script[0], script[1]
+			id := bytes.Clone(d.id)
+			id[7] ^= a >> 4 & 3
+			s := d.short(30 + int(a>>6)*500)
+			s.from, s.to = netip.MustParseAddrPort(ends[a&3]), netip.MustParseAddrPort(ends[a>>2&3])
+			if s.from == s.to {
+				continue
+			}
+			copy(s.data[1:], id)
+			if s.data[0] = first; wire.IsLong(first) {
+				copy(s.data[1:], []byte{0, 0, 0, 1, 8})
+				copy(s.data[6:], id)
+			}
+			all = append(all, s)
+		}
+		for _, h := range hooks {
+			o := newOffloadedBy(t, program, h, nil)
+			before := o.sights()[xdp.SightHeld]
+			for i := range all {
+				all[i].at = time.Now()
+				o.all(all[i])
+			}
+			o.same(all)
+			if held := o.sights()[xdp.SightHeld] - before; held > 0 {
+				t.Errorf("%d packets of so few were not shown", held)
+			}
+			o.source.Close()
+		}
+	})
+}
+
+// TestLongHello: of a ClientHello of more datagrams than are shown whole at first,
+// all are, because Initials open.
+func TestLongHello(t *testing.T) {
+	const piece = 1000
+	hello := helloOf(string(bytes.Repeat([]byte("long."), 2800)))
+	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
+	d := dialogOf(0)
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			n := 0
+			for at := 0; at < len(hello); at += piece {
+				s := d.begin(t)
+				s.data = initialOf(t, d.id, d.id, byte(n), cryptoFrame(at, hello[at:min(at+piece, len(hello))]))
+				o.all(s)
+				n++
+			}
+			if n < 12 {
+				t.Fatalf("%d datagrams, want many", n)
+			}
+			if c := only(t, o.tracker); c.TLS == nil || c.ServerName != string(bytes.Repeat([]byte("long."), 2800)) {
+				t.Errorf("after %d datagrams the name is not known", n)
+			}
+		})
+	}
+	o := newOffloaded(t, hooks[0], 100, nil)
+	for n := range 30 { // that nobody can open
+		s := d.begin(t)
+		s.data[900] ^= byte(n + 1)
+		o.run(ethernet(s))
+	}
+	var p Packet
+	whole := 0
+	for o.source.flows.Pending() {
+		if err := o.source.Read(&p); err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Data) > 1000 {
+			whole++
+		}
+		o.tracker.Packet(&p)
+	}
+	if whole != maxWhole {
+		t.Errorf("%d datagrams that do not open were shown whole, want %d", whole, maxWhole)
+	}
+}
+
+// TestIdleFlow: time passes without packets that are shown; what is over is closed
+// with all that was counted, and forgotten by the kernel.
+func TestIdleFlow(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 100, nil)
+	d := dialogOf(0)
+	o.all(d.begin(t), d.short(100))
+	o.run(ethernet(d.short(100)))
+	o.run(ethernet(d.short(100)))
+	later := time.Now().Add(DefaultIdle - time.Minute)
+	o.tracker.tick(later.UnixNano())
+	only(t, o.tracker)
+	o.run(ethernet(d.short(100)))
+	o.tracker.take()
+	o.tracker.tick(later.Add(2 * time.Minute).UnixNano())
+	events := o.tracker.take()
+	if len(events) != 1 || events[0].Kind != EventClosed || events[0].Reason != Idle {
+		t.Fatalf("got %v, want that it is closed", events)
+	}
+	if got, want := events[0].Connection.FromServer, (Traffic{4, 400}); got != want {
+		t.Errorf("got %v in the end, want %v", got, want)
+	}
+	for key := range o.source.flows.All() {
+		t.Errorf("the kernel still has %v", key)
+	}
+	if n := len(o.source.mirrors); n != 0 {
+		t.Errorf("%d flows are remembered", n)
+	}
+}
+
+// TestEvictedConnection: also one that makes room for another ends with all that was
+// counted of it.
+func TestEvictedConnection(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 100, &Config{MaxConnections: 1})
+	d := dialogOf(0)
+	o.all(d.begin(t), d.short(100))
+	o.run(ethernet(d.short(100)))
+	o.run(ethernet(d.short(100)))
+	o.tracker.take()
+	o.all(dialogOf(1).begin(t))
+	for _, e := range o.tracker.take() {
+		if e.Kind == EventClosed {
+			if got, want := e.Connection.FromServer, (Traffic{3, 300}); got != want || e.Reason != Evicted {
+				t.Errorf("got %v, %v; want %v, evicted", got, e.Reason, want)
+			}
+			return
+		}
+	}
+	t.Error("nothing was closed")
+}
+
+// TestForgottenStranger: who is not remembered to be none of QUIC's is looked at
+// again.
+func TestForgottenStranger(t *testing.T) {
+	o := newOffloaded(t, hooks[0], 100, &Config{MaxConnections: 1})
+	other := func(from string) sent { return at(0, from, serverAddr, make([]byte, 60)) }
+	shown := func(want uint64, from string) {
+		t.Helper()
+		before := o.sights()[xdp.SightTold]
+		o.all(other(from))
+		if got := o.sights()[xdp.SightTold] - before; got != want {
+			t.Errorf("%d packets of %s were shown, want %d", got, from, want)
+		}
+	}
+	shown(1, "192.0.2.1:1")
+	shown(0, "192.0.2.1:1")
+	shown(1, "192.0.2.1:2") // takes the place of the first
+	shown(1, "192.0.2.1:1")
 }

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -43,9 +44,12 @@ var (
 )
 
 // settled is a connection whose handshake is over.
-func settled(tb testing.TB) []sent {
+func settled(tb testing.TB) []sent { return settledBy(tb, clientAddr, oldID, cliID) }
+
+// settledBy is one of another client.
+func settledBy(tb testing.TB, clientAddr string, oldID, cliID []byte) []sent {
 	tb.Helper()
-	all := []sent{at(0, clientAddr, serverAddr, initialOf(tb, []byte("original"), cliID, 0, cryptoFrame(0, helloOf("moves.example"))))}
+	all := []sent{at(0, clientAddr, serverAddr, initialOf(tb, append([]byte("orig"), oldID...), cliID, 0, cryptoFrame(0, helloOf("moves.example"))))}
 	handshake := []byte{0xe0, 0, 0, 0, 1, byte(len(cliID))}
 	handshake = append(append(handshake, cliID...), byte(len(oldID)))
 	handshake = append(append(handshake, oldID...), 0x40, 100)
@@ -74,16 +78,23 @@ func TestPreferredAddress(t *testing.T) {
 	}
 }
 
-// TestMultipath: a connection that goes on by two paths in turns is not one that
-// moves all the time.
-func TestMultipath(t *testing.T) {
+// twoPaths is a connection that tries a second path, and goes by both in turns.
+func twoPaths(tb testing.TB, turns, packets int) []sent {
+	tb.Helper()
 	const second = "192.0.2.1:50002"
 	one := []lane{{clientAddr, serverAddr, oldID, 300}, {serverAddr, clientAddr, cliID, 1200}}
 	two := []lane{{second, serverAddr, newID, 300}, {serverAddr, second, cliNo, 1200}}
-	all := talk(settled(t), 1, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
-	for range 20 {
-		all = talk(talk(all, 6, one...), 6, two...)
+	all := talk(settled(tb), 1, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	for range turns {
+		all = talk(talk(all, packets, two...), packets, one...)
 	}
+	return all
+}
+
+// TestMultipath: a connection that goes on by two paths in turns is not one that
+// moves all the time.
+func TestMultipath(t *testing.T) {
+	all := twoPaths(t, 20, 6)
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	c := only(t, tracker)
@@ -99,19 +110,32 @@ func TestMultipath(t *testing.T) {
 	}
 }
 
+// TestMoverAmongForgotten: the connections that are known at a server are not all that
+// there are.
+func TestMoverAmongForgotten(t *testing.T) {
+	var all []sent
+	for n := range maxOwners + 1 { // of which the last and the first go on
+		client := fmt.Sprintf("192.0.2.%d:50000", 10+n)
+		for _, s := range settledBy(t, client, fmt.Appendf(nil, "server-%d", n), fmt.Appendf(nil, "c-%02d", n)) {
+			s.at = s.at.Add(time.Duration(n) * 10 * time.Second)
+			all = append(all, s)
+		}
+	}
+	all = talk(all, 20, lane{"203.0.113.7:50002", serverAddr, newID, 1200}, lane{serverAddr, "203.0.113.7:50002", cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		if len(c.PathChanges) > 0 {
+			t.Errorf("got %+v", c.PathChanges)
+		}
+	}
+}
+
 // TestMoverInACrowd: from another address it may be any of several connections, and
 // so is none of them.
 func TestMoverInACrowd(t *testing.T) {
 	all := settled(t)
-	for _, s := range settled(t) { // another client's, at the same time
-		if s.from.String() == clientAddr {
-			s.from = at(0, "192.0.2.77:50000", serverAddr, nil).from
-		} else {
-			s.to = at(0, "192.0.2.77:50000", serverAddr, nil).from
-		}
-		s.data = slices.Clone(s.data)
-		all = append(all, s)
-	}
+	all = append(all, settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))...) // at the same time
 	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
 	all = talk(all, 20, lane{"203.0.113.7:50002", serverAddr, newID, 1200}, lane{serverAddr, "203.0.113.7:50002", cliNo, 1200})
 	tracker := newTracker(t, nil)

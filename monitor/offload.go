@@ -104,6 +104,9 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 	w.packets += n.Packets
 	w.bytes += n.Bytes
 	w.last = max(w.last, last)
+	if r.flips >= maxFlips && last > r.active.ways[wire.Client].last {
+		r.active = p // of several in use at a time the latest
+	}
 	if t.records.peek(r.number) == r.entry { // it is not being closed
 		t.flows.get(key, last)
 		t.touch(r, p, max(r.last, last))

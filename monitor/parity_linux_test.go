@@ -2,11 +2,8 @@ package monitor
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -111,9 +108,12 @@ func plain(tb testing.TB, t *Tracker) string {
 	var all []string
 	for c := range t.Connections() {
 		c.Number, c.First, c.Last = 0, time.Time{}, time.Time{}
-		c.Handshake, c.SpinRTT, c.Interface, c.Direction = HandshakeRTT{}, 0, 0, ""
+		c.Handshake = HandshakeRTT{min(c.Handshake.ServerSide, 1), min(c.Handshake.ClientSide, 1)}
+		c.SpinRTT, c.Interface, c.Direction = 0, 0, ""
 		for i := range c.Paths {
 			p := &c.Paths[i]
+			// Of paths in use at the same time the latest is the one in use.
+			p.Active = p.Active && !slices.ContainsFunc(c.PathChanges, func(c PathChange) bool { return c.Kind == Multipath })
 			p.First, p.Last, p.SpinRTT, p.SpinServerSide, p.SpinClientSide = time.Time{}, time.Time{}, 0, 0, 0
 		}
 		for i := range c.PathChanges {
@@ -186,91 +186,22 @@ func parityScenes(t *testing.T) map[string][]sent {
 		}),
 		"noise": noise(5000),
 	}
+	// The client's socket was another protocol's before, and is one's again.
+	other := func(n int) (out []sent) {
+		for i := range n {
+			out = append(out, at(i, clientAddr, serverAddr, append([]byte{0x04, byte(i)}, make([]byte, 60)...)))
+		}
+		return out
+	}
+	scenes["other before"] = after(other(10), scenes["v1"])
+	scenes["other after"] = after(play(t, nil, false, func(s *scene) { s.short() }), other(10))
+	scenes["there and back"] = twoPaths(t, 2, 10)
+	scenes["multipath"] = twoPaths(t, 10, 6)
 	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
 	scenes["mixed"] = after(scenes["v1"], noise(500))
 	scenes["spin"] = spinning(scenes["v1"])
 	scenes["IPv6"] = sixth(scenes["v1"])
 	return scenes
-}
-
-// sixth moves a scene to IPv6.
-func sixth(all []sent) (out []sent) {
-	move := func(a netip.AddrPort) netip.AddrPort {
-		b := netip.MustParseAddr("2001:db8::").As16()
-		copy(b[12:], a.Addr().AsSlice())
-		return netip.AddrPortFrom(netip.AddrFrom16(b), a.Port())
-	}
-	for _, s := range all {
-		s.from, s.to = move(s.from), move(s.to)
-		out = append(out, s)
-	}
-	return out
-}
-
-// after puts a scene after another.
-func after(first, second []sent) []sent {
-	out := slices.Clone(first)
-	late := first[len(first)-1].at.Sub(second[0].at)
-	for _, s := range second {
-		s.at = s.at.Add(late)
-		out = append(out, s)
-	}
-	return out
-}
-
-// spinning gives short headers the spin bit, which quic-go does not use.
-func spinning(all []sent) (out []sent) {
-	n := map[netip.AddrPort]int{}
-	for _, s := range all {
-		if n[s.from]++; !wire.IsLong(s.data[0]) && n[s.from]/8%2 == 1 {
-			s.data = bytes.Clone(s.data)
-			s.data[0] ^= spinBit
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-// noise is datagrams of anything between a few endpoints.
-func noise(n int) (out []sent) {
-	rng := rand.New(rand.NewPCG(3, 4))
-	for i := range n {
-		b := make([]byte, 20+rng.IntN(1400))
-		for j := range b {
-			b[j] = byte(rng.Uint32())
-		}
-		from, to := fmt.Sprintf("192.0.2.9:%d", 1000+i%50), serverAddr
-		if i%2 == 1 {
-			from, to = to, from
-		}
-		out = append(out, at(i, from, to, b))
-	}
-	return out
-}
-
-// migrate moves a connection to another path that it has tried.
-func (s *scene) migrate(second string) {
-	s.t.Helper()
-	conn := s.dial(nil)
-	s.exchange(conn, 20000)
-	transport := &quic.Transport{Conn: s.network.Listen(second), ConnectionIDLength: 4}
-	path, err := conn.AddPath(transport)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-	defer cancel()
-	if err := path.Probe(ctx); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := path.Switch(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.exchange(conn, 200000)
-	conn.CloseWithError(0, "")
-	synctest.Wait()
-	transport.Close()
-	transport.Conn.Close()
 }
 
 // TestParity: the same packets at the same times give the same connections, whether
