@@ -11,6 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -25,6 +27,10 @@ import (
 type line struct {
 	conn *quic.Conn
 	http *http3.ClientConn
+
+	mu    sync.Mutex     // guards the following
+	seen  netip.AddrPort // our latest address, as the relay sees it
+	sight uint64         // its number
 }
 
 // dialLine connects to the relay of h.
@@ -97,7 +103,20 @@ func (l *line) register(ctx context.Context, session control.SessionID, body *co
 	err = l.do(ctx, http.MethodPost, fmt.Sprintf(control.LegsPath, session), control.Bearer+token, b, func(r io.Reader) error {
 		return control.Decode(r, &reply)
 	})
+	reply.Observed = l.observed(reply.Observed, reply.Sight)
 	return &reply, err
+}
+
+// observed returns our latest address of those that the relay has told on this
+// connection: an answer to a request, asked before we moved, may come after the
+// event.
+func (l *line) observed(addr netip.AddrPort, sight uint64) netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sight >= l.sight {
+		l.seen, l.sight = addr, sight
+	}
+	return l.seen
 }
 
 func (l *line) end(ctx context.Context, session control.SessionID, role control.Role, key cid.Key) error {
@@ -141,6 +160,9 @@ func (l *line) events(f func(control.Event)) {
 			var e control.Event
 			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 				return err
+			}
+			if e.Type == control.EventObserved {
+				e.Observed = l.observed(e.Observed, e.Sight)
 			}
 			f(e)
 		}

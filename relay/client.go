@@ -24,8 +24,9 @@ type client struct {
 	// established is called when the handshake is done, or has failed.
 	established func()
 
-	mu   sync.Mutex
-	seen netip.AddrPort // the address told last
+	mu    sync.Mutex     // guards the following
+	seen  netip.AddrPort // the address told last
+	sight uint64         // its number
 }
 
 type clientKey struct{}
@@ -41,15 +42,18 @@ func (c *client) notify(e control.Event) {
 	}
 }
 
-// observed tells the client its address if it has not been told yet.
-func (c *client) observed(addr netip.AddrPort) {
+// observe returns the client's address and its number, and tells the client if that
+// is news. Addresses are numbered because an answer to a request and an event go by
+// streams of their own, so that either may overtake the other.
+func (c *client) observe() (addr netip.AddrPort, sight uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.seen == addr {
-		return
+	if now := remoteAddr(c.conn); now != c.seen {
+		c.seen = now
+		c.sight++
+		c.notify(control.Event{Type: control.EventObserved, Observed: c.seen, Sight: c.sight})
 	}
-	c.seen = addr
-	c.notify(control.Event{Type: control.EventObserved, Observed: addr})
+	return c.seen, c.sight
 }
 
 // gate bounds the control connections, in all and from one source, and says

@@ -167,7 +167,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *client) 
 		return errSubscribed
 	}
 	defer c.subscribed.Store(false)
-	c.observed(remoteAddr(c.conn))
+	c.observe()
 	w.Header().Set("Content-Type", "application/jsonl")
 	flush := http.NewResponseController(w).Flush
 	lines := json.NewEncoder(w)

@@ -75,7 +75,7 @@ func (s *Server) moveLocked(ses *session, role control.Role, addr *legAddr) {
 	}
 	s.counters.moved.Add(1)
 	s.log.Info("leg moved", "session", ses.id, "role", role, "from", old.remote, "to", addr.remote)
-	l.client.observed(addr.remote)
+	l.client.observe()
 }
 
 // stray decides about packets that carry an ID of the other leg but do not

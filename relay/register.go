@@ -153,8 +153,10 @@ func (s *Server) arrivedLocked(ses *session, role control.Role, next uint64, now
 func (s *Server) registeredLocked(ses *session, role control.Role, now time.Time) *control.Registered {
 	l := &ses.legs[role]
 	lo, hi := l.window.Bounds()
+	observed, sight := l.client.observe()
 	reply := &control.Registered{
-		Observed: l.remote(),
+		Observed: observed,
+		Sight:    sight,
 		TTL:      uint32(l.ttl / time.Second),
 		Low:      lo,
 		High:     hi,

@@ -75,8 +75,8 @@ func TestEvents(t *testing.T) {
 		}
 		l.net.Rebind(alice.conn.Conn, "203.0.113.5:5555")
 		alice.refresh()
-		if e := l.next(events, control.EventObserved); e.Observed != alice.conn.Public() {
-			l.Errorf("observed %v, want %v", e.Observed, alice.conn.Public())
+		if e := l.next(events, control.EventObserved); e.Observed != alice.conn.Public() || e.Sight != 2 {
+			l.Errorf("observed %v as number %d, want %v, 2", e.Observed, e.Sight, alice.conn.Public())
 		}
 		wantStatus(l, "end", bob.end(bob.key), http.StatusNoContent)
 		if e := l.next(events, control.EventGone); e.Session != session {
@@ -92,8 +92,8 @@ func TestExpiredPeerIsGone(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		events := alice.listen()
-		l.next(events, control.EventJoined)
 		l.next(events, control.EventObserved)
+		l.next(events, control.EventJoined)
 		bob.conn.Unreachable(true)
 		for range 3 {
 			time.Sleep(time.Minute)
@@ -124,8 +124,8 @@ func TestShutdown(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		events := alice.listen()
-		l.next(events, control.EventJoined)
 		l.next(events, control.EventObserved)
+		l.next(events, control.EventJoined)
 		done := make(chan error, 1)
 		go func() { done <- l.server.Shutdown(context.Background()) }()
 		l.next(events, control.EventShutdown)

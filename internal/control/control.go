@@ -92,6 +92,9 @@ type Registered struct {
 	// Observed is the sender's address as the relay's QUIC connection has
 	// validated it (RFC 9000 §8).
 	Observed netip.AddrPort `json:"observed"`
+	// Sight numbers the addresses of a control connection: of two, the one
+	// with the higher number is the later.
+	Sight uint64 `json:"sight"`
 	// TTL is what was granted, in seconds.
 	TTL uint32 `json:"ttl"`
 	// Low and High bound the counters of the IDs that are routed now.
@@ -123,6 +126,7 @@ const (
 type Event struct {
 	Type     EventType      `json:"type"`
 	Observed netip.AddrPort `json:"observed,omitzero"`
+	Sight    uint64         `json:"sight,omitzero"` // as in Registered
 	Session  SessionID      `json:"session,omitzero"`
 }
 
