@@ -20,6 +20,9 @@ func (t *Tracker) stray(a *arrival) bool {
 		t.disprove(a)
 		return false
 	}
+	if a.payload[0]&fixedBit == 0 && t.ruledOut(a.key) {
+		return false // where others speak, the bit is no connection's to grease
+	}
 	if o, id := t.lookup(a); id.len > 0 {
 		return t.byID(a, o, id)
 	}
