@@ -188,21 +188,26 @@ func TestOddFrames(t *testing.T) {
 		return f.Build(mac, mac)
 	}
 	options := func(s sent) []byte { return build(s, packet.Frame{Options: true}) }
-	extension := func(s sent) []byte { // destination options before UDP
-		b := build(sixth([]sent{s})[0], packet.Frame{Next: 60})
-		binary.BigEndian.PutUint16(b[18:], binary.BigEndian.Uint16(b[18:])+8)
-		return append(b[:54:54], append([]byte{17, 0, 1, 4, 0, 0, 0, 0}, b[54:]...)...)
+	extension := func(units byte) func(s sent) []byte { // destination options before UDP
+		return func(s sent) []byte {
+			b := build(sixth([]sent{s})[0], packet.Frame{Next: 60})
+			padding := 8*units - 4
+			binary.BigEndian.PutUint16(b[18:], binary.BigEndian.Uint16(b[18:])+uint16(8*units))
+			options := append([]byte{17, units - 1, 1, padding}, make([]byte, padding)...)
+			return append(append(b[:54:54], options...), b[54:]...)
+		}
 	}
 	twice := func(s sent) []byte { // 802.1ad around 802.1Q
 		b := build(s, packet.Frame{VLAN: true})
 		return append(b[:12:12], append([]byte{0x88, 0xa8, 0, 7}, b[12:]...)...)
 	}
 	for name, make := range map[string]func(sent) []byte{
-		"tag":       func(s sent) []byte { return build(s, packet.Frame{VLAN: true}) },
-		"two tags":  twice,
-		"options":   options,
-		"extension": extension,
-		"pad":       func(s sent) []byte { return build(s, packet.Frame{Pad: 9}) },
+		"tag":        func(s sent) []byte { return build(s, packet.Frame{VLAN: true}) },
+		"two tags":   twice,
+		"options":    options,
+		"extension":  extension(1),
+		"far behind": extension(13),
+		"pad":        func(s sent) []byte { return build(s, packet.Frame{Pad: 9}) },
 	} {
 		for _, h := range hooks {
 			t.Run(name+"/"+h.name, func(t *testing.T) {

@@ -15,6 +15,9 @@
 #define MAX_SINGLE 1500
 // MIN_SHORT is the least that a short header has besides its ID.
 #define MIN_SHORT 21
+// MAX_AT is where a payload begins at most whose short header is in a sample that is
+// not whole, with an ID of any length.
+#define MAX_AT (SNAP_SHORT - MIN_SHORT - 4 * ID_WORDS)
 // MIN_UNKNOWN is the least of a client's first datagram (RFC 9000 §14.1).
 #define MIN_UNKNOWN 1200
 
@@ -227,7 +230,7 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		asm volatile("" : "+r"(rest));
 	}
 	if (may_tell(rest, now)) {
-		bool whole = g->length > MAX_SINGLE && !g->segment;
+		bool whole = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
 		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
 			l->whole++;
 			whole = true;
