@@ -302,6 +302,45 @@ func TestKernelSource(t *testing.T) {
 	}
 }
 
+// TestSourceAgain: who comes after another source of a program knows nothing of what
+// that taught, and is shown what has come since it last read.
+func TestSourceAgain(t *testing.T) {
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			first := newOffloaded(t, h, 100, nil)
+			known, late := dialogOf(0), dialogOf(1)
+			stranger := at(0, "192.0.2.1:1", serverAddr, make([]byte, 60))
+			first.all(known.begin(t), known.short(100), known.short(100), stranger)
+			first.run(ethernet(late.begin(t))) // and nobody reads it
+			if err := first.source.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				first.run(ethernet(late.short(100)))
+			}
+			again := newOffloadedBy(t, first.program, h, nil)
+			again.read()
+			c := only(t, again.tracker)
+			if c.ServerName != "kernel.example" || c.FromServer != (Traffic{3, 300}) || c.FromClient.Packets != 1 {
+				t.Errorf("got %v and %v of %q, want all that came meanwhile", c.FromClient, c.FromServer, c.ServerName)
+			}
+			before := again.sights()[xdp.SightTold]
+			again.all(known.short(100), known.short(100), stranger)
+			if got := again.sights()[xdp.SightTold] - before; got != 3 {
+				t.Errorf("%d packets of flows that the first source knew were shown, want 3", got)
+			}
+			before = again.sights()[xdp.SightTold]
+			again.all(late.short(100), late.short(100), stranger)
+			if got := again.fromServer(late.client); got != (Traffic{5, 500}) {
+				t.Errorf("got %v, want five packets", got)
+			}
+			if got := again.sights()[xdp.SightTold] - before; got != 0 {
+				t.Errorf("%d packets were shown of what is known again", got)
+			}
+		})
+	}
+}
+
 // FuzzParity: whatever comes, the hooks and a file agree, and all passes.
 func FuzzParity(f *testing.F) {
 	for _, script := range []string{
