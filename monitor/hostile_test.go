@@ -315,3 +315,29 @@ func TestNotQUIC(t *testing.T) {
 	}
 	bounded(t, tracker)
 }
+
+// TestOriginalIDElsewhere: the ID of a client's first Initial is known before the
+// length of the server's, be there others of that length at the server.
+func TestOriginalIDElsewhere(t *testing.T) {
+	tracker := newTracker(t, nil)
+	begin := func(from, id string) sent {
+		return at(0, from, serverAddr, initialOf(t, []byte(id), []byte("scid"), 0, cryptoFrame(0, helloOf("known.example"))))
+	}
+	answer := append([]byte("\xe0\x00\x00\x00\x01\x04scid\x08serverID\x40\x20"), make([]byte, 0x20)...)
+	short := append([]byte("\x40original"), make([]byte, 60)...)
+	track(tracker, []sent{
+		begin("192.0.2.9:50000", "another1"),
+		at(1, serverAddr, "192.0.2.9:50000", answer),
+		begin(clientAddr, "original"),
+		at(2, "192.0.2.1:50001", serverAddr, short),
+	})
+	for c := range tracker.Connections() {
+		if c.OriginalID == idOf([]byte("original")).String() {
+			if len(c.Paths) != 2 || c.Paths[1].FromClient != (Traffic{1, uint64(len(short))}) || c.Paths[1].Validated {
+				t.Errorf("got paths %v, want a second one that nobody has answered on", c.Paths)
+			}
+			return
+		}
+	}
+	t.Error("the connection is not known")
+}

@@ -25,9 +25,6 @@ var (
 	_ offload = (*kernel)(nil)
 )
 
-// tick is how late the kernel's times may be that are cheap enough for each packet.
-const tick = int64(10 * time.Millisecond)
-
 // mirror is what is known of a flow in the kernel.
 type mirror struct {
 	born     uint64
@@ -164,7 +161,7 @@ func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
 		}
 		m.read[i] = Traffic{l.Packets, l.Bytes}
 		p := t.counted(key, i == 0, m.lessons[i], n, l.Last.UnixNano())
-		if p != nil && l.Taught != xdp.Untaught && l.Spin.Packets != m.spins[i] {
+		if p != nil && l.Taught == xdp.ByID && l.Spin.Packets != m.spins[i] {
 			m.spins[i] = l.Spin.Packets
 			t.spun(p, p.side(i == 0), &l.Spin)
 		}
@@ -172,19 +169,26 @@ func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
 }
 
 // teach implements [offload].
-func (k *kernel) teach(t *Tracker, key tuple) {
+func (k *kernel) teach(t *Tracker, key tuple, seen bool) {
 	m := k.mirrors[key]
-	if m == nil {
+	switch {
+	case m == nil && !seen:
+		return // the next packet will be
+	case m == nil:
 		m = &mirror{round: k.round}
 		k.mirrors[key] = m
 	}
-	lessons, ruledOut := t.lessons(key)
 	if m.born == 0 && !k.begin(t, key, m) { // it is not one that the kernel reads
 		delete(k.mirrors, key)
 		return
 	}
+	lessons, ruledOut := t.lessons(key)
 	if !k.differs(t, key, m, lessons, ruledOut) {
 		return
+	}
+	if m.lessons != [2]lesson{} { // what was counted by these is not by others
+		k.fetch(t, key)
+		lessons, ruledOut = t.lessons(key)
 	}
 	again := m.ruledOut && !ruledOut
 	l := k.lesson(t, key, m, lessons, ruledOut)
@@ -217,7 +221,7 @@ func (k *kernel) differs(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ru
 		return true
 	}
 	for i, what := range lessons {
-		if w := t.wayOf(key, i == 0, what); w != nil && w.spin.packets != m.spins[i] {
+		if w := what.way(i == 0); w != nil && w.spin.packets != m.spins[i] {
 			return true
 		}
 	}
@@ -234,8 +238,8 @@ func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, rul
 	for i, what := range lessons {
 		lane := &l.Lanes[i]
 		lane.Taught, lane.ID, lane.IDLen, lane.Segment = what.what, what.id.bytes, what.id.Len(), int(what.segment)
-		w := t.wayOf(key, i == 0, what)
-		if w != nil && (w.spin.packets != m.spins[i] || m.lessons[i].what == xdp.Untaught) {
+		w := what.way(i == 0)
+		if w != nil && (w.spin.packets != m.spins[i] || m.lessons[i].path != what.path) {
 			m.spins[i] = w.spin.packets
 			lane.Spin = new(xdp.Spin)
 			w.spin.to(lane.Spin)
@@ -245,14 +249,12 @@ func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, rul
 	return l
 }
 
-// wayOf returns the way that a lesson is about, or nil for none.
-func (t *Tracker) wayOf(key tuple, fromA bool, what lesson) *way {
-	e := t.flows.peek(key)
-	if e == nil || what.what == xdp.Untaught {
+// way returns the one whose spin bit the lesson is about, or nil for none.
+func (l *lesson) way(fromA bool) *way {
+	if l.what != xdp.ByID {
 		return nil
 	}
-	p := e.value.whose(fromA, what)
-	return &p.ways[p.side(fromA)]
+	return &l.path.ways[l.path.side(fromA)]
 }
 
 // maxWhole is how many long headers of a direction the kernel shows whole.

@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"slices"
+
 	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/xdp"
 )
@@ -11,8 +13,9 @@ type offload interface {
 	// fetch brings what is known of a flow up to date, fetchAll that of all.
 	fetch(t *Tracker, key tuple)
 	fetchAll(t *Tracker)
-	// teach says what the tracker need not see of a flow any more.
-	teach(t *Tracker, key tuple)
+	// teach says what the tracker need not see of a flow any more, of which it
+	// has just seen a packet, or not.
+	teach(t *Tracker, key tuple, seen bool)
 	// forget ends a flow: its next packet is seen.
 	forget(key tuple)
 }
@@ -22,13 +25,14 @@ type noOffload struct{}
 
 var _ offload = noOffload{}
 
-func (noOffload) fetch(*Tracker, tuple) {}
-func (noOffload) fetchAll(*Tracker)     {}
-func (noOffload) teach(*Tracker, tuple) {}
-func (noOffload) forget(tuple)          {}
+func (noOffload) fetch(*Tracker, tuple)       {}
+func (noOffload) fetchAll(*Tracker)           {}
+func (noOffload) teach(*Tracker, tuple, bool) {}
+func (noOffload) forget(tuple)                {}
 
-// lesson is what need not be seen of one direction of a flow.
+// lesson is what need not be seen of one direction of a flow: packets of a path.
 type lesson struct {
+	path    *path // nil: none
 	what    xdp.Taught
 	id      ID
 	segment uint16
@@ -39,14 +43,60 @@ type lesson struct {
 func (t *Tracker) lessons(key tuple) (out [2]lesson, ruledOut bool) {
 	e := t.flows.peek(key)
 	if e == nil {
-		s := t.potential.peek(key)
-		return out, s != nil && s.value.disproved
+		return out, t.ruledOut(key)
 	}
 	p := e.value.busiest()
 	for i := range out {
 		out[i] = p.lesson(p.side(i == 0))
+		if len(e.value.paths) > 1 && !e.value.sole(p, i == 0, out[i].id) {
+			out[i] = lesson{}
+		}
 	}
 	return out, false
+}
+
+// sole says whether short headers with an ID are a path's and cannot be another's
+// between the same endpoints, as [flow.choose] has it.
+func (f *flow) sole(p *path, fromA bool, id ID) bool {
+	for _, other := range f.paths {
+		end := &other.record.ends[1-other.side(fromA)]
+		if other == p && !end.has(id.bytes[:id.len]) || other != p && end.resembles(id) {
+			return false
+		}
+	}
+	return true
+}
+
+// resembles says whether packets with an ID may seem to have one of the end's.
+func (e *end) resembles(id ID) bool {
+	for i := range e.ids {
+		if e.ids[i].resembles(id) {
+			return true
+		}
+	}
+	return e.candidate.resembles(id)
+}
+
+// resembles says whether one of two IDs begins as all of the other.
+func (id *ID) resembles(other ID) bool {
+	n := min(id.len, other.len)
+	return n > 0 && string(id.bytes[:n]) == string(other.bytes[:n])
+}
+
+// teach teaches what a packet has changed: what it says of a connection holds on all
+// of its paths.
+func (t *Tracker) teach(a *arrival) {
+	t.offload.teach(t, a.key, true)
+	if a.flow == nil {
+		return
+	}
+	for _, p := range a.flow.paths {
+		for _, other := range p.record.paths {
+			if other.key != a.key {
+				t.offload.teach(t, other.key, false)
+			}
+		}
+	}
 }
 
 // side is the one that sends from a, or from b.
@@ -73,7 +123,7 @@ func (p *path) lesson(from wire.Side) lesson {
 	r, w := p.record, &p.ways[from]
 	switch n := r.ends[1-from].idLen; {
 	case r.confidence == GoogleQUIC:
-		return lesson{what: xdp.AnyShort}
+		return lesson{path: p, what: xdp.AnyShort}
 	case !p.validated || p != r.active && r.flips < maxFlips:
 		return lesson{} // it is to be judged
 	case from == wire.Client && r.answered != 0 && r.concluded == 0:
@@ -81,9 +131,9 @@ func (p *path) lesson(from wire.Side) lesson {
 	case n > 0 && int(w.id.len) != int(n):
 		return lesson{} // none has come yet
 	case n > 0:
-		return lesson{xdp.ByID, w.id, w.segment}
+		return lesson{p, xdp.ByID, w.id, w.segment}
 	}
-	return lesson{what: xdp.ByID}
+	return lesson{path: p, what: xdp.ByID}
 }
 
 // counted adds what was counted of a flow without being seen.
@@ -95,7 +145,7 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 		t.countedSuspect(key, fromA, n, last)
 		return nil
 	}
-	p := e.value.whose(fromA, what)
+	p := e.value.whose(what)
 	r, w := p.record, &p.ways[p.side(fromA)]
 	t.counters.Tracked += n.Packets
 	if w.packets == 0 {
@@ -104,6 +154,7 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 	w.packets += n.Packets
 	w.bytes += n.Bytes
 	w.last = max(w.last, last)
+	t.hear(p)
 	if r.flips >= maxFlips && last > r.active.ways[wire.Client].last {
 		r.active = p // of several in use at a time the latest
 	}
@@ -114,12 +165,10 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 	return p
 }
 
-// whose returns the path that a lesson was about.
-func (f *flow) whose(fromA bool, what lesson) *path {
-	for _, p := range f.paths {
-		if what.id.len > 0 && p.ways[p.side(fromA)].id == what.id {
-			return p
-		}
+// whose returns the path that a lesson was about, or else the most likely one.
+func (f *flow) whose(what lesson) *path {
+	if what.path != nil && slices.Contains(f.paths, what.path) {
+		return what.path
 	}
 	return f.busiest()
 }

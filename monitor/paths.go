@@ -66,7 +66,7 @@ func (t *Tracker) judge(a *arrival, p *path, from wire.Side) {
 		return
 	}
 	t.offload.fetch(t, r.active.key)
-	if alive := r.active.ways[wire.Client].last; alive != p.mark {
+	if alive := r.active.ways[wire.Client].packets; alive != p.mark {
 		p.mark, p.run = alive, 0 // the path in use lives
 	}
 	p.run++
@@ -102,8 +102,10 @@ func (r *record) oneWay(side wire.Side) bool {
 func (t *Tracker) move(a *arrival, p *path, kind ChangeKind) {
 	r := p.record
 	old := r.active
-	r.active, p.run = p, 0
-	t.moved = append(t.moved, old.key)
+	r.active = p
+	for _, other := range r.paths {
+		other.run = 0
+	}
 	if p.change != 0 && r.changes[p.change-1].Kind != Probe || p == r.paths[0] {
 		r.flips++ // it has been in use before
 	}

@@ -82,6 +82,8 @@ func (t *Tracker) removePath(p *path) {
 		if len(f.paths) == 0 {
 			t.flows.remove(p.key)
 			t.offload.forget(p.key)
+		} else {
+			t.offload.teach(t, p.key, false)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func (t *Tracker) segments(a *arrival, size int) {
 			t.glued(a)
 			return
 		}
-		p := a.flow.paths[0]
+		p := a.flow.choose(a)
 		p.ways[p.sender(a)].segment = uint16(size)
 	}
 	if size <= 0 || size >= a.length {
@@ -50,7 +50,7 @@ func (t *Tracker) uncaptured(a *arrival) {
 		return
 	}
 	t.counters.Tracked++
-	t.count(a, a.flow.paths[0])
+	t.count(a, a.flow.choose(a))
 }
 
 // glued takes what cannot be split as one.
@@ -60,7 +60,7 @@ func (t *Tracker) glued(a *arrival) {
 		return
 	}
 	t.counters.Glued++
-	a.flow.paths[0].record.glued++
+	a.flow.choose(a).record.glued++
 }
 
 // minSegment is the least size that a train's segments are taken for.
@@ -72,12 +72,16 @@ func (t *Tracker) findSegments(a *arrival) int {
 	if a.flow == nil || len(a.flow.paths) == 0 || len(a.payload) < minSegment || wire.IsLong(a.payload[0]) {
 		return 0
 	}
-	p := a.flow.paths[0]
+	p := a.flow.choose(a)
 	n := int(p.record.ends[1-p.sender(a)].idLen)
 	if n < minLookup || len(a.payload) < minSegment+n {
 		return 0
 	}
 	id := a.payload[1 : 1+n]
+	w := &p.ways[p.sender(a)]
+	if size := int(w.segment); w.id.is(id) && size > 0 && size+1+wire.MaxIDLen <= len(a.payload) && begins(a.payload[size:], id) {
+		return size // as the kernel has it, which does not search
+	}
 	for at := minSegment; ; {
 		i := bytes.Index(a.payload[at:], id)
 		if i < 1 {
@@ -96,10 +100,14 @@ func repeats(b, id []byte, size int) bool {
 		return false
 	}
 	for at := 0; at < len(b); at += size {
-		rest := b[at:]
-		if len(rest) < 1+len(id) || wire.IsLong(rest[0]) || !bytes.Equal(rest[1:1+len(id)], id) {
+		if !begins(b[at:], id) {
 			return false
 		}
 	}
 	return true
+}
+
+// begins says whether a short header with an ID comes first.
+func begins(b, id []byte) bool {
+	return len(b) >= 1+len(id) && !wire.IsLong(b[0]) && bytes.Equal(b[1:1+len(id)], id)
 }

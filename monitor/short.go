@@ -20,10 +20,7 @@ const minShort = 1 + 4 + 16
 // short takes a datagram that begins with a short header, or with nothing of
 // QUIC, between endpoints that are known.
 func (t *Tracker) short(a *arrival) bool {
-	p := a.flow.paths[0]
-	if len(a.flow.paths) > 1 {
-		p = a.flow.choose(a, t.slack)
-	}
+	p := a.flow.choose(a)
 	r := p.record
 	if r.confidence == GoogleQUIC {
 		t.count(a, p)
@@ -63,10 +60,12 @@ func (t *Tracker) short(a *arrival) bool {
 }
 
 // choose finds the connection of several whose ID a short header has. A new ID
-// is most likely of the one that was heard of last, and so is none; of those that
-// were heard of together, as far as times say, of the one that sends more.
-func (f *flow) choose(a *arrival, slack int64) *path {
+// is most likely of the one that was heard of last, and so is none.
+func (f *flow) choose(a *arrival) *path {
 	best := f.paths[0]
+	if len(f.paths) == 1 {
+		return best
+	}
 	for _, p := range f.paths {
 		end := &p.record.ends[1-p.sender(a)]
 		n := int(end.idLen)
@@ -75,8 +74,7 @@ func (f *flow) choose(a *arrival, slack int64) *path {
 				return p
 			}
 		}
-		later := p.seen() - best.seen()
-		if p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
+		if p.record.established() && p.heard > best.heard {
 			best = p
 		}
 	}
@@ -118,7 +116,14 @@ func (t *Tracker) count(a *arrival, p *path) {
 	w.last = a.now
 	w.packets++
 	w.bytes += uint64(a.length)
+	t.hear(p)
 	t.touch(p.record, p, a.now)
+}
+
+// hear notes that a path is the latest that was heard of.
+func (t *Tracker) hear(p *path) {
+	t.heard++
+	p.heard = t.heard
 }
 
 // spin follows the spin bit, of all round trip and of its halves: an edge that

@@ -20,8 +20,11 @@ func (t *Tracker) stray(a *arrival) bool {
 		t.disprove(a)
 		return false
 	}
-	if o, ok := t.lookup(a); ok {
-		return t.byID(a, o)
+	if a.payload[0]&fixedBit == 0 && t.ruledOut(a.key) {
+		return false // where others speak, the bit is no connection's to grease
+	}
+	if o, id := t.lookup(a); id.len > 0 {
+		return t.byID(a, o, id)
 	}
 	if a.payload[0]&fixedBit == 0 {
 		t.disprove(a)
@@ -30,42 +33,43 @@ func (t *Tracker) stray(a *arrival) bool {
 	return t.suspectShort(a)
 }
 
-// lookup finds whose ID a short header has: one lookup for each length of ID
+// lookup finds whose ID a short header has, and the ID: one lookup for each length of ID
 // that the endpoint it goes to, or comes from, is known to be reached with. If
 // neither is known, a server may have moved: then the lengths are all those
 // that were seen, from eight bytes on.
-func (t *Tracker) lookup(a *arrival) (owner, bool) {
+func (t *Tracker) lookup(a *arrival) (owner, ID) {
 	if e := t.destinations.peek(a.datagram.Dst); e != nil {
-		if o, ok := t.lookupLengths(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); ok {
-			return o, true
+		if o, id := t.lookupLengths(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
+			return o, id
 		}
 	}
 	if e := t.destinations.peek(a.datagram.Src); e != nil {
 		return t.lookupLengths(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
 	}
 	if a.payload[0]&fixedBit == 0 {
-		return owner{}, false
+		return owner{}, ID{}
 	}
-	if o, ok := t.lookupLengths(a, wire.Server, t.lengths[wire.Server]>>8<<8); ok {
-		return o, true
+	if o, id := t.lookupLengths(a, wire.Server, t.lengths[wire.Server]>>8<<8); id.len > 0 {
+		return o, id
 	}
 	return t.lookupLengths(a, wire.Client, t.lengths[wire.Client]>>8<<8)
 }
 
-func (t *Tracker) lookupLengths(a *arrival, side wire.Side, lengths uint32) (owner, bool) {
+func (t *Tracker) lookupLengths(a *arrival, side wire.Side, lengths uint32) (owner, ID) {
 	for n := 0; lengths>>n != 0; n++ {
 		if lengths>>n&1 == 0 || len(a.payload) < n+minShort {
 			continue
 		}
-		e := t.ids.peek(idOf(a.payload[1 : 1+n]))
+		id := idOf(a.payload[1 : 1+n])
+		e := t.ids.peek(id)
 		if e == nil {
 			continue
 		}
 		if o, ok := e.value.best(a, side); ok {
-			return o, true
+			return o, id
 		}
 	}
-	return owner{}, false
+	return owner{}, ID{}
 }
 
 // best picks the owner whose other endpoint an arrival has: the ID may be that
@@ -105,10 +109,9 @@ func sides(d *decap.Datagram, to wire.Side) (client, server endpoint) {
 
 // byID takes a datagram with the ID of a connection that has not been between
 // these endpoints.
-func (t *Tracker) byID(a *arrival, o owner) bool {
+func (t *Tracker) byID(a *arrival, o owner, id ID) bool {
 	client, server := sides(a.datagram, o.side)
 	r := o.record
-	id := idOf(a.payload[1 : 1+r.ends[o.side].idLen])
 	related := false
 	for _, p := range r.paths {
 		related = related || p.server == server || p.client == client

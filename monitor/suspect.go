@@ -130,6 +130,12 @@ func (t *Tracker) disprove(a *arrival) {
 	t.suspect(a).disproved = true
 }
 
+// ruledOut says whether endpoints have sent what QUIC does not.
+func (t *Tracker) ruledOut(key tuple) bool {
+	e := t.potential.peek(key)
+	return e != nil && e.value.disproved
+}
+
 // suspectShort notes a short header between endpoints that are not known. It is
 // one of a connection's if the source is known to talk to the destination.
 func (t *Tracker) suspectShort(a *arrival) bool {

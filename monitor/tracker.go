@@ -42,8 +42,7 @@ type Tracker struct {
 	padded       []byte // room for a datagram of which the end was not captured
 	pending      []Event
 	offload      offload
-	slack        int64   // by which times may be wrong
-	moved        []tuple // flows that the packet has changed besides its own
+	heard        uint64 // how often anything was heard of a path
 }
 
 // flow is what is on a pair of endpoints: mostly one connection.
@@ -121,11 +120,7 @@ func (t *Tracker) Packet(p *Packet) {
 		a.flow = e.value
 	}
 	t.segments(&a, p.SegmentSize)
-	t.offload.teach(t, a.key)
-	for _, key := range t.moved {
-		t.offload.teach(t, key)
-	}
-	t.moved = t.moved[:0]
+	t.teach(&a)
 }
 
 // maxBackwards is how far the clock of a capture goes back because packets of

@@ -29,7 +29,8 @@ type Flows struct {
 	record  ringbuf.Record
 	started int64 // the wall clock, in nanoseconds, when the monotonic one was 0
 	closed  atomic.Bool
-	once    sync.Once // closes
+	once    sync.Once  // closes
+	ring    sync.Mutex // held where the samples' memory must not go
 }
 
 // Flows opens the flows of a program whose Config has some. They are one
@@ -65,8 +66,7 @@ func (f *Flows) Close() (err error) {
 }
 
 func (f *Flows) close() error {
-	f.closed.Store(true)
-	err := f.samples.Close()
+	err := f.closeSamples()
 	f.program.mu.Lock()
 	defer f.program.mu.Unlock()
 	if f.program.flows == f {
@@ -79,6 +79,14 @@ func (f *Flows) close() error {
 		return fmt.Errorf("xdp: close flows: %w", err)
 	}
 	return nil
+}
+
+// closeSamples ends Read.
+func (f *Flows) closeSamples() error {
+	f.closed.Store(true)
+	f.ring.Lock()
+	defer f.ring.Unlock()
+	return f.samples.Close()
 }
 
 // forgetFlowsLocked empties the table, so that the next reader learns anew.
@@ -150,8 +158,12 @@ func (f *Flows) Read(s *Sample) error {
 	return nil
 }
 
-// Pending says whether samples wait to be read.
-func (f *Flows) Pending() bool { return f.samples.AvailableBytes() > 0 }
+// Pending says whether samples wait to be read; after Close none do.
+func (f *Flows) Pending() bool {
+	f.ring.Lock()
+	defer f.ring.Unlock()
+	return !f.closed.Load() && f.samples.AvailableBytes() > 0
+}
 
 // Lookup returns a flow, and whether there is one.
 func (f *Flows) Lookup(key FlowKey) (Flow, bool, error) {

@@ -198,7 +198,7 @@ func (p *Program) Close() error {
 		errs = append(errs, p.drops.Close())
 	}
 	if p.flows != nil {
-		errs = append(errs, p.flows.samples.Close())
+		errs = append(errs, p.flows.closeSamples())
 	}
 	for _, a := range p.attached {
 		if p.pin == nil {

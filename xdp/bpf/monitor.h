@@ -15,17 +15,36 @@
 #define MAX_SINGLE 1500
 // MIN_SHORT is the least that a short header has besides its ID.
 #define MIN_SHORT 21
+// MAX_AT is where a payload begins at most whose short header is in a sample that is
+// not whole, with an ID of any length.
+#define MAX_AT (SNAP_SHORT - MIN_SHORT - 4 * ID_WORDS)
 // MIN_UNKNOWN is the least of a client's first datagram (RFC 9000 §14.1).
 #define MIN_UNKNOWN 1200
 
-// may_be_long says whether a datagram may have a long header that means something
-// to Go whatever is known of the flow.
-static __always_inline bool may_be_long(struct glimpse *g) {
-	if (!(g->first & 0x80))
-		return false;
+// may_begin says whether a datagram may have a long header, or Google's first one,
+// that means something to Go whatever is known of the flow.
+static __always_inline bool may_begin(struct glimpse *g) {
+	if (!(g->first & 0x80)) // there the version is behind an ID (monitor/negotiation.go)
+		return (g->first & 0xcb) == 0x09 && bpf_ntohl(g->id[2]) >> 24 == 'Q';
 	__u32 v = bpf_ntohl(g->id[0]); // the version is in the place of an ID
 	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
 	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
+}
+
+// may_be_short says whether a datagram of a flow that is ruled out may be of a
+// connection that has come there, which its ID would show.
+static __always_inline bool may_be_short(struct glimpse *g) {
+	return (g->first & 0xc0) == 0x40 && g->length >= MIN_SHORT;
+}
+
+// skips says whether a datagram of a flow that is remembered to be ruled out needs
+// no look at the flow. One in four of another protocol has the bits of a short
+// header: after a few of those only some are looked at.
+static __always_inline bool skips(struct stranger *s, struct glimpse *g) {
+	if (!may_be_short(g))
+		return true;
+	__u32 n = s->shorts++;
+	return n >= TELL_BURST && n % 64;
 }
 
 static __always_inline __u32 place_of(struct pair *p) {
@@ -66,7 +85,7 @@ static __always_inline bool matches(struct lane *l, struct glimpse *g) {
 // splits says whether it is known what datagrams a long packet is made of: those
 // that one of the size before would be.
 static __always_inline bool splits(void *ctx, bool out, struct lane *l, struct glimpse *g) {
-	if (g->segment || g->length <= MAX_SINGLE || l->taught == ANY_SHORT)
+	if (g->segment || g->length <= MAX_SINGLE)
 		return true;
 	__u8 first;
 	__u32 id[ID_WORDS];
@@ -81,11 +100,15 @@ static __always_inline bool splits(void *ctx, bool out, struct lane *l, struct g
 	return true;
 }
 
-// tally counts a packet that Go is not told of.
-static __always_inline void tally(struct lane *l, struct glimpse *g, __u64 now) {
-	__u32 n = 1;
+// datagrams is how many a packet is made of.
+static __always_inline __u32 datagrams(struct glimpse *g) {
 	if (g->segment && g->segment < g->length)
-		n = (g->length + g->segment - 1) / g->segment;
+		return (g->length + g->segment - 1) / g->segment;
+	return 1;
+}
+
+// tally counts a packet that Go is not told of.
+static __always_inline void tally(struct lane *l, struct glimpse *g, __u32 n, __u64 now) {
 	__sync_fetch_and_add(&l->packets, n);
 	__sync_fetch_and_add(&l->bytes, g->length);
 	l->last = now;
@@ -157,9 +180,10 @@ static __always_inline struct track *open_track(struct glimpse *g) {
 // watch is the stage for a packet that was read.
 static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g) {
 	__u32 place        = place_of(&g->pair);
-	bool means         = may_be_long(g);
+	bool means         = may_begin(g);
 	struct stranger *s = bpf_map_lookup_elem(&strangers, &place);
-	if (!means && s && s->round == strangers_round && same_pair(&s->pair, &g->pair)) {
+	bool remembered    = s && s->round == strangers_round && same_pair(&s->pair, &g->pair);
+	if (!means && remembered && skips(s, g)) {
 		note(SIGHT_STRANGE);
 		return;
 	}
@@ -167,12 +191,14 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 	struct track *t = bpf_map_lookup_elem(&tracks, &g->pair);
 	if (!t && !(t = open_track(g)))
 		return;
-	if (t->ruled_out && !means) {
-		if (s) {
-			s->round = strangers_round - 1; // while it changes
-			s->pair  = g->pair;
-			s->round = strangers_round;
-		}
+	bool strange = t->ruled_out && !means;
+	if (strange && s && !remembered) {
+		s->round  = strangers_round - 1; // while it changes
+		s->pair   = g->pair;
+		s->shorts = 0;
+		s->round  = strangers_round;
+	}
+	if (strange && !may_be_short(g)) {
 		note(SIGHT_STRANGE);
 		return;
 	}
@@ -189,11 +215,12 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		asm volatile("" : "+r"(l), "+r"(back));
 	}
 	if (matches(l, g) && splits(ctx, out, l, g)) {
-		follow(&l->spin, &back->spin, g->first & 0x20);
-		tally(l, g, now);
+		__u32 n = datagrams(g);
+		follow(&l->spin, &back->spin, g->first & 0x20, n);
+		tally(l, g, n, now);
 		return;
 	}
-	enum sight what = SIGHT_HELD;
+	enum sight what = strange ? SIGHT_STRANGE : SIGHT_HELD;
 	__u64 *rest; // as above
 	if (g->first & 0x80) {
 		rest = &l->rest[0];
@@ -203,16 +230,19 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		asm volatile("" : "+r"(rest));
 	}
 	if (may_tell(rest, now)) {
-		bool whole = g->length > MAX_SINGLE && !g->segment;
+		bool whole = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
 		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
 			l->whole++;
 			whole = true;
 		}
-		what = tell_of(ctx, out, length, iface, g, whole) ? SIGHT_TOLD : SIGHT_LOST;
+		if (tell_of(ctx, out, length, iface, g, whole))
+			what = SIGHT_TOLD;
+		else if (!strange)
+			what = SIGHT_LOST;
 	}
 	note(what);
-	if (what != SIGHT_TOLD)
-		tally(l, g, now);
+	if (what != SIGHT_TOLD && !strange)
+		tally(l, g, datagrams(g), now);
 }
 
 // told_odd is when Go was last told of a packet that was not read.

@@ -83,6 +83,7 @@ struct {
 struct stranger {
 	struct pair pair;
 	__u32 round;
+	__u32 shorts; // packets since that look like QUIC's
 };
 #define STRANGER_BITS 12
 
