@@ -62,7 +62,7 @@ func (t *Tracker) known(a *arrival) *path {
 		if r.confidence == GoogleQUIC {
 			continue
 		}
-		h, err := r.dialect.Parse(a.payload)
+		h, err := r.dialectOf(a.payload).Parse(a.payload)
 		if err != nil {
 			continue
 		}
@@ -201,7 +201,7 @@ func (t *Tracker) attemptOf(a *arrival, h *wire.Header, d wire.Dialect, keys *wi
 	r.addVersion(h.Version)
 	t.learnOrigID(r, idOf(h.DstID), a.now)
 	r.attempt = &attempt{keyID: idOf(h.DstID)}
-	r.attempt.keys[wire.Client] = keys
+	r.attempt.keys[wire.Client] = sideKeys{d, keys}
 	if t.attempts.get(r.number, a.now) == nil {
 		t.attempts.put(r.number, r, a.now)
 	}
@@ -294,7 +294,7 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 			}
 			return
 		}
-		h, err := p.record.dialect.Parse(rest)
+		h, err := p.record.dialectOf(rest).Parse(rest)
 		if err != nil {
 			t.counters.Malformed++
 			return
@@ -316,7 +316,7 @@ func (t *Tracker) packet(a *arrival, p *path, h *wire.Header) {
 		r.initials[from]++
 		if opened := t.initial(a, p, h); opened {
 			if from = p.sender(a); h.Version != r.version && from == wire.Server {
-				r.version = h.Version // compatible negotiation (RFC 9368 §2.3)
+				r.version, r.dialect = h.Version, r.dialectOf(h.Packet) // compatible negotiation (RFC 9368 §2.3)
 			}
 		} else if r.attempt != nil {
 			t.counters.Unopened++

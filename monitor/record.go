@@ -1,6 +1,8 @@
 package monitor
 
 import (
+	"encoding/binary"
+
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -65,9 +67,15 @@ func (e *end) has(id []byte) bool {
 // attempt is a handshake before it is over.
 type attempt struct {
 	keyID   ID
-	keys    [2]*wire.InitialKeys
+	keys    [2]sideKeys
 	streams [2]wire.CryptoStream
 	read    [2]bool // the hello of that side
+}
+
+// sideKeys open the Initials of a side in the dialect that it has used last.
+type sideKeys struct {
+	dialect wire.Dialect
+	keys    *wire.InitialKeys // nil: not derived yet
 }
 
 // path is a pair of endpoints that a connection uses.
@@ -92,6 +100,18 @@ type way struct {
 	id             ID     // the latest destination ID
 	segment        uint16 // size of the datagrams in the latest train
 	spin           spin
+}
+
+// dialectOf is that of a packet with a long header. A connection may go on in
+// another version than it began with (RFC 9368 §2.3); one that nobody knows has
+// the dialect that has opened it.
+func (r *record) dialectOf(b []byte) wire.Dialect {
+	if len(b) >= 5 {
+		if d := wire.Version(binary.BigEndian.Uint32(b[1:])).Dialect(); d != wire.NoDialect {
+			return d
+		}
+	}
+	return r.dialect
 }
 
 func (r *record) hasVersion(v wire.Version) bool {
