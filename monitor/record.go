@@ -9,7 +9,7 @@ import (
 // Bounds of a record.
 const (
 	maxPaths     = 16 // of a connection
-	maxShared    = 4  // connections on a pair of endpoints
+	maxShared    = 8  // connections on a pair of endpoints
 	maxRecordIDs = 8  // that are kept of an end
 	maxOrigIDs   = 4
 	maxVersions  = 4
