@@ -229,6 +229,9 @@ func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path
 	p.record.version, p.record.dialect = version, d
 	p.record.addVersion(version)
 	p.record.attempt = &attempt{}
+	if h.Type == wire.ZeroRTT { // it has overtaken the Initial, which has the same ID
+		t.learnOrigID(p.record, idOf(h.DstID), a.now)
+	}
 	t.attempts.put(p.record.number, p.record, a.now)
 	t.emit(EventNew, p.record, nil)
 	return p
