@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/quicway/quicway/internal/wire"
@@ -69,3 +70,44 @@ func TestScatteredHello(t *testing.T) {
 	}
 }
 
+// oneSided is what one side of a connection has sent.
+func oneSided(all []sent, from string) []sent {
+	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return s.from.String() != from })
+}
+
+// TestOneSide: with the packets of one side alone a connection is seen, the right way
+// round.
+func TestOneSide(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
+	for from, want := range map[string]Confidence{clientAddr: Proven, serverAddr: HandshakeShaped} {
+		half := oneSided(all, from)
+		tracker := newTracker(t, nil)
+		track(tracker, half)
+		c := only(t, tracker)
+		if c.Confidence != want || c.Version != Version(wire.Version1) || c.Paths[0].Client.String() != clientAddr {
+			t.Errorf("from %s: got %v %v, paths %v", from, c.Confidence, c.Version, c.Paths)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(half)) {
+			t.Errorf("from %s: got %d packets, want %d", from, got, len(half))
+		}
+	}
+}
+
+// TestBeginsWithinHandshake: the client's first flight was not captured, nor the IDs
+// that are in it.
+func TestBeginsWithinHandshake(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) {
+		conn := s.dial(nil)
+		s.exchange(conn, 12<<20) // so that IDs change
+	})
+	late := all[slices.IndexFunc(all, func(s sent) bool { return s.from.String() == serverAddr }):]
+	tracker := newTracker(t, nil)
+	track(tracker, late)
+	c := only(t, tracker)
+	if got := c.FromClient.Packets + c.FromServer.Packets; c.Paths[0].Client.String() != clientAddr || got != uint64(len(late)) {
+		t.Errorf("got %d packets on %v, want %d", got, c.Paths, len(late))
+	}
+	if c.Rotations == 0 || c.Handshake != (HandshakeRTT{}) {
+		t.Errorf("got %d rotations, and handshake %v, want some and none", c.Rotations, c.Handshake)
+	}
+}

@@ -218,7 +218,7 @@ func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path
 	}
 	if a.flow != nil { // of a handshake here, but with unknown IDs
 		for _, p := range a.flow.paths {
-			if p.record.hasVersion(version) && !p.record.established() {
+			if p.record.hasVersion(version) && p.record.concluded == 0 {
 				t.counters.Unopened++
 				return p
 			}
@@ -326,9 +326,6 @@ func (t *Tracker) packet(a *arrival, p *path, h *wire.Header) {
 		}
 	case wire.ZeroRTT:
 		r.zeroRTT++
-		if r.asked == 0 {
-			r.asked = a.now
-		}
 	}
 	t.timeHandshake(a, p, h.Type)
 	if r.ends[from].idLen < 0 {

@@ -139,8 +139,11 @@ func (r *record) isOrigID(id []byte) bool {
 }
 
 // established says whether both sides have sent what only a live connection
-// has: the server an answer, and the client something after it.
-func (r *record) established() bool { return r.concluded != 0 }
+// has: the server an answer, and the client something after it. If the beginning
+// was not captured any packet is after it.
+func (r *record) established() bool {
+	return r.concluded != 0 || r.asked == 0 && r.active.bothWays()
+}
 
 // raise lifts the confidence, and never lowers it.
 func (r *record) raise(c Confidence, evidence string) bool {

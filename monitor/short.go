@@ -97,7 +97,7 @@ func (t *Tracker) rotate(a *arrival, p *path, from wire.Side, id []byte) bool {
 		return true
 	}
 	if !end.candidate.is(id) {
-		if a.payload[0]&fixedBit == 0 || !r.established() && r.confidence >= HandshakeShaped {
+		if a.payload[0]&fixedBit == 0 || !r.established() && !r.oneWay(1-from) {
 			return false
 		}
 		end.candidate = idOf(id)
