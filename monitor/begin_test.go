@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -109,5 +110,40 @@ func TestBeginsWithinHandshake(t *testing.T) {
 	}
 	if c.Rotations == 0 || c.Handshake != (HandshakeRTT{}) {
 		t.Errorf("got %d rotations, and handshake %v, want some and none", c.Rotations, c.Handshake)
+	}
+}
+
+// TestNoTime: what has no time, or that of the epoch, is a connection all the same.
+func TestNoTime(t *testing.T) {
+	for name, move := range map[string]func(i int, at time.Time) time.Time{
+		"none":      func(int, time.Time) time.Time { return time.Time{} },
+		"the epoch": func(int, time.Time) time.Time { return time.Unix(0, 0) },
+		"every second": func(i int, at time.Time) time.Time {
+			if i%2 == 1 {
+				return time.Time{}
+			}
+			return at
+		},
+	} {
+		all := settled(t)
+		idle := settledBy(t, "192.0.2.200:1", []byte("idle-id1"), []byte("idle"))
+		tracker := newTracker(t, nil)
+		for i, s := range append(idle, all...) {
+			s.at = move(i, s.at)
+			tracker.Packet(frame(s))
+		}
+		conns := connections(tracker)
+		if len(conns) != 2 {
+			t.Errorf("times are %s: got %d connections, want 2", name, len(conns))
+			continue
+		}
+		for _, c := range conns {
+			if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(all)) {
+				t.Errorf("times are %s: got %d packets, want %d", name, got, len(all))
+			}
+		}
+		if s := tracker.Stats(); s.Bogus != 0 {
+			t.Errorf("times are %s: got %d bogus", name, s.Bogus)
+		}
 	}
 }

@@ -133,9 +133,13 @@ func (t *Tracker) Packet(p *Packet) {
 // before it had a wrong time.
 const maxBackwards = int64(time.Minute)
 
-// clock returns the time of a packet, which does not go back a little.
+// clock returns the time of a packet, which does not go back a little, and is
+// never 0, which stands for none. What has no time came with what was before it.
 func (t *Tracker) clock(at time.Time) int64 {
-	now := at.UnixNano()
+	if at.IsZero() {
+		return max(t.now, 1)
+	}
+	now := max(at.UnixNano(), 1)
 	if now < t.now && t.now-now <= maxBackwards {
 		return t.now
 	}
