@@ -68,6 +68,9 @@ func (t *Tracker) short(a *arrival) bool {
 func (f *flow) choose(a *arrival, slack int64) *path {
 	best := f.paths[0]
 	for _, p := range f.paths {
+		if p.record.confidence == GoogleQUIC {
+			continue // anybody may have sent its version
+		}
 		end := &p.record.ends[1-p.sender(a)]
 		n := int(end.idLen)
 		if n > 0 && len(a.payload) > n {
@@ -76,7 +79,7 @@ func (f *flow) choose(a *arrival, slack int64) *path {
 			}
 		}
 		later := p.seen() - best.seen()
-		if p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
+		if best.record.confidence == GoogleQUIC || p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
 			best = p
 		}
 	}
