@@ -74,7 +74,7 @@ func TestCompatibleNegotiation(t *testing.T) {
 			if c.Version != Version(then) || !slices.Equal(c.Versions, []Version{Version(first), Version(then)}) {
 				t.Errorf("got version %v of %v, want %v after %v", c.Version, c.Versions, then, first)
 			}
-			if c.TLS == nil || c.ServerName != "compatible.example" || c.TLSVersion != "1.3" {
+			if c.ServerName != "compatible.example" || c.TLSVersion != "1.3" {
 				t.Errorf("got %+v, want both hellos", c.TLS)
 			}
 			if c.Retries != 0 || c.ZeroRTT != 0 || len(c.OriginalIDs) != 1 {

@@ -156,11 +156,7 @@ func (p *page) data(w http.ResponseWriter, r *http.Request) {
 		out.Connections = append(out.Connections, shown{c, c.Version.String(), p.rtts[c.Number]})
 	}
 	for _, e := range p.moves {
-		m := move{Number: e.Connection.Number, Change: *e.Change}
-		if e.Connection.TLS != nil {
-			m.Name = e.Connection.ServerName
-		}
-		out.Moves = append(out.Moves, m)
+		out.Moves = append(out.Moves, move{e.Connection.Number, e.Connection.ServerName, *e.Change})
 	}
 	out.Rates = p.rates
 	w.Header().Set("Content-Type", "application/json")

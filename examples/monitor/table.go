@@ -20,10 +20,10 @@ func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error
 	for i := range all {
 		c := &all[i]
 		name, alpn := "-", "-"
-		if c.TLS != nil && c.ServerName != "" {
+		if c.ServerName != "" {
 			name = printable(c.ServerName)
 		}
-		if c.TLS != nil && len(c.ALPN) > 0 {
+		if len(c.ALPN) > 0 {
 			alpn = printable(strings.Join(c.ALPN, ","))
 		}
 		if len(c.Paths) == 0 {
