@@ -3,7 +3,9 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -61,6 +63,32 @@ func TestLogValue(t *testing.T) {
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("got %s, want %s in it", b.String(), want)
+		}
+	}
+}
+
+// TestFieldNames: JSON has names of one kind.
+func TestFieldNames(t *testing.T) {
+	tracker := newTracker(t, nil)
+	track(tracker, play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) }))
+	stats, c := tracker.Stats(), only(t, tracker)
+	if stats.Connections[Proven] != 1 || len(stats.Connections) != len(confidenceNames) {
+		t.Errorf("got %v connections, want one that is proven", stats.Connections)
+	}
+	var b bytes.Buffer
+	out := NewEncoder(&b)
+	event := Event{Kind: EventPathChanged, Connection: *c, Change: new(PathChange), RTT: 1, Reason: Idle}
+	if err := errors.Join(out.Stats(&stats), out.Connection(c), out.Event(&event)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"type":"stats"`, `"type":"connection"`, `"type":"event"`, `"proven":1`, `"tables":{"connections":{"entries":1,`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("got %s, want %s in it", b.String(), want)
+		}
+	}
+	for _, name := range regexp.MustCompile(`"([^"]*)":`).FindAllStringSubmatch(b.String(), -1) {
+		if !regexp.MustCompile(`^[a-z][a-z0-9_]*$`).MatchString(name[1]) {
+			t.Errorf("a field is called %q", name[1])
 		}
 	}
 }

@@ -40,10 +40,10 @@ function figures(d) {
   const rate = d.rates && d.rates.length ? d.rates[d.rates.length - 1] : {quic: 0};
   const all = [
     [number(d.total), d.total === 1 ? "connection" : "connections"],
-    [number(d.stats.Tracked), "QUIC datagrams"],
+    [number(d.stats.tracked), "QUIC datagrams"],
     [number(rate.quic), "a second now"],
     [number(moved), moved === 1 ? "path change" : "path changes"],
-    [number(d.stats.SourceDropped), "lost in capture"],
+    [number(d.stats.source_dropped), "lost in capture"],
   ];
   $("figures").replaceChildren(...all.map(([n, what]) => {
     const f = el("div", "figure", el("b", "", n), el("span", "", what));
