@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -90,5 +91,24 @@ func TestFieldNames(t *testing.T) {
 		if !regexp.MustCompile(`^[a-z][a-z0-9_]*$`).MatchString(name[1]) {
 			t.Errorf("a field is called %q", name[1])
 		}
+	}
+}
+
+// TestConnectionsMeanwhile: who lists connections does not keep packets waiting, and
+// sees none that has gone meanwhile.
+func TestConnectionsMeanwhile(t *testing.T) {
+	tracker := newTracker(t, &Config{MaxConnections: 3})
+	shorts(t, tracker, 3)
+	var seen []uint64
+	for c := range tracker.Connections() {
+		if seen = append(seen, c.Number); len(seen) == 1 {
+			shorts(t, tracker, 5) // which makes room for these
+		}
+		if len(c.Paths) == 0 {
+			t.Errorf("connection %d has no path", c.Number)
+		}
+	}
+	if !slices.Equal(seen, []uint64{3}) {
+		t.Errorf("got connections %v, want the third", seen)
 	}
 }
