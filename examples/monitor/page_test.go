@@ -64,13 +64,15 @@ func TestData(t *testing.T) {
 				Kind string `json:"kind"`
 			} `json:"path_changes"`
 		} `json:"connections"`
+		Found int `json:"found"`
 		Total int `json:"total"`
+		Moves int `json:"moves"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Total != 2 || len(got.Connections) != 2 {
-		t.Fatalf("got %d connections, want 2", got.Total)
+	if got.Total != 2 || got.Found != 2 || len(got.Connections) != 2 || got.Moves != 1 {
+		t.Fatalf("got %d connections and %d moves, want 2 and 1", got.Total, got.Moves)
 	}
 	moved := 0
 	for _, c := range got.Connections {
@@ -88,6 +90,53 @@ func TestData(t *testing.T) {
 	}
 	if csp := r.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'self'") {
 		t.Errorf("got policy %q", csp)
+	}
+}
+
+// TestFilter: all words must be somewhere, in whatever letters.
+func TestFilter(t *testing.T) {
+	url := shown(t)
+	for query, want := range map[string]int{
+		"": 2, "MOVING": 1, "rebinding": 1, "v1+198.51.100.2": 2, "v1+moving+50123": 1, "moving+markup": 0, "nobody": 0,
+	} {
+		r, err := http.Get(url + "/data.json?q=" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Connections []any `json:"connections"`
+			Found       int   `json:"found"`
+			Total       int   `json:"total"`
+		}
+		err = json.NewDecoder(r.Body).Decode(&got)
+		r.Body.Close()
+		if err != nil || got.Found != want || len(got.Connections) != want || got.Total != 2 {
+			t.Errorf("%q: got %d of %d, %v, want %d of 2", query, got.Found, got.Total, err, want)
+		}
+	}
+}
+
+// TestMisled: who comes to loopback by the name of another host is told nothing.
+func TestMisled(t *testing.T) {
+	url := shown(t)
+	port := url[strings.LastIndex(url, ":"):]
+	for host, want := range map[string]int{
+		"127.0.0.1" + port: 200, "localhost" + port: 200, "localhost": 200, "[::1]" + port: 200, "[::1]": 200,
+		"rebound.example" + port: 403, "rebound.example": 403, "192.0.2.1" + port: 403,
+	} {
+		r, err := http.NewRequest(http.MethodGet, url+"/data.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("as %s: got %d, want %d", host, answer.StatusCode, want)
+		}
 	}
 }
 
