@@ -73,3 +73,17 @@ func TestReusedEndpointsInAFullTable(t *testing.T) {
 		t.Errorf("got %d flows, want 1", got)
 	}
 }
+
+// TestFullOfStrangers: when the table of connections is full, of as many clients, all
+// of them can be found in every way.
+func TestFullOfStrangers(t *testing.T) {
+	const n = 100
+	tracker := newTracker(t, &Config{MaxConnections: n})
+	shorts(t, tracker, n)
+	for name, table := range tracker.Stats().Tables {
+		if table.Evicted != 0 {
+			t.Errorf("%s has forgotten %d, and keeps %d of %d", name, table.Evicted, table.Entries, table.Limit)
+		}
+	}
+	bounded(t, tracker)
+}

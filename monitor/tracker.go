@@ -89,7 +89,7 @@ func NewTracker(conf *Config) (*Tracker, error) {
 	t.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { t.flowGone(e.key, e.value, why) })
 	t.ids.init(8*n, nil)
 	t.destinations.init(2*n, nil)
-	t.sources.init(2*n, nil)
+	t.sources.init(4*n, nil) // three of each client, and one of each server
 	t.potential.init(max(n/2, 1), func(e *entry[tuple, *suspect], _ Reason) { t.offload.forget(e.key) })
 	return t, nil
 }
