@@ -66,7 +66,7 @@ func TestQuota(t *testing.T) { every(t, "quota", quotaMetrics, quota.Stats{}) }
 func TestRelay(t *testing.T) { every(t, "relay", relayMetrics, relay.Stats{}) }
 
 func TestMonitor(t *testing.T) {
-	every(t, "monitor", monitorMetrics, observed{})
+	every(t, "monitor", monitorMetrics, monitor.Stats{})
 	m, err := monitor.New(nothing{}, nil)
 	if err != nil {
 		t.Fatal(err)

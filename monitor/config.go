@@ -21,8 +21,8 @@ type Config struct {
 	// MaxConnections bounds the connections that are kept, 0 is
 	// DefaultMaxConnections. The one that has been silent for longest makes
 	// room. The other tables follow from it: twice as many flows and
-	// destinations, eight times as many IDs, twice as many sources, and half
-	// as many flows that may be QUIC.
+	// destinations, eight times as many IDs, four times as many sources, and
+	// half as many flows that may be QUIC.
 	MaxConnections int
 	// MaxHandshakes bounds the handshakes whose messages are being put
 	// together, with up to 32 KiB each. 0 is an eighth of MaxConnections, and

@@ -121,7 +121,8 @@ type Connection struct {
 	// Rotations counts new IDs on a path that did not change.
 	Rotations int `json:"rotations,omitempty"`
 
-	*TLS
+	// TLS is what the hellos say, as far as they were read.
+	TLS
 
 	Paths       []Path       `json:"paths"`
 	PathChanges []PathChange `json:"path_changes,omitempty"`
@@ -150,7 +151,8 @@ type Connection struct {
 	Interface int    `json:"interface,omitempty"`
 }
 
-// TLS is what the hellos say.
+// TLS is what the hellos say: of a client's that was not read all but the last
+// three are empty, of a server's these.
 type TLS struct {
 	ServerName string   `json:"sni,omitempty"`
 	ALPN       []string `json:"alpn,omitempty"`
@@ -231,7 +233,7 @@ func (m Milliseconds) MarshalJSON() ([]byte, error) {
 }
 
 // LogValue implements [slog.LogValuer]: what one wants in a line of a log.
-func (c *Connection) LogValue() slog.Value {
+func (c Connection) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.Uint64("number", c.Number),
 		slog.String("confidence", c.Confidence.String()),
@@ -240,7 +242,7 @@ func (c *Connection) LogValue() slog.Value {
 	if len(c.Paths) > 0 {
 		attrs = append(attrs, slog.Any("client", c.Paths[0].Client), slog.Any("server", c.Paths[0].Server))
 	}
-	if c.TLS != nil {
+	if c.JA4 != "" { // the ClientHello was read
 		attrs = append(attrs, slog.String("sni", c.ServerName), slog.Any("alpn", c.ALPN), slog.String("ja4", c.JA4))
 	}
 	return slog.GroupValue(append(attrs,

@@ -67,8 +67,8 @@ type Event struct {
 }
 
 // LogValue implements [slog.LogValuer].
-func (e *Event) LogValue() slog.Value {
-	attrs := []slog.Attr{slog.String("event", e.Kind.String()), slog.Any("connection", &e.Connection)}
+func (e Event) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("event", e.Kind.String()), slog.Any("connection", e.Connection)}
 	if e.Change != nil {
 		attrs = append(attrs, slog.String("change", e.Change.Kind.String()),
 			slog.Any("from", e.Change.From), slog.Any("to", e.Change.To))

@@ -85,7 +85,7 @@ func TestConnection(t *testing.T) {
 			if c.Confidence != Proven || c.Version != Version(test.version) {
 				t.Errorf("got %v %v, want proven %v", c.Confidence, c.Version, test.version)
 			}
-			if c.TLS == nil || c.ServerName != name || !slices.Equal(c.ALPN, []string{protocol}) || c.TLSVersion != "1.3" || c.Cipher == "" {
+			if c.ServerName != name || !slices.Equal(c.ALPN, []string{protocol}) || c.TLSVersion != "1.3" || c.Cipher == "" {
 				t.Fatalf("got %+v, want SNI %q and ALPN %q", c.TLS, name, protocol)
 			}
 			if !strings.HasPrefix(c.JA4, "q13d03") || len(c.JA4) != 36 {

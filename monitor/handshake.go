@@ -6,8 +6,10 @@ import "github.com/quicway/quicway/internal/wire"
 func (t *Tracker) timeHandshake(a *arrival, p *path, kind wire.Type) {
 	r := p.record
 	switch from := p.sender(a); {
-	case from == wire.Client && r.asked == 0 && kind == wire.Initial:
-		r.asked = a.now
+	case from == wire.Client && r.asked == 0 && (kind == wire.Initial || kind == wire.ZeroRTT):
+		if p.ways[wire.Server].packets == 0 { // or else the first was not captured
+			r.asked = a.now
+		}
 	case from == wire.Server && r.answered == 0 && r.asked != 0:
 		r.answered = a.now
 		r.negotiated = false

@@ -81,7 +81,7 @@ func TestOverlappingCrypto(t *testing.T) {
 	} {
 		tracker.Packet(frame(at(i, clientAddr, serverAddr, initialOf(t, id, []byte("scid"), byte(i), frames))))
 	}
-	if c := only(t, tracker); c.TLS == nil || c.ServerName != "first.example" {
+	if c := only(t, tracker); c.ServerName != "first.example" {
 		t.Errorf("got %+v, want first.example", c.TLS)
 	}
 }
@@ -154,6 +154,11 @@ func bounded(tb testing.TB, t *Tracker) {
 	}
 	for e := range t.records.all() {
 		r := e.value
+		for _, p := range r.paths {
+			if e := t.flows.peek(p.key); e == nil || !slices.Contains(e.value.paths, p) {
+				tb.Fatalf("no flow leads to a path of connection %d", r.number)
+			}
+		}
 		if len(r.paths) == 0 || len(r.paths) > maxPaths || !slices.Contains(r.paths, r.active) {
 			tb.Fatalf("connection %d has %d paths, and the active one is not among them", r.number, len(r.paths))
 		}

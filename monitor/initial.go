@@ -14,14 +14,15 @@ func (t *Tracker) initial(a *arrival, p *path, h *wire.Header) bool {
 		return false
 	}
 	from := p.sender(a)
-	opened, ok := t.openInitial(a, p, h, from)
+	d := r.dialectOf(h.Packet)
+	opened, ok := t.openInitial(a, p, h, from, d)
 	if !ok {
 		return false
 	}
 	t.attempts.get(r.number, a.now)
 	from = p.sender(a) // openInitial may have found the sides to be the other way
 	stream := &r.attempt.streams[from]
-	for f, err := range r.dialect.CryptoFrames(opened.Payload) {
+	for f, err := range d.CryptoFrames(opened.Payload) {
 		if err != nil {
 			break // a frame of another version; what came before it counts
 		}
@@ -36,9 +37,9 @@ func (t *Tracker) initial(a *arrival, p *path, h *wire.Header) bool {
 
 // openInitial tries the keys of the connection, and of a client those of the
 // packet's own ID: it may be the first that was captured, or follow a Retry.
-func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Side) (wire.Opened, bool) {
+func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Side, d wire.Dialect) (wire.Opened, bool) {
 	r := p.record
-	if keys := t.keys(r, from); keys != nil {
+	if keys := r.attempt.initialKeys(from, d); keys != nil {
 		if opened, err := keys.Open(t.plain[:0], h); err == nil {
 			t.proven(a, p)
 			return opened, true
@@ -49,7 +50,7 @@ func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Sid
 	if !fresh && !(from == wire.Client && r.isOrigID(h.DstID)) {
 		return wire.Opened{}, false
 	}
-	keys, err := r.dialect.InitialKeys(h.DstID, wire.Client)
+	keys, err := d.InitialKeys(h.DstID, wire.Client)
 	if err != nil {
 		return wire.Opened{}, false
 	}
@@ -61,26 +62,26 @@ func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Sid
 		t.swap(r)
 	}
 	r.attempt.keyID = idOf(h.DstID)
-	r.attempt.keys = [2]*wire.InitialKeys{wire.Client: keys}
+	r.attempt.keys = [2]sideKeys{wire.Client: {d, keys}}
 	t.learnOrigID(r, r.attempt.keyID, a.now)
 	t.proven(a, p)
 	return opened, true
 }
 
-// keys returns those that a side's Initials are protected with, or nil.
-func (t *Tracker) keys(r *record, from wire.Side) *wire.InitialKeys {
-	at := r.attempt
+// initialKeys returns those that a side's Initials are protected with, or nil.
+func (at *attempt) initialKeys(from wire.Side, d wire.Dialect) *wire.InitialKeys {
 	if at.keyID.len == 0 {
 		return nil
 	}
-	if at.keys[from] == nil {
-		keys, err := r.dialect.InitialKeys(at.keyID.bytes[:at.keyID.len], from)
+	have := &at.keys[from]
+	if have.keys == nil || have.dialect != d {
+		keys, err := d.InitialKeys(at.keyID.bytes[:at.keyID.len], from)
 		if err != nil {
 			return nil
 		}
-		at.keys[from] = keys
+		*have = sideKeys{d, keys}
 	}
-	return at.keys[from]
+	return have.keys
 }
 
 func (t *Tracker) proven(a *arrival, p *path) {
@@ -192,7 +193,7 @@ func (t *Tracker) retry(a *arrival, p *path, h *wire.Header) {
 	verified := false
 	for i := range r.origIDs {
 		id := &r.origIDs[i]
-		verified = verified || r.dialect.VerifyRetry(h, id.bytes[:id.len])
+		verified = verified || r.dialectOf(h.Packet).VerifyRetry(h, id.bytes[:id.len])
 	}
 	if !verified {
 		if len(r.origIDs) > 0 {
@@ -212,7 +213,7 @@ func (t *Tracker) retry(a *arrival, p *path, h *wire.Header) {
 	id := idOf(h.SrcID)
 	t.learnOrigID(r, id, a.now)
 	r.attempt.keyID = id
-	r.attempt.keys = [2]*wire.InitialKeys{}
+	r.attempt.keys = [2]sideKeys{}
 	r.attempt.streams = [2]wire.CryptoStream{}
 	r.attempt.read = [2]bool{}
 }

@@ -62,7 +62,7 @@ func (t *Tracker) known(a *arrival) *path {
 		if r.confidence == GoogleQUIC {
 			continue
 		}
-		h, err := r.dialect.Parse(a.payload)
+		h, err := r.dialectOf(a.payload).Parse(a.payload)
 		if err != nil {
 			continue
 		}
@@ -201,7 +201,7 @@ func (t *Tracker) attemptOf(a *arrival, h *wire.Header, d wire.Dialect, keys *wi
 	r.addVersion(h.Version)
 	t.learnOrigID(r, idOf(h.DstID), a.now)
 	r.attempt = &attempt{keyID: idOf(h.DstID)}
-	r.attempt.keys[wire.Client] = keys
+	r.attempt.keys[wire.Client] = sideKeys{d, keys}
 	if t.attempts.get(r.number, a.now) == nil {
 		t.attempts.put(r.number, r, a.now)
 	}
@@ -218,7 +218,7 @@ func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path
 	}
 	if a.flow != nil { // of a handshake here, but with unknown IDs
 		for _, p := range a.flow.paths {
-			if p.record.hasVersion(version) && !p.record.established() {
+			if p.record.hasVersion(version) && p.record.concluded == 0 {
 				t.counters.Unopened++
 				return p
 			}
@@ -229,6 +229,9 @@ func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path
 	p.record.version, p.record.dialect = version, d
 	p.record.addVersion(version)
 	p.record.attempt = &attempt{}
+	if h.Type == wire.ZeroRTT { // it has overtaken the Initial, which has the same ID
+		t.learnOrigID(p.record, idOf(h.DstID), a.now)
+	}
 	t.attempts.put(p.record.number, p.record, a.now)
 	t.emit(EventNew, p.record, nil)
 	return p
@@ -294,7 +297,7 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 			}
 			return
 		}
-		h, err := p.record.dialect.Parse(rest)
+		h, err := p.record.dialectOf(rest).Parse(rest)
 		if err != nil {
 			t.counters.Malformed++
 			return
@@ -316,16 +319,13 @@ func (t *Tracker) packet(a *arrival, p *path, h *wire.Header) {
 		r.initials[from]++
 		if opened := t.initial(a, p, h); opened {
 			if from = p.sender(a); h.Version != r.version && from == wire.Server {
-				r.version = h.Version // compatible negotiation (RFC 9368 §2.3)
+				r.version, r.dialect = h.Version, r.dialectOf(h.Packet) // compatible negotiation (RFC 9368 §2.3)
 			}
 		} else if r.attempt != nil {
 			t.counters.Unopened++
 		}
 	case wire.ZeroRTT:
 		r.zeroRTT++
-		if r.asked == 0 {
-			r.asked = a.now
-		}
 	}
 	t.timeHandshake(a, p, h.Type)
 	if r.ends[from].idLen < 0 {

@@ -182,7 +182,7 @@ func (m *Monitor) leave(r *reader) {
 	}
 }
 
-// Connections returns all connections that are kept, the latest seen first.
+// Connections yields all connections that are kept, as [Tracker.Connections] does.
 func (m *Monitor) Connections() iter.Seq[Connection] { return m.tracker.Connections() }
 
 // Tracker returns the tracker, whose views show all state.

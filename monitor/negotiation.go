@@ -67,16 +67,25 @@ func (t *Tracker) negotiated(a *arrival, h *wire.Header) *path {
 	return p
 }
 
-// google notes a packet of a version of Google's own, by its long header.
+// google notes a packet of a version of Google's own, by its long header. It is
+// of no other connection between its endpoints: nothing in it could prove that.
 func (t *Tracker) google(a *arrival, version wire.Version) bool {
-	if a.flow == nil {
-		client, server := t.roles(a, &wire.Header{})
-		p := t.open(a, client, server, GoogleQUIC, "its version")
-		p.record.version = version
-		p.record.addVersion(version)
-		t.emit(EventNew, p.record, nil)
+	if a.flow != nil {
+		for _, p := range a.flow.paths {
+			if p.record.confidence == GoogleQUIC {
+				t.count(a, p)
+				return true
+			}
+		}
+		t.counters.Bogus++
+		return false
 	}
-	t.count(a, a.flow.paths[0])
+	client, server := t.roles(a, &wire.Header{})
+	p := t.open(a, client, server, GoogleQUIC, "its version")
+	p.record.version = version
+	p.record.addVersion(version)
+	t.emit(EventNew, p.record, nil)
+	t.count(a, p)
 	return true
 }
 

@@ -3,6 +3,7 @@ package monitor
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -18,8 +19,12 @@ import (
 // readAhead is how much of a file is read at a time.
 const readAhead = 1 << 20
 
-// pcapng begins with a Section Header Block.
-var pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
+// What files begin with: pcapng's with a Section Header Block, gzip's as RFC 1952
+// §2.3 says.
+var (
+	pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
+	gzipMagic   = []byte{0x1f, 0x8b}
+)
 
 // packetReader is what both formats' readers are.
 type packetReader interface {
@@ -37,51 +42,84 @@ type file struct {
 
 var _ Source = (*file)(nil)
 
-// OpenFile opens a pcap or pcapng file; "-" is the standard input. It returns an
-// error that wraps ErrFormat for another file.
+// OpenFile opens a pcap or pcapng file, which gzip may have compressed; "-" is the
+// standard input. It returns an error that wraps ErrFormat for another file.
 func OpenFile(name string) (Source, error) {
-	if name == "-" {
-		return NewReader(os.Stdin)
-	}
-	f, err := os.Open(name)
+	f, err := open(name)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
-	src, err := NewReader(f)
+	src, err := newFile(f)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %s", err, name), f.Close())
 	}
-	src.(*file).closer = f
+	src.closer = f
 	return src, nil
 }
 
-// NewReader reads a pcap or pcapng stream, which its Close does not close, as
-// tcpdump -w - writes it. It returns an error that wraps ErrFormat for another
-// stream.
+// open opens a file. A pipe is opened anew, if the system lets us: a read that
+// waits on the descriptor that a shell has made would not end when it is closed.
+func open(name string) (*os.File, error) {
+	if name != "-" {
+		return os.Open(name)
+	}
+	if info, err := os.Stdin.Stat(); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		if f, err := os.Open(fmt.Sprintf("/dev/fd/%d", os.Stdin.Fd())); err == nil {
+			return f, nil
+		}
+	}
+	return os.Stdin, nil
+}
+
+// NewReader reads a pcap or pcapng stream, as tcpdump -w - writes it, which gzip
+// may have compressed. Close does not close r, and does not end a Read that waits
+// for it. NewReader returns an error that wraps ErrFormat for another stream.
 func NewReader(r io.Reader) (Source, error) {
+	f, err := newFile(r)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func newFile(r io.Reader) (*file, error) {
 	b := bufio.NewReaderSize(r, readAhead)
 	magic, err := b.Peek(len(pcapngMagic))
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
-	if bytes.Equal(magic, pcapngMagic) {
-		ng, err := pcapgo.NewNgReader(b, pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	if bytes.HasPrefix(magic, gzipMagic) {
+		unzipped, err := gzip.NewReader(b)
 		if err != nil {
 			return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 		}
-		return &file{packets: ng, link: func(index int) layers.LinkType {
-			i, err := ng.Interface(index)
-			if err != nil {
-				return ng.LinkType()
-			}
-			return i.LinkType
-		}}, nil
+		b = bufio.NewReaderSize(unzipped, readAhead)
+		if magic, err = b.Peek(len(pcapngMagic)); err != nil {
+			return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
+		}
+	}
+	if bytes.Equal(magic, pcapngMagic) {
+		return newPcapng(b)
 	}
 	pcap, err := pcapgo.NewReader(b)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
 	return &file{packets: pcap, link: func(int) layers.LinkType { return pcap.LinkType() }}, nil
+}
+
+func newPcapng(r io.Reader) (*file, error) {
+	ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	if err != nil {
+		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
+	}
+	return &file{packets: ng, link: func(index int) layers.LinkType {
+		i, err := ng.Interface(index)
+		if err != nil {
+			return ng.LinkType()
+		}
+		return i.LinkType
+	}}, nil
 }
 
 // Read implements [Source]. A file that ends within a packet ends before it.

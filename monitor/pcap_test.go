@@ -2,11 +2,13 @@ package monitor
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/quicway/quicway/internal/decap"
+	"github.com/quicway/quicway/internal/nettest"
 )
 
 // pcapOf writes datagrams into a capture.
@@ -53,11 +56,25 @@ func pcapngOf(tb testing.TB, all ...sent) []byte {
 	return b.Bytes()
 }
 
+func zipped(tb testing.TB, b []byte) []byte {
+	tb.Helper()
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(b); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 // TestFiles: both formats, as files and as streams, give the same connection.
 func TestFiles(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 10000) })
 	for name, capture := range map[string][]byte{
 		"pcap": pcapOf(t, decap.LinkRaw, all...), "pcapng": pcapngOf(t, all...),
+		"pcap.gz": zipped(t, pcapOf(t, decap.LinkRaw, all...)), "pcapng.gz": zipped(t, pcapngOf(t, all...)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "capture")
@@ -108,8 +125,50 @@ func TestCutFile(t *testing.T) {
 	}
 }
 
+// TestStandardInput: a pipe that gives nothing does not keep Run from ending with its
+// context.
+func TestStandardInput(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := os.Stat("/dev/fd"); err != nil {
+		nettest.Missing(t, "no pipe can be opened anew: "+err.Error())
+	}
+	before := os.Stdin
+	os.Stdin = r
+	defer func() { os.Stdin = before; r.Close() }()
+	if _, err := w.Write(pcapOf(t, decap.LinkRaw, at(0, clientAddr, serverAddr, []byte("one")))); err != nil {
+		t.Fatal(err)
+	}
+	source, err := OpenFile("-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.Run(ctx) }()
+	for m.Stats().Packets == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run goes on")
+	}
+}
+
 func TestBadFiles(t *testing.T) {
-	for _, content := range []string{"", "no", "this is no capture at all", "\x0a\x0d\x0d\x0a"} {
+	for _, content := range []string{"", "no", "this is no capture at all", "\x0a\x0d\x0d\x0a", "\x1f\x8b\x08\x00", string(zipped(t, []byte("no"))), string(zipped(t, []byte("none at all")))} {
 		if _, err := NewReader(bytes.NewReader([]byte(content))); !errors.Is(err, ErrFormat) {
 			t.Errorf("%q: got %v, want %v", content, err, ErrFormat)
 		}

@@ -1,13 +1,15 @@
 package monitor
 
 import (
+	"encoding/binary"
+
 	"github.com/quicway/quicway/internal/wire"
 )
 
 // Bounds of a record.
 const (
 	maxPaths     = 16 // of a connection
-	maxShared    = 4  // connections on a pair of endpoints
+	maxShared    = 8  // connections on a pair of endpoints
 	maxRecordIDs = 8  // that are kept of an end
 	maxOrigIDs   = 4
 	maxVersions  = 4
@@ -65,9 +67,15 @@ func (e *end) has(id []byte) bool {
 // attempt is a handshake before it is over.
 type attempt struct {
 	keyID   ID
-	keys    [2]*wire.InitialKeys
+	keys    [2]sideKeys
 	streams [2]wire.CryptoStream
 	read    [2]bool // the hello of that side
+}
+
+// sideKeys open the Initials of a side in the dialect that it has used last.
+type sideKeys struct {
+	dialect wire.Dialect
+	keys    *wire.InitialKeys // nil: not derived yet
 }
 
 // path is a pair of endpoints that a connection uses.
@@ -95,6 +103,18 @@ type way struct {
 	spin           spin
 }
 
+// dialectOf is that of a packet with a long header. A connection may go on in
+// another version than it began with (RFC 9368 §2.3); one that nobody knows has
+// the dialect that has opened it.
+func (r *record) dialectOf(b []byte) wire.Dialect {
+	if len(b) >= 5 {
+		if d := wire.Version(binary.BigEndian.Uint32(b[1:])).Dialect(); d != wire.NoDialect {
+			return d
+		}
+	}
+	return r.dialect
+}
+
 func (r *record) hasVersion(v wire.Version) bool {
 	for _, have := range r.versions {
 		if have == v {
@@ -120,8 +140,11 @@ func (r *record) isOrigID(id []byte) bool {
 }
 
 // established says whether both sides have sent what only a live connection
-// has: the server an answer, and the client something after it.
-func (r *record) established() bool { return r.concluded != 0 }
+// has: the server an answer, and the client something after it. If the beginning
+// was not captured any packet is after it.
+func (r *record) established() bool {
+	return r.concluded != 0 || r.asked == 0 && r.active.bothWays()
+}
 
 // raise lifts the confidence, and never lowers it.
 func (r *record) raise(c Confidence, evidence string) bool {

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"slices"
+	"time"
 
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -37,13 +38,17 @@ func (t *Tracker) addPath(a *arrival, r *record, client, server endpoint) *path 
 	p := &path{record: r, key: a.key, client: client, server: server, first: a.now}
 	p.clientIsA = a.key.a == client
 	r.paths = append(r.paths, p)
-	if a.flow == nil {
+	// The flow that the arrival came with is gone if its only connection has
+	// made room for this one.
+	if e := t.flows.peek(a.key); e != nil {
+		a.flow = e.value
+	} else {
 		a.flow = &flow{}
 		t.flows.put(a.key, a.flow, a.now)
 	}
 	if len(a.flow.paths) >= maxShared {
 		t.counters.PathOverflow++
-		t.detach(a.flow.paths[len(a.flow.paths)-1])
+		t.detach(a.flow.spare(a.now))
 	}
 	a.flow.paths = append(a.flow.paths, p)
 	return p
@@ -68,38 +73,79 @@ func (p *path) seen() int64 { return max(p.ways[0].last, p.ways[1].last) }
 
 func (p *path) packets() uint64 { return p.ways[0].packets + p.ways[1].packets }
 
+// deserted is how long a connection has been silent that shares its endpoints
+// with others and is over, most likely: a client that uses one socket for one
+// connection after another has told nobody of their ends.
+const deserted = int64(10 * time.Second)
+
+// spare returns the path that is missed least between two endpoints: that of
+// the connection which has been silent for longest, if it is over, or else of
+// the one that has sent least: Initials in others' names drive out each other.
+func (f *flow) spare(now int64) *path {
+	oldest, least := f.paths[0], f.paths[0]
+	for _, p := range f.paths[1:] {
+		if p.seen() < oldest.seen() {
+			oldest = p
+		}
+		if p.packets() < least.packets() {
+			least = p
+		}
+	}
+	if now-oldest.seen() > deserted {
+		return oldest
+	}
+	return least
+}
+
 // removePath takes a path from its record and its flow.
 func (t *Tracker) removePath(p *path) {
-	r := p.record
-	if i := slices.Index(r.paths, p); i >= 0 {
-		r.paths = slices.Delete(r.paths, i, i+1)
+	t.leaveRecord(p)
+	e := t.flows.peek(p.key)
+	if e == nil {
+		return
 	}
-	if e := t.flows.peek(p.key); e != nil {
-		f := e.value
-		if i := slices.Index(f.paths, p); i >= 0 {
-			f.paths = slices.Delete(f.paths, i, i+1)
-		}
-		if len(f.paths) == 0 {
-			t.flows.remove(p.key)
-			t.offload.forget(p.key)
-		} else {
-			t.offload.teach(t, p.key, false)
+	f := e.value
+	if i := slices.Index(f.paths, p); i >= 0 {
+		f.paths = slices.Delete(f.paths, i, i+1)
+	}
+	if len(f.paths) == 0 {
+		t.flows.remove(p.key)
+		t.offload.forget(p.key)
+	} else {
+		t.offload.teach(t, p.key, false)
+	}
+}
+
+// leaveRecord takes a path from its record, and what leads from its endpoints
+// to the record, unless another path has the same.
+func (t *Tracker) leaveRecord(p *path) {
+	r := p.record
+	i := slices.Index(r.paths, p)
+	if i < 0 {
+		return
+	}
+	r.paths = slices.Delete(r.paths, i, i+1)
+	if r.active == p && len(r.paths) > 0 {
+		r.active = r.paths[0]
+	}
+	for _, key := range p.talks() {
+		if !slices.ContainsFunc(r.paths, func(other *path) bool {
+			keys := other.talks()
+			return slices.Contains(keys[:], key)
+		}) {
+			t.forgetTalker(key, r)
 		}
 	}
 }
 
 // detach removes a path for want of room, and its record if it was the last.
 func (t *Tracker) detach(p *path) {
-	r := p.record
-	t.removePath(p)
-	if len(r.paths) == 0 {
-		t.records.evicted++
-		t.records.drop(r.entry, Evicted)
+	if len(p.record.paths) > 1 {
+		t.removePath(p)
 		return
 	}
-	if r.active == p {
-		r.active = r.paths[0]
-	}
+	t.records.evicted++
+	t.records.drop(p.record.entry, Evicted)
 }
 
 // flowGone is called when the table has forgotten a flow.
@@ -107,17 +153,11 @@ func (t *Tracker) flowGone(key tuple, f *flow, why Reason) {
 	defer t.offload.forget(key)
 	for _, p := range slices.Clone(f.paths) {
 		r := p.record
-		if i := slices.Index(r.paths, p); i >= 0 {
-			if len(r.paths) == 1 {
-				if t.records.peek(r.number) != nil {
-					t.records.drop(r.entry, why)
-				}
-				continue
-			}
-			r.paths = slices.Delete(r.paths, i, i+1)
-			if r.active == p {
-				r.active = r.paths[0]
-			}
+		switch {
+		case len(r.paths) > 1:
+			t.leaveRecord(p)
+		case t.records.peek(r.number) != nil:
+			t.records.drop(r.entry, why)
 		}
 	}
 }
@@ -136,9 +176,6 @@ func (t *Tracker) closed(r *record, why Reason) {
 		t.disown(id, r)
 	}
 	for _, p := range slices.Clone(r.paths) {
-		for _, key := range p.talks() {
-			t.forgetTalker(key, r)
-		}
 		t.removePath(p)
 	}
 }

@@ -67,6 +67,9 @@ func (f *flow) choose(a *arrival) *path {
 		return best
 	}
 	for _, p := range f.paths {
+		if p.record.confidence == GoogleQUIC {
+			continue // anybody may have sent its version
+		}
 		end := &p.record.ends[1-p.sender(a)]
 		n := int(end.idLen)
 		if n > 0 && len(a.payload) > n {
@@ -74,7 +77,7 @@ func (f *flow) choose(a *arrival) *path {
 				return p
 			}
 		}
-		if p.record.established() && p.heard > best.heard {
+		if best.record.confidence == GoogleQUIC || p.record.established() && p.heard > best.heard {
 			best = p
 		}
 	}
@@ -95,7 +98,7 @@ func (t *Tracker) rotate(a *arrival, p *path, from wire.Side, id []byte) bool {
 		return true
 	}
 	if !end.candidate.is(id) {
-		if a.payload[0]&fixedBit == 0 || !r.established() && r.confidence >= HandshakeShaped {
+		if a.payload[0]&fixedBit == 0 || !r.established() && !r.oneWay(1-from) {
 			return false
 		}
 		end.candidate = idOf(id)

@@ -38,8 +38,9 @@ func (r *record) snapshot() Connection {
 		c.Versions = append(c.Versions, Version(v))
 	}
 	if r.tls != nil {
-		info := *r.tls
-		c.TLS = &info
+		c.TLS = *r.tls
+		c.ALPN = slices.Clone(c.ALPN)
+		c.PostQuantumGroups = slices.Clone(c.PostQuantumGroups)
 	}
 	if r.answered > r.asked && r.asked > 0 {
 		c.Handshake.ServerSide = Milliseconds(r.answered - r.asked)

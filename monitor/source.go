@@ -26,8 +26,8 @@ type Source interface {
 
 // Packet is a frame as it was captured.
 type Packet struct {
-	Time      time.Time
-	Interface int // its index, 0 if not known
+	Time      time.Time // the zero value: not known
+	Interface int       // its index, 0 if not known
 	Direction Direction
 	Link      LinkType
 	// Data is what was captured of the frame, from the link layer on.

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +88,7 @@ func NewTracker(conf *Config) (*Tracker, error) {
 	t.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { t.flowGone(e.key, e.value, why) })
 	t.ids.init(8*n, nil)
 	t.destinations.init(2*n, nil)
-	t.sources.init(2*n, nil)
+	t.sources.init(4*n, nil) // three of each client, and one of each server
 	t.potential.init(max(n/2, 1), func(e *entry[tuple, *suspect], _ Reason) { t.offload.forget(e.key) })
 	return t, nil
 }
@@ -128,9 +129,13 @@ func (t *Tracker) Packet(p *Packet) {
 // before it had a wrong time.
 const maxBackwards = int64(time.Minute)
 
-// clock returns the time of a packet, which does not go back a little.
+// clock returns the time of a packet, which does not go back a little, and is
+// never 0, which stands for none. What has no time came with what was before it.
 func (t *Tracker) clock(at time.Time) int64 {
-	now := at.UnixNano()
+	if at.IsZero() {
+		return max(t.now, 1)
+	}
+	now := max(at.UnixNano(), 1)
 	if now < t.now && t.now-now <= maxBackwards {
 		return t.now
 	}
@@ -209,23 +214,36 @@ func (t *Tracker) touch(r *record, p *path, now int64) {
 	t.destinations.get(p.server, now)
 }
 
-// Connections returns all connections that are kept, the latest seen first.
+// Connections yields all connections that are kept when it begins, the latest seen
+// first, each as it is when its turn comes; those that have gone by then are left
+// out. Packets are taken meanwhile.
 func (t *Tracker) Connections() iter.Seq[Connection] {
-	t.mu.Lock()
-	t.offload.fetchAll(t)
-	t.promote()
-	all := make([]Connection, 0, t.records.len())
-	for e := range t.records.all() {
-		all = append(all, e.value.snapshot())
-	}
-	t.mu.Unlock()
 	return func(yield func(Connection) bool) {
-		for _, c := range all {
-			if !yield(c) {
+		for _, e := range t.kept() {
+			if c, ok := t.copy(e); ok && !yield(c) {
 				return
 			}
 		}
 	}
+}
+
+// kept returns all records.
+func (t *Tracker) kept() []*entry[uint64, *record] {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.offload.fetchAll(t)
+	t.promote()
+	return slices.AppendSeq(make([]*entry[uint64, *record], 0, t.records.len()), t.records.all())
+}
+
+// copy returns what is known of a connection, if it is still kept.
+func (t *Tracker) copy(e *entry[uint64, *record]) (c Connection, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.records.peek(e.key) != e {
+		return c, false
+	}
+	return e.value.snapshot(), true
 }
 
 // Stats returns the counters.

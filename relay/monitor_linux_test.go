@@ -31,7 +31,7 @@ func TestMonitoredRelay(t *testing.T) {
 			for c := range m.Connections() {
 				t.Log(c.LogValue())
 				switch {
-				case c.TLS != nil && len(c.ALPN) > 0 && c.ALPN[0] == "h3":
+				case len(c.ALPN) > 0 && c.ALPN[0] == "h3":
 					if controls++; c.FromClient.Bytes > 1<<20 {
 						t.Errorf("the control connection has %v, want what the other sent to be its own", c.FromClient)
 					}
@@ -101,7 +101,7 @@ func TestMonitoredRouter(t *testing.T) {
 					t.Errorf("got changes %v", c.PathChanges)
 				}
 				switch sum := c.FromClient.Bytes + c.FromServer.Bytes; {
-				case c.TLS != nil && len(c.ALPN) > 0 && c.ALPN[0] == "h3":
+				case len(c.ALPN) > 0 && c.ALPN[0] == "h3":
 					if controls++; sum > 1<<18 {
 						t.Errorf("the control connection has %d bytes", sum)
 					}

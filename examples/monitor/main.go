@@ -15,6 +15,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -44,6 +45,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
 	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, *limit); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
 		os.Exit(1)
@@ -133,7 +135,8 @@ type report struct {
 	out    io.Writer
 	json   *monitor.Encoder     // nil: a table
 	closed []monitor.Connection // that are no longer kept
-	failed error
+	more   int                  // closed ones that there was no room for
+	failed error                // the first
 }
 
 // maxClosed bounds the connections that the table has besides those that are
@@ -152,27 +155,38 @@ func newReport(out io.Writer, asJSON bool) *report {
 // which is closed is written now.
 func (r *report) event(e *monitor.Event) {
 	switch {
+	case r.failed != nil:
 	case r.json != nil:
-		r.failed = errors.Join(r.failed, r.json.Event(e))
-		if e.Kind == monitor.EventClosed {
-			r.failed = errors.Join(r.failed, r.json.Connection(&e.Connection))
+		if r.failed = r.json.Event(e); r.failed == nil && e.Kind == monitor.EventClosed {
+			r.failed = r.json.Connection(&e.Connection)
 		}
-	case e.Kind == monitor.EventClosed && len(r.closed) < maxClosed:
+	case e.Kind != monitor.EventClosed:
+	case len(r.closed) < maxClosed:
 		r.closed = append(r.closed, e.Connection)
+	default:
+		r.more++
 	}
 }
 
 // finish prints the connections that are kept.
 func (r *report) finish(m *monitor.Monitor) error {
 	kept := slices.SortedFunc(m.Connections(), func(a, b monitor.Connection) int {
-		return int(int64(a.Number) - int64(b.Number))
+		return cmp.Compare(a.Number, b.Number)
 	})
 	stats := m.Stats()
 	if r.json == nil {
+		if r.more > 0 {
+			fmt.Fprintf(r.out, "%d that ended are not in this table\n", r.more)
+		}
 		return printTable(r.out, append(r.closed, kept...), &stats)
 	}
 	for i := range kept {
-		r.failed = errors.Join(r.failed, r.json.Connection(&kept[i]))
+		if r.failed == nil {
+			r.failed = r.json.Connection(&kept[i])
+		}
 	}
-	return errors.Join(r.failed, r.json.Stats(&stats))
+	if r.failed == nil {
+		r.failed = r.json.Stats(&stats)
+	}
+	return r.failed
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ type page struct {
 
 	mu    sync.Mutex // guards the following
 	rtts  map[uint64][]float64
-	moves []monitor.Event
+	moves int // changes of path
 	rates []rate
 	last  monitor.Stats
 }
@@ -80,8 +81,27 @@ func (p *page) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		if misled(r) {
+			http.Error(w, "this page is for this host alone", http.StatusForbidden)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// misled says whether a browser asks loopback for another host: a site whose name
+// has come to lead here (DNS rebinding) would read what is none of its business.
+func misled(r *http.Request) bool {
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok || !local.IP.IsLoopback() {
+		return false
+	}
+	host, _, err := net.SplitHostPort(r.Host)
+	if err != nil { // no port
+		host = strings.Trim(r.Host, "[]")
+	}
+	ip := net.ParseIP(host)
+	return host != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
 // follow remembers what only events tell.
@@ -94,7 +114,7 @@ func (p *page) follow(events func(func(monitor.Event) bool)) {
 				p.rtts[e.Connection.Number] = bounded(p.rtts[e.Connection.Number], float64(e.RTT)/1e6)
 			}
 		case monitor.EventPathChanged:
-			p.moves = bounded(p.moves, e)
+			p.moves++
 		case monitor.EventClosed:
 			delete(p.rtts, e.Connection.Number)
 		}
@@ -127,43 +147,57 @@ func (p *page) sample(ctx context.Context) {
 	}
 }
 
-// data answers with all that the page shows.
+// listed is a connection as the page has it.
+type listed struct {
+	monitor.Connection
+	Name string    `json:"version_name"`
+	RTTs []float64 `json:"rtts"`
+}
+
+// data answers with what the page shows: the latest connections, of those that have
+// all words of the query "q" somewhere.
 func (p *page) data(w http.ResponseWriter, r *http.Request) {
-	type shown struct {
-		monitor.Connection
-		Name string    `json:"version_name"`
-		RTTs []float64 `json:"rtts"`
-	}
-	type move struct {
-		Number uint64             `json:"number"`
-		Name   string             `json:"name"`
-		Change monitor.PathChange `json:"change"`
-	}
+	words := strings.Fields(strings.ToLower(r.FormValue("q")))
 	stats := p.monitor.Stats()
 	out := struct {
-		Connections []shown       `json:"connections"`
+		Connections []listed      `json:"connections"`
+		Found       int           `json:"found"`
 		Total       int           `json:"total"`
-		Moves       []move        `json:"moves"`
+		Moves       int           `json:"moves"`
 		Rates       []rate        `json:"rates"`
 		Stats       monitor.Stats `json:"stats"`
-	}{Connections: []shown{}, Moves: []move{}, Stats: stats, Total: stats.Tables["connections"].Entries}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	}{Connections: []listed{}, Stats: stats, Total: stats.Tables["connections"].Entries}
 	for c := range p.monitor.Connections() {
-		if len(out.Connections) == maxShown {
+		if len(words) > 0 && !has(&c, words) {
+			continue
+		}
+		if out.Found++; len(out.Connections) < maxShown {
+			out.Connections = append(out.Connections, listed{Connection: c, Name: c.Version.String()})
+		} else if len(words) == 0 {
+			out.Found = out.Total // without looking at all of them
 			break
 		}
-		out.Connections = append(out.Connections, shown{c, c.Version.String(), p.rtts[c.Number]})
 	}
-	for _, e := range p.moves {
-		m := move{Number: e.Connection.Number, Change: *e.Change}
-		if e.Connection.TLS != nil {
-			m.Name = e.Connection.ServerName
-		}
-		out.Moves = append(out.Moves, m)
+	p.mu.Lock()
+	for i := range out.Connections {
+		out.Connections[i].RTTs = slices.Clone(p.rtts[out.Connections[i].Number])
 	}
-	out.Rates = p.rates
+	out.Moves, out.Rates = p.moves, slices.Clone(p.rates)
+	p.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	json.NewEncoder(w).Encode(out)
+}
+
+// has says whether each word, in small letters, is in what one may look for.
+func has(c *monitor.Connection, words []string) bool {
+	text := strings.Join(append([]string{c.ServerName, c.Version.String(), c.Confidence.String(), c.JA4}, c.ALPN...), " ")
+	for _, p := range c.Paths {
+		text += " " + p.Client.String() + " " + p.Server.String()
+	}
+	for _, change := range c.PathChanges {
+		text += " " + change.Kind.String()
+	}
+	text = strings.ToLower(text)
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,13 +67,15 @@ func TestData(t *testing.T) {
 				Kind string `json:"kind"`
 			} `json:"path_changes"`
 		} `json:"connections"`
+		Found int `json:"found"`
 		Total int `json:"total"`
+		Moves int `json:"moves"`
 	}
 	if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Total != 2 || len(got.Connections) != 2 {
-		t.Fatalf("got %d connections, want 2", got.Total)
+	if got.Total != 2 || got.Found != 2 || len(got.Connections) != 2 || got.Moves != 1 {
+		t.Fatalf("got %d connections and %d moves, want 2 and 1", got.Total, got.Moves)
 	}
 	moved := 0
 	for _, c := range got.Connections {
@@ -88,6 +93,53 @@ func TestData(t *testing.T) {
 	}
 	if csp := r.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'self'") {
 		t.Errorf("got policy %q", csp)
+	}
+}
+
+// TestFilter: all words must be somewhere, in whatever letters.
+func TestFilter(t *testing.T) {
+	url := shown(t)
+	for query, want := range map[string]int{
+		"": 2, "MOVING": 1, "rebinding": 1, "v1+198.51.100.2": 2, "v1+moving+50123": 1, "moving+markup": 0, "nobody": 0,
+	} {
+		r, err := http.Get(url + "/data.json?q=" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got struct {
+			Connections []any `json:"connections"`
+			Found       int   `json:"found"`
+			Total       int   `json:"total"`
+		}
+		err = json.NewDecoder(r.Body).Decode(&got)
+		r.Body.Close()
+		if err != nil || got.Found != want || len(got.Connections) != want || got.Total != 2 {
+			t.Errorf("%q: got %d of %d, %v, want %d of 2", query, got.Found, got.Total, err, want)
+		}
+	}
+}
+
+// TestMisled: who comes to loopback by the name of another host is told nothing.
+func TestMisled(t *testing.T) {
+	url := shown(t)
+	port := url[strings.LastIndex(url, ":"):]
+	for host, want := range map[string]int{
+		"127.0.0.1" + port: 200, "localhost" + port: 200, "localhost": 200, "[::1]" + port: 200, "[::1]": 200,
+		"rebound.example" + port: 403, "rebound.example": 403, "192.0.2.1" + port: 403,
+	} {
+		r, err := http.NewRequest(http.MethodGet, url+"/data.json", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Errorf("as %s: got %d, want %d", host, answer.StatusCode, want)
+		}
 	}
 }
 
@@ -130,7 +182,7 @@ func TestTable(t *testing.T) {
 	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"CLIENT", "moving.example", "  rebinding", "<b>markup</b>.example", "2 connections; "} {
+	for _, want := range []string{"CLIENT", "moving.example", "\n  rebinding 192.0.2.1:50000 → 192.0.2.1:50123 (high: ", "<b>markup</b>.example", "2 connections; "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table has no %q:\n%s", want, out.String())
 		}
@@ -172,5 +224,57 @@ func TestUsage(t *testing.T) {
 	}
 	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", 0); err == nil {
 		t.Error("interfaces and a file: no error")
+	}
+}
+
+// full is a disk without room.
+type full struct{ writes int }
+
+func (f *full) Write([]byte) (int, error) {
+	f.writes++
+	return 0, syscall.ENOSPC
+}
+
+// TestFullDisk: what cannot be written is said once, and nothing more is tried.
+func TestFullDisk(t *testing.T) {
+	for _, asJSON := range []bool{true, false} {
+		var disk full
+		err := run(t.Context(), &disk, "", "capture", []string{"testdata/sample.pcap"}, asJSON, "", 0)
+		if !errors.Is(err, syscall.ENOSPC) || strings.Count(err.Error(), "\n") > 0 || disk.writes != 1 {
+			t.Errorf("JSON %v: got %q after %d writes", asJSON, err, disk.writes)
+		}
+	}
+}
+
+// TestClosed: of connections that are no longer kept there are so many in the table,
+// and it says how many are not.
+func TestClosed(t *testing.T) {
+	var out bytes.Buffer
+	r := newReport(&out, false)
+	m := sample(t)
+	for c := range uint64(maxClosed + 2) {
+		r.event(&monitor.Event{Kind: monitor.EventClosed, Connection: monitor.Connection{Number: c, Paths: make([]monitor.Path, 1)}})
+	}
+	if err := r.finish(m); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(out.String(), "\n"); got != maxClosed+3 || !strings.HasPrefix(out.String(), "2 that ended are not in this table\n") {
+		t.Errorf("got %d lines: %.100q", got, out.String())
+	}
+}
+
+// TestPrintable: a name may be anything, and makes no table of its own.
+func TestPrintable(t *testing.T) {
+	for name, want := range map[string]string{
+		"name.example":              "name.example",
+		"a\x1b[2Jb\tc\n":            `"a\x1b[2Jb\tc\n"`,
+		"a\u202eb":                  `"a\u202eb"`,
+		"\xff":                      `"\xff"`,
+		strings.Repeat("é", 10000):  strings.Repeat("é", maxCell/2) + "…",
+		strings.Repeat("a\x00", 50): strconv.Quote(strings.Repeat("a\x00", maxCell/2) + "…"),
+	} {
+		if got := printable(name); got != want {
+			t.Errorf("%.20q: got %s, want %s", name, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -11,38 +12,52 @@ import (
 	"github.com/quicway/quicway/monitor"
 )
 
-// printTable prints a line for each connection, and one for each move.
+// printTable prints a line for each connection, and one below it for each move.
 func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	var rows bytes.Buffer
+	w := tabwriter.NewWriter(&rows, 0, 8, 2, ' ', 0)
 	if len(all) > 0 {
 		fmt.Fprintln(w, "CLIENT\tSERVER\tVERSION\tSURE\tNAME\tALPN\tRTT\tPACKETS\tBYTES\tFOR")
 	}
 	for i := range all {
-		c := &all[i]
-		name, alpn := "-", "-"
-		if c.TLS != nil && c.ServerName != "" {
-			name = printable(c.ServerName)
-		}
-		if c.TLS != nil && len(c.ALPN) > 0 {
-			alpn = printable(strings.Join(c.ALPN, ","))
-		}
-		if len(c.Paths) == 0 {
-			continue
-		}
-		fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%s\t%s\t%s\t%d\t%s\t%v\n",
-			c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Confidence, name, alpn, rtt(c),
-			c.FromClient.Packets+c.FromServer.Packets, size(c.FromClient.Bytes+c.FromServer.Bytes),
-			c.Last.Sub(c.First).Round(time.Millisecond))
-		for _, change := range c.PathChanges {
-			fmt.Fprintf(w, "  %v\t%v\t→ %v\t(%v: %s)\n", change.Kind, change.From, change.To, change.Confidence, change.Evidence)
-		}
+		printRow(w, &all[i])
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	n := -1 // the head
+	for row := range strings.Lines(rows.String()) {
+		if _, err := io.WriteString(out, row); err != nil {
+			return err
+		}
+		if n >= 0 {
+			printMoves(out, all[n].PathChanges)
+		}
+		n++
+	}
 	_, err := fmt.Fprintf(out, "%d connections; %d packets, %d datagrams, %d of them QUIC's; %d lost before they could be seen\n",
 		len(all), s.Packets, s.Datagrams, s.Tracked, s.SourceDropped)
 	return err
+}
+
+func printRow(w io.Writer, c *monitor.Connection) {
+	name, alpn := "-", "-"
+	if c.ServerName != "" {
+		name = printable(c.ServerName)
+	}
+	if len(c.ALPN) > 0 {
+		alpn = printable(strings.Join(c.ALPN, ","))
+	}
+	fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%s\t%s\t%s\t%d\t%s\t%v\n",
+		c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Confidence, name, alpn, rtt(c),
+		c.FromClient.Packets+c.FromServer.Packets, size(c.FromClient.Bytes+c.FromServer.Bytes),
+		c.Last.Sub(c.First).Round(time.Millisecond))
+}
+
+func printMoves(out io.Writer, moves []monitor.PathChange) {
+	for _, m := range moves {
+		fmt.Fprintf(out, "  %v %v → %v (%v: %s)\n", m.Kind, m.From, m.To, m.Confidence, m.Evidence)
+	}
 }
 
 // rtt is the round trip that is known: by the spin bit, or by the handshake.
@@ -67,8 +82,15 @@ func size(n uint64) string {
 	return strconv.FormatFloat(f, 'f', min(i, 1), 64) + " " + units[i]
 }
 
-// printable quotes what a stranger has sent, if a terminal might act on it.
+// maxCell bounds what a stranger makes a column wide.
+const maxCell = 60
+
+// printable quotes what a stranger has sent, if a terminal might act on it, and cuts
+// it.
 func printable(s string) string {
+	if len(s) > maxCell {
+		s = strings.ToValidUTF8(s[:maxCell], "") + "…"
+	}
 	if quoted := strconv.Quote(s); quoted != `"`+s+`"` {
 		return quoted
 	}

@@ -2,7 +2,6 @@
 // All that comes from the network is put in as text, never as markup.
 const svgSpace = "http://www.w3.org/2000/svg";
 const $ = id => document.getElementById(id);
-let latest = null;
 
 function el(tag, className, ...children) {
   const e = document.createElement(tag);
@@ -36,14 +35,13 @@ function duration(millis) {
 }
 
 function figures(d) {
-  const moved = d.connections.reduce((n, c) => n + (c.path_changes || []).length, 0);
   const rate = d.rates && d.rates.length ? d.rates[d.rates.length - 1] : {quic: 0};
   const all = [
     [number(d.total), d.total === 1 ? "connection" : "connections"],
-    [number(d.stats.Tracked), "QUIC datagrams"],
+    [number(d.stats.tracked), "QUIC datagrams"],
     [number(rate.quic), "a second now"],
-    [number(moved), moved === 1 ? "path change" : "path changes"],
-    [number(d.stats.SourceDropped), "lost in capture"],
+    [number(d.moves), d.moves === 1 ? "path change" : "path changes"],
+    [number(d.stats.source_dropped), "lost in capture"],
   ];
   $("figures").replaceChildren(...all.map(([n, what]) => {
     const f = el("div", "figure", el("b", "", n), el("span", "", what));
@@ -131,35 +129,32 @@ function connection(c) {
   return e;
 }
 
-function matches(c, words) {
-  const text = [c.sni, c.version_name, c.confidence, (c.alpn || []).join(" "), c.ja4,
-    ...c.paths.map(p => p.client + " " + p.server), ...(c.path_changes || []).map(m => m.kind)].join(" ").toLowerCase();
-  return words.every(w => text.includes(w));
-}
-
-function show() {
-  if (!latest) return;
-  const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const some = latest.connections.filter(c => matches(c, words));
-  figures(latest);
-  rates(latest);
-  $("connections").replaceChildren(...(some.length ? some.map(connection) :
-    [el("p", "empty", words.length ? "No connection is like this." : "No QUIC yet.")]));
-  $("state").textContent = some.length < latest.total ? `${some.length} of ${latest.total} shown` : "";
+function show(d) {
+  figures(d);
+  rates(d);
+  $("connections").replaceChildren(...(d.connections.length ? d.connections.map(connection) :
+    [el("p", "empty", d.total ? "No connection is like this." : "No QUIC yet.")]));
+  $("state").textContent = d.connections.length < d.total ?
+    `${number(d.connections.length)} of ${d.found < d.total ? number(d.found) + " found among " : ""}${number(d.total)} shown` : "";
   document.documentElement.dataset.ready = "yes";
 }
 
+// poll asks again each second, and at once when the filter changes.
+let timer = 0, asked = 0;
 async function poll() {
+  clearTimeout(timer);
+  const turn = ++asked;
   try {
-    const r = await fetch("data.json", {cache: "no-store"});
-    latest = await r.json();
-    show();
+    const r = await fetch("data.json?q=" + encodeURIComponent($("filter").value), {cache: "no-store"});
+    const d = await r.json();
+    if (turn !== asked) return;
+    show(d);
   } catch {
     $("state").textContent = "The monitor has ended. This is what it saw last.";
     return;
   }
-  setTimeout(poll, 1000);
+  timer = setTimeout(poll, 1000);
 }
 
-$("filter").addEventListener("input", show);
+$("filter").addEventListener("input", poll);
 poll();

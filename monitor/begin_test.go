@@ -1,0 +1,149 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// zeroRTTOf makes a packet of 0-RTT.
+func zeroRTTOf(tb testing.TB, dst, src []byte) []byte {
+	tb.Helper()
+	first, _ := wire.FirstByte(wire.Version1, wire.ZeroRTT, 0)
+	h := wire.Header{Type: wire.ZeroRTT, First: first, Version: wire.Version1, DstID: dst, SrcID: src}
+	packet, err := wire.AppendLong(nil, &h, bytes.Repeat([]byte{7}, 300))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return packet
+}
+
+// TestZeroRTTFirst: 0-RTT that has overtaken the Initial is of the same connection,
+// whether its client has an ID or not.
+func TestZeroRTTFirst(t *testing.T) {
+	for name, src := range map[string][]byte{"an ID": cliID, "no ID": nil} {
+		id := []byte("original")
+		tracker := newTracker(t, nil)
+		track(tracker, []sent{
+			at(0, clientAddr, serverAddr, zeroRTTOf(t, id, src)),
+			at(1, clientAddr, serverAddr, initialOf(t, id, src, 0, cryptoFrame(0, helloOf("early.example")))),
+			at(2, clientAddr, serverAddr, zeroRTTOf(t, id, src)),
+		})
+		all := connections(tracker)
+		if len(all) != 1 {
+			t.Errorf("client with %s: got %d connections, want 1", name, len(all))
+			continue
+		}
+		c := all[0]
+		if c.Confidence != Proven || c.ZeroRTT != 2 || c.ServerName != "early.example" || c.OriginalID != "6f726967696e616c" || c.Paths[0].Client.String() != clientAddr {
+			t.Errorf("client with %s: got %v, %d packets of 0-RTT, %+v, ID %s", name, c.Confidence, c.ZeroRTT, c.TLS, c.OriginalID)
+		}
+	}
+}
+
+// TestScatteredHello: a long ClientHello in ten datagrams, in any order.
+func TestScatteredHello(t *testing.T) {
+	const datagrams = 10
+	hello := helloOf("scattered.example")
+	// What pads it is an extension that nobody reads.
+	const filler = 9000
+	hello = binary.BigEndian.AppendUint16(append(hello, 0xff, 0x77), filler)
+	hello = append(hello, make([]byte, filler)...)
+	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
+	binary.BigEndian.PutUint16(hello[45:], uint16(len(hello)-47))
+	for seed := range uint64(20) {
+		order := rand.New(rand.NewPCG(seed, 1)).Perm(datagrams)
+		tracker := newTracker(t, nil)
+		id := []byte("original")
+		for i, n := range order {
+			size := len(hello)/datagrams + 1
+			piece := hello[n*size : min((n+1)*size, len(hello))]
+			tracker.Packet(frame(at(i, clientAddr, serverAddr, initialOf(t, id, nil, byte(n), cryptoFrame(n*size, piece)))))
+		}
+		if c := only(t, tracker); c.ServerName != "scattered.example" || c.FromClient.Packets != datagrams {
+			t.Fatalf("order %v: got %q in %d packets", order, c.ServerName, c.FromClient.Packets)
+		}
+	}
+}
+
+// oneSided is what one side of a connection has sent.
+func oneSided(all []sent, from string) []sent {
+	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return s.from.String() != from })
+}
+
+// TestOneSide: with the packets of one side alone a connection is seen, the right way
+// round.
+func TestOneSide(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
+	for from, want := range map[string]Confidence{clientAddr: Proven, serverAddr: HandshakeShaped} {
+		half := oneSided(all, from)
+		tracker := newTracker(t, nil)
+		track(tracker, half)
+		c := only(t, tracker)
+		if c.Confidence != want || c.Version != Version(wire.Version1) || c.Paths[0].Client.String() != clientAddr {
+			t.Errorf("from %s: got %v %v, paths %v", from, c.Confidence, c.Version, c.Paths)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(half)) {
+			t.Errorf("from %s: got %d packets, want %d", from, got, len(half))
+		}
+	}
+}
+
+// TestBeginsWithinHandshake: the client's first flight was not captured, nor the IDs
+// that are in it.
+func TestBeginsWithinHandshake(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) {
+		conn := s.dial(nil)
+		s.exchange(conn, 12<<20) // so that IDs change
+	})
+	late := all[slices.IndexFunc(all, func(s sent) bool { return s.from.String() == serverAddr }):]
+	tracker := newTracker(t, nil)
+	track(tracker, late)
+	c := only(t, tracker)
+	if got := c.FromClient.Packets + c.FromServer.Packets; c.Paths[0].Client.String() != clientAddr || got != uint64(len(late)) {
+		t.Errorf("got %d packets on %v, want %d", got, c.Paths, len(late))
+	}
+	if c.Rotations == 0 || c.Handshake != (HandshakeRTT{}) {
+		t.Errorf("got %d rotations, and handshake %v, want some and none", c.Rotations, c.Handshake)
+	}
+}
+
+// TestNoTime: what has no time, or that of the epoch, is a connection all the same.
+func TestNoTime(t *testing.T) {
+	for name, move := range map[string]func(i int, at time.Time) time.Time{
+		"none":      func(int, time.Time) time.Time { return time.Time{} },
+		"the epoch": func(int, time.Time) time.Time { return time.Unix(0, 0) },
+		"every second": func(i int, at time.Time) time.Time {
+			if i%2 == 1 {
+				return time.Time{}
+			}
+			return at
+		},
+	} {
+		all := settled(t)
+		idle := settledBy(t, "192.0.2.200:1", []byte("idle-id1"), []byte("idle"))
+		tracker := newTracker(t, nil)
+		for i, s := range append(idle, all...) {
+			s.at = move(i, s.at)
+			tracker.Packet(frame(s))
+		}
+		conns := connections(tracker)
+		if len(conns) != 2 {
+			t.Errorf("times are %s: got %d connections, want 2", name, len(conns))
+			continue
+		}
+		for _, c := range conns {
+			if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(all)) {
+				t.Errorf("times are %s: got %d packets, want %d", name, got, len(all))
+			}
+		}
+		if s := tracker.Stats(); s.Bogus != 0 {
+			t.Errorf("times are %s: got %d bogus", name, s.Bogus)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package monitor
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// again is a settled connection between the same endpoints, n at a time, in turn.
+func again(tb testing.TB, n int) (all []sent) {
+	tb.Helper()
+	late := time.Duration(0)
+	for i := range n {
+		for _, s := range settledBy(tb, clientAddr, fmt.Appendf(nil, "srv-%04d", i), fmt.Appendf(nil, "c%03d", i)) {
+			s.at = s.at.Add(late)
+			all = append(all, s)
+		}
+		late = all[len(all)-1].at.Sub(start) + time.Second
+	}
+	return all
+}
+
+// TestReusedEndpoints: a client that uses one socket for one connection after
+// another has the latest of them followed, however many there were.
+func TestReusedEndpoints(t *testing.T) {
+	const n = 30
+	all := again(t, n)
+	each := uint64(len(all) / n)
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	bounded(t, tracker)
+	for i, c := range connections(tracker) {
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != each {
+			t.Errorf("connection %d has %d packets, want %d", c.Number, got, each)
+		}
+		if i == 0 && c.Number != n {
+			t.Errorf("the latest is connection %d, want %d", c.Number, n)
+		}
+	}
+}
+
+// TestPathOfTheForgotten: of the connections of an address, some of which have made
+// room, one that is kept has the path which is tried from there.
+func TestPathOfTheForgotten(t *testing.T) {
+	const second = "192.0.2.1:50002"
+	all := again(t, maxShared+maxOwners+1)
+	all = talk(all, 20, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	bounded(t, tracker)
+	for _, c := range connections(tracker) {
+		for _, p := range c.Paths {
+			if p.Client.String() == second {
+				return
+			}
+		}
+	}
+	t.Error("no connection that is kept has the path")
+}
+
+// TestReusedEndpointsInAFullTable: the connection that makes room for the next one
+// between the same endpoints leaves them to it.
+func TestReusedEndpointsInAFullTable(t *testing.T) {
+	tracker := newTracker(t, &Config{MaxConnections: 1})
+	all := again(t, 3)
+	track(tracker, all)
+	bounded(t, tracker)
+	c := only(t, tracker)
+	if got, want := c.FromClient.Packets+c.FromServer.Packets, uint64(len(all)/3); got != want {
+		t.Errorf("got %d packets, want %d", got, want)
+	}
+	if got := tracker.Stats().Tables["flows"].Entries; got != 1 {
+		t.Errorf("got %d flows, want 1", got)
+	}
+}
+
+// TestFullOfStrangers: when the table of connections is full, of as many clients, all
+// of them can be found in every way.
+func TestFullOfStrangers(t *testing.T) {
+	const n = 100
+	tracker := newTracker(t, &Config{MaxConnections: n})
+	shorts(t, tracker, n)
+	for name, table := range tracker.Stats().Tables {
+		if table.Evicted != 0 {
+			t.Errorf("%s has forgotten %d, and keeps %d of %d", name, table.Evicted, table.Entries, table.Limit)
+		}
+	}
+	bounded(t, tracker)
+}
