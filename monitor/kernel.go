@@ -25,6 +25,9 @@ var (
 	_ offload = (*kernel)(nil)
 )
 
+// tick is how late the kernel's times may be that are cheap enough for each packet.
+const tick = int64(10 * time.Millisecond)
+
 // mirror is what is known of a flow in the kernel.
 type mirror struct {
 	born     uint64

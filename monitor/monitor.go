@@ -40,7 +40,7 @@ func New(source Source, conf *Config) (*Monitor, error) {
 		return nil, err
 	}
 	if k, ok := source.(*kernel); ok {
-		tracker.offload = k
+		tracker.offload, tracker.slack = k, tick
 	}
 	return &Monitor{
 		source:  source,

@@ -154,7 +154,6 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 	w.packets += n.Packets
 	w.bytes += n.Bytes
 	w.last = max(w.last, last)
-	t.hear(p)
 	if r.flips >= maxFlips && last > r.active.ways[wire.Client].last {
 		r.active = p // of several in use at a time the latest
 	}

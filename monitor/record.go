@@ -91,7 +91,6 @@ type path struct {
 	change         int    // 1 + index in record.changes of the one that led here
 	run            uint32 // packets of the client since the active path had one,
 	mark           uint64 // which was its so manieth
-	heard          uint64 // by when it was heard of, paths are in an order
 }
 
 // way is one direction of a path.

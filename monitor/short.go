@@ -20,7 +20,7 @@ const minShort = 1 + 4 + 16
 // short takes a datagram that begins with a short header, or with nothing of
 // QUIC, between endpoints that are known.
 func (t *Tracker) short(a *arrival) bool {
-	p := a.flow.choose(a)
+	p := a.flow.choose(a, t.slack)
 	r := p.record
 	if r.confidence == GoogleQUIC {
 		t.count(a, p)
@@ -60,8 +60,9 @@ func (t *Tracker) short(a *arrival) bool {
 }
 
 // choose finds the connection of several whose ID a short header has. A new ID
-// is most likely of the one that was heard of last, and so is none.
-func (f *flow) choose(a *arrival) *path {
+// is most likely of the one that was heard of last, and so is none; of those that
+// were heard of together, as far as times say, of the one that sends more.
+func (f *flow) choose(a *arrival, slack int64) *path {
 	best := f.paths[0]
 	if len(f.paths) == 1 {
 		return best
@@ -77,7 +78,8 @@ func (f *flow) choose(a *arrival) *path {
 				return p
 			}
 		}
-		if best.record.confidence == GoogleQUIC || p.record.established() && p.heard > best.heard {
+		later := p.seen() - best.seen()
+		if best.record.confidence == GoogleQUIC || p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
 			best = p
 		}
 	}
@@ -119,14 +121,7 @@ func (t *Tracker) count(a *arrival, p *path) {
 	w.last = a.now
 	w.packets++
 	w.bytes += uint64(a.length)
-	t.hear(p)
 	t.touch(p.record, p, a.now)
-}
-
-// hear notes that a path is the latest that was heard of.
-func (t *Tracker) hear(p *path) {
-	t.heard++
-	p.heard = t.heard
 }
 
 // spin follows the spin bit, of all round trip and of its halves: an edge that

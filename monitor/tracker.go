@@ -43,7 +43,7 @@ type Tracker struct {
 	padded       []byte // room for a datagram of which the end was not captured
 	pending      []Event
 	offload      offload
-	heard        uint64 // how often anything was heard of a path
+	slack        int64 // by which times may be wrong
 }
 
 // flow is what is on a pair of endpoints: mostly one connection.
