@@ -25,14 +25,16 @@ var (
 	_ offload = (*kernel)(nil)
 )
 
-// tick is how late the kernel's times may be that are cheap enough for each packet.
-const tick = int64(10 * time.Millisecond)
+// behind is how much the times of connections that share endpoints say nothing of
+// their order: what the kernel has counted is known when Go asks.
+const behind = int64(time.Second)
 
 // mirror is what is known of a flow in the kernel.
 type mirror struct {
 	born     uint64
-	read     [2]Traffic // what was counted of each lane so far
-	spins    [2]uint32  // packets that its spin bit was followed by
+	known    [2]xdp.Tally // what was counted of each lane so far
+	held     [2]xdp.Tally
+	spins    [2]uint32 // packets that its spin bit was followed by
 	lessons  [2]lesson
 	whole    [2]uint32
 	ruledOut bool
@@ -156,19 +158,46 @@ func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
 		*m = mirror{born: f.Born, round: m.round}
 	}
 	for i := range f.Lanes {
-		l := &f.Lanes[i]
+		l, fromA := &f.Lanes[i], i == 0
 		m.whole[i] = l.Whole
-		n := Traffic{l.Packets - m.read[i].Packets, l.Bytes - m.read[i].Bytes}
+		k.applyHeld(t, key, fromA, &m.held[i], l)
+		n := since(&m.known[i], l.Known)
 		if n.Packets == 0 {
 			continue
 		}
-		m.read[i] = Traffic{l.Packets, l.Bytes}
-		p := t.counted(key, i == 0, m.lessons[i], n, l.Last.UnixNano())
+		p := t.counted(key, fromA, m.lessons[i].path, n, l.Last.UnixNano())
 		if p != nil && l.Taught == xdp.ByID && l.Spin.Packets != m.spins[i] {
 			m.spins[i] = l.Spin.Packets
-			t.spun(p, p.side(i == 0), &l.Spin)
+			t.spun(p, p.side(fromA), &l.Spin)
 		}
 	}
+}
+
+// applyHeld takes what is new of a lane's packets that the tracker should have seen.
+// They are of the connection whose ID was shown last. If the tracker has yet to see
+// that one, they wait.
+func (k *kernel) applyHeld(t *Tracker, key tuple, fromA bool, taken *xdp.Tally, l *xdp.Lane) {
+	if l.Held == *taken {
+		return
+	}
+	var owner *path
+	if e := t.flows.peek(key); e != nil && len(e.value.paths) > 1 {
+		owner = e.value.owner(fromA, l.Told[:])
+		if owner == nil && k.flows.Pending() {
+			return
+		}
+		if owner == nil {
+			owner = e.value.likely(fromA, t.slack)
+		}
+	}
+	t.counted(key, fromA, owner, since(taken, l.Held), l.Last.UnixNano())
+}
+
+// since is what has been counted since before.
+func since(before *xdp.Tally, now xdp.Tally) Traffic {
+	n := Traffic{now.Packets - before.Packets, now.Bytes - before.Bytes}
+	*before = now
+	return n
 }
 
 // teach implements [offload].

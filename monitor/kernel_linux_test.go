@@ -244,14 +244,15 @@ func TestFloodOfIDs(t *testing.T) {
 	o := newOffloaded(t, hooks[0], 100, nil)
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100))
-	before := o.sights()[xdp.SightTold]
+	before, began := o.sights()[xdp.SightTold], time.Now()
 	for n := range 5000 {
 		liar := d
 		liar.id = binary.BigEndian.AppendUint64(nil, uint64(n)<<32)
 		o.all(liar.short(60))
 	}
-	if n := o.sights()[xdp.SightTold] - before; n > 40 {
-		t.Errorf("%d packets of a flood were shown", n)
+	shown, most := o.sights()[xdp.SightTold]-before, 64+20*uint64(time.Since(began)/time.Second+1)
+	if shown > most {
+		t.Errorf("%d packets of a flood were shown, want %d at most", shown, most)
 	}
 	o.all(d.short(100))
 	if c := only(t, o.tracker); len(c.ClientIDs) == 0 || c.ClientIDs[0] != idOf(d.id).String() {
@@ -441,9 +442,8 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	tb.Helper()
 	o := newOffloadedBy(tb, program, h, nil)
 	defer o.source.Close()
-	// Of connections that share endpoints those within a tick of the kernel were
-	// heard of at once, and nobody can tell which was the last. Here all are: how
-	// long a packet takes decides nothing.
+	// Of connections that share endpoints those within a while were heard of at
+	// once. Here all are: how long a packet takes decides nothing.
 	o.tracker.slack = int64(time.Hour)
 	before := o.sights()[xdp.SightHeld]
 	for i := range all {

@@ -40,7 +40,7 @@ func New(source Source, conf *Config) (*Monitor, error) {
 		return nil, err
 	}
 	if k, ok := source.(*kernel); ok {
-		tracker.offload, tracker.slack = k, tick
+		tracker.offload, tracker.slack = k, behind
 	}
 	return &Monitor{
 		source:  source,

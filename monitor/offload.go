@@ -136,8 +136,9 @@ func (p *path) lesson(from wire.Side) lesson {
 	return lesson{path: p, what: xdp.ByID}
 }
 
-// counted adds what was counted of a flow without being seen.
-func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last int64) *path {
+// counted adds what was counted of a flow, and of a path if that is known, without
+// being seen.
+func (t *Tracker) counted(key tuple, fromA bool, whose *path, n Traffic, last int64) *path {
 	t.counters.Packets += n.Packets
 	t.counters.Datagrams += n.Packets
 	e := t.flows.peek(key)
@@ -145,12 +146,14 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 		t.countedSuspect(key, fromA, n, last)
 		return nil
 	}
-	p := e.value.whose(what)
+	p := e.value.whose(whose)
 	r, w := p.record, &p.ways[p.side(fromA)]
 	t.counters.Tracked += n.Packets
 	if w.packets == 0 {
 		w.first = last
 	}
+	p.hear(last, n.Packets)
+	w.short = true
 	w.packets += n.Packets
 	w.bytes += n.Bytes
 	w.last = max(w.last, last)
@@ -164,10 +167,10 @@ func (t *Tracker) counted(key tuple, fromA bool, what lesson, n Traffic, last in
 	return p
 }
 
-// whose returns the path that a lesson was about, or else the most likely one.
-func (f *flow) whose(what lesson) *path {
-	if what.path != nil && slices.Contains(f.paths, what.path) {
-		return what.path
+// whose returns a path, if it is still there, or else the most likely one.
+func (f *flow) whose(p *path) *path {
+	if slices.Contains(f.paths, p) {
+		return p
 	}
 	return f.busiest()
 }

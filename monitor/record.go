@@ -89,6 +89,7 @@ type path struct {
 	ways           [2]way // by the side that sends
 	kind           ChangeKind
 	change         int    // 1 + index in record.changes of the one that led here
+	streak         uint64 // packets since a pause
 	run            uint32 // packets of the client since the active path had one,
 	mark           uint64 // which was its so manieth
 }
@@ -97,6 +98,7 @@ type path struct {
 type way struct {
 	packets, bytes uint64
 	first, last    int64
+	short          bool   // there was a short header
 	id             ID     // the latest destination ID
 	segment        uint16 // size of the datagrams in the latest train
 	spin           spin
@@ -144,6 +146,9 @@ func (r *record) isOrigID(id []byte) bool {
 func (r *record) established() bool {
 	return r.concluded != 0 || r.asked == 0 && r.active.bothWays()
 }
+
+// talks says whether short headers may come, of either side.
+func (r *record) talks() bool { return r.answered != 0 || r.established() }
 
 // raise lifts the confidence, and never lowers it.
 func (r *record) raise(c Confidence, evidence string) bool {

@@ -19,7 +19,7 @@ func (t *Tracker) segments(a *arrival, size int) {
 			t.glued(a)
 			return
 		}
-		p := a.flow.choose(a, t.slack)
+		p := t.choose(a)
 		p.ways[p.sender(a)].segment = uint16(size)
 	}
 	if size <= 0 || size >= a.length {
@@ -50,7 +50,7 @@ func (t *Tracker) uncaptured(a *arrival) {
 		return
 	}
 	t.counters.Tracked++
-	t.count(a, a.flow.choose(a, t.slack))
+	t.count(a, t.choose(a))
 }
 
 // glued takes what cannot be split as one.
@@ -60,7 +60,7 @@ func (t *Tracker) glued(a *arrival) {
 		return
 	}
 	t.counters.Glued++
-	a.flow.choose(a, t.slack).record.glued++
+	t.choose(a).record.glued++
 }
 
 // minSegment is the least size that a train's segments are taken for.
@@ -72,7 +72,7 @@ func (t *Tracker) findSegments(a *arrival) int {
 	if a.flow == nil || len(a.flow.paths) == 0 || len(a.payload) < minSegment || wire.IsLong(a.payload[0]) {
 		return 0
 	}
-	p := a.flow.choose(a, t.slack)
+	p := t.choose(a)
 	n := int(p.record.ends[1-p.sender(a)].idLen)
 	if n < minLookup || len(a.payload) < minSegment+n {
 		return 0

@@ -20,7 +20,7 @@ const minShort = 1 + 4 + 16
 // short takes a datagram that begins with a short header, or with nothing of
 // QUIC, between endpoints that are known.
 func (t *Tracker) short(a *arrival) bool {
-	p := a.flow.choose(a, t.slack)
+	p := t.choose(a)
 	r := p.record
 	if r.confidence == GoogleQUIC {
 		t.count(a, p)
@@ -49,6 +49,7 @@ func (t *Tracker) short(a *arrival) bool {
 		return false
 	}
 	t.count(a, p)
+	w.short = true
 	t.spin(a, p, from, a.payload[0])
 	if r.concluded == 0 && r.answered != 0 && from == wire.Client {
 		t.conclude(a, p)
@@ -59,31 +60,74 @@ func (t *Tracker) short(a *arrival) bool {
 	return true
 }
 
-// choose finds the connection of several whose ID a short header has. A new ID
-// is most likely of the one that was heard of last, and so is none; of those that
-// were heard of together, as far as times say, of the one that sends more.
-func (f *flow) choose(a *arrival, slack int64) *path {
-	best := f.paths[0]
+// choose finds the connection of several whose ID a short header has.
+func (t *Tracker) choose(a *arrival) *path {
+	f := a.flow
 	if len(f.paths) == 1 {
-		return best
+		return f.paths[0]
 	}
+	if p := f.owner(a.fromA, a.payload[min(1, len(a.payload)):]); p != nil {
+		return p
+	}
+	return f.likely(a.fromA, t.slack)
+}
+
+// owner returns the path of the connection that is known to have the ID at the
+// beginning of b, or nil.
+func (f *flow) owner(fromA bool, b []byte) *path {
 	for _, p := range f.paths {
 		if p.record.confidence == GoogleQUIC {
 			continue // anybody may have sent its version
 		}
-		end := &p.record.ends[1-p.sender(a)]
-		n := int(end.idLen)
-		if n > 0 && len(a.payload) > n {
-			if id := a.payload[1 : 1+n]; end.has(id) || end.candidate.is(id) {
-				return p
-			}
+		end := &p.record.ends[1-p.side(fromA)]
+		if n := int(end.idLen); n > 0 && len(b) >= n && (end.has(b[:n]) || end.candidate.is(b[:n])) {
+			return p
 		}
-		later := p.seen() - best.seen()
-		if best.record.confidence == GoogleQUIC || p.record.established() && (later > slack || later >= -slack && (slack == 0 || p.packets() >= best.packets())) {
+	}
+	return nil
+}
+
+// likely returns the path of the connection that a short header without an ID is of,
+// or with an ID that nobody knows: one that has not had any since its handshake, after
+// which endpoints may change their IDs at once, or else the one that was heard of last.
+func (f *flow) likely(fromA bool, slack int64) *path {
+	best := f.paths[0]
+	for _, p := range f.paths[1:] {
+		if p.record.confidence == GoogleQUIC {
+			continue // as above
+		}
+		if best.record.confidence == GoogleQUIC || p.record.talks() && p.likelier(best, fromA, slack) {
 			best = p
 		}
 	}
 	return best
+}
+
+func (p *path) likelier(than *path, fromA bool, slack int64) bool {
+	if x, y := p.expected(fromA), than.expected(fromA); x != y {
+		return x
+	}
+	later := p.seen() - than.seen()
+	// Of those that were heard of together, as far as times say, it is the one
+	// that sends more.
+	return later > slack || later >= -slack && (slack == 0 || p.streak >= than.streak)
+}
+
+// expected says whether a side has yet to send its first short header.
+func (p *path) expected(fromA bool) bool {
+	r := p.record
+	return r.confidence >= HandshakeShaped && r.talks() && !p.ways[p.side(fromA)].short
+}
+
+// pause is the silence that ends a streak.
+const pause = int64(time.Second)
+
+// hear takes note of packets that have just come.
+func (p *path) hear(at int64, packets uint64) {
+	if at-p.seen() > pause {
+		p.streak = 0
+	}
+	p.streak += packets
 }
 
 // rotate takes an ID that is not the one in use. One that the end is known to
@@ -100,7 +144,7 @@ func (t *Tracker) rotate(a *arrival, p *path, from wire.Side, id []byte) bool {
 		return true
 	}
 	if !end.candidate.is(id) {
-		if a.payload[0]&fixedBit == 0 || !r.established() && !r.oneWay(1-from) {
+		if a.payload[0]&fixedBit == 0 || !r.talks() && !r.oneWay(1-from) {
 			return false
 		}
 		end.candidate = idOf(id)
@@ -114,6 +158,7 @@ func (t *Tracker) rotate(a *arrival, p *path, from wire.Side, id []byte) bool {
 
 // count adds a datagram to a path.
 func (t *Tracker) count(a *arrival, p *path) {
+	p.hear(a.now, 1)
 	w := &p.ways[p.sender(a)]
 	if w.packets == 0 {
 		w.first = a.now

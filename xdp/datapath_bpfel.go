@@ -25,9 +25,17 @@ type datapathGuard struct {
 }
 
 type datapathLane struct {
-	_       structs.HostLayout
-	Packets uint64
-	Bytes   uint64
+	_     structs.HostLayout
+	Known struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
+	Held struct {
+		_       structs.HostLayout
+		Packets uint64
+		Bytes   uint64
+	}
 	Last    uint64
 	Rest    [2]uint64
 	Id      [5]uint32
@@ -36,6 +44,8 @@ type datapathLane struct {
 	Taught  uint8
 	Segment uint16
 	Whole   uint32
+	Told    [5]uint32
+	Alike   uint32
 	Spin    datapathSpin
 }
 

@@ -31,12 +31,19 @@ type Flow struct {
 	RuledOut bool
 }
 
+// Tally counts packets, and the bytes of their UDP payloads.
+type Tally struct{ Packets, Bytes uint64 }
+
 // Lane is one direction of a flow.
 type Lane struct {
-	// Packets and Bytes, of UDP payload, are those that Go was not told of, and
-	// Last is when the latest of them passed, give or take a tick of the kernel.
-	Packets, Bytes uint64
-	Last           time.Time
+	// Known counts the packets that are as Go has said, and Held those that
+	// Go should see, had it not been told of too much already. Last is when the
+	// latest of them passed, give or take a tick of the kernel.
+	Known, Held Tally
+	Last        time.Time
+	// Told is what follows the first byte of the latest short header that Go was
+	// told of: an ID, most likely that of the packets held since.
+	Told [MaxFlowID]byte
 	// Taught says what Go need not see, by ID if that is [ByID].
 	Taught Taught
 	ID     [MaxFlowID]byte

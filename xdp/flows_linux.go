@@ -343,7 +343,7 @@ func (f *Flows) flow(t *datapathTrack) Flow {
 	for i := range t.Lane {
 		l, s := &t.Lane[i], &t.Lane[i].Spin
 		out.Lanes[i] = Lane{
-			Packets: l.Packets, Bytes: l.Bytes, Last: f.time(l.Last),
+			Known: Tally{l.Known.Packets, l.Known.Bytes}, Held: Tally{l.Held.Packets, l.Held.Bytes}, Last: f.time(l.Last), Told: unwords(l.Told),
 			Taught: Taught(l.Taught), ID: unwords(l.Id), IDLen: int(l.IdLen),
 			Segment: int(l.Segment), Whole: l.Whole,
 			Spin: Spin{

@@ -6,8 +6,8 @@
 
 // How often Go is told of one direction of a flow: so many packets at once, and
 // one each REST nanoseconds in the long run.
-#define TELL_BURST 32
-#define TELL_REST 250000000ULL
+#define TELL_BURST 64
+#define TELL_REST 50000000ULL
 // MAX_WHOLE is how many long headers of a direction Go is given whole, until it
 // has said that it wants more.
 #define MAX_WHOLE 8
@@ -62,12 +62,14 @@ static __always_inline bool same_pair(struct pair *x, struct pair *y) {
 	return x->a_port == y->a_port && x->b_port == y->b_port;
 }
 
-static __always_inline bool same_id(struct lane *l, __u32 *id) {
+static __always_inline bool same(__u32 *x, __u32 *y, __u32 *mask) {
 	__u32 differ = 0;
 	for (int i = 0; i < ID_WORDS; i++)
-		differ |= (id[i] ^ l->id[i]) & l->mask[i];
+		differ |= (x[i] ^ y[i]) & mask[i];
 	return !differ;
 }
+
+static __always_inline bool same_id(struct lane *l, __u32 *id) { return same(l->id, id, l->mask); }
 
 // matches says whether a packet is one that Go need not see.
 static __always_inline bool matches(struct lane *l, struct glimpse *g) {
@@ -107,20 +109,36 @@ static __always_inline __u32 datagrams(struct glimpse *g) {
 	return 1;
 }
 
-// tally counts a packet that Go is not told of.
-static __always_inline void tally(struct lane *l, struct glimpse *g, __u32 n, __u64 now) {
-	__sync_fetch_and_add(&l->packets, n);
-	__sync_fetch_and_add(&l->bytes, g->length);
-	l->last = now;
+// add counts a packet that Go is not told of.
+static __always_inline void add(struct tally *t, struct glimpse *g, __u32 n) {
+	__sync_fetch_and_add(&t->packets, n);
+	__sync_fetch_and_add(&t->bytes, g->length);
 }
 
-// may_tell says whether Go has not been told of too much.
-static __always_inline bool may_tell(__u64 *rest, __u64 now) {
+// may_tell says whether Go has not been told of too much: of burst at once.
+static __always_inline bool may_tell(__u64 *rest, __u64 now, __u64 burst) {
 	__u64 at = *rest > now ? *rest : now;
-	if (at - now > TELL_BURST * TELL_REST)
+	if (at - now > burst * TELL_REST)
 		return false;
 	*rest = at + TELL_REST;
 	return true;
+}
+
+// was_told says whether Go has been told of two packets with this ID, which it
+// takes to know it, and of none with another one since.
+static __always_inline bool was_told(struct lane *l, struct glimpse *g) {
+	return l->alike >= 2 && same(l->told, g->id, l->mask);
+}
+
+// remember notes which ID Go has been told of.
+static __always_inline void note_told(struct lane *l, struct glimpse *g) {
+	if (l->alike && same(l->told, g->id, l->mask)) {
+		l->alike++;
+		return;
+	}
+	l->alike = 1;
+	for (int i = 0; i < ID_WORDS; i++)
+		l->told[i] = g->id[i];
 }
 
 // fill makes a sample of a frame of which at most room bytes are wanted. length is
@@ -160,6 +178,35 @@ static __always_inline bool tell_of(void *ctx, bool out, __u32 length, __u32 ifa
 	else
 		bpf_ringbuf_discard(s, 0);
 	return ok;
+}
+
+// show tells Go of a packet that is not as it has said, if that is not too much.
+static __always_inline enum sight show(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g, struct lane *l, __u64 now) {
+	bool long_header = g->first & 0x80;
+	bool whole       = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
+	// Each way has to have constants of its own: a process without CAP_PERFMON
+	// may not have them computed.
+	__u64 *rest, burst = TELL_BURST;
+	if (long_header) {
+		rest = &l->rest[0];
+		asm volatile("" : "+r"(rest));
+	} else {
+		rest = &l->rest[1];
+		asm volatile("" : "+r"(rest));
+		if (was_told(l, g))
+			burst /= 2; // the rest is for IDs to come
+	}
+	if (!may_tell(rest, now, burst))
+		return SIGHT_HELD;
+	if (long_header && l->whole < MAX_WHOLE) {
+		l->whole++;
+		whole = true;
+	}
+	if (!tell_of(ctx, out, length, iface, g, whole))
+		return SIGHT_LOST;
+	if (!long_header)
+		note_told(l, g);
+	return SIGHT_TOLD;
 }
 
 // open_track makes a flow.
@@ -202,9 +249,7 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		note(SIGHT_STRANGE);
 		return;
 	}
-	// Each way has to have constants of its own: a process without CAP_PERFMON
-	// may not have them computed.
-	struct lane *l, *back;
+	struct lane *l, *back; // as in show
 	if (g->from_a) {
 		l    = &t->lane[0];
 		back = &t->lane[1];
@@ -217,32 +262,18 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 	if (matches(l, g) && splits(ctx, out, l, g)) {
 		__u32 n = datagrams(g);
 		follow(&l->spin, &back->spin, g->first & 0x20, n);
-		tally(l, g, n, now);
+		add(&l->known, g, n);
+		l->last = now;
 		return;
 	}
-	enum sight what = strange ? SIGHT_STRANGE : SIGHT_HELD;
-	__u64 *rest; // as above
-	if (g->first & 0x80) {
-		rest = &l->rest[0];
-		asm volatile("" : "+r"(rest));
-	} else {
-		rest = &l->rest[1];
-		asm volatile("" : "+r"(rest));
-	}
-	if (may_tell(rest, now)) {
-		bool whole = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
-		if (g->first & 0x80 && l->whole < MAX_WHOLE) {
-			l->whole++;
-			whole = true;
-		}
-		if (tell_of(ctx, out, length, iface, g, whole))
-			what = SIGHT_TOLD;
-		else if (!strange)
-			what = SIGHT_LOST;
-	}
+	enum sight what = show(ctx, out, length, iface, g, l, now);
+	if (strange && what != SIGHT_TOLD)
+		what = SIGHT_STRANGE;
 	note(what);
-	if (what != SIGHT_TOLD && !strange)
-		tally(l, g, datagrams(g), now);
+	if (what == SIGHT_HELD || what == SIGHT_LOST) {
+		add(&l->held, g, datagrams(g));
+		l->last = now;
+	}
 }
 
 // told_odd is when Go was last told of a packet that was not read.

@@ -36,12 +36,17 @@ enum taught {
 	ANY_SHORT, // nothing without a long header does
 };
 
+struct tally {
+	__u64 packets;
+	__u64 bytes; // of their UDP payloads
+};
+
 // lane is one direction of a flow. The ID, its length and mask, and taught are
 // Go's, the rest is what the program has seen.
 struct lane {
-	__u64 packets; // that Go was not told of
-	__u64 bytes;   // of their UDP payloads
-	__u64 last;    // when
+	struct tally known; // packets that are as Go has said
+	struct tally held;  // others that Go was not told of
+	__u64 last;         // when
 	// When Go may be told again of all that it may be told at once: of long
 	// headers, and of others, so that neither keeps it from the other.
 	__u64 rest[2];
@@ -51,6 +56,10 @@ struct lane {
 	__u8 taught;
 	__u16 segment; // size of what longer packets are made of, 0: not known
 	__u32 whole;   // datagrams with a long header that Go was given whole
+	// The short header that Go was told of last, and of how many with the same
+	// ID one after the other.
+	__u32 told[ID_WORDS];
+	__u32 alike;
 	struct spin spin;
 };
 
