@@ -378,6 +378,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 	d.id = []byte("original") // unlike the zeros in packets: it is looked for there
 	ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
 	all := []sent{d.begin(tb)}
+	longs := map[netip.AddrPort]int{all[0].from: 1}
 	for ; len(script) >= 2 && len(all) < 25; script = script[2:] {
 		how, first := script[0], script[1]
 		s := at(0, ends[how&3], ends[how>>2&3], nil)
@@ -387,6 +388,11 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 		id := bytes.Clone(d.id)
 		id[7] ^= how >> 4 & 3
 		s.data = scripted(tb, id, 30+int(how>>6)*500, first)
+		if wire.IsLong(s.data[0]) {
+			if longs[s.from]++; longs[s.from] > maxWhole {
+				continue // Go would see its beginning only, which is meant
+			}
+		}
 		all = append(all, s)
 	}
 	return all
@@ -504,6 +510,36 @@ func TestLongHello(t *testing.T) {
 	}
 	if whole != maxWhole {
 		t.Errorf("%d datagrams that do not open were shown whole, want %d", whole, maxWhole)
+	}
+}
+
+// TestNextHello: a client that connects again and again from one socket is known by
+// its name each time, though that takes more datagrams than are shown whole at once.
+func TestNextHello(t *testing.T) {
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			const connections = maxWhole + 2
+			for n := range uint32(connections) {
+				d, server := dialogOf(0), []byte{byte(n), 1, 2, 3, 4, 5, 6, 7}
+				d.id = dialogOf(n).id
+				answer := append([]byte("\xe0\x00\x00\x00\x01\x08"), d.id...)
+				answer = append(append(answer, 8), server...)
+				answer = append(append(answer, 0x40, 0x20), make([]byte, 0x20)...)
+				short := append(append([]byte{0x40}, server...), make([]byte, 60)...)
+				o.all(d.begin(t), at(0, d.server, d.client, answer), at(0, d.client, d.server, short))
+			}
+			named := 0
+			for c := range o.tracker.Connections() {
+				if c.TLS != nil && c.ServerName == "kernel.example" {
+					named++
+				}
+			}
+			// Of a pair of endpoints a few connections are kept.
+			if named != maxShared {
+				t.Errorf("%d connections have a name, want the latest %d", named, maxShared)
+			}
+		})
 	}
 }
 
