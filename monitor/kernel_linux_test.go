@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/internal/packet"
@@ -516,28 +517,26 @@ func TestLongHello(t *testing.T) {
 // TestNextHello: a client that connects again and again from one socket is known by
 // its name each time, though that takes more datagrams than are shown whole at once.
 func TestNextHello(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) {
+		for range maxShared {
+			conn := s.dial(nil)
+			s.exchange(conn, 100)
+			conn.CloseWithError(0, "")
+			synctest.Wait()
+		}
+	})
 	for _, h := range hooks {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
-			const connections = maxWhole + 2
-			for n := range uint32(connections) {
-				d, server := dialogOf(0), []byte{byte(n), 1, 2, 3, 4, 5, 6, 7}
-				d.id = dialogOf(n).id
-				answer := append([]byte("\xe0\x00\x00\x00\x01\x08"), d.id...)
-				answer = append(append(answer, 8), server...)
-				answer = append(append(answer, 0x40, 0x20), make([]byte, 0x20)...)
-				short := append(append([]byte{0x40}, server...), make([]byte, 60)...)
-				o.all(d.begin(t), at(0, d.server, d.client, answer), at(0, d.client, d.server, short))
-			}
+			o.all(all...)
 			named := 0
 			for c := range o.tracker.Connections() {
-				if c.TLS != nil && c.ServerName == "kernel.example" {
+				if c.TLS != nil && c.ServerName == serverName {
 					named++
 				}
 			}
-			// Of a pair of endpoints a few connections are kept.
 			if named != maxShared {
-				t.Errorf("%d connections have a name, want the latest %d", named, maxShared)
+				t.Errorf("%d connections have a name, want %d", named, maxShared)
 			}
 		})
 	}
