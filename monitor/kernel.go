@@ -292,19 +292,22 @@ func (l *lesson) way(fromA bool) *way {
 // maxWhole is how many long headers of a direction the kernel shows whole.
 const maxWhole = 8
 
-// wantsMore says whether a hello needs more datagrams than the kernel shows: one
-// of a handshake of which Initials open.
+// wantsMore says whether long headers are to be shown whole again: where a hello
+// needs more of them, of a handshake of which Initials open; and once all handshakes
+// are over, for the next one between the same endpoints.
 func (k *kernel) wantsMore(t *Tracker, key tuple, m *mirror) bool {
 	e := t.flows.peek(key)
-	if e == nil || m.whole[0] < maxWhole && m.whole[1] < maxWhole {
+	if e == nil || m.whole == [2]uint32{} {
 		return false
 	}
+	over, spent := true, m.whole[0] >= maxWhole || m.whole[1] >= maxWhole
 	for _, p := range e.value.paths {
-		if at := p.record.attempt; at != nil && p.record.confidence == Proven && !(at.read[0] && at.read[1]) {
+		if at := p.record.attempt; spent && at != nil && p.record.confidence == Proven && !(at.read[0] && at.read[1]) {
 			return true
 		}
+		over = over && p.record.established()
 	}
-	return false
+	return over
 }
 
 // forget implements [offload].

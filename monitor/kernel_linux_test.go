@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/internal/packet"
@@ -379,6 +380,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 	d.id = []byte("original") // unlike the zeros in packets: it is looked for there
 	ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
 	all := []sent{d.begin(tb)}
+	longs := map[netip.AddrPort]int{all[0].from: 1}
 	for ; len(script) >= 2 && len(all) < 25; script = script[2:] {
 		how, first := script[0], script[1]
 		s := at(0, ends[how&3], ends[how>>2&3], nil)
@@ -388,6 +390,11 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 		id := bytes.Clone(d.id)
 		id[7] ^= how >> 4 & 3
 		s.data = scripted(tb, id, 30+int(how>>6)*500, first)
+		if wire.IsLong(s.data[0]) {
+			if longs[s.from]++; longs[s.from] > maxWhole {
+				continue // Go would see its beginning only, which is meant
+			}
+		}
 		all = append(all, s)
 	}
 	return all
@@ -504,6 +511,34 @@ func TestLongHello(t *testing.T) {
 	}
 	if whole != maxWhole {
 		t.Errorf("%d datagrams that do not open were shown whole, want %d", whole, maxWhole)
+	}
+}
+
+// TestNextHello: a client that connects again and again from one socket is known by
+// its name each time, though that takes more datagrams than are shown whole at once.
+func TestNextHello(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) {
+		for range maxShared {
+			conn := s.dial(nil)
+			s.exchange(conn, 100)
+			conn.CloseWithError(0, "")
+			synctest.Wait()
+		}
+	})
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			o.all(all...)
+			named := 0
+			for c := range o.tracker.Connections() {
+				if c.ServerName == serverName {
+					named++
+				}
+			}
+			if named != maxShared {
+				t.Errorf("%d connections have a name, want %d", named, maxShared)
+			}
+		})
 	}
 }
 
