@@ -96,7 +96,7 @@ func compile(l Limits, retryFrom int) *limits {
 		request:     newRate(l.RequestRate, l.RequestBurst),
 	}
 	out.retryFrom = count(retryFrom)
-	if retryFrom == 0 && l.Connections > 0 {
+	if retryFrom == 0 {
 		out.retryFrom = max(out.connections/2, 1)
 	}
 	return out
