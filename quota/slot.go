@@ -37,6 +37,13 @@ func (s *Slot) Established() bool {
 	return s.establishLocked()
 }
 
+// certain says whether the slot stays when the handshake is complete.
+func (s *Slot) certain() bool {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	return s.shown || s.exempt
+}
+
 func (s *Slot) establishLocked() bool {
 	if s.released || s.ended {
 		return false
