@@ -79,10 +79,11 @@ type Config struct {
 	// when there is no room for it else.
 	RetrySource int
 
-	// HandshakeTimeout is how long an attempt may take: after that it has
-	// failed, or counts as a connection. 0 means 10 seconds, which is twice
-	// the HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up:
-	// it must not be shorter than that.
+	// HandshakeTimeout is how long packets are taken for those of an attempt
+	// that was let in, and, without a [Controller.Listener], how long after
+	// that it counts as a connection. 0 means 10 seconds, which is twice the
+	// HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up: it
+	// must not be shorter than that, and not longer than an hour.
 	HandshakeTimeout time.Duration
 
 	// MaxSources bounds the sources, and the sites, that are remembered: about

@@ -33,6 +33,7 @@ var _ QUICListener = (*Listener)(nil)
 // Listener returns a listener that accepts what another one accepts, of a
 // transport that is protected. Closing it closes the other one.
 func (c *Controller) Listener(l QUICListener) *Listener {
+	c.listens.Store(true)
 	return &Listener{c: c, inner: l, admitted: make(chan *quic.Conn), stopped: make(chan struct{})}
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/nettest"
 )
 
 // returning is a client that has been there before.
@@ -207,5 +209,26 @@ func TestListenerCloses(t *testing.T) {
 		if conn.Context().Err() == nil {
 			t.Error("the client has not heard of it")
 		}
+	})
+}
+
+// TestTimeIsNoProof: with a listener only a handshake makes a connection of an
+// attempt, however long it takes.
+func TestTimeIsNoProof(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		c := mustNew(t, nil)
+		enter := func(from string) {
+			info := &quic.ClientInfo{RemoteAddr: net.UDPAddrFromAddrPort(addr(from))}
+			if _, err := c.connContext(t.Context(), info, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		enter("192.0.2.1:1")
+		time.Sleep(time.Minute)
+		wantLive(t, c, 1, 0)
+		c.Listener(nil)
+		enter("192.0.2.1:2")
+		time.Sleep(time.Minute)
+		wantLive(t, c, 1, 1)
 	})
 }
