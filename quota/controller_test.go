@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -576,29 +575,4 @@ func TestEvents(t *testing.T) {
 			t.Errorf("top is %+v", top)
 		}
 	})
-}
-
-func TestConfig(t *testing.T) {
-	for name, conf := range map[string]*Config{
-		"IPv4Bits":         {IPv4Bits: 33},
-		"IPv6Bits":         {IPv6Bits: -1},
-		"IPv4SiteBits":     {IPv4SiteBits: 33},
-		"IPv6SiteBits":     {IPv6SiteBits: 65},
-		"Excess":           {Excess: Retry},
-		"HandshakeTimeout": {HandshakeTimeout: -1},
-		"MaxSources":       {MaxSources: -1},
-		"MaxEntries":       {MaxEntries: -1},
-		"Overrides":        {Overrides: []Override{{}}},
-		"a rate":           {Source: Limits{PacketRate: math.NaN()}},
-	} {
-		if _, err := New(conf); !errors.Is(err, ErrConfig) {
-			t.Errorf("%s: got %v, want ErrConfig", name, err)
-		}
-	}
-	c := mustNew(t, nil)
-	slot := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-	slot.Release()
-	if got := c.Source(netip.MustParseAddr("fe80::1%eth0")).String(); got != "fe80::/64" {
-		t.Errorf("source of a link-local address is %v", got)
-	}
 }
