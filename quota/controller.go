@@ -358,7 +358,7 @@ func (c *Controller) enterLocked(sh *shard, s *source, remote netip.AddrPort, sh
 	c.mu.Unlock()
 	if s != nil {
 		s.admitted++
-		slot.linkLocked()
 	}
+	slot.linkLocked()
 	return slot
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/gaissmai/bart"
 )
 
 // maxLine is the longest line of a list, in bytes.
@@ -142,15 +144,24 @@ func (c *Controller) LoadFile(name string) error {
 	if err != nil {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
-	for _, e := range gone {
+	for _, e := range append(gone, added...) {
 		c.enforce(e.List, e.Prefix)
 	}
+	ended := c.endListed(added)
+	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone), "ended", ended)
+	return nil
+}
+
+// endListed ends the connections that new entries want to be ended.
+func (c *Controller) endListed(added []Entry) (ended int) {
+	var prefixes bart.Lite
 	for _, e := range added {
-		c.enforce(e.List, e.Prefix)
-		if e.End && !c.conf.DryRun {
-			c.End(e.Prefix)
+		if e.End && e.List == DenyList {
+			prefixes.Insert(e.Prefix)
 		}
 	}
-	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone))
-	return nil
+	if c.conf.DryRun || prefixes.Size() == 0 {
+		return 0
+	}
+	return c.end(prefixes.Contains)
 }

@@ -171,6 +171,18 @@ func (l *lists) remove(list List, prefix netip.Prefix) bool {
 	return true
 }
 
+// count is how many entries a list has that have not expired.
+func (l *lists) count(list List, now time.Time) (n int) {
+	if table := l.tables[list].Load(); table != nil {
+		for _, r := range table.All() {
+			if r.live(now) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // listPrefix is a prefix as lists hold it: without the bits beyond its length, and
 // of IPv4 if it is that mapped into IPv6.
 func listPrefix(p netip.Prefix) (netip.Prefix, error) {
@@ -208,10 +220,7 @@ func (c *Controller) Add(e Entry) error {
 // listed does what follows from a new entry.
 func (c *Controller) listed(e Entry) {
 	c.enforce(e.List, e.Prefix)
-	ended := 0
-	if e.End && e.List == DenyList && !c.conf.DryRun {
-		ended = c.End(e.Prefix)
-	}
+	ended := c.endListed([]Entry{e})
 	c.log.Info("listed", "list", e.List, "prefix", e.Prefix, "expires", e.Expires, "reason", e.Reason, "ended", ended)
 }
 

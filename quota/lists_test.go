@@ -204,6 +204,35 @@ func TestDenyEnds(t *testing.T) {
 	if n := c.End(p); n != 0 {
 		t.Errorf("ended %d more, want none", n)
 	}
+
+	name := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(name, []byte("deny 192.0.2.9\ndeny 198.51.100.0/24 end\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.LoadFile(name); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-ended; got != "198.51.100.1:1" {
+		t.Errorf("the file ended %s", got)
+	}
+	wantLive(t, c, 1, 0)
+}
+
+// TestDenyEndsWhoIsNotRemembered: those that found no room among the sources, too.
+func TestDenyEndsWhoIsNotRemembered(t *testing.T) {
+	c := mustNew(t, &Config{MaxSources: 1})
+	ended := make(chan struct{})
+	slot := wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew) // with its site it needs two
+	slot.OnEnd(func() { close(ended) })
+	if s := c.Stats(); s.Sources != 0 || s.Connections != 1 {
+		t.Fatalf("%d sources are remembered, with %d connections", s.Sources, s.Connections)
+	}
+	if err := c.Add(Entry{List: DenyList, Prefix: netip.MustParsePrefix("2001:db8::/32"), End: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	slot.Release()
+	wantLive(t, c, 0, 0)
 }
 
 // TestEntriesCountPackets: an operator sees which entries matter.
