@@ -28,6 +28,9 @@ func (c *Controller) Protect(t *quic.Transport) error {
 	if _, ok := t.Conn.LocalAddr().(*net.UDPAddr); !ok {
 		return fmt.Errorf("quota: protect transport: %v is no UDP address", t.Conn.LocalAddr())
 	}
+	if conn, ok := t.Conn.(interface{ controller() *Controller }); ok && conn.controller() == c {
+		return errors.New("quota: protect transport: it is protected already")
+	}
 	idLen := defaultIDLen
 	switch {
 	case t.ConnectionIDGenerator != nil:

@@ -72,7 +72,6 @@ func (t *tally) flush(c *Controller) {
 			c.counters.dropped[why].Add(n)
 		}
 	}
-	*t = tally{}
 }
 
 // Stats returns the counters. They are read one by one, while packets flow.
