@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -71,5 +72,30 @@ func TestStatsAreCheap(t *testing.T) {
 	}
 	if r.asked != 6 {
 		t.Errorf("the kernel was asked %d times for the packets of 6 entries", r.asked)
+	}
+}
+
+// TestStatsAsJSON: what is written can be read.
+func TestStatsAsJSON(t *testing.T) {
+	c := mustNew(t, &Config{Source: Limits{Connections: 1}})
+	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
+	want := c.Stats()
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got Stats
+	if err := json.Unmarshal(text, &got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	for why := range numReasons {
+		var back Reason
+		if text, err := why.MarshalText(); err != nil || back.UnmarshalText(text) != nil || back != why {
+			t.Errorf("%v is read as %v, %v", why, back, err)
+		}
+	}
+	if err := new(Reason).UnmarshalText([]byte("reason 99")); err == nil {
+		t.Error("read what is no reason")
 	}
 }
