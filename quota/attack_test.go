@@ -84,8 +84,8 @@ func TestParallelDials(t *testing.T) {
 			}
 			l.wantServed(20)
 			wg.Wait()
-			if got := l.mostOf(attacker); held != 5 || got != 5 {
-				t.Errorf("the attacker has %d connections, %d at once, want 5", held, got)
+			if got, served := l.mostOf(attacker), l.servedOf(attacker); held != 5 || got != 5 || served != 5 {
+				t.Errorf("the attacker has %d connections, %d of them served, %d at once, want 5", held, served, got)
 			}
 			closeAll(clients)
 			time.Sleep(time.Minute)

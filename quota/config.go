@@ -3,7 +3,6 @@ package quota
 import (
 	"fmt"
 	"log/slog"
-	"math"
 	"net/netip"
 	"time"
 
@@ -20,6 +19,7 @@ const (
 	defaultSources      = 1 << 20
 	defaultEntries      = 1 << 18
 	defaultHandshake    = 10 * time.Second
+	maxHandshake        = time.Hour
 	// excessiveLoad is H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
 	excessiveLoad = 0x107
 )
@@ -79,10 +79,11 @@ type Config struct {
 	// when there is no room for it else.
 	RetrySource int
 
-	// HandshakeTimeout is how long an attempt may take: after that it has
-	// failed, or counts as a connection. 0 means 10 seconds, which is twice
-	// the HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up:
-	// it must not be shorter than that.
+	// HandshakeTimeout is how long packets are taken for those of an attempt
+	// that was let in, and, without a [Controller.Listener], how long after
+	// that it counts as a connection. 0 means 10 seconds, which is twice the
+	// HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up: it
+	// must not be shorter than that, and not longer than an hour.
 	HandshakeTimeout time.Duration
 
 	// MaxSources bounds the sources, and the sites, that are remembered: about
@@ -125,6 +126,8 @@ type Config struct {
 
 // Override is an exception for the sources in a prefix.
 type Override struct {
+	// Prefix is not longer than a source: what is only a part of one has no
+	// limits of its own. No two overrides have the same.
 	Prefix netip.Prefix
 	// Limits of each source in it. Fields that are 0 are those of
 	// [Config.Source].
@@ -188,30 +191,47 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: IPv6SiteBits is %d, want at most IPv6Bits, %d", ErrConfig, c.IPv6SiteBits, c.IPv6Bits)
 	case c.Excess != Refuse && c.Excess != Drop:
 		return fmt.Errorf("%w: Excess is %v, want refuse or drop", ErrConfig, c.Excess)
-	case c.HandshakeTimeout < 0:
-		return fmt.Errorf("%w: HandshakeTimeout is negative", ErrConfig)
+	case c.HandshakeTimeout < 0 || c.HandshakeTimeout > maxHandshake:
+		return fmt.Errorf("%w: HandshakeTimeout is %v, want at most %v", ErrConfig, c.HandshakeTimeout, maxHandshake)
 	case c.MaxSources < 1:
-		return fmt.Errorf("%w: MaxSources is negative", ErrConfig)
+		return fmt.Errorf("%w: MaxSources is %d, want more than 0", ErrConfig, c.MaxSources)
 	case c.MaxEntries < 0:
-		return fmt.Errorf("%w: MaxEntries is negative", ErrConfig)
+		return fmt.Errorf("%w: MaxEntries is %d, want more than 0", ErrConfig, c.MaxEntries)
 	}
-	for _, l := range append([]Limits{c.Source, c.Site, c.Total, {RequestRate: c.ConnectionRequestRate}}, limitsOf(c.Overrides)...) {
-		if math.IsNaN(l.ConnectionRate + l.AttemptRate + l.PacketRate + l.RequestRate) {
-			return fmt.Errorf("%w: a rate is not a number", ErrConfig)
+	connection := Limits{RequestRate: c.ConnectionRequestRate, RequestBurst: c.ConnectionRequestBurst}
+	for _, l := range []struct {
+		name string
+		Limits
+	}{{"Source.", c.Source}, {"Site.", c.Site}, {"Total.", c.Total}, {"Connection", connection}} {
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("%w: %s%w", ErrConfig, l.name, err)
 		}
 	}
-	for i := range c.Overrides {
-		if _, err := listPrefix(c.Overrides[i].Prefix); err != nil {
+	return c.validateOverrides()
+}
+
+// validateOverrides says which override cannot be that of sources.
+func (c *Config) validateOverrides() error {
+	seen := make(map[netip.Prefix]int)
+	for i, o := range c.Overrides {
+		prefix, err := listPrefix(o.Prefix)
+		if err != nil {
 			return fmt.Errorf("%w: Overrides[%d]: %w", ErrConfig, i, err)
+		}
+		bits := c.IPv6Bits
+		if prefix.Addr().Is4() {
+			bits = c.IPv4Bits
+		}
+		if prefix.Bits() > bits {
+			return fmt.Errorf("%w: Overrides[%d]: %v is only a part of a source, which is a /%d; Controller.Allow takes any prefix", ErrConfig, i, prefix, bits)
+		}
+		if first, there := seen[prefix]; there {
+			return fmt.Errorf("%w: Overrides[%d]: %v is that of Overrides[%d], too", ErrConfig, i, prefix, first)
+		}
+		seen[prefix] = i
+		if err := o.Limits.validate(); err != nil {
+			return fmt.Errorf("%w: Overrides[%d].Limits.%w", ErrConfig, i, err)
 		}
 	}
 	return nil
-}
-
-// limitsOf are those of overrides.
-func limitsOf(overrides []Override) (all []Limits) {
-	for i := range overrides {
-		all = append(all, overrides[i].Limits)
-	}
-	return all
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gaissmai/bart"
@@ -26,12 +27,14 @@ type Controller struct {
 	request   rate // of one connection
 	// limitsPackets says whether any source or site has a rate of packets.
 	limitsPackets bool
-	shards        []shard
-	lists         lists
-	enforcer      enforcer
-	enforcing     sync.Mutex // held while the enforcer is told of an entry
-	events        hub
-	counters      counters
+	// listens says that a Listener tells of handshakes that are complete.
+	listens   atomic.Bool
+	shards    []shard
+	lists     lists
+	enforcer  enforcer
+	enforcing sync.Mutex // held while the enforcer is told of an entry
+	events    hub
+	counters  counters
 
 	packets sharedBucket // of all
 
@@ -299,7 +302,7 @@ func (c *Controller) admit(remote netip.AddrPort, shown, attempts bool) (*Slot, 
 	if slot == nil {
 		return nil, &RefusedError{c.Source(remote.Addr()), why}
 	}
-	if !shown {
+	if !shown && !(attempts && c.listens.Load()) {
 		slot.expire(c.conf.HandshakeTimeout)
 	}
 	return slot, nil
@@ -355,7 +358,7 @@ func (c *Controller) enterLocked(sh *shard, s *source, remote netip.AddrPort, sh
 	c.mu.Unlock()
 	if s != nil {
 		s.admitted++
-		slot.linkLocked()
 	}
+	slot.linkLocked()
 	return slot
 }

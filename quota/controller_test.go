@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -93,10 +92,13 @@ func TestRetryFrom(t *testing.T) {
 		{"always", Config{AlwaysRetry: true}, nil, true},
 		{"half of a source's", Config{Source: Limits{Connections: 4}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
 		{"fewer than that", Config{Source: Limits{Connections: 6}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
+		{"half of a site's", Config{IPv4SiteBits: 24, Site: Limits{Connections: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
+		{"a site without limit", Config{IPv4SiteBits: 24, Site: Limits{Connections: -1}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, false},
 		{"not if told so", Config{Source: Limits{Connections: 4}, RetrySource: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
 		{"unless there is no room", Config{Source: Limits{HalfOpen: 2}, RetrySource: -1, RetryHalfOpen: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
 		{"half of all", Config{Total: Limits{HalfOpen: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
 		{"all", Config{Total: Limits{HalfOpen: 2}, RetryHalfOpen: -1}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
+		{"connections without limit", Config{Source: Limits{Connections: -1}, Site: Limits{Connections: -1}}, []string{"192.0.2.1:1"}, false},
 		{"exempt", Config{AlwaysRetry: true, Overrides: []Override{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Exempt: true}}}, nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -293,8 +295,11 @@ func TestNeverBeyondQuota(t *testing.T) {
 		wantLive(t, c, 0, 0)
 		clock.advance(2 * keep)
 		for i := range c.shards {
+			if c.shards[i].slots != nil {
+				t.Fatalf("seed %d: slots are left", seed)
+			}
 			for _, s := range c.shards[i].sources {
-				if s.live != 0 || s.half != 0 || s.slots != nil || s.site != nil && s.site.live != 0 {
+				if s.live != 0 || s.half != 0 || s.site != nil && s.site.live != 0 {
 					t.Fatalf("seed %d: %v is left with %+v", seed, s.key, s.level)
 				}
 			}
@@ -470,6 +475,7 @@ type recorder struct {
 	clock  *fakeClock
 	turned map[netip.Prefix]time.Time
 	listed map[string]time.Time
+	asked  int // for packets
 }
 
 func newRecorder(clock *fakeClock) *recorder {
@@ -490,6 +496,11 @@ func (r *recorder) allow(p netip.Prefix, ttl time.Duration) {
 
 func (r *recorder) deny(p netip.Prefix, ttl time.Duration) {
 	r.listed["deny "+p.String()] = r.until(ttl)
+}
+
+func (r *recorder) packets(List, netip.Prefix) uint64 {
+	r.asked++
+	return 0
 }
 
 func (r *recorder) turnAway(p netip.Prefix, ttl time.Duration) uint64 {
@@ -573,29 +584,4 @@ func TestEvents(t *testing.T) {
 			t.Errorf("top is %+v", top)
 		}
 	})
-}
-
-func TestConfig(t *testing.T) {
-	for name, conf := range map[string]*Config{
-		"IPv4Bits":         {IPv4Bits: 33},
-		"IPv6Bits":         {IPv6Bits: -1},
-		"IPv4SiteBits":     {IPv4SiteBits: 33},
-		"IPv6SiteBits":     {IPv6SiteBits: 65},
-		"Excess":           {Excess: Retry},
-		"HandshakeTimeout": {HandshakeTimeout: -1},
-		"MaxSources":       {MaxSources: -1},
-		"MaxEntries":       {MaxEntries: -1},
-		"Overrides":        {Overrides: []Override{{}}},
-		"a rate":           {Source: Limits{PacketRate: math.NaN()}},
-	} {
-		if _, err := New(conf); !errors.Is(err, ErrConfig) {
-			t.Errorf("%s: got %v, want ErrConfig", name, err)
-		}
-	}
-	c := mustNew(t, nil)
-	slot := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-	slot.Release()
-	if got := c.Source(netip.MustParseAddr("fe80::1%eth0")).String(); got != "fe80::/64" {
-		t.Errorf("source of a link-local address is %v", got)
-	}
 }

@@ -253,23 +253,3 @@ func TestSitesAreForgotten(t *testing.T) {
 	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
 	wantAdmit(t, c, "[2001:db8::1]:2", true, Connections)
 }
-
-func TestTop(t *testing.T) {
-	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 2}})
-	for i := range 2 {
-		wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", i), true, PassNew)
-		wantAdmit(t, c, fmt.Sprintf("192.0.2.2:%d", i), true, PassNew)
-	}
-	wantAdmit(t, c, "192.0.2.3:1", true, PassNew)
-	if err := c.Deny(netip.MustParsePrefix("192.0.2.4/32"), 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	wantAdmit(t, c, "192.0.2.4:1", true, Denied)
-	var got []string
-	for _, s := range c.Top(3) {
-		got = append(got, s.Source.Addr().String())
-	}
-	if want := "[192.0.2.4 192.0.2.1 192.0.2.2]"; fmt.Sprint(got) != want {
-		t.Errorf("got %v, want %v", got, want)
-	}
-}

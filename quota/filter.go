@@ -17,8 +17,7 @@ const (
 	minFirstID = 8
 )
 
-// filter judges the datagrams that come to one socket. One goroutine may use it
-// at a time.
+// filter judges the datagrams that come to one socket.
 type filter struct {
 	c     *Controller
 	idLen int // of the IDs that the server makes

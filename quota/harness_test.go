@@ -33,10 +33,12 @@ type lab struct {
 	http      *http3.Server
 	tls       *tls.Config
 
-	mu    sync.Mutex // guards the following
-	live  map[netip.Prefix]int
-	most  map[netip.Prefix]int
-	hosts int
+	mu     sync.Mutex // guards the following
+	live   map[netip.Prefix]int
+	most   map[netip.Prefix]int
+	served map[string]int // requests, by the client's address
+	early  int            // requests before the handshake was complete
+	hosts  int
 }
 
 // runLab runs a test on the fake clock. What the server has must be gone at the
@@ -53,7 +55,7 @@ func runLab(t *testing.T, conf *Config, test func(*lab)) {
 // newLab starts a server. wrap, if not nil, gets the conn below the filter.
 func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.PacketConn) *lab {
 	t.Helper()
-	l := &lab{TB: t, net: nettest.New(1), c: mustNew(t, conf), live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}
+	l := &lab{TB: t, net: nettest.New(1), c: mustNew(t, conf), live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int), served: make(map[string]int)}
 	l.net.Set(nettest.Conditions{Delay: 5 * time.Millisecond})
 	l.tls = http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(t)}})
 	var conn net.PacketConn = l.net.Listen(serverAddr)
@@ -68,12 +70,33 @@ func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.Pack
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.http = &http3.Server{Handler: l.c.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, "served")
-	}))}
-	go l.http.ServeListener(l.c.Listener(&censusListener{ln, l}))
+	l.http = &http3.Server{Handler: l.c.Handler(http.HandlerFunc(l.serve))}
+	go l.http.ServeListener(&censusListener{l.c.Listener(ln), l})
 	synctest.Wait()
 	return l
+}
+
+// serve answers a request.
+func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	l.served[r.RemoteAddr]++
+	if !r.TLS.HandshakeComplete {
+		l.early++
+	}
+	l.mu.Unlock()
+	fmt.Fprint(w, "served")
+}
+
+// servedOf is how many of a source's connections a request was served on.
+func (l *lab) servedOf(ip string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for remote := range l.served {
+		if addr(remote).Addr() == netip.MustParseAddr(ip) {
+			n++
+		}
+	}
+	return n
 }
 
 func certificate(t testing.TB) tls.Certificate {
@@ -97,8 +120,8 @@ func (l *lab) close() {
 	wantLive(l.TB, l.c, 0, 0)
 }
 
-// censusListener counts the connections that exist, by who they are from, apart
-// from what the controller thinks.
+// censusListener counts the connections that were accepted and exist, by who they
+// are from, apart from what the controller thinks.
 type censusListener struct {
 	QUICListener
 	lab *lab

@@ -1,6 +1,9 @@
 package quota
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // Limits are what a source, a site, or all together may do. A field that is 0
 // has a default, one that is negative is no limit. A burst that is 0 is as much
@@ -67,12 +70,34 @@ func orRate(rate *float64, burst *int, defaultRate float64, defaultBurst int) {
 // times multiplies what is limited.
 func (l Limits) times(n int) Limits {
 	for _, field := range []*int{&l.Connections, &l.HalfOpen, &l.ConnectionBurst, &l.AttemptBurst, &l.PacketBurst, &l.RequestBurst} {
-		*field *= n
+		*field = min(*field, math.MaxInt32/n) * n
 	}
 	for _, field := range []*float64{&l.ConnectionRate, &l.AttemptRate, &l.PacketRate, &l.RequestRate} {
 		*field *= float64(n)
 	}
 	return l
+}
+
+// validate says which field cannot work, after the name of what has the limits.
+func (l *Limits) validate() error {
+	for _, r := range []struct {
+		name  string
+		rate  float64
+		burst int
+	}{
+		{"Connection", l.ConnectionRate, l.ConnectionBurst},
+		{"Attempt", l.AttemptRate, l.AttemptBurst},
+		{"Packet", l.PacketRate, l.PacketBurst},
+		{"Request", l.RequestRate, l.RequestBurst},
+	} {
+		switch {
+		case math.IsNaN(r.rate):
+			return fmt.Errorf("%sRate is not a number", r.name)
+		case r.burst < 0:
+			return fmt.Errorf("%sBurst is %d, want 0 or more", r.name, r.burst)
+		}
+	}
+	return nil
 }
 
 // limits are Limits as decisions want them.
@@ -96,7 +121,7 @@ func compile(l Limits, retryFrom int) *limits {
 		request:     newRate(l.RequestRate, l.RequestBurst),
 	}
 	out.retryFrom = count(retryFrom)
-	if retryFrom == 0 && l.Connections > 0 {
+	if retryFrom == 0 {
 		out.retryFrom = max(out.connections/2, 1)
 	}
 	return out

@@ -3,6 +3,7 @@ package quota
 import (
 	"context"
 	"net"
+	"sync"
 
 	"github.com/quic-go/quic-go"
 )
@@ -15,60 +16,94 @@ type QUICListener interface {
 	Close() error
 }
 
-// Listener accepts connections, and tells the controller when their handshakes are
-// complete.
+// Listener accepts the connections that are within the quota, and tells the
+// controller when their handshakes are complete.
 type Listener struct {
-	c     *Controller
-	inner QUICListener
+	c        *Controller
+	inner    QUICListener
+	start    sync.Once
+	running  sync.WaitGroup
+	admitted chan *quic.Conn
+	stopped  chan struct{} // closed when inner accepts no more
+	err      error         // of inner, then
 }
 
 var _ QUICListener = (*Listener)(nil)
 
 // Listener returns a listener that accepts what another one accepts, of a
-// transport that is protected.
-func (c *Controller) Listener(l QUICListener) *Listener { return &Listener{c, l} }
+// transport that is protected. Closing it closes the other one.
+func (c *Controller) Listener(l QUICListener) *Listener {
+	c.listens.Store(true)
+	return &Listener{c: c, inner: l, admitted: make(chan *quic.Conn), stopped: make(chan struct{})}
+}
 
-// Accept returns the next connection. Those of an early listener may not have
-// completed their handshakes; they are closed, with [Config.ErrorCode], if there
-// is no room for them when they have.
+// Accept returns the next connection that may live. Those of an early listener may
+// not have completed their handshakes if they have shown their addresses before,
+// by a token (RFC 9000 §8.1), or are held to no limit. Others are accepted when they
+// have, since only then it is certain that there is room for them: what they send in
+// 0-RTT waits for that. Where there is none they are closed, with
+// [Config.ErrorCode]. An error of the listener below is its last word.
 func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
-	for {
-		conn, err := l.inner.Accept(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if l.admit(conn) {
-			return conn, nil
-		}
+	l.start.Do(func() { l.running.Go(l.collect) })
+	select {
+	case conn := <-l.admitted:
+		return conn, nil
+	case <-l.stopped:
+		return nil, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
-// admit ties a connection to its slot.
-func (l *Listener) admit(conn *quic.Conn) bool {
-	slot := SlotOf(conn.Context())
-	if slot == nil {
+// collect takes what the listener below accepts, until it does not any more.
+func (l *Listener) collect() {
+	for {
+		conn, err := l.inner.Accept(context.Background())
+		if err != nil {
+			l.err = err
+			close(l.stopped)
+			return
+		}
+		l.running.Go(func() { l.handOver(conn) })
+	}
+}
+
+// handOver gives a connection to whoever accepts, if it may live.
+func (l *Listener) handOver(conn *quic.Conn) {
+	if slot := SlotOf(conn.Context()); slot != nil && !l.admit(conn, slot) {
+		return
+	}
+	select {
+	case l.admitted <- conn:
+	case <-conn.Context().Done():
+	case <-l.stopped:
+		_ = conn.CloseWithError(0, "not accepted")
+	}
+}
+
+// admit ties a connection to its slot, and says, once that is certain, whether it
+// may live.
+func (l *Listener) admit(conn *quic.Conn, slot *Slot) bool {
+	slot.OnEnd(func() { l.c.closeConn(conn) })
+	if slot.certain() {
+		go l.establish(conn, slot)
 		return true
 	}
-	end := func() { l.c.closeConn(conn) }
+	return l.establish(conn, slot)
+}
+
+// establish waits for the handshake, and for what becomes of the slot then.
+func (l *Listener) establish(conn *quic.Conn, slot *Slot) bool {
 	select {
 	case <-conn.HandshakeComplete():
-		if !slot.Established() {
-			end()
-			return false
-		}
-	default:
-		go func() {
-			select {
-			case <-conn.HandshakeComplete():
-				if !slot.Established() {
-					end()
-				}
-			case <-conn.Context().Done():
-			}
-		}()
+	case <-conn.Context().Done():
+		return false
 	}
-	slot.OnEnd(end)
-	return true
+	if slot.Established() {
+		return true
+	}
+	l.c.closeConn(conn)
+	return false
 }
 
 // closeConn ends a connection that has no slot any more.
@@ -76,8 +111,13 @@ func (c *Controller) closeConn(conn *quic.Conn) {
 	_ = conn.CloseWithError(c.conf.ErrorCode, "over quota")
 }
 
-// Close closes the listener below.
-func (l *Listener) Close() error { return l.inner.Close() }
+// Close closes the listener below, and the connections that nobody has accepted
+// yet.
+func (l *Listener) Close() error {
+	err := l.inner.Close()
+	l.running.Wait()
+	return err
+}
 
 // Addr returns its address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }

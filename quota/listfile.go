@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/gaissmai/bart"
 )
 
 // maxLine is the longest line of a list, in bytes.
@@ -26,24 +29,37 @@ const maxLine = 4096
 // reason. Returns a [LineError] about the first line that is wrong, and no
 // entries then.
 func ParseList(r io.Reader, now time.Time) ([]Entry, error) {
+	return parseList(r, now, math.MaxInt)
+}
+
+// parseList is ParseList of lists that may have so many entries each.
+func parseList(r io.Reader, now time.Time, most int) ([]Entry, error) {
 	var entries []Entry
-	seen := make(map[placed]int)
+	var counts [numLists]int
+	seen := make(map[placed]int) // on which line
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxLine), maxLine)
 	n := 0
 	for lines.Scan() {
 		n++
 		e, ok, err := parseLine(lines.Text(), now)
-		if err == nil && ok && seen[placed{e.List, e.Prefix}] > 0 {
-			err = fmt.Errorf("%w: %v %v is on line %d already", ErrPrefix, e.List, e.Prefix, seen[placed{e.List, e.Prefix}])
+		if err == nil && !ok {
+			continue
+		}
+		at := placed{e.List, e.Prefix}
+		switch {
+		case err != nil:
+		case seen[at] > 0:
+			err = fmt.Errorf("%w: %v %v is on line %d already", ErrPrefix, e.List, e.Prefix, seen[at])
+		case counts[e.List] >= most:
+			err = fmt.Errorf("%v list: %w: it may have %d entries", e.List, ErrFull, most)
 		}
 		if err != nil {
 			return nil, &LineError{n, err}
 		}
-		if ok {
-			seen[placed{e.List, e.Prefix}] = n
-			entries = append(entries, e)
-		}
+		seen[at] = n
+		counts[e.List]++
+		entries = append(entries, e)
 	}
 	if err := lines.Err(); err != nil {
 		if errors.Is(err, bufio.ErrTooLong) {
@@ -131,7 +147,7 @@ func (c *Controller) LoadFile(name string) error {
 	}
 	defer f.Close()
 	now := c.conf.Now()
-	entries, err := ParseList(f, now)
+	entries, err := parseList(f, now, c.conf.MaxEntries)
 	if err != nil {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
@@ -142,15 +158,24 @@ func (c *Controller) LoadFile(name string) error {
 	if err != nil {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
-	for _, e := range gone {
+	for _, e := range append(gone, added...) {
 		c.enforce(e.List, e.Prefix)
 	}
+	ended := c.endListed(added)
+	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone), "ended", ended)
+	return nil
+}
+
+// endListed ends the connections that new entries want to be ended.
+func (c *Controller) endListed(added []Entry) (ended int) {
+	var prefixes bart.Lite
 	for _, e := range added {
-		c.enforce(e.List, e.Prefix)
-		if e.End && !c.conf.DryRun {
-			c.End(e.Prefix)
+		if e.End && e.List == DenyList {
+			prefixes.Insert(e.Prefix)
 		}
 	}
-	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone))
-	return nil
+	if c.conf.DryRun || prefixes.Size() == 0 {
+		return 0
+	}
+	return c.end(prefixes.Contains)
 }

@@ -171,6 +171,18 @@ func (l *lists) remove(list List, prefix netip.Prefix) bool {
 	return true
 }
 
+// count is how many entries a list has that have not expired.
+func (l *lists) count(list List, now time.Time) (n int) {
+	if table := l.tables[list].Load(); table != nil {
+		for _, r := range table.All() {
+			if r.live(now) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // listPrefix is a prefix as lists hold it: without the bits beyond its length, and
 // of IPv4 if it is that mapped into IPv6.
 func listPrefix(p netip.Prefix) (netip.Prefix, error) {
@@ -208,10 +220,7 @@ func (c *Controller) Add(e Entry) error {
 // listed does what follows from a new entry.
 func (c *Controller) listed(e Entry) {
 	c.enforce(e.List, e.Prefix)
-	ended := 0
-	if e.End && e.List == DenyList && !c.conf.DryRun {
-		ended = c.End(e.Prefix)
-	}
+	ended := c.endListed([]Entry{e})
 	c.log.Info("listed", "list", e.List, "prefix", e.Prefix, "expires", e.Expires, "reason", e.Reason, "ended", ended)
 }
 
@@ -245,21 +254,25 @@ func (c *Controller) enforce(list List, prefix netip.Prefix) {
 // is removed. Connections that exist time out: to end them at once, use
 // [Controller.Add], or [Controller.End] afterwards.
 func (c *Controller) Deny(prefix netip.Prefix, ttl time.Duration, reason string) error {
-	return c.Add(Entry{List: DenyList, Prefix: prefix, Expires: c.expiry(ttl), Reason: reason})
+	return c.addFor(Entry{List: DenyList, Prefix: prefix, Reason: reason}, ttl)
 }
 
 // Allow lets a prefix in without regard to any limit or the deny list, for a time;
 // a ttl of 0 means until it is removed. What it has counts, and uses up what its
 // site and all together may have.
 func (c *Controller) Allow(prefix netip.Prefix, ttl time.Duration, reason string) error {
-	return c.Add(Entry{List: AllowList, Prefix: prefix, Expires: c.expiry(ttl), Reason: reason})
+	return c.addFor(Entry{List: AllowList, Prefix: prefix, Reason: reason}, ttl)
 }
 
-func (c *Controller) expiry(ttl time.Duration) time.Time {
-	if ttl == 0 {
-		return time.Time{}
+// addFor adds an entry for a time.
+func (c *Controller) addFor(e Entry, ttl time.Duration) error {
+	switch {
+	case ttl < 0:
+		return fmt.Errorf("%v %v: ttl is %v, want 0 or more", e.List, e.Prefix, ttl)
+	case ttl > 0:
+		e.Expires = c.conf.Now().Add(ttl)
 	}
-	return c.conf.Now().Add(ttl)
+	return c.Add(e)
 }
 
 // Remove takes exactly this prefix from a list, and says whether it was there.

@@ -18,7 +18,7 @@ deny	198.51.100.7 ttl=24h end  what people may read
 
 allow 2001:db8::/48 the office   # as they say
 deny ::ffff:203.0.113.0/120 mapped
-`
+` + "deny 203.0.113.9 as Windows writes\r\n\r\n"
 
 func TestParseList(t *testing.T) {
 	now := time.Unix(1000, 0)
@@ -31,6 +31,7 @@ func TestParseList(t *testing.T) {
 		{List: DenyList, Prefix: netip.MustParsePrefix("198.51.100.7/32"), Expires: now.Add(24 * time.Hour), End: true, Reason: "what people may read"},
 		{List: AllowList, Prefix: netip.MustParsePrefix("2001:db8::/48"), Reason: "the office   # as they say"},
 		{List: DenyList, Prefix: netip.MustParsePrefix("203.0.113.0/24"), Reason: "mapped"},
+		{List: DenyList, Prefix: netip.MustParsePrefix("203.0.113.9/32"), Reason: "as Windows writes"},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -56,6 +57,36 @@ func TestParseListErrors(t *testing.T) {
 			t.Errorf("%.40q: got %v, %v, want %q", text, entries, err, want)
 		}
 	}
+}
+
+// TestListErrors: what is not to be added is not.
+func TestListErrors(t *testing.T) {
+	c := mustNew(t, &Config{MaxEntries: 1})
+	p := netip.MustParsePrefix("192.0.2.0/24")
+	if err := c.Deny(p, -time.Second, ""); err == nil || !strings.Contains(err.Error(), "deny 192.0.2.0/24: ttl is -1s") {
+		t.Errorf("got %v, want an error about the ttl", err)
+	}
+	if err := c.Allow(netip.Prefix{}, 0, ""); !errors.Is(err, ErrPrefix) {
+		t.Errorf("got %v, want ErrPrefix", err)
+	}
+	if err := c.Add(Entry{List: numLists, Prefix: p}); !errors.Is(err, ErrPrefix) || !strings.Contains(err.Error(), "list 2") {
+		t.Errorf("got %v, want an error about the list", err)
+	}
+	wantEntries(t, c)
+	if err := c.Deny(p, 0, ""); err != nil {
+		t.Error(err)
+	}
+	if err := c.Deny(netip.MustParsePrefix("198.51.100.0/24"), 0, ""); !errors.Is(err, ErrFull) {
+		t.Errorf("got %v, want ErrFull", err)
+	}
+	if c.Remove(AllowList, p) || c.Remove(numLists, p) || c.Remove(DenyList, netip.Prefix{}) {
+		t.Error("removed what was not there")
+	}
+	wantEntries(t, c, "deny 192.0.2.0/24")
+	if !c.Remove(DenyList, netip.MustParsePrefix("::ffff:192.0.2.9/120")) {
+		t.Error("not removed")
+	}
+	wantEntries(t, c)
 }
 
 // FuzzParseList: what is read can be written and read again.
@@ -135,6 +166,9 @@ func TestLoadFile(t *testing.T) {
 	if err := load("deny 1.0.0.0/8\ndeny 2.0.0.0/8\ndeny 3.0.0.0/8\n"); !errors.Is(err, ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
+	if err := load("deny 1.0.0.0/8\n\ndeny 2.0.0.0/8\ndeny 3.0.0.0/8\ndeny 4.0.0.0/8\nnonsense"); !errors.Is(err, ErrFull) || !errors.As(err, &line) || line.Line != 5 {
+		t.Errorf("got %v, want ErrFull on line 5, and nothing read after that", err)
+	}
 	if err := c.LoadFile(name + "x"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want ErrNotExist", err)
 	}
@@ -204,6 +238,35 @@ func TestDenyEnds(t *testing.T) {
 	if n := c.End(p); n != 0 {
 		t.Errorf("ended %d more, want none", n)
 	}
+
+	name := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(name, []byte("deny 192.0.2.9\ndeny 198.51.100.0/24 end\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.LoadFile(name); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-ended; got != "198.51.100.1:1" {
+		t.Errorf("the file ended %s", got)
+	}
+	wantLive(t, c, 1, 0)
+}
+
+// TestDenyEndsWhoIsNotRemembered: those that found no room among the sources, too.
+func TestDenyEndsWhoIsNotRemembered(t *testing.T) {
+	c := mustNew(t, &Config{MaxSources: 1})
+	ended := make(chan struct{})
+	slot := wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew) // with its site it needs two
+	slot.OnEnd(func() { close(ended) })
+	if s := c.Stats(); s.Sources != 0 || s.Connections != 1 {
+		t.Fatalf("%d sources are remembered, with %d connections", s.Sources, s.Connections)
+	}
+	if err := c.Add(Entry{List: DenyList, Prefix: netip.MustParsePrefix("2001:db8::/32"), End: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	slot.Release()
+	wantLive(t, c, 0, 0)
 }
 
 // TestEntriesCountPackets: an operator sees which entries matter.

@@ -26,6 +26,12 @@ import (
 func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	plain := &filteredConn{PacketConn: conn, filter: filter{c: c, idLen: idLen}, unguard: c.guard(conn, idLen)}
 	oob, ok := conn.(quic.OOBCapablePacketConn)
+	if raw, isRaw := conn.(syscall.Conn); isRaw && !ok {
+		return struct {
+			*filteredConn
+			syscall.Conn // by which quic-go has path MTU discovery
+		}{plain, raw}
+	}
 	if !ok {
 		return plain
 	}
@@ -39,6 +45,9 @@ func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	return out
 }
 
+// controller is whose filter it is.
+func (f *filteredConn) controller() *Controller { return f.filter.c }
+
 // batchReader is how quic-go reads several datagrams at once.
 type batchReader interface {
 	ReadBatch(ms []ipv4.Message, flags int) (int, error)
@@ -48,7 +57,6 @@ type batchReader interface {
 type filteredConn struct {
 	net.PacketConn
 	filter filter
-	tally  tally
 	// unguard takes its port from the enforcer, once.
 	unguard func()
 }
@@ -78,9 +86,7 @@ func (f *filteredConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		if err != nil {
 			return n, addr, err
 		}
-		pass := f.pass(addr, b[:n], f.filter.c.now())
-		f.tally.flush(f.filter.c)
-		if pass {
+		if f.passOne(addr, b[:n]) {
 			return n, addr, nil
 		}
 	}
@@ -108,18 +114,26 @@ func (f *filteredConn) SetWriteBuffer(bytes int) error {
 	return nil
 }
 
+// passOne judges a packet that comes alone.
+func (f *filteredConn) passOne(addr net.Addr, b []byte) bool {
+	var count tally
+	pass := f.pass(addr, b, f.filter.c.now(), &count)
+	count.flush(f.filter.c)
+	return pass
+}
+
 // pass judges a packet and counts it.
-func (f *filteredConn) pass(addr net.Addr, b []byte, now instant) bool {
+func (f *filteredConn) pass(addr net.Addr, b []byte, now instant, count *tally) bool {
 	from := addrPort(addr)
 	if !from.IsValid() {
 		return true // of no kind that a filter knows
 	}
 	pass, why := f.filter.judge(from, b, now)
 	if pass {
-		f.tally.passed[why]++
+		count.passed[why]++
 		return true
 	}
-	f.tally.dropped[why]++
+	count.dropped[why]++
 	return f.filter.c.conf.DryRun
 }
 
@@ -161,9 +175,10 @@ func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 		if err != nil {
 			return n, err
 		}
+		var count tally
 		now, kept := f.filter.c.now(), 0
 		for i := range ms[:n] {
-			if !f.pass(ms[i].Addr, ms[i].Buffers[0][:ms[i].N], now) {
+			if !f.pass(ms[i].Addr, ms[i].Buffers[0][:ms[i].N], now, &count) {
 				continue
 			}
 			if kept != i {
@@ -171,7 +186,7 @@ func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 			}
 			kept++
 		}
-		f.tally.flush(f.filter.c)
+		count.flush(f.filter.c)
 		if kept > 0 || n == 0 {
 			return kept, nil
 		}
@@ -192,9 +207,7 @@ func (f *filteredOOBConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *n
 		if err != nil {
 			return n, oobn, flags, addr, err
 		}
-		pass := f.pass(addr, b[:n], f.filter.c.now())
-		f.tally.flush(f.filter.c)
-		if pass {
+		if f.passOne(addr, b[:n]) {
 			return n, oobn, flags, addr, nil
 		}
 	}

@@ -19,13 +19,17 @@ const defaultIDLen = 4
 // about whoever is admitted.
 //
 // Listen with [Controller.Listener], too: else a connection counts as half open
-// until [Config.HandshakeTimeout] has passed.
+// until [Config.HandshakeTimeout] has passed, and nothing ends it if it turns out
+// then that there is no room for it, or if its address is denied.
 func (c *Controller) Protect(t *quic.Transport) error {
 	if t.Conn == nil {
 		return errors.New("quota: protect transport: it has no Conn")
 	}
 	if _, ok := t.Conn.LocalAddr().(*net.UDPAddr); !ok {
 		return fmt.Errorf("quota: protect transport: %v is no UDP address", t.Conn.LocalAddr())
+	}
+	if conn, ok := t.Conn.(interface{ controller() *Controller }); ok && conn.controller() == c {
+		return errors.New("quota: protect transport: it is protected already")
 	}
 	idLen := defaultIDLen
 	switch {

@@ -103,3 +103,14 @@ func (r Reason) String() string {
 
 // MarshalText writes the name, as JSON wants it of a map's key.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (r *Reason) UnmarshalText(text []byte) error {
+	for why, name := range reasonNames {
+		if name == string(text) {
+			*r = Reason(why)
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no reason %q", text)
+}

@@ -37,6 +37,13 @@ func (s *Slot) Established() bool {
 	return s.establishLocked()
 }
 
+// certain says whether the slot stays when the handshake is complete.
+func (s *Slot) certain() bool {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	return s.shown || s.exempt
+}
+
 func (s *Slot) establishLocked() bool {
 	if s.released || s.ended {
 		return false
@@ -154,23 +161,20 @@ func (s *Slot) stopLocked() {
 	}
 }
 
-// linkLocked puts the slot into its source's list.
+// linkLocked puts the slot into its shard's list.
 func (s *Slot) linkLocked() {
-	s.next = s.source.slots
+	s.next = s.shard.slots
 	if s.next != nil {
 		s.next.prev = s
 	}
-	s.source.slots = s
+	s.shard.slots = s
 }
 
 func (s *Slot) unlinkLocked() {
-	switch {
-	case s.source == nil:
-		return
-	case s.prev != nil:
+	if s.prev != nil {
 		s.prev.next = s.next
-	default:
-		s.source.slots = s.next
+	} else {
+		s.shard.slots = s.next
 	}
 	if s.next != nil {
 		s.next.prev = s.prev
@@ -186,15 +190,17 @@ func (c *Controller) End(prefix netip.Prefix) int {
 	if err != nil {
 		return 0
 	}
-	ended := 0
+	return c.end(prefix.Contains)
+}
+
+// end ends the connections of addresses.
+func (c *Controller) end(of func(netip.Addr) bool) (ended int) {
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
-		for _, s := range sh.sources {
-			for slot := s.slots; slot != nil; slot = slot.next {
-				if prefix.Contains(slot.remote.Addr()) && slot.endLocked() {
-					ended++
-				}
+		for slot := sh.slots; slot != nil; slot = slot.next {
+			if of(slot.remote.Addr()) && slot.endLocked() {
+				ended++
 			}
 		}
 		sh.mu.Unlock()

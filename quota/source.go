@@ -28,7 +28,6 @@ type source struct {
 	isSite   bool
 	site     *source // of a source; nil: none
 	sources  int32   // of a site: those that are remembered
-	slots    *Slot   // of a source: a list
 	answer   bucket  // refusals that were sent
 	seen     instant // when it was last of interest
 	reported instant // when it was last the subject of an event
@@ -48,6 +47,7 @@ type shard struct {
 	hand     int       // the next in the ring to be looked at
 	spare    []*source // to be used again
 	slab     []source  // never used
+	slots    *Slot     // a list of all, whether their sources are remembered or not
 	flows    flows
 	refusals refusals
 	_        [64]byte

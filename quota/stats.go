@@ -72,7 +72,6 @@ func (t *tally) flush(c *Controller) {
 			c.counters.dropped[why].Add(n)
 		}
 	}
-	*t = tally{}
 }
 
 // Stats returns the counters. They are read one by one, while packets flow.
@@ -100,13 +99,8 @@ func (c *Controller) Stats() Stats {
 		out.Sites += len(sh.sites)
 		sh.mu.Unlock()
 	}
-	for e := range c.Entries() {
-		if e.List == AllowList {
-			out.Allowed++
-		} else {
-			out.Denied++
-		}
-	}
+	now := c.conf.Now()
+	out.Denied, out.Allowed = c.lists.count(DenyList, now), c.lists.count(AllowList, now)
 	return out
 }
 
@@ -125,16 +119,36 @@ func sum(all *[numReasons]atomic.Uint64) map[Reason]uint64 {
 // those with most connections first. It looks at every source that is
 // remembered.
 func (c *Controller) Top(n int) []SourceStats {
-	var top []SourceStats
+	if n <= 0 {
+		return nil
+	}
+	var top []SourceStats // the n first, and then some
+	var last *SourceStats // of those that were the n first before
 	for i := range c.shards {
 		sh := &c.shards[i]
 		sh.mu.Lock()
-		for _, s := range sh.sources {
-			top = insertTop(top, n, c.statsOf(s))
+		for _, s := range sh.ring {
+			if s.isSite {
+				continue
+			}
+			if stats := c.statsOf(s); last == nil || before(stats, *last) < 0 {
+				top = append(top, stats)
+			}
 		}
 		sh.mu.Unlock()
+		if len(top)/2 >= n {
+			top = first(top, n)
+			nth := top[n-1]
+			last = &nth
+		}
 	}
-	return top
+	return first(top, n)
+}
+
+// first sorts sources and returns the n first.
+func first(all []SourceStats, n int) []SourceStats {
+	slices.SortFunc(all, before)
+	return all[:min(len(all), n)]
 }
 
 func (c *Controller) statsOf(s *source) SourceStats {
@@ -143,16 +157,6 @@ func (c *Controller) statsOf(s *source) SourceStats {
 		Connections: int(s.live), HalfOpen: int(s.half),
 		Admitted: s.admitted, Refused: s.refused, Dropped: s.dropped,
 	}
-}
-
-// insertTop keeps the n first.
-func insertTop(top []SourceStats, n int, s SourceStats) []SourceStats {
-	at, _ := slices.BinarySearchFunc(top, s, before)
-	if at >= n {
-		return top
-	}
-	top = slices.Insert(top, at, s)
-	return top[:min(len(top), n)]
 }
 
 // before orders sources for Top.

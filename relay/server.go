@@ -235,7 +235,10 @@ func (s *Server) start() error {
 	if s.conf.Quota != nil {
 		accepting = s.conf.Quota.Listener(listener)
 	}
-	s.running.Go(func() { _ = s.http.ServeListener(accepting) })
+	s.running.Go(func() {
+		defer accepting.Close()
+		_ = s.http.ServeListener(accepting)
+	})
 	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/quicway/quicway/quota"
@@ -18,14 +19,14 @@ func listenAdmin(address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("-admin: %w", err)
+	case !addr.IP.IsLoopback():
+		return nil, fmt.Errorf("-admin %s is not on loopback: whoever reaches it changes the lists", address)
 	}
-	if addr := listener.Addr().(*net.TCPAddr); !addr.IP.IsLoopback() {
-		return nil, errors.Join(fmt.Errorf("-admin %s is not on loopback: whoever reaches it changes the lists", address), listener.Close())
-	}
-	return listener, nil
+	return net.Listen("tcp", addr.String())
 }
 
 // serveAdmin lets the lists be changed until ctx is done. Pages that a browser
@@ -55,7 +56,7 @@ func local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
 		if err != nil {
-			host = r.Host
+			host = strings.Trim(r.Host, "[]") // without a port
 		}
 		if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 			http.Error(w, "ask for 127.0.0.1 or [::1]", http.StatusMisdirectedRequest)
@@ -77,6 +78,8 @@ func (a *admin) show(w http.ResponseWriter, _ *http.Request) {
 		Prefix  netip.Prefix `json:"prefix"`
 		Reason  string       `json:"reason,omitempty"`
 		Expires time.Time    `json:"expires,omitzero"`
+		End     bool         `json:"end,omitempty"`
+		File    string       `json:"file,omitempty"`
 		Packets uint64       `json:"packets"`
 	}
 	var out struct {
@@ -84,9 +87,9 @@ func (a *admin) show(w http.ResponseWriter, _ *http.Request) {
 		Top     []quota.SourceStats `json:"top"`
 		Entries []entry             `json:"entries"`
 	}
-	out.Stats, out.Top = a.controller.Stats(), a.controller.Top(20)
+	out.Stats, out.Top, out.Entries = a.controller.Stats(), a.controller.Top(20), []entry{}
 	for e := range a.controller.Entries() {
-		out.Entries = append(out.Entries, entry{e.List.String(), e.Prefix, e.Reason, e.Expires, e.Packets})
+		out.Entries = append(out.Entries, entry{e.List.String(), e.Prefix, e.Reason, e.Expires, e.End, e.File, e.Packets})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)

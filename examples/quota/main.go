@@ -17,26 +17,13 @@ package main
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/tls"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
 
-	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
-
-	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/xdp"
 )
@@ -77,113 +64,23 @@ func main() {
 	flag.TextVar(&o.mode, "xdp-mode", xdp.Auto, "how: `auto`, native or generic")
 	flag.BoolVar(&o.verbose, "v", false, "log who is kept out")
 	flag.Parse()
-	if err := run(&o); err != nil {
+	if err := run(&o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "quota:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o *options) error {
+// run serves until it is interrupted.
+func run(o *options, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q is no flag: see -help", args[0])
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if o.drop {
-		o.quota.Excess = quota.Drop
-	}
-	if o.verbose {
-		o.quota.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
-	}
-	kernel, err := newOffload(o)
+	s, err := newServer(o)
 	if err != nil {
 		return err
 	}
-	defer kernel.close()
-	o.quota.XDP = kernel.program
-	controller, err := quota.New(&o.quota)
-	if err != nil {
-		return err
-	}
-	defer controller.Close()
-	if err := kernel.attach(o); err != nil {
-		return err
-	}
-	if o.list != "" {
-		if err := controller.LoadFile(o.list); err != nil {
-			return err
-		}
-	}
-	cert, err := certificate(o.cert, o.key)
-	if err != nil {
-		return err
-	}
-	admin, err := listenAdmin(o.admin)
-	if err != nil {
-		return err
-	}
-	// What stops first stops all.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var running sync.WaitGroup
-	var adminErr error
-	running.Go(func() { defer cancel(); adminErr = serveAdmin(ctx, admin, controller, o.list) })
-	running.Go(func() { show(ctx, os.Stdout, controller, kernel.modes, o.every) })
-	err = serve(ctx, o, controller, cert)
-	cancel()
-	running.Wait()
-	printTable(os.Stdout, controller, kernel.modes)
-	return errors.Join(err, adminErr)
-}
-
-// serve answers requests until ctx is done.
-func serve(ctx context.Context, o *options, controller *quota.Controller, cert tls.Certificate) error {
-	addr, err := net.ResolveUDPAddr("udp", o.listen)
-	if err != nil {
-		return err
-	}
-	conn, err := net.ListenUDP("udp", addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	transport := &quic.Transport{Conn: conn}
-	if err := controller.Protect(transport); err != nil {
-		return err
-	}
-	defer transport.Close()
-	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}), &quic.Config{Allow0RTT: true})
-	if err != nil {
-		return err
-	}
-	server := &http3.Server{Handler: controller.Handler(handler(o.root))}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	fmt.Fprintln(os.Stderr, "serving https on", conn.LocalAddr())
-	if err := server.ServeListener(controller.Listener(listener)); ctx.Err() == nil {
-		return err
-	}
-	return nil
-}
-
-// handler echoes what is posted, and serves files.
-func handler(root string) http.Handler {
-	files := http.NotFoundHandler()
-	if root != "" {
-		files = http.FileServer(http.Dir(root))
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /", files)
-	mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, r.Body) // an error means that the client is gone
-	})
-	return mux
-}
-
-// certificate reads one, or makes one.
-func certificate(cert, key string) (tls.Certificate, error) {
-	if cert != "" || key != "" {
-		return tls.LoadX509KeyPair(cert, key)
-	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return pki.SelfSigned(private)
+	fmt.Fprintln(os.Stderr, "serving https on", s.conn.LocalAddr())
+	return s.run(ctx, os.Stdout)
 }

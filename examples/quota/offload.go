@@ -42,11 +42,9 @@ func (k *offload) attach(o *options) error {
 }
 
 // close detaches it.
-func (k *offload) close() {
+func (k *offload) close() error {
 	if k.program == nil {
-		return
+		return nil
 	}
-	if err := k.program.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, "quota:", err)
-	}
+	return k.program.Close()
 }

@@ -16,12 +16,12 @@ import (
 )
 
 // show prints the table now and then, on a terminal in the same place.
-func show(ctx context.Context, w *os.File, controller *quota.Controller, mode string, every time.Duration) {
+func show(ctx context.Context, w io.Writer, controller *quota.Controller, mode string, every time.Duration) {
 	if every <= 0 {
 		return
 	}
 	clear := ""
-	if info, err := w.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+	if isTerminal(w) {
 		clear = "\x1b[H\x1b[2J"
 	}
 	ticker := time.NewTicker(every)
@@ -35,6 +35,15 @@ func show(ctx context.Context, w *os.File, controller *quota.Controller, mode st
 			printTable(w, controller, mode)
 		}
 	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // printTable prints what has happened, and who is kept out most.

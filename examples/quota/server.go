@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/quota"
+)
+
+// server is an HTTP/3 server under a quota, and the one beside it to change lists.
+type server struct {
+	o          *options
+	kernel     *offload
+	controller *quota.Controller
+	conn       *net.UDPConn
+	admin      net.Listener // nil: none
+	handler    http.Handler
+	cert       tls.Certificate
+}
+
+// newServer opens all that it needs, and nothing if there is an error.
+func newServer(o *options) (_ *server, err error) {
+	s := &server{o: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.kernel, err = newOffload(o); err != nil {
+		return nil, err
+	}
+	if s.controller, err = quota.New(s.quotaConfig()); err != nil {
+		return nil, err
+	}
+	if o.list != "" {
+		if err := s.controller.LoadFile(o.list); err != nil {
+			return nil, err
+		}
+	}
+	if s.handler, err = newHandler(o.root); err != nil {
+		return nil, err
+	}
+	if s.cert, err = certificate(o.cert, o.key); err != nil {
+		return nil, err
+	}
+	if err := s.listen(); err != nil {
+		return nil, err
+	}
+	return s, s.kernel.attach(o)
+}
+
+// listen opens the sockets.
+func (s *server) listen() error {
+	addr, err := net.ResolveUDPAddr("udp", s.o.listen)
+	if err != nil {
+		return fmt.Errorf("-listen: %w", err)
+	}
+	if s.conn, err = net.ListenUDP("udp", addr); err != nil {
+		return err
+	}
+	s.admin, err = listenAdmin(s.o.admin)
+	return err
+}
+
+func (s *server) quotaConfig() *quota.Config {
+	conf := s.o.quota
+	conf.XDP = s.kernel.program
+	if s.o.drop {
+		conf.Excess = quota.Drop
+	}
+	if s.o.verbose {
+		conf.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return &conf
+}
+
+// close closes what has been opened.
+func (s *server) close() error {
+	var errs []error
+	if s.admin != nil {
+		errs = append(errs, s.admin.Close())
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if s.controller != nil {
+		errs = append(errs, s.controller.Close())
+	}
+	return errors.Join(append(errs, s.kernel.close())...)
+}
+
+// run serves until ctx is done, shows who is kept out, and closes everything.
+func (s *server) run(ctx context.Context, out io.Writer) error {
+	// What stops first stops all.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	var adminErr error
+	running.Go(func() { defer cancel(); adminErr = serveAdmin(ctx, s.admin, s.controller, s.o.list) })
+	running.Go(func() { show(ctx, out, s.controller, s.kernel.modes, s.o.every) })
+	err := s.serve(ctx)
+	cancel()
+	running.Wait()
+	printTable(out, s.controller, s.kernel.modes)
+	s.admin = nil // as its server has
+	return errors.Join(err, adminErr, s.close())
+}
+
+// serve answers requests until ctx is done.
+func (s *server) serve(ctx context.Context) error {
+	transport := &quic.Transport{Conn: s.conn}
+	if err := s.controller.Protect(transport); err != nil {
+		return err
+	}
+	defer transport.Close()
+	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.cert}}), &quic.Config{Allow0RTT: true})
+	if err != nil {
+		return err
+	}
+	server := &http3.Server{Handler: s.controller.Handler(s.handler)}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.ServeListener(s.controller.Listener(listener)); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// newHandler echoes what is posted, and serves files.
+func newHandler(root string) (http.Handler, error) {
+	files := http.NotFoundHandler()
+	if root != "" {
+		if _, err := os.ReadDir(root); err != nil {
+			return nil, fmt.Errorf("-root: %w", err)
+		}
+		files = http.FileServer(http.Dir(root))
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /", files)
+	mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(w, r.Body) // an error means that the client is gone
+	})
+	return mux, nil
+}
+
+// certificate reads one, or makes one.
+func certificate(cert, key string) (tls.Certificate, error) {
+	if cert != "" || key != "" {
+		return tls.LoadX509KeyPair(cert, key)
+	}
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return pki.SelfSigned(private)
+}

@@ -1,0 +1,234 @@
+package quota
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+// returning is a client that has been there before.
+type returning struct {
+	*client
+	tls  *tls.Config
+	quic *quic.Config
+}
+
+// comeBack has a client get a session ticket, and a token if it keeps them.
+func (l *lab) comeBack(ip string, tokens quic.TokenStore) *returning {
+	l.Helper()
+	r := &returning{l.client(ip),
+		&tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}, ServerName: "server", ClientSessionCache: tls.NewLRUClientSessionCache(1)},
+		&quic.Config{TokenStore: tokens}}
+	conn, err := r.dialEarly()
+	if err != nil {
+		l.Fatal(err)
+	}
+	if _, err := get(context.Background(), conn); err != nil {
+		l.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	conn.CloseWithError(0, "")
+	time.Sleep(time.Second)
+	wantLive(l.TB, l.c, 0, 0)
+	return r
+}
+
+func (r *returning) dialEarly() (*quic.Conn, error) {
+	return r.transport.DialEarly(context.Background(), net.UDPAddrFromAddrPort(addr(serverAddr)), r.tls, r.quic)
+}
+
+// getEarly makes a request in 0-RTT (RFC 9001 §4.6).
+func getEarly(conn *quic.Conn) error {
+	req, err := http.NewRequest(http3.MethodGet0RTT, "https://server/", nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	resp, err := (&http3.Transport{}).NewClientConn(conn).RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// TestNothingServedBeyondQuota: a connection that has no room when its handshake
+// is complete has got nothing before either, though it asked in its first flight.
+func TestNothingServedBeyondQuota(t *testing.T) {
+	runLab(t, &Config{Source: Limits{Connections: 1}}, func(l *lab) {
+		r := l.comeBack("198.51.100.1", nil)
+		defer r.close()
+		conn, err := r.dialEarly()
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := make(chan error, 1)
+		go func() { failed <- getEarly(conn) }()
+		time.Sleep(7 * time.Millisecond) // its first flight is there
+		synctest.Wait()
+		wantLive(t, l.c, 0, 1)
+		defer wantAdmit(t, l.c, "198.51.100.1:9", true, PassNew).Release()
+		var closed *quic.ApplicationError
+		if err := <-failed; !errors.As(context.Cause(conn.Context()), &closed) || closed.ErrorCode != excessiveLoad {
+			t.Errorf("got %v, and closed by %v, want %#x", err, context.Cause(conn.Context()), excessiveLoad)
+		}
+		if !conn.ConnectionState().Used0RTT {
+			t.Error("there was no 0-RTT")
+		}
+		if n := l.served[r.conn.LocalAddr().String()]; n != 1 {
+			t.Errorf("served %d requests, want the one of the first connection", n)
+		}
+	})
+}
+
+// TestEarlyWithToken: who has a token of an earlier connection has its place at
+// once, and is served before its handshake is complete.
+func TestEarlyWithToken(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		conf   Config
+		tokens quic.TokenStore
+		want   int // requests that are served early
+	}{
+		{"none", Config{}, nil, 0},
+		{"token", Config{}, quic.NewLRUTokenStore(1, 1), 1},
+		{"dry run", Config{DryRun: true}, nil, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			runLab(t, &tc.conf, func(l *lab) {
+				r := l.comeBack("198.51.100.1", tc.tokens)
+				defer r.close()
+				conn, err := r.dialEarly()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := getEarly(conn); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second)
+				wantLive(t, l.c, 1, 0)
+				if l.early != tc.want || len(l.served) != 1 {
+					t.Errorf("%d of %v requests were served early, want %d", l.early, l.served, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// newListener makes a protected listener that nobody accepts from.
+func (l *lab) newListener(at string) (_ *Listener, done func()) {
+	l.Helper()
+	conn := l.net.Listen(at)
+	tr := &quic.Transport{Conn: conn}
+	if err := l.c.Protect(tr); err != nil {
+		l.Fatal(err)
+	}
+	ln, err := tr.ListenEarly(l.tls, nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return l.c.Listener(ln), func() { tr.Close(); conn.Close(); synctest.Wait() }
+}
+
+// dialTo makes a connection to another listener than the lab's.
+func (c *client) dialTo(at string) (*quic.Conn, error) {
+	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}
+	return c.transport.Dial(context.Background(), net.UDPAddrFromAddrPort(addr(at)), conf, nil)
+}
+
+// TestSlowHandshakeHoldsUpNobody: who does not finish keeps nobody else from being
+// accepted.
+func TestSlowHandshakeHoldsUpNobody(t *testing.T) {
+	const at = "192.0.2.2:443"
+	runLab(t, nil, func(l *lab) {
+		ln, done := l.newListener(at)
+		defer done()
+		slow, quick := l.client("198.51.100.1"), l.client("198.51.100.2")
+		defer slow.close()
+		defer quick.close()
+		go slow.dialTo(at)
+		time.Sleep(7 * time.Millisecond)
+		slow.conn.Close()
+		go quick.dialTo(at)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		conn, err := ln.Accept(ctx)
+		if err != nil || conn.RemoteAddr().String() != quick.conn.LocalAddr().String() {
+			t.Fatalf("accepted %v, %v", conn, err)
+		}
+		wantLive(t, l.c, 1, 1)
+		if _, err := ln.Accept(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that of the context", err)
+		}
+	})
+}
+
+// TestListenerCloses: blocked calls return, and nothing is left of connections that
+// nobody has accepted.
+func TestListenerCloses(t *testing.T) {
+	const at = "192.0.2.2:443"
+	runLab(t, nil, func(l *lab) {
+		ln, done := l.newListener(at)
+		defer done()
+		if ln.Addr().String() != at {
+			t.Errorf("it is at %v", ln.Addr())
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := ln.Accept(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that of the context", err)
+		}
+		c := l.client("198.51.100.1")
+		defer c.close()
+		conn, err := c.dialTo(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		wantLive(t, l.c, 1, 0)
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if _, err := ln.Accept(context.Background()); !errors.Is(err, quic.ErrServerClosed) {
+				t.Errorf("got %v, want ErrServerClosed", err)
+			}
+		}
+		time.Sleep(time.Second)
+		wantLive(t, l.c, 0, 0)
+		if conn.Context().Err() == nil {
+			t.Error("the client has not heard of it")
+		}
+	})
+}
+
+// TestTimeIsNoProof: with a listener only a handshake makes a connection of an
+// attempt, however long it takes.
+func TestTimeIsNoProof(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		c := mustNew(t, nil)
+		enter := func(from string) {
+			info := &quic.ClientInfo{RemoteAddr: net.UDPAddrFromAddrPort(addr(from))}
+			if _, err := c.connContext(t.Context(), info, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		enter("192.0.2.1:1")
+		time.Sleep(time.Minute)
+		wantLive(t, c, 1, 0)
+		c.Listener(nil)
+		enter("192.0.2.1:2")
+		time.Sleep(time.Minute)
+		wantLive(t, c, 1, 1)
+	})
+}
