@@ -110,7 +110,7 @@ func benchQuota(b *testing.B, tc *quotaBench, family, sources int, instead asm.I
 	}
 	(&wire{TB: b}).link("q0", relayAB)
 	defer attachTo(b, prog, "q0")()
-	benchVerdict(b, prog, 0, frame, tc.want)
+	benchVerdict(b, prog, 0, frame, 10_000, tc.want) // the frame stays as it is
 }
 
 // drawingSource is a program that puts the number of a random source into a packet,
