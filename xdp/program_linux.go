@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 
@@ -145,16 +146,23 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
 		datapathMapGuards:  65536 / guardedPorts,
 		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
 		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
-		datapathMapFlows: conf.Attempts,
+		datapathMapOrigins: conf.Attempts,
 	} {
 		spec.Maps[name].MaxEntries = uint32(entries)
+	}
+	// Twice as many as asked for, because some are fuller than others.
+	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptWays))
+	spec.Maps[datapathMapAttempts].MaxEntries = places
+	var keys [hashKeys]uint64
+	for i := range keys {
+		keys[i] = rand.Uint64()
 	}
 	length, err := tick()
 	return errors.Join(err,
 		spec.Variables[datapathVarTickNs].Set(length),
 		spec.Variables[datapathVarQuotaOn].Set(true),
-		spec.Variables[datapathVarHashSeed].Set(rand.Uint64()),
-		spec.Variables[datapathVarHashFactor].Set(rand.Uint64()),
+		spec.Variables[datapathVarAttemptsMask].Set(places-1),
+		spec.Variables[datapathVarHashKeys].Set(&keys),
 	)
 }
 

@@ -29,8 +29,12 @@ type Quota struct {
 	guards [65536 / guardedPorts]datapathGuard
 }
 
-// guardedPorts is how many ports are in one value of the map.
-const guardedPorts = len(datapathGuard{}.Port)
+// What is in one value of a map, and how many keys of a hash there are.
+const (
+	guardedPorts = len(datapathGuard{}.Port)
+	attemptWays  = len(datapathPlaces{}.Tag)
+	hashKeys     = 69
+)
 
 // Bits of an address in the one form that the program knows, which for IPv4 is that
 // mapped into IPv6.
@@ -292,9 +296,6 @@ func (q *Quota) TurnAway(source netip.Prefix, ttl time.Duration) (dropped uint64
 	return old.Packets, nil
 }
 
-// flowPort is in the tag of a flow that says where an attempt was from.
-const flowPort = 1 << 16
-
 // Expect lets in, for so long, Initials with an ID of our length from a peer that we
 // have dialed.
 func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
@@ -303,8 +304,8 @@ func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
 	}
 	defer q.p.mu.Unlock()
 	port := binary.BigEndian.AppendUint16(nil, peer.Port())
-	key := datapathFlow{Addr: addrWords(peer.Addr()), Tag: flowPort | uint64(binary.NativeEndian.Uint16(port))}
-	if err := q.p.objects.Flows.Put(&key, q.deadline(ttl)); err != nil {
+	key := datapathOrigin{Addr: addrWords(peer.Addr()), Tag: uint64(binary.NativeEndian.Uint16(port))}
+	if err := q.p.objects.Origins.Put(&key, q.deadline(ttl)); err != nil {
 		return fmt.Errorf("xdp: expect %v: %w", peer, err)
 	}
 	return nil

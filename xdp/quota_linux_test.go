@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -441,4 +442,27 @@ func TestQuotaTurnedAwayEnds(t *testing.T) {
 			t.Fatal("turned away for ever")
 		}
 	}
+}
+
+// TestQuotaNoLookalikes: whoever knows how IDs are hashed, and not by which keys,
+// does not find two that are taken for one. These differ in what cancels out in
+// hashes of one multiplication a word.
+func TestQuotaNoLookalikes(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	const from = "192.0.2.1:1000"
+	id := make([]byte, 20)
+	g.want(from, initialWith(id...), QuotaNew)
+	_, err := g.quota.TurnAway(netip.MustParsePrefix("192.0.2.1/32"), time.Hour)
+	g.must(err)
+	g.want(from, initialWith(id...), QuotaFlow)
+	for shift := range 63 {
+		other := bytes.Clone(id)
+		other[0] = 0x80
+		binary.BigEndian.PutUint64(other[8:], 1<<63|1<<shift)
+		g.want(from, initialWith(other...), QuotaTurnedAway)
+	}
+	g.want(from, initialWith(append(id[:19:19], 1)...), QuotaTurnedAway)
+	g.want(from, initialWith(id[:19]...), QuotaTurnedAway)
+	g.want("192.0.2.1:1001", initialWith(id...), QuotaTurnedAway)
 }

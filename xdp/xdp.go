@@ -83,9 +83,9 @@ type Config struct {
 	// as much when there are any. Of the former the one that has not been seen
 	// for longest makes room for another. 0 means 65 536.
 	Sources int
-	// Attempts bounds, with Quota, the attempts that are remembered: two places
-	// for each, of about 100 bytes, in advance. The one that has not been seen
-	// for longest makes room for another. 0 means 65 536.
+	// Attempts bounds, with Quota, the attempts that are remembered, and where
+	// they were from: about 130 bytes each, in advance. Old ones make room for
+	// others. 0 means 65 536.
 	Attempts int
 	// Flows switches the monitor stage on, for package monitor, and bounds the
 	// flows that the kernel counts. They take about 350 bytes each, in advance;
