@@ -18,6 +18,16 @@ type datapathGuard struct {
 	Port [64]uint8
 }
 
+type datapathHomes struct {
+	_  structs.HostLayout
+	Of [8]struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
+	Until   [8]uint64
+	Packets [8]uint64
+}
+
 type datapathLane struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -80,6 +90,8 @@ type datapathRules struct {
 	Exceptions uint32
 	Allows     uint32
 	Denies     uint32
+	Hosts      uint32
+	Pad        uint32
 }
 
 type datapathSession struct {
@@ -165,6 +177,7 @@ const (
 	datapathMapEvents         = "events"
 	datapathMapExceptions     = "exceptions"
 	datapathMapGuards         = "guards"
+	datapathMapHosts          = "hosts"
 	datapathMapNext           = "next"
 	datapathMapOrigins        = "origins"
 	datapathMapPolicy         = "policy"
@@ -182,6 +195,7 @@ const (
 	datapathVarEpoch          = "epoch"
 	datapathVarGuarded        = "guarded"
 	datapathVarHashKeys       = "hash_keys"
+	datapathVarHostsMask      = "hosts_mask"
 	datapathVarMonitorOn      = "monitor_on"
 	datapathVarQuotaOn        = "quota_on"
 	datapathVarRelayOn        = "relay_on"
@@ -252,6 +266,7 @@ type datapathMapSpecs struct {
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Exceptions *ebpf.MapSpec `ebpf:"exceptions"`
 	Guards     *ebpf.MapSpec `ebpf:"guards"`
+	Hosts      *ebpf.MapSpec `ebpf:"hosts"`
 	Next       *ebpf.MapSpec `ebpf:"next"`
 	Origins    *ebpf.MapSpec `ebpf:"origins"`
 	Policy     *ebpf.MapSpec `ebpf:"policy"`
@@ -273,6 +288,7 @@ type datapathVariableSpecs struct {
 	Epoch          *ebpf.VariableSpec `ebpf:"epoch"`
 	Guarded        *ebpf.VariableSpec `ebpf:"guarded"`
 	HashKeys       *ebpf.VariableSpec `ebpf:"hash_keys"`
+	HostsMask      *ebpf.VariableSpec `ebpf:"hosts_mask"`
 	MonitorOn      *ebpf.VariableSpec `ebpf:"monitor_on"`
 	QuotaOn        *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn        *ebpf.VariableSpec `ebpf:"relay_on"`
@@ -313,6 +329,7 @@ type datapathMaps struct {
 	Events     *ebpf.Map `ebpf:"events"`
 	Exceptions *ebpf.Map `ebpf:"exceptions"`
 	Guards     *ebpf.Map `ebpf:"guards"`
+	Hosts      *ebpf.Map `ebpf:"hosts"`
 	Next       *ebpf.Map `ebpf:"next"`
 	Origins    *ebpf.Map `ebpf:"origins"`
 	Policy     *ebpf.Map `ebpf:"policy"`
@@ -339,6 +356,7 @@ func (m *datapathMaps) Close() error {
 		m.Events,
 		m.Exceptions,
 		m.Guards,
+		m.Hosts,
 		m.Next,
 		m.Origins,
 		m.Policy,
@@ -361,6 +379,7 @@ type datapathVariables struct {
 	Epoch          *ebpf.Variable `ebpf:"epoch"`
 	Guarded        *ebpf.Variable `ebpf:"guarded"`
 	HashKeys       *ebpf.Variable `ebpf:"hash_keys"`
+	HostsMask      *ebpf.Variable `ebpf:"hosts_mask"`
 	MonitorOn      *ebpf.Variable `ebpf:"monitor_on"`
 	QuotaOn        *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn        *ebpf.Variable `ebpf:"relay_on"`

@@ -76,7 +76,7 @@ type Config struct {
 	Quota bool
 	// Prefixes bounds, with Quota, those on the allow list, those on the deny
 	// list, and exceptions. They take about 110 bytes each, when there are
-	// any. 0 means 262 144.
+	// any, and 32 in advance. 0 means 262 144.
 	Prefixes int
 	// Sources bounds, with Quota, those whose rates are kept, which take about
 	// 100 bytes each, in advance; and those that are turned away, which take

@@ -37,6 +37,32 @@ static __always_inline enum found find(void *list, struct prefix *p, bool v6, __
 	return UNSURE;
 }
 
+// is_host says whether a source is denied by itself.
+static __always_inline bool is_host(struct source *s, __u64 now) {
+	__u32 key       = hash_addr(s->addr) >> 32 & hosts_mask;
+	struct homes *h = bpf_map_lookup_elem(&hosts, &key);
+	if (!h)
+		return false;
+	for (int i = 0; i < HOSTS; i++) {
+		__be32 *a = h->of[i].addr;
+		if (a[3] == s->addr[3] && a[1] == s->addr[1] && a[0] == s->addr[0] && a[2] == s->addr[2] && READ_ONCE(h->until[i]) > now) {
+			h->packets[i]++;
+			return true;
+		}
+	}
+	return false;
+}
+
+// is_denied asks for hosts first: they are the many.
+static __always_inline bool is_denied(struct rules *rules, struct prefix *addr, bool v6, __u64 now) {
+	if (rules->hosts) {
+		struct source s = source_of(rules, addr, v6);
+		if (is_host(&s, now))
+			return true;
+	}
+	return rules->denies && find(&denied, addr, v6, now) == THERE;
+}
+
 // take takes a token from a bucket, if it has one: the bucket is the instant at
 // which it is full again.
 static __always_inline bool take(__u64 *full, __u64 interval, __u64 depth, __u64 now) {
@@ -185,7 +211,7 @@ static __always_inline enum reason judge_packet(struct xdp_md *ctx, struct packe
 		if (allow != NOT_THERE)
 			return allow == THERE ? QUOTA_ALLOWED : QUOTA_OTHER;
 	}
-	if (rules->denies && find(&denied, &addr, p->v6, now) == THERE)
+	if (is_denied(rules, &addr, p->v6, now))
 		return QUOTA_DENIED;
 	if (rules->packets) {
 		struct limits *l = limits_of(rules, &addr, p->v6);

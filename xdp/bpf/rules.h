@@ -33,6 +33,8 @@ struct rules {
 	__u32 packets;             // whether anybody has a rate of packets
 	__u32 exceptions;          // whether there are any
 	__u32 allows, denies;      // whether there may be entries on the lists
+	__u32 hosts;               // whether there may be any
+	__u32 pad;
 };
 
 struct {
@@ -91,6 +93,26 @@ struct {
 struct source {
 	__be32 addr[4];
 };
+
+// hosts are denied prefixes that are one source each. There may be very many, and
+// a trie takes a step, and a line of the cache, for each bit that it branches at. A
+// host is in one of the places that its hash leads to, or in the trie if there is none.
+#define HOSTS 8
+struct homes {
+	struct source of[HOSTS];
+	__u64 until[HOSTS];
+	__u64 packets[HOSTS]; // that have hit it, about
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct homes);
+	__uint(max_entries, 1); // set before load: a power of 2
+} hosts SEC(".maps");
+
+// hosts_mask is what of a number is an index of hosts. Set before load.
+volatile const __u32 hosts_mask;
 
 // turn is of a source of which no new attempts are let in for a while.
 struct turn {
