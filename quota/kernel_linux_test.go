@@ -77,15 +77,20 @@ func newHosts(t testing.TB) *town {
 	return w
 }
 
-func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
-	t.Helper()
-	w := newHosts(t)
+// settle says who has which address.
+func (w *town) settle(family int) {
 	f := townFamilies[family]
 	w.goodIP, w.victimIP, w.badIP = f.good, f.victim, f.bad
 	if family == 1 { // the source is 64 bits, which is all of the network
 		w.victimIP = f.good
 	}
 	w.addr = netip.AddrPortFrom(netip.MustParseAddr(f.server), 443)
+}
+
+func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
+	t.Helper()
+	w := newHosts(t)
+	w.settle(family)
 	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: 16})
 	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
 		nettest.Missing(t, err.Error())

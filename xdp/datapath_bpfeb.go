@@ -13,15 +13,19 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type datapathFlow struct {
-	_    structs.HostLayout
-	Addr [4]uint32
-	Tag  uint64
-}
-
 type datapathGuard struct {
 	_    structs.HostLayout
 	Port [64]uint8
+}
+
+type datapathHomes struct {
+	_  structs.HostLayout
+	Of [8]struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
+	Until   [8]uint64
+	Packets [8]uint64
 }
 
 type datapathLane struct {
@@ -59,6 +63,18 @@ type datapathLimits struct {
 	Pad          uint32
 }
 
+type datapathOrigin struct {
+	_    structs.HostLayout
+	Addr [4]uint32
+	Tag  uint64
+}
+
+type datapathPlaces struct {
+	_     structs.HostLayout
+	Tag   [4]uint64
+	Until [4]uint64
+}
+
 type datapathPrefix struct {
 	_    structs.HostLayout
 	Bits uint32
@@ -84,6 +100,8 @@ type datapathRules struct {
 	Exceptions uint32
 	Allows     uint32
 	Denies     uint32
+	Hosts      uint32
+	Pad        uint32
 }
 
 type datapathSession struct {
@@ -159,6 +177,7 @@ type datapathTurn struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	datapathMapAllowed        = "allowed"
+	datapathMapAttempts       = "attempts"
 	datapathMapBlank          = "blank"
 	datapathMapBuckets        = "buckets"
 	datapathMapCounters       = "counters"
@@ -167,14 +186,14 @@ const (
 	datapathMapDrops          = "drops"
 	datapathMapEvents         = "events"
 	datapathMapExceptions     = "exceptions"
-	datapathMapFlows          = "flows"
 	datapathMapGuards         = "guards"
+	datapathMapHosts          = "hosts"
 	datapathMapNext           = "next"
+	datapathMapOrigins        = "origins"
 	datapathMapPolicy         = "policy"
 	datapathMapPorts          = "ports"
 	datapathMapRoutes         = "routes"
 	datapathMapSamples        = "samples"
-	datapathMapScratch        = "scratch"
 	datapathMapSessions       = "sessions"
 	datapathMapSights         = "sights"
 	datapathMapStrangers      = "strangers"
@@ -182,10 +201,11 @@ const (
 	datapathMapTurned         = "turned"
 	datapathProgClocked       = "clocked"
 	datapathProgQuicway       = "quicway"
+	datapathVarAttemptsMask   = "attempts_mask"
 	datapathVarEpoch          = "epoch"
 	datapathVarGuarded        = "guarded"
-	datapathVarHashFactor     = "hash_factor"
-	datapathVarHashSeed       = "hash_seed"
+	datapathVarHashKeys       = "hash_keys"
+	datapathVarHostsMask      = "hosts_mask"
 	datapathVarMonitorOn      = "monitor_on"
 	datapathVarQuotaOn        = "quota_on"
 	datapathVarRelayOn        = "relay_on"
@@ -246,6 +266,7 @@ type datapathProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
 	Allowed    *ebpf.MapSpec `ebpf:"allowed"`
+	Attempts   *ebpf.MapSpec `ebpf:"attempts"`
 	Blank      *ebpf.MapSpec `ebpf:"blank"`
 	Buckets    *ebpf.MapSpec `ebpf:"buckets"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
@@ -254,14 +275,14 @@ type datapathMapSpecs struct {
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Exceptions *ebpf.MapSpec `ebpf:"exceptions"`
-	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Guards     *ebpf.MapSpec `ebpf:"guards"`
+	Hosts      *ebpf.MapSpec `ebpf:"hosts"`
 	Next       *ebpf.MapSpec `ebpf:"next"`
+	Origins    *ebpf.MapSpec `ebpf:"origins"`
 	Policy     *ebpf.MapSpec `ebpf:"policy"`
 	Ports      *ebpf.MapSpec `ebpf:"ports"`
 	Routes     *ebpf.MapSpec `ebpf:"routes"`
 	Samples    *ebpf.MapSpec `ebpf:"samples"`
-	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Sessions   *ebpf.MapSpec `ebpf:"sessions"`
 	Sights     *ebpf.MapSpec `ebpf:"sights"`
 	Strangers  *ebpf.MapSpec `ebpf:"strangers"`
@@ -273,10 +294,11 @@ type datapathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathVariableSpecs struct {
+	AttemptsMask   *ebpf.VariableSpec `ebpf:"attempts_mask"`
 	Epoch          *ebpf.VariableSpec `ebpf:"epoch"`
 	Guarded        *ebpf.VariableSpec `ebpf:"guarded"`
-	HashFactor     *ebpf.VariableSpec `ebpf:"hash_factor"`
-	HashSeed       *ebpf.VariableSpec `ebpf:"hash_seed"`
+	HashKeys       *ebpf.VariableSpec `ebpf:"hash_keys"`
+	HostsMask      *ebpf.VariableSpec `ebpf:"hosts_mask"`
 	MonitorOn      *ebpf.VariableSpec `ebpf:"monitor_on"`
 	QuotaOn        *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn        *ebpf.VariableSpec `ebpf:"relay_on"`
@@ -307,6 +329,7 @@ func (o *datapathObjects) Close() error {
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
 	Allowed    *ebpf.Map `ebpf:"allowed"`
+	Attempts   *ebpf.Map `ebpf:"attempts"`
 	Blank      *ebpf.Map `ebpf:"blank"`
 	Buckets    *ebpf.Map `ebpf:"buckets"`
 	Counters   *ebpf.Map `ebpf:"counters"`
@@ -315,14 +338,14 @@ type datapathMaps struct {
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Events     *ebpf.Map `ebpf:"events"`
 	Exceptions *ebpf.Map `ebpf:"exceptions"`
-	Flows      *ebpf.Map `ebpf:"flows"`
 	Guards     *ebpf.Map `ebpf:"guards"`
+	Hosts      *ebpf.Map `ebpf:"hosts"`
 	Next       *ebpf.Map `ebpf:"next"`
+	Origins    *ebpf.Map `ebpf:"origins"`
 	Policy     *ebpf.Map `ebpf:"policy"`
 	Ports      *ebpf.Map `ebpf:"ports"`
 	Routes     *ebpf.Map `ebpf:"routes"`
 	Samples    *ebpf.Map `ebpf:"samples"`
-	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Sessions   *ebpf.Map `ebpf:"sessions"`
 	Sights     *ebpf.Map `ebpf:"sights"`
 	Strangers  *ebpf.Map `ebpf:"strangers"`
@@ -333,6 +356,7 @@ type datapathMaps struct {
 func (m *datapathMaps) Close() error {
 	return _DatapathClose(
 		m.Allowed,
+		m.Attempts,
 		m.Blank,
 		m.Buckets,
 		m.Counters,
@@ -341,14 +365,14 @@ func (m *datapathMaps) Close() error {
 		m.Drops,
 		m.Events,
 		m.Exceptions,
-		m.Flows,
 		m.Guards,
+		m.Hosts,
 		m.Next,
+		m.Origins,
 		m.Policy,
 		m.Ports,
 		m.Routes,
 		m.Samples,
-		m.Scratch,
 		m.Sessions,
 		m.Sights,
 		m.Strangers,
@@ -361,10 +385,11 @@ func (m *datapathMaps) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathVariables struct {
+	AttemptsMask   *ebpf.Variable `ebpf:"attempts_mask"`
 	Epoch          *ebpf.Variable `ebpf:"epoch"`
 	Guarded        *ebpf.Variable `ebpf:"guarded"`
-	HashFactor     *ebpf.Variable `ebpf:"hash_factor"`
-	HashSeed       *ebpf.Variable `ebpf:"hash_seed"`
+	HashKeys       *ebpf.Variable `ebpf:"hash_keys"`
+	HostsMask      *ebpf.Variable `ebpf:"hosts_mask"`
 	MonitorOn      *ebpf.Variable `ebpf:"monitor_on"`
 	QuotaOn        *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn        *ebpf.Variable `ebpf:"relay_on"`

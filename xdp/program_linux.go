@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 
@@ -20,6 +21,7 @@ type Program struct {
 	sessions uint32
 	pin      *pin
 	objects  datapathObjects
+	hashKeys [hashKeys]uint64
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
@@ -95,7 +97,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
 		return err
 	}
-	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf)); err != nil {
+	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
 		return err
 	}
 	if err := monitorFlows(spec, conf.Flows); err != nil {
@@ -137,7 +139,7 @@ func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
 
 // specQuota puts the quota stage into the program, or leaves it out. Its maps have
 // one entry then.
-func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
+func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) error {
 	if !conf.Quota {
 		return nil
 	}
@@ -145,16 +147,25 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config) error {
 		datapathMapGuards:  65536 / guardedPorts,
 		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
 		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
-		datapathMapFlows: conf.Attempts,
+		datapathMapOrigins: conf.Attempts,
 	} {
 		spec.Maps[name].MaxEntries = uint32(entries)
+	}
+	// Twice as many as asked for, because some are fuller than others.
+	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptWays))
+	spec.Maps[datapathMapAttempts].MaxEntries = places
+	sets := hostSets(conf.Prefixes)
+	spec.Maps[datapathMapHosts].MaxEntries = sets
+	for i := range keys {
+		keys[i] = rand.Uint64()
 	}
 	length, err := tick()
 	return errors.Join(err,
 		spec.Variables[datapathVarTickNs].Set(length),
 		spec.Variables[datapathVarQuotaOn].Set(true),
-		spec.Variables[datapathVarHashSeed].Set(rand.Uint64()),
-		spec.Variables[datapathVarHashFactor].Set(rand.Uint64()),
+		spec.Variables[datapathVarHostsMask].Set(sets-1),
+		spec.Variables[datapathVarAttemptsMask].Set(places-1),
+		spec.Variables[datapathVarHashKeys].Set(keys),
 	)
 }
 

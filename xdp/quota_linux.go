@@ -27,10 +27,17 @@ type Quota struct {
 	ticked uint64 // the program's clock
 	at     uint64 // and ours, when they were compared
 	guards [65536 / guardedPorts]datapathGuard
+	// How many bits of IPv4 and of IPv6 a source has: none before the policy.
+	sourceBits [2]int
+	hosts      map[uint32]struct{} // where some may be
 }
 
-// guardedPorts is how many ports are in one value of the map.
-const guardedPorts = len(datapathGuard{}.Port)
+// What is in one value of a map, and how many keys of a hash there are.
+const (
+	guardedPorts = len(datapathGuard{}.Port)
+	attemptWays  = len(datapathPlaces{}.Tag)
+	hashKeys     = 69
+)
 
 // Bits of an address in the one form that the program knows, which for IPv4 is that
 // mapped into IPv6.
@@ -53,7 +60,7 @@ func (p *Program) Quota() (*Quota, error) {
 	case p.quota != nil:
 		return nil, fmt.Errorf("xdp: quota stage: %w", ErrBusy)
 	}
-	q := &Quota{p: p}
+	q := &Quota{p: p, sourceBits: [2]int{-1, -1}, hosts: make(map[uint32]struct{})}
 	if err := q.compareClocks(); err != nil {
 		return nil, err
 	}
@@ -80,7 +87,7 @@ func (q *Quota) Close() error {
 	q.closed = true
 	q.p.quota = nil
 	o := &q.p.objects
-	errs := []error{o.Policy.Put(uint32(0), datapathRules{})}
+	errs := []error{o.Policy.Put(uint32(0), datapathRules{}), q.forgetHosts()}
 	for word := range q.guards {
 		if q.guards[word] != (datapathGuard{}) {
 			errs = append(errs, o.Guards.Put(uint32(word), datapathGuard{}))
@@ -165,6 +172,7 @@ func (q *Quota) SetPolicy(policy *QuotaPolicy) error {
 	defer q.p.mu.Unlock()
 	q.rules.Patience = uint64(policy.Patience)
 	q.rules.Limits = policy.Limits.kernel(0)
+	q.sourceBits = [2]int{policy.IPv4Bits, policy.IPv6Bits}
 	q.rules.Mask4, q.rules.Mask6 = maskWords(ipv4Bits+policy.IPv4Bits), maskWords(policy.IPv6Bits)
 	limited := policy.Limits.Packets.Interval > 0
 	for prefix, limits := range policy.Exceptions {
@@ -209,65 +217,6 @@ func (q *Quota) setGuard(port uint16, entry uint8) error {
 	return nil
 }
 
-func (q *Quota) list(list List) *ebpf.Map {
-	if list == AllowList {
-		return q.p.objects.Allowed
-	}
-	return q.p.objects.Denied
-}
-
-// Put puts a prefix on a list for so long, or takes it off if that is 0 or less. It
-// returns ErrFull if there is no room, even after what has expired is gone.
-func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
-	if err := q.lock(); err != nil {
-		return err
-	}
-	defer q.p.mu.Unlock()
-	key, m := prefixKey(prefix), q.list(list)
-	var err error
-	if ttl <= 0 {
-		err = m.Delete(&key)
-	} else {
-		err = errors.Join(q.listsLocked(list), q.putSwept(m, &key, &datapathRule{Until: q.deadline(ttl), Bits: key.Bits}))
-	}
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("xdp: list %v: %w", prefix, err)
-	}
-	return nil
-}
-
-// listsLocked has a list looked at from now on.
-func (q *Quota) listsLocked(list List) error {
-	looks := &q.rules.Denies
-	if list == AllowList {
-		looks = &q.rules.Allows
-	}
-	if *looks == 1 {
-		return nil
-	}
-	*looks = 1
-	return q.putRulesLocked()
-}
-
-// Packets returns about how many packets have hit a prefix on a list.
-func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
-	if err := q.lock(); err != nil {
-		return 0, err
-	}
-	defer q.p.mu.Unlock()
-	key := prefixKey(prefix)
-	var r datapathRule
-	err := q.list(list).Lookup(&key, &r)
-	// What is returned for a prefix that is not there is that of a shorter one.
-	if errors.Is(err, ebpf.ErrKeyNotExist) || r.Bits != key.Bits {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("xdp: read list entry %v: %w", prefix, err)
-	}
-	return r.Packets, nil
-}
-
 // TurnAway has new attempts of a source dropped for so long, or no longer if that
 // is 0 or less. It returns how many were since the last call, and ErrFull if there
 // is no room.
@@ -292,9 +241,6 @@ func (q *Quota) TurnAway(source netip.Prefix, ttl time.Duration) (dropped uint64
 	return old.Packets, nil
 }
 
-// flowPort is in the tag of a flow that says where an attempt was from.
-const flowPort = 1 << 16
-
 // Expect lets in, for so long, Initials with an ID of our length from a peer that we
 // have dialed.
 func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
@@ -303,8 +249,8 @@ func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
 	}
 	defer q.p.mu.Unlock()
 	port := binary.BigEndian.AppendUint16(nil, peer.Port())
-	key := datapathFlow{Addr: addrWords(peer.Addr()), Tag: flowPort | uint64(binary.NativeEndian.Uint16(port))}
-	if err := q.p.objects.Flows.Put(&key, q.deadline(ttl)); err != nil {
+	key := datapathOrigin{Addr: addrWords(peer.Addr()), Tag: uint64(binary.NativeEndian.Uint16(port))}
+	if err := q.p.objects.Origins.Put(&key, q.deadline(ttl)); err != nil {
 		return fmt.Errorf("xdp: expect %v: %w", peer, err)
 	}
 	return nil
@@ -363,47 +309,4 @@ func maskWords(bits int) [4]uint32 {
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 	})
 	return addrWords(netip.PrefixFrom(ones, bits).Masked().Addr())
-}
-
-// full says so in our words.
-func full(err error) error {
-	// A trie says ENOSPC, a hash table E2BIG.
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.E2BIG) {
-		return ErrFull
-	}
-	return err
-}
-
-// putSwept puts a verdict, which begins with its end, into a map. If that is full
-// what has expired makes room.
-func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
-	err := full(m.Put(key, value))
-	if !errors.Is(err, ErrFull) {
-		return err
-	}
-	now := q.now()
-	if err := deleteIf(m, func(value []byte) bool { return binary.NativeEndian.Uint64(value) <= now }); err != nil {
-		return err
-	}
-	return full(m.Put(key, value))
-}
-
-// deleteIf deletes what is to go from a map.
-func deleteIf(m *ebpf.Map, goes func(value []byte) bool) error {
-	var key, value []byte
-	var gone [][]byte
-	entries := m.Iterate()
-	for entries.Next(&key, &value) {
-		if goes(value) {
-			gone = append(gone, key)
-			key = nil
-		}
-	}
-	errs := []error{entries.Err()}
-	for _, key := range gone {
-		if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -388,8 +389,8 @@ func TestQuotaExpects(t *testing.T) {
 func TestQuotaFull(t *testing.T) {
 	nettest.Namespace(t)
 	g := newGuarded(t, &Config{Sessions: -1, Prefixes: 4, Sources: 4, Attempts: 4}, nil, 4)
-	nth := func(i int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+	nth := func(i int) netip.Prefix { // no host, which has another place
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(i)}), 24)
 	}
 	for _, ttl := range []time.Duration{1, time.Hour} {
 		for i := range 4 {
@@ -406,6 +407,85 @@ func TestQuotaFull(t *testing.T) {
 		t.Errorf("a fifth source: %v, want %v", err, ErrFull)
 	}
 	g.must(g.quota.Put(DenyList, nth(99), 0))
+}
+
+// TestQuotaHosts: sources that are denied one by one, of which some find their places
+// taken, and are prefixes among others then.
+func TestQuotaHosts(t *testing.T) {
+	nettest.Namespace(t)
+	for family, name := range families {
+		t.Run(name, func(t *testing.T) {
+			g := newGuarded(t, &Config{Sessions: -1, Prefixes: 8, Sources: 8, Attempts: 8}, nil, 4)
+			wantAll := func(want Reason, packets uint64) {
+				t.Helper()
+				for i := range uint32(12) {
+					host := benchSource(family, i)
+					from := netip.AddrPortFrom(host.Addr(), 1000)
+					g.want(from.String(), []byte{0x40}, want)
+					if n, err := g.quota.Packets(DenyList, host); n != packets || err != nil {
+						t.Errorf("%d packets of host %d, %v, want %d", n, i, err, packets)
+					}
+				}
+				g.want(netip.AddrPortFrom(benchSource(family, 99).Addr(), 1000).String(), []byte{0x40}, QuotaOther)
+			}
+			put := func(ttl time.Duration) {
+				t.Helper()
+				for i := range uint32(12) {
+					g.must(g.quota.Put(DenyList, benchSource(family, i), ttl))
+				}
+			}
+			wantAll(QuotaOther, 0)
+			put(time.Hour)
+			wantAll(QuotaDenied, 1)
+			put(2 * time.Hour) // and no other place than before
+			wantAll(QuotaDenied, 1)
+			put(0)
+			wantAll(QuotaOther, 0)
+			put(1)
+			nextTick()
+			wantAll(QuotaOther, 0)
+
+			// One that is in the trie has a place again, and is in one only.
+			put(time.Hour)
+			for i := range uint32(8) {
+				g.must(g.quota.Put(DenyList, benchSource(family, i), 0))
+			}
+			for _, ttl := range []time.Duration{time.Hour, 0} {
+				for i := range uint32(4) {
+					g.must(g.quota.Put(DenyList, benchSource(family, 8+i), ttl))
+				}
+			}
+			wantAll(QuotaOther, 0)
+
+			// What is denied with others stays denied, and one of them is
+			// nobody else.
+			first := benchSource(family, 0)
+			around, _ := first.Addr().Prefix(first.Bits() - 4)
+			within, _ := first.Addr().Prefix(first.Addr().BitLen())
+			from := netip.AddrPortFrom(first.Addr(), 1).String()
+			g.must(g.quota.Put(DenyList, around, time.Hour))
+			put(1)
+			nextTick()
+			wantAll(QuotaDenied, 0)
+			g.must(g.quota.Put(DenyList, around, 0))
+			g.must(g.quota.Put(DenyList, within, time.Hour))
+			g.want(from, []byte{0x40}, QuotaDenied)
+			g.must(g.quota.Put(DenyList, within, 0))
+			g.must(g.quota.Put(DenyList, first, time.Hour))
+			g.want(from, []byte{0x40}, QuotaDenied)
+			g.must(g.quota.Put(AllowList, around, time.Hour))
+			g.want(from, []byte{0x40}, QuotaAllowed)
+			g.must(g.quota.Close())
+
+			again, err := g.program.Quota()
+			g.must(err)
+			g.must(again.SetPolicy(&QuotaPolicy{IPv4Bits: 24, IPv6Bits: 56}))
+			g.must(again.Guard(guardPort, 4))
+			g.must(again.Renew(time.Hour))
+			g.must(again.Put(DenyList, benchSource(family, 77), time.Hour)) // no host now
+			g.want(from, []byte{0x40}, QuotaOther)
+		})
+	}
 }
 
 // TestQuotaTokenContinuesOnce: a token that has been let in carries one other ID,
@@ -441,4 +521,27 @@ func TestQuotaTurnedAwayEnds(t *testing.T) {
 			t.Fatal("turned away for ever")
 		}
 	}
+}
+
+// TestQuotaNoLookalikes: whoever knows how IDs are hashed, and not by which keys,
+// does not find two that are taken for one. These differ in what cancels out in
+// hashes of one multiplication a word.
+func TestQuotaNoLookalikes(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	const from = "192.0.2.1:1000"
+	id := make([]byte, 20)
+	g.want(from, initialWith(id...), QuotaNew)
+	_, err := g.quota.TurnAway(netip.MustParsePrefix("192.0.2.1/32"), time.Hour)
+	g.must(err)
+	g.want(from, initialWith(id...), QuotaFlow)
+	for shift := range 63 {
+		other := bytes.Clone(id)
+		other[0] = 0x80
+		binary.BigEndian.PutUint64(other[8:], 1<<63|1<<shift)
+		g.want(from, initialWith(other...), QuotaTurnedAway)
+	}
+	g.want(from, initialWith(append(id[:19:19], 1)...), QuotaTurnedAway)
+	g.want(from, initialWith(id[:19]...), QuotaTurnedAway)
+	g.want("192.0.2.1:1001", initialWith(id...), QuotaTurnedAway)
 }

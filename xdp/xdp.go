@@ -76,16 +76,16 @@ type Config struct {
 	Quota bool
 	// Prefixes bounds, with Quota, those on the allow list, those on the deny
 	// list, and exceptions. They take about 110 bytes each, when there are
-	// any. 0 means 262 144.
+	// any, and 32 in advance. 0 means 262 144.
 	Prefixes int
 	// Sources bounds, with Quota, those whose rates are kept, which take about
 	// 100 bytes each, in advance; and those that are turned away, which take
 	// as much when there are any. Of the former the one that has not been seen
 	// for longest makes room for another. 0 means 65 536.
 	Sources int
-	// Attempts bounds, with Quota, the attempts that are remembered: two places
-	// for each, of about 100 bytes, in advance. The one that has not been seen
-	// for longest makes room for another. 0 means 65 536.
+	// Attempts bounds, with Quota, the attempts that are remembered, and where
+	// they were from: about 130 bytes each, in advance. Old ones make room for
+	// others. 0 means 65 536.
 	Attempts int
 	// Flows switches the monitor stage on, for package monitor, and bounds the
 	// flows that the kernel counts. They take about 350 bytes each, in advance;

@@ -29,7 +29,7 @@ static __always_inline int stages(struct xdp_md *ctx, struct ethhdr *eth, void *
 		count(PASS_OTHER);
 		return NEXT;
 	}
-	int verdict = quota_on ? quota(&p) : NEXT;
+	int verdict = quota_on ? quota(ctx, &p) : NEXT;
 	if (verdict == NEXT && relay_on)
 		verdict = relay(ctx, &p);
 	return verdict;

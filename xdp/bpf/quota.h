@@ -37,6 +37,32 @@ static __always_inline enum found find(void *list, struct prefix *p, bool v6, __
 	return UNSURE;
 }
 
+// is_host says whether a source is denied by itself.
+static __always_inline bool is_host(struct source *s, __u64 now) {
+	__u32 key       = hash_addr(s->addr) >> 32 & hosts_mask;
+	struct homes *h = bpf_map_lookup_elem(&hosts, &key);
+	if (!h)
+		return false;
+	for (int i = 0; i < HOSTS; i++) {
+		__be32 *a = h->of[i].addr;
+		if (a[3] == s->addr[3] && a[1] == s->addr[1] && a[0] == s->addr[0] && a[2] == s->addr[2] && READ_ONCE(h->until[i]) > now) {
+			h->packets[i]++;
+			return true;
+		}
+	}
+	return false;
+}
+
+// is_denied asks for hosts first: they are the many.
+static __always_inline bool is_denied(struct rules *rules, struct prefix *addr, bool v6, __u64 now) {
+	if (rules->hosts) {
+		struct source s = source_of(rules, addr, v6);
+		if (is_host(&s, now))
+			return true;
+	}
+	return rules->denies && find(&denied, addr, v6, now) == THERE;
+}
+
 // take takes a token from a bucket, if it has one: the bucket is the instant at
 // which it is full again.
 static __always_inline bool take(__u64 *full, __u64 interval, __u64 depth, __u64 now) {
@@ -81,51 +107,61 @@ static __always_inline void tell_drop(struct source *s, struct bucket *b, enum r
 	b->dropped = 0;
 }
 
-// knows says whether an attempt, or where attempts come from, has been let in.
-static __always_inline bool knows(struct flow *f, __u64 now) {
-	__u64 *until = bpf_map_lookup_elem(&flows, f);
-	return until && *until > now;
+// The kinds of what is hashed.
+enum { ATTEMPT, TOKEN };
+
+// attempts_like are those among which an attempt would be.
+static __always_inline struct places *attempts_like(__u64 tag) {
+	__u32 key = tag >> 32 & attempts_mask; // the better half
+	return bpf_map_lookup_elem(&attempts, &key);
 }
 
-static __always_inline void remember(struct flow *f, __u64 until) {
-	bpf_map_update_elem(&flows, f, &until, BPF_ANY);
+// knows says whether an attempt has been let in.
+static __always_inline bool knows(struct places *a, __u64 tag, __u64 now) {
+	for (int i = 0; i < WAYS; i++)
+		if (a->tag[i] == tag && a->until[i] > now)
+			return true;
+	return false;
+}
+
+static __always_inline void remember(struct places *a, __u64 tag, __u64 until) {
+	int oldest = 0;
+#pragma unroll
+	for (int i = 1; i < WAYS; i++)
+		if (a->until[i] < a->until[oldest & (WAYS - 1)])
+			oldest = i;
+	a->tag[oldest & (WAYS - 1)]   = tag;
+	a->until[oldest & (WAYS - 1)] = until;
 }
 
 // origin_of says where an attempt is from.
-static __always_inline struct flow origin_of(struct flow *flow, struct initial *in, __be16 port) {
-	struct flow origin = {.tag = port | FLOW_PORT};
+static __always_inline struct origin origin_of(struct xdp_md *ctx, struct packet *p, struct prefix *addr, struct initial *in) {
+	struct origin origin = {.tag = p->udp->src};
+	__builtin_memcpy(origin.addr, addr->addr, sizeof(origin.addr));
 	if (in->token_len)
-		origin.tag = hash_token(in->token, in->token_len, port | FLOW_TOKEN);
-	__builtin_memcpy(origin.addr, flow->addr, sizeof(origin.addr));
+		origin.tag = hash_of(addr->addr, TOKEN << 16 | p->udp->src, in->token_len) +
+		             hash_token(ctx, p->payload - (__u8 *)p->eth + in->token, in->token_len);
 	return origin;
 }
 
 // continues says whether an Initial with the server's ID comes from where an
 // attempt was let in. A client repeats the token of a Retry with that ID: once,
 // since a forged token is as good as any here.
-static __always_inline bool continues(struct flow *flow, struct flow *origin, struct initial *in, __u64 now, __u64 until) {
-	if (!knows(origin, now))
+static __always_inline bool continues(struct origin *origin, struct initial *in, struct places *a, __u64 tag, __u64 now, __u64 until) {
+	__u64 *end = bpf_map_lookup_elem(&origins, origin);
+	if (!end || *end <= now)
 		return false;
 	if (in->token_len) {
-		bpf_map_delete_elem(&flows, origin);
-		remember(flow, until);
+		bpf_map_delete_elem(&origins, origin);
+		remember(a, tag, until);
 	}
 	return true;
 }
 
-// judge_attempt is about an Initial that may be one of a new attempt.
-static __always_inline enum reason judge_attempt(struct packet *p, struct rules *rules, struct initial *in, struct prefix *addr, __u8 id_len, __u64 now) {
-	struct flow flow = {.tag = hash_bytes(in->copy->b, 6, in->id_len, MAX_ID / 8 + 1, p->udp->src | FLOW_ID)};
-	__builtin_memcpy(flow.addr, addr->addr, sizeof(flow.addr));
-	__u64 until = now + rules->patience;
-
-	if (knows(&flow, now))
-		return QUOTA_FLOW;
-	struct flow origin = origin_of(&flow, in, p->udp->src);
-	if (in->id_len == id_len && continues(&flow, &origin, in, now, until))
-		return QUOTA_CONTINUING;
+// judge_newcomer is about an Initial of an attempt that nobody knows.
+static __always_inline enum reason judge_newcomer(struct packet *p, struct rules *rules, struct prefix *addr, __u64 now) {
 	struct source s = source_of(rules, addr, p->v6);
-	struct turn *t = bpf_map_lookup_elem(&turned, &s);
+	struct turn *t  = bpf_map_lookup_elem(&turned, &s);
 	if (t && t->until > now) {
 		t->packets++;
 		return QUOTA_TURNED_AWAY;
@@ -136,21 +172,46 @@ static __always_inline enum reason judge_attempt(struct packet *p, struct rules 
 		tell_drop(&s, b, QUOTA_ATTEMPT_RATE, now);
 		return QUOTA_ATTEMPT_RATE;
 	}
-	remember(&flow, until);
-	remember(&origin, until);
 	return QUOTA_NEW;
+}
+
+// judge_attempt is about an Initial that may be one of a new attempt.
+static __always_inline enum reason judge_attempt(struct xdp_md *ctx, struct packet *p, struct rules *rules, struct initial *in, struct prefix *addr, __u8 id_len, __u64 now) {
+	__u64 until = now + rules->patience;
+	__u64 tag   = hash_of(addr->addr, ATTEMPT << 16 | p->udp->src, in->id_len) + hash_bytes(p->payload + 6, p->end, in->id_len, MAX_ID / 4);
+
+	struct places *a = attempts_like(tag);
+	if (!a)
+		return QUOTA_OTHER;
+	if (knows(a, tag, now))
+		return QUOTA_FLOW;
+	struct origin origin;
+	bool served = in->id_len == id_len; // by the ID
+	if (served) {
+		origin = origin_of(ctx, p, addr, in);
+		if (continues(&origin, in, a, tag, now, until))
+			return QUOTA_CONTINUING;
+	}
+	enum reason why = judge_newcomer(p, rules, addr, now);
+	if (why == QUOTA_NEW) {
+		if (!served)
+			origin = origin_of(ctx, p, addr, in);
+		remember(a, tag, until);
+		bpf_map_update_elem(&origins, &origin, &until, BPF_ANY);
+	}
+	return why;
 }
 
 // judge_packet is about a packet of whatever kind, and asks no more if that is no
 // Initial.
-static __always_inline enum reason judge_packet(struct packet *p, struct rules *rules, __u8 id_len, __u64 now) {
+static __always_inline enum reason judge_packet(struct xdp_md *ctx, struct packet *p, struct rules *rules, __u8 id_len, __u64 now) {
 	struct prefix addr = address_of(p);
 	if (rules->allows) {
 		enum found allow = find(&allowed, &addr, p->v6, now);
 		if (allow != NOT_THERE)
 			return allow == THERE ? QUOTA_ALLOWED : QUOTA_OTHER;
 	}
-	if (rules->denies && find(&denied, &addr, p->v6, now) == THERE)
+	if (is_denied(rules, &addr, p->v6, now))
 		return QUOTA_DENIED;
 	if (rules->packets) {
 		struct limits *l = limits_of(rules, &addr, p->v6);
@@ -169,11 +230,11 @@ static __always_inline enum reason judge_packet(struct packet *p, struct rules *
 		return QUOTA_SHORT_INITIAL;
 	if (!in.token_len && in.id_len < MIN_FIRST_ID)
 		return QUOTA_CONTINUING;
-	return judge_attempt(p, rules, &in, &addr, id_len, now);
+	return judge_attempt(ctx, p, rules, &in, &addr, id_len, now);
 }
 
 // quota is the stage.
-static __always_inline int quota(struct packet *p) {
+static __always_inline int quota(struct xdp_md *ctx, struct packet *p) {
 	__u8 id_len;
 	if (!guarded_port(p->udp->dst, &id_len)) {
 		if (!relay_on)
@@ -189,7 +250,7 @@ static __always_inline int quota(struct packet *p) {
 		count(QUOTA_OPEN);
 		return NEXT;
 	}
-	enum reason why = judge_packet(p, rules, id_len, now);
+	enum reason why = judge_packet(ctx, p, rules, id_len, now);
 	count(why);
 	return why >= QUOTA_DENIED ? XDP_DROP : NEXT;
 }

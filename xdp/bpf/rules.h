@@ -33,6 +33,8 @@ struct rules {
 	__u32 packets;             // whether anybody has a rate of packets
 	__u32 exceptions;          // whether there are any
 	__u32 allows, denies;      // whether there may be entries on the lists
+	__u32 hosts;               // whether there may be any
+	__u32 pad;
 };
 
 struct {
@@ -92,6 +94,26 @@ struct source {
 	__be32 addr[4];
 };
 
+// hosts are denied prefixes that are one source each. There may be very many, and
+// a trie takes a step, and a line of the cache, for each bit that it branches at. A
+// host is in one of the places that its hash leads to, or in the trie if there is none.
+#define HOSTS 8
+struct homes {
+	struct source of[HOSTS];
+	__u64 until[HOSTS];
+	__u64 packets[HOSTS]; // that have hit it, about
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct homes);
+	__uint(max_entries, 1); // set before load: a power of 2
+} hosts SEC(".maps");
+
+// hosts_mask is what of a number is an index of hosts. Set before load.
+volatile const __u32 hosts_mask;
+
 // turn is of a source of which no new attempts are let in for a while.
 struct turn {
 	__u64 until;
@@ -121,23 +143,37 @@ struct {
 	__uint(max_entries, 1); // set before load
 } buckets SEC(".maps");
 
-// flow is an attempt that has been let in, by its port and ID; or where one was
-// from, by its port, with its token if it had one. Go knows the tag of a port alone:
-// the bytes of the port as on the wire, and FLOW_PORT.
-struct flow {
+// attempts are those that have been let in, by hashes of their addresses, ports and
+// IDs. Each has a few places, where it takes that of the oldest.
+#define WAYS 4
+struct places {
+	__u64 tag[WAYS];
+	__u64 until[WAYS]; // they are remembered
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct places);
+	__uint(max_entries, 1); // set before load: a power of 2
+} attempts SEC(".maps");
+
+// attempts_mask is what of a number is an index of attempts. Set before load.
+volatile const __u32 attempts_mask;
+
+// origin is where an attempt was from, by its port, with its token if it had one. Go
+// knows the tag of a port alone: the bytes of the port as on the wire.
+struct origin {
 	__be32 addr[4];
 	__u64 tag;
 };
-#define FLOW_PORT (1 << 16)
-#define FLOW_TOKEN (2 << 16)
-#define FLOW_ID (3 << 16)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__type(key, struct flow);
+	__type(key, struct origin);
 	__type(value, __u64); // until when it is remembered
 	__uint(max_entries, 1); // set before load
-} flows SEC(".maps");
+} origins SEC(".maps");
 
 // drop tells Go of a source that is beyond its rates.
 struct drop {
@@ -150,22 +186,3 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 1024);
 } drops SEC(".maps");
-
-// scratch is a copy of the first bytes of an Initial, which may be read at any
-// place, as a packet may not without CAP_PERFMON: its head, and a token with what
-// comes before and behind it.
-#define HEAD 64
-#define MAX_TOKEN 256
-#define SCRATCHED 320
-#define SCRATCH 512
-
-struct scratch {
-	__u8 b[SCRATCH + 8];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__type(key, __u32);
-	__type(value, struct scratch);
-	__uint(max_entries, 1);
-} scratch SEC(".maps");
