@@ -14,21 +14,28 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// initialOf makes a client's Initial with these frames.
+// initialOf makes a client's first Initial of version 1.
 func initialOf(tb testing.TB, dst, src []byte, number byte, frames []byte) []byte {
 	tb.Helper()
-	first, ok := wire.FirstByte(wire.Version1, wire.Initial, 0)
+	return sealed(tb, wire.Version1, wire.Client, dst, dst, src, number, frames)
+}
+
+// sealed makes an Initial with these frames, of any version and side, with the keys
+// that follow from an ID.
+func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src []byte, number byte, frames []byte) []byte {
+	tb.Helper()
+	first, ok := wire.FirstByte(v, wire.Initial, 0)
 	if !ok {
-		tb.Fatal("version 1 has no Initial")
+		tb.Fatalf("%v has no Initial", v)
 	}
 	payload := append(slices.Clone(frames), make([]byte, max(0, 1162-len(frames)))...)
-	h := wire.Header{Type: wire.Initial, First: first, Version: wire.Version1, DstID: dst, SrcID: src}
+	h := wire.Header{Type: wire.Initial, First: first, Version: v, DstID: dst, SrcID: src}
 	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	header = append(header[:len(header)-1-len(payload)-wire.Overhead], number)
-	keys, err := wire.NewInitialKeys(wire.Version1, dst, wire.Client)
+	keys, err := wire.NewInitialKeys(v, keyID, from)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -157,13 +157,8 @@ func TestStandardInput(t *testing.T) {
 		runtime.Gosched()
 	}
 	cancel()
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want %v", err, context.Canceled)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run goes on")
+	if err := ended(t, done); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -214,6 +209,18 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
+// ended waits for what Run returns.
+func ended(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run goes on")
+		return nil
+	}
+}
+
 // TestRunEnds: a stream that gives nothing does not keep Run from ending with
 // its context, and neither does a reader of events who has stopped.
 func TestRunEnds(t *testing.T) {
@@ -233,13 +240,8 @@ func TestRunEnds(t *testing.T) {
 	go func() { done <- m.Run(ctx) }()
 	cancel()
 	w.CloseWithError(io.EOF)
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) && err != nil {
-			t.Errorf("got %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run goes on")
+	if err := ended(t, done); !errors.Is(err, context.Canceled) && err != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
