@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"bytes"
-	"encoding/binary"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -49,13 +48,7 @@ func TestZeroRTTFirst(t *testing.T) {
 // TestScatteredHello: a long ClientHello in ten datagrams, in any order.
 func TestScatteredHello(t *testing.T) {
 	const datagrams = 10
-	hello := helloOf("scattered.example")
-	// What pads it is an extension that nobody reads.
-	const filler = 9000
-	hello = binary.BigEndian.AppendUint16(append(hello, 0xff, 0x77), filler)
-	hello = append(hello, make([]byte, filler)...)
-	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
-	binary.BigEndian.PutUint16(hello[45:], uint16(len(hello)-47))
+	hello := helloWith(serverNameOf("scattered.example"), extension(0xff77, make([]byte, 9000)))
 	for seed := range uint64(20) {
 		order := rand.New(rand.NewPCG(seed, 1)).Perm(datagrams)
 		tracker := newTracker(t, nil)

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -55,17 +56,29 @@ func cryptoFrame(offset int, data []byte) []byte {
 }
 
 // helloOf makes a small ClientHello.
-func helloOf(name string) []byte {
+func helloOf(name string) []byte { return helloWith(serverNameOf(name)) }
+
+// serverNameOf makes the server_name extension.
+func serverNameOf(name string) []byte {
 	sni := binary.BigEndian.AppendUint16(nil, uint16(len(name)+3))
 	sni = append(sni, 0)
 	sni = binary.BigEndian.AppendUint16(sni, uint16(len(name)))
-	sni = append(sni, name...)
-	ext := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(sni)))
-	ext = append(ext, sni...)
+	return extension(0, append(sni, name...))
+}
+
+// extension makes an extension of a hello.
+func extension(kind uint16, data []byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, kind)
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
+}
+
+// helloWith makes a ClientHello with these extensions.
+func helloWith(extensions ...[]byte) []byte {
+	all := slices.Concat(extensions...)
 	body := append([]byte{3, 3}, make([]byte, 32)...)
 	body = append(body, 0, 0, 2, 0x13, 0x01, 1, 0)
-	body = binary.BigEndian.AppendUint16(body, uint16(len(ext)))
-	body = append(body, ext...)
+	body = binary.BigEndian.AppendUint16(body, uint16(len(all)))
+	body = append(body, all...)
 	return append([]byte{1, 0, byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
@@ -90,6 +103,24 @@ func TestOverlappingCrypto(t *testing.T) {
 	}
 	if c := only(t, tracker); c.ServerName != "first.example" {
 		t.Errorf("got %+v, want first.example", c.TLS)
+	}
+}
+
+// TestLongLists: what a hello lists a thousand times is not kept a thousand times.
+func TestLongLists(t *testing.T) {
+	protocols := append([]byte{2, 'h', '3'}, make([]byte, 400)...) // then empty ones
+	groups := bytes.Repeat([]byte{0x11, 0xec}, 200)
+	hello := helloWith(
+		extension(0x10, append(binary.BigEndian.AppendUint16(nil, uint16(len(protocols))), protocols...)),
+		extension(0x0a, append(binary.BigEndian.AppendUint16(nil, uint16(len(groups))), groups...)))
+	tracker := newTracker(t, nil)
+	tracker.Packet(frame(at(0, clientAddr, serverAddr, initialOf(t, []byte("original"), nil, 0, cryptoFrame(0, hello)))))
+	c := only(t, tracker)
+	if len(c.ALPN) != maxALPN || c.ALPN[0] != "h3" || !slices.Equal(c.PostQuantumGroups, []string{"X25519MLKEM768"}) {
+		t.Errorf("got ALPN %q, groups %q", c.ALPN, c.PostQuantumGroups)
+	}
+	if kept := tracker.records.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {
+		t.Errorf("there is room for %d protocols", cap(kept.ALPN))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -246,9 +247,12 @@ func TestRunEnds(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for _, conf := range []*Config{{MaxConnections: -1}, {MaxHandshakes: -1}, {Idle: -1}, {EventQueue: -1}, {MaxConnections: maxConnectionsLimit + 1}} {
+	for _, conf := range []*Config{{MaxConnections: -1}, {MaxHandshakes: -1}, {Idle: -1}, {EventQueue: -1}, {EventQueue: math.MaxInt}, {MaxConnections: maxConnectionsLimit + 1}} {
 		if _, err := NewTracker(conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%+v: got %v, want %v", conf, err, ErrConfig)
 		}
+	}
+	if _, err := New(nil, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("no source: got %v, want %v", err, ErrConfig)
 	}
 }
