@@ -146,3 +146,53 @@ func TestMoverInACrowd(t *testing.T) {
 		}
 	}
 }
+
+// pause lets time pass before what is appended next.
+func pause(all []sent, d time.Duration) []sent {
+	last := all[len(all)-1]
+	last.at = last.at.Add(d)
+	last.data = last.data[:1] // nothing that is QUIC
+	return append(all, last)
+}
+
+// TestLateProbe: full datagrams from a host whose connection has been silent for long
+// try no path of it, and neither do those that were under way before it.
+func TestLateProbe(t *testing.T) {
+	const second = "192.0.2.1:50002"
+	lanes := []lane{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
+	first := at(0, second, serverAddr, append([]byte{0x41}, append(newID[:8:8], make([]byte, 1191)...)...))
+	for name, all := range map[string][]sent{
+		"late":  talk(pause(settled(t), 2*time.Minute), 6, lanes...),
+		"early": talk(append([]sent{first}, settled(t)...), 6, lanes...),
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		for _, c := range connections(tracker) {
+			if len(c.Paths) != 1 || len(c.PathChanges) != 0 {
+				t.Errorf("%s: got paths %v, changes %v", name, c.Paths, c.PathChanges)
+			}
+		}
+	}
+}
+
+// TestProbeAfterMove: where a connection has moved it tries the next path from.
+func TestProbeAfterMove(t *testing.T) {
+	const second, third = "203.0.113.7:50001", "203.0.113.7:50002"
+	all := talk(settled(t), 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
+	all = talk(all, 20, lane{third, serverAddr, newID, 1200}, lane{serverAddr, third, cliNo, 1200})
+	other := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that time alone says nothing
+	all = append(all, other...)
+	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		if c.Paths[0].Client.String() != clientAddr {
+			continue
+		}
+		if got, want := kinds(&c), []ChangeKind{Migration, Probe, Migration}; !slices.Equal(got, want) {
+			t.Errorf("got changes %v, want %v", got, want)
+		}
+		return
+	}
+	t.Error("the connection is not known")
+}
