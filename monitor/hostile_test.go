@@ -335,6 +335,36 @@ func TestGreasedFixedBit(t *testing.T) {
 	}
 }
 
+// TestRuledOut: what would pass for a connection by its looks is none if endpoints
+// also send what QUIC does not.
+func TestRuledOut(t *testing.T) {
+	opener := at(0, "192.0.2.5:5000", "192.0.2.6:6000", []byte{0})
+	looks := talk([]sent{opener}, 20, lane{"192.0.2.5:5000", "192.0.2.6:6000", oldID, 300}, lane{"192.0.2.6:6000", "192.0.2.5:5000", cliID, 1200})[1:]
+	long := func(n int, idLen byte) []byte {
+		return append([]byte{0xc0, 0xde, 0xad, 0xbe, 0xef, idLen}, make([]byte, n-6)...)
+	}
+	for name, test := range map[string]struct {
+		first []byte
+		want  int
+	}{
+		"nothing else":                  {nil, 1},
+		"a first flight":                {long(1200, 8), 1},
+		"a long header in little":       {long(300, 8), 0},
+		"a long header of no layout":    {append(long(6, 255), bytes.Repeat([]byte{255}, 1200)...), 0},
+		"no fixed bit":                  {append([]byte{0x01}, make([]byte, 100)...), 0},
+		"less than QUIC's least packet": {append([]byte{0x41}, make([]byte, 10)...), 0},
+	} {
+		tracker := newTracker(t, nil)
+		if test.first != nil {
+			tracker.Packet(frame(sent{opener.at, opener.from, opener.to, test.first}))
+		}
+		track(tracker, looks)
+		if got := len(connections(tracker)); got != test.want {
+			t.Errorf("%s: got %d connections, want %d", name, got, test.want)
+		}
+	}
+}
+
 // TestNotQUIC: what looks a little like QUIC is none.
 func TestNotQUIC(t *testing.T) {
 	tracker := newTracker(t, nil)
