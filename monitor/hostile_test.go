@@ -244,6 +244,24 @@ func TestSpoofedInitial(t *testing.T) {
 	t.Error("the live connection is no longer known")
 }
 
+// TestNewIDBesideSpoof: an ID that is new is the live connection's, not that of one
+// which somebody has begun in its client's name.
+func TestNewIDBesideSpoof(t *testing.T) {
+	all := append(settled(t), at(300, clientAddr, serverAddr, initialOf(t, []byte("spoofed!"), nil, 0, cryptoFrame(0, helloOf("evil.example")))))
+	all = talk(all, 20, lane{clientAddr, serverAddr, newID, 300}, lane{serverAddr, clientAddr, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		want := uint64(1)
+		if c.ServerName == "moves.example" {
+			want = uint64(len(all) - 1)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != want {
+			t.Errorf("%s: got %d packets, want %d", c.ServerName, got, want)
+		}
+	}
+}
+
 // TestLiarWithID: whoever has seen an ID and sends packets with it moves no
 // connection, for nobody answers.
 func TestLiarWithID(t *testing.T) {
