@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/wire"
 )
 
 // lane is how shorts of a side look on a path.
@@ -195,4 +198,24 @@ func TestProbeAfterMove(t *testing.T) {
 		return
 	}
 	t.Error("the connection is not known")
+}
+
+// TestMoveOfOneSide: of a connection whose other direction is not captured a NAT's
+// rebinding is seen all the same, if with less confidence.
+func TestMoveOfOneSide(t *testing.T) {
+	const second = "192.0.2.1:50002"
+	all := append(settled(t), at(300, clientAddr, serverAddr, handshakeOf(t, wire.Version1, oldID, cliID)))
+	all = talk(all, 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
+	for name, quiet := range map[string]string{"client": "silent for 5ms", "server": "silent for 100ms"} {
+		half := slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return (s.to.String() == serverAddr) != (name == "client") })
+		tracker := newTracker(t, nil)
+		track(tracker, half)
+		c := only(t, tracker)
+		if got := kinds(c); !slices.Equal(got, []ChangeKind{Rebinding}) || c.PathChanges[0].Confidence != Low || !strings.Contains(c.PathChanges[0].Evidence, quiet) {
+			t.Errorf("%s alone: got changes %+v, want a rebinding of low confidence", name, c.PathChanges)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(half)) || len(c.Paths) != 2 {
+			t.Errorf("%s alone: got %d packets on %d paths, want %d on 2", name, got, len(c.Paths), len(half))
+		}
+	}
 }

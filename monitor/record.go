@@ -89,7 +89,7 @@ type path struct {
 	ways           [2]way // by the side that sends
 	kind           ChangeKind
 	change         int    // 1 + index in record.changes of the one that led here
-	run            uint32 // packets of the client since the active path had one,
+	run            uint32 // packets of the client (if captured) since the active path had one,
 	mark           int64  // which was then
 }
 
