@@ -219,3 +219,29 @@ func TestMoveOfOneSide(t *testing.T) {
 		}
 	}
 }
+
+// TestManyIDs: of IDs that change without end the latest are kept, and nothing leads on
+// to a connection that has gone, not from an ID that it had long before either.
+func TestManyIDs(t *testing.T) {
+	const n = 30
+	all := settled(t)
+	for i := range n {
+		all = talk(all, 3, lane{clientAddr, serverAddr, []byte{9, 9, byte(i), 1, 2, 3, 4, 5}, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	bounded(t, tracker)
+	c := only(t, tracker)
+	if c.Rotations != n || len(c.ServerIDs) != maxRecordIDs || c.ServerIDs[maxRecordIDs-1] != "09091d0102030405" || len(c.PathChanges) != 0 {
+		t.Errorf("got %d rotations, IDs %v, changes %v", c.Rotations, c.ServerIDs, c.PathChanges)
+	}
+	if got, want := tracker.Stats().IDOverflow, uint64(n+1-maxRecordIDs); got != want {
+		t.Errorf("got %d IDs too many, want %d", got, want)
+	}
+	track(tracker, pause(all, time.Hour)[len(all):])
+	for name, table := range tracker.Stats().Tables {
+		if table.Entries != 0 && name != "potential" {
+			t.Errorf("%s has %d entries long after, want none", name, table.Entries)
+		}
+	}
+}
