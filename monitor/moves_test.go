@@ -158,15 +158,19 @@ func pause(all []sent, d time.Duration) []sent {
 	return append(all, last)
 }
 
-// TestLateProbe: full datagrams from a host whose connection has been silent for long
-// try no path of it, and neither do those that were under way before it.
-func TestLateProbe(t *testing.T) {
+// TestNoProbe: full datagrams from a host whose connection has been silent for long
+// try no path of it, and neither do those that were under way before it, or others that
+// are not full.
+func TestNoProbe(t *testing.T) {
 	const second = "192.0.2.1:50002"
 	lanes := []lane{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
+	small := []lane{{second, serverAddr, newID, 1199}, {serverAddr, second, cliNo, 1199}}
 	first := at(0, second, serverAddr, append([]byte{0x41}, append(newID[:8:8], make([]byte, 1191)...)...))
 	for name, all := range map[string][]sent{
-		"late":  talk(pause(settled(t), 2*time.Minute), 6, lanes...),
-		"early": talk(append([]sent{first}, settled(t)...), 6, lanes...),
+		"late":                       talk(pause(settled(t), 2*time.Minute), 6, lanes...),
+		"in little, from the client": talk(settled(t), 6, small[0], lanes[1]),
+		"in little, from the server": talk(settled(t), 6, lanes[0], small[1]),
+		"early":                      talk(append([]sent{first}, settled(t)...), 6, lanes...),
 	} {
 		tracker := newTracker(t, nil)
 		track(tracker, all)
@@ -242,6 +246,29 @@ func TestManyIDs(t *testing.T) {
 	for name, table := range tracker.Stats().Tables {
 		if table.Entries != 0 && name != "potential" {
 			t.Errorf("%s has %d entries long after, want none", name, table.Entries)
+		}
+	}
+}
+
+// TestMoverAmongSilent: of the connections at a server those that are over, most likely,
+// have not moved.
+func TestMoverAmongSilent(t *testing.T) {
+	const second = "203.0.113.7:50002"
+	all := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))
+	for _, s := range settled(t) {
+		s.at = s.at.Add(10 * time.Second)
+		all = append(all, s)
+	}
+	all = talk(all, 20, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		want := []ChangeKind{Probe, Migration}
+		if c.Paths[0].Client.String() != clientAddr {
+			want = nil
+		}
+		if got := kinds(&c); !slices.Equal(got, want) {
+			t.Errorf("of %v: got changes %v, want %v", c.Paths[0].Client, got, want)
 		}
 	}
 }
