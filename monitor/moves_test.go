@@ -162,13 +162,14 @@ func pause(all []sent, d time.Duration) []sent {
 // try no path of it, and neither do those that were under way before it, or others that
 // are not full.
 func TestNoProbe(t *testing.T) {
-	const second = "192.0.2.1:50002"
+	const second, elsewhere = "192.0.2.1:50002", "203.0.113.7:50002"
 	lanes := []lane{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
 	small := []lane{{second, serverAddr, newID, 1199}, {serverAddr, second, cliNo, 1199}}
 	first := at(0, second, serverAddr, append([]byte{0x41}, append(newID[:8:8], make([]byte, 1191)...)...))
 	for name, all := range map[string][]sent{
 		"late":                       talk(pause(settled(t), 2*time.Minute), 6, lanes...),
 		"in little, from the client": talk(settled(t), 6, small[0], lanes[1]),
+		"in little, from elsewhere":  talk(settled(t), 6, lane{elsewhere, serverAddr, newID, 1199}, lane{serverAddr, elsewhere, cliNo, 1200}),
 		"in little, from the server": talk(settled(t), 6, lanes[0], small[1]),
 		"early":                      talk(append([]sent{first}, settled(t)...), 6, lanes...),
 	} {
