@@ -49,13 +49,7 @@ func TestZeroRTTFirst(t *testing.T) {
 // TestScatteredHello: a long ClientHello in ten datagrams, in any order.
 func TestScatteredHello(t *testing.T) {
 	const datagrams = 10
-	hello := helloOf("scattered.example")
-	// What pads it is an extension that nobody reads.
-	const filler = 9000
-	hello = binary.BigEndian.AppendUint16(append(hello, 0xff, 0x77), filler)
-	hello = append(hello, make([]byte, filler)...)
-	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
-	binary.BigEndian.PutUint16(hello[45:], uint16(len(hello)-47))
+	hello := helloWith(serverNameOf("scattered.example"), extension(0xff77, make([]byte, 9000)))
 	for seed := range uint64(20) {
 		order := rand.New(rand.NewPCG(seed, 1)).Perm(datagrams)
 		tracker := newTracker(t, nil)
@@ -144,6 +138,40 @@ func TestNoTime(t *testing.T) {
 		}
 		if s := tracker.Stats(); s.Bogus != 0 {
 			t.Errorf("times are %s: got %d bogus", name, s.Bogus)
+		}
+	}
+}
+
+// TestFits: long headers that do not open are a connection's if they are of one version
+// and have one ID, up to their end, and cannot be less than they say.
+func TestFits(t *testing.T) {
+	handshake := handshakeOf(t, wire.Version1, cliID, oldID)
+	greased, other, brief := bytes.Clone(handshake), bytes.Clone(handshake), bytes.Clone(handshake)
+	greased[0] &^= fixedBit
+	other[4] = 2
+	brief = brief[:len(brief)-200]
+	binary.BigEndian.PutUint16(brief[len(brief)-2:], 0x4000|minNumbered-1)
+	brief = append(brief, make([]byte, minNumbered-1)...)
+	short := append([]byte{0x41}, make([]byte, 40)...)
+	for name, test := range map[string]struct {
+		packets [][]byte
+		want    bool
+	}{
+		"one":                   {[][]byte{handshake}, true},
+		"two":                   {[][]byte{handshake, handshake}, true},
+		"and a short header":    {[][]byte{handshake, short}, true},
+		"one and noise":         {[][]byte{handshake, {0xff, 0xff, 0xff}}, false},
+		"two of other versions": {[][]byte{handshake, other}, false},
+		"another ID":            {[][]byte{handshake, handshakeOf(t, wire.Version1, cliNo, oldID)}, false},
+		"no IDs":                {[][]byte{handshakeOf(t, wire.Version1, nil, nil)}, false},
+		"the fixed bit not set": {[][]byte{greased}, false},
+		"no room for a tag":     {[][]byte{brief}, false},
+		"cut":                   {[][]byte{handshake[:len(handshake)-1]}, false},
+		"one too many":          {slices.Repeat([][]byte{handshake}, maxCoalesced+1), false},
+	} {
+		b := slices.Concat(test.packets...)
+		if _, got := fits(&arrival{payload: b, length: len(b)}, wire.Version1, wire.DialectV1); got != test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}
 }

@@ -12,8 +12,11 @@ const (
 	DefaultEventQueue     = 1024
 )
 
-// maxConnectionsLimit keeps the tables, which grow with it, within reason.
-const maxConnectionsLimit = 1 << 26
+// Limits of what tables and queues may grow to.
+const (
+	maxConnectionsLimit = 1 << 26
+	maxEventQueue       = 1 << 20
+)
 
 // Config bounds what a [Tracker] keeps. The zero value, and nil, have the
 // defaults.
@@ -64,8 +67,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("monitor: %w: MaxHandshakes is negative", ErrConfig)
 	case c.Idle < 0:
 		return fmt.Errorf("monitor: %w: Idle is negative", ErrConfig)
-	case c.EventQueue < 0:
-		return fmt.Errorf("monitor: %w: EventQueue is negative", ErrConfig)
+	case c.EventQueue < 0 || c.EventQueue > maxEventQueue:
+		return fmt.Errorf("monitor: %w: EventQueue is %d, want 1 to %d", ErrConfig, c.EventQueue, maxEventQueue)
 	}
 	return nil
 }

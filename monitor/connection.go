@@ -154,8 +154,9 @@ type Connection struct {
 // TLS is what the hellos say: of a client's that was not read all but the last
 // three are empty, of a server's these.
 type TLS struct {
-	ServerName string   `json:"sni,omitempty"`
-	ALPN       []string `json:"alpn,omitempty"`
+	ServerName string `json:"sni,omitempty"`
+	// ALPN lists the protocols that the client offers, the first 16 of them.
+	ALPN []string `json:"alpn,omitempty"`
 	// JA4 is the fingerprint of the ClientHello, as FoxIO defines it.
 	JA4 string `json:"ja4,omitempty"`
 	// ECH says that the ClientHello has an encrypted_client_hello extension:

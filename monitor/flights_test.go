@@ -251,6 +251,9 @@ func TestMidFlow(t *testing.T) {
 	if c.Confidence != MidFlow || len(c.ServerIDs) == 0 || len(c.ServerIDs[0]) != 16 {
 		t.Errorf("got %v with server IDs %v, want midflow and 8 bytes", c.Confidence, c.ServerIDs)
 	}
+	if events := tracker.take(); len(events) != 1 || events[0].Kind != EventNew || events[0].Connection.Number != c.Number {
+		t.Errorf("got events %v, want that it is new", events)
+	}
 	if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(late)) {
 		t.Errorf("got %d packets, want %d", got, len(late))
 	}

@@ -38,6 +38,9 @@ func testSpoofedGoogle(t *testing.T, live []sent) {
 		tracker := newTracker(t, nil)
 		track(tracker, all)
 		bounded(t, tracker)
+		if s := tracker.Stats(); name == "within" && s.Bogus != 2 {
+			t.Errorf("%s: got %d bogus, want 2", name, s.Bogus)
+		}
 		found := false
 		for _, c := range connections(tracker) {
 			if c.Confidence != Proven {

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -14,21 +15,28 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// initialOf makes a client's Initial with these frames.
+// initialOf makes a client's first Initial of version 1.
 func initialOf(tb testing.TB, dst, src []byte, number byte, frames []byte) []byte {
 	tb.Helper()
-	first, ok := wire.FirstByte(wire.Version1, wire.Initial, 0)
+	return sealed(tb, wire.Version1, wire.Client, dst, dst, src, number, frames)
+}
+
+// sealed makes an Initial with these frames, of any version and side, with the keys
+// that follow from an ID.
+func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src []byte, number byte, frames []byte) []byte {
+	tb.Helper()
+	first, ok := wire.FirstByte(v, wire.Initial, 0)
 	if !ok {
-		tb.Fatal("version 1 has no Initial")
+		tb.Fatalf("%v has no Initial", v)
 	}
 	payload := append(slices.Clone(frames), make([]byte, max(0, 1162-len(frames)))...)
-	h := wire.Header{Type: wire.Initial, First: first, Version: wire.Version1, DstID: dst, SrcID: src}
+	h := wire.Header{Type: wire.Initial, First: first, Version: v, DstID: dst, SrcID: src}
 	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	header = append(header[:len(header)-1-len(payload)-wire.Overhead], number)
-	keys, err := wire.NewInitialKeys(wire.Version1, dst, wire.Client)
+	keys, err := wire.NewInitialKeys(v, keyID, from)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -48,17 +56,29 @@ func cryptoFrame(offset int, data []byte) []byte {
 }
 
 // helloOf makes a small ClientHello.
-func helloOf(name string) []byte {
+func helloOf(name string) []byte { return helloWith(serverNameOf(name)) }
+
+// serverNameOf makes the server_name extension.
+func serverNameOf(name string) []byte {
 	sni := binary.BigEndian.AppendUint16(nil, uint16(len(name)+3))
 	sni = append(sni, 0)
 	sni = binary.BigEndian.AppendUint16(sni, uint16(len(name)))
-	sni = append(sni, name...)
-	ext := binary.BigEndian.AppendUint16([]byte{0, 0}, uint16(len(sni)))
-	ext = append(ext, sni...)
+	return extension(0, append(sni, name...))
+}
+
+// extension makes an extension of a hello.
+func extension(kind uint16, data []byte) []byte {
+	b := binary.BigEndian.AppendUint16(nil, kind)
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
+}
+
+// helloWith makes a ClientHello with these extensions.
+func helloWith(extensions ...[]byte) []byte {
+	all := slices.Concat(extensions...)
 	body := append([]byte{3, 3}, make([]byte, 32)...)
 	body = append(body, 0, 0, 2, 0x13, 0x01, 1, 0)
-	body = binary.BigEndian.AppendUint16(body, uint16(len(ext)))
-	body = append(body, ext...)
+	body = binary.BigEndian.AppendUint16(body, uint16(len(all)))
+	body = append(body, all...)
 	return append([]byte{1, 0, byte(len(body) >> 8), byte(len(body))}, body...)
 }
 
@@ -83,6 +103,24 @@ func TestOverlappingCrypto(t *testing.T) {
 	}
 	if c := only(t, tracker); c.ServerName != "first.example" {
 		t.Errorf("got %+v, want first.example", c.TLS)
+	}
+}
+
+// TestLongLists: what a hello lists a thousand times is not kept a thousand times.
+func TestLongLists(t *testing.T) {
+	protocols := append([]byte{2, 'h', '3'}, make([]byte, 400)...) // then empty ones
+	groups := bytes.Repeat([]byte{0x11, 0xec}, 200)
+	hello := helloWith(
+		extension(0x10, append(binary.BigEndian.AppendUint16(nil, uint16(len(protocols))), protocols...)),
+		extension(0x0a, append(binary.BigEndian.AppendUint16(nil, uint16(len(groups))), groups...)))
+	tracker := newTracker(t, nil)
+	tracker.Packet(frame(at(0, clientAddr, serverAddr, initialOf(t, []byte("original"), nil, 0, cryptoFrame(0, hello)))))
+	c := only(t, tracker)
+	if len(c.ALPN) != maxALPN || c.ALPN[0] != "h3" || !slices.Equal(c.PostQuantumGroups, []string{"X25519MLKEM768"}) {
+		t.Errorf("got ALPN %q, groups %q", c.ALPN, c.PostQuantumGroups)
+	}
+	if kept := tracker.records.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {
+		t.Errorf("there is room for %d protocols", cap(kept.ALPN))
 	}
 }
 
@@ -206,6 +244,24 @@ func TestSpoofedInitial(t *testing.T) {
 	t.Error("the live connection is no longer known")
 }
 
+// TestNewIDBesideSpoof: an ID that is new is the live connection's, not that of one
+// which somebody has begun in its client's name.
+func TestNewIDBesideSpoof(t *testing.T) {
+	all := append(settled(t), at(300, clientAddr, serverAddr, initialOf(t, []byte("spoofed!"), nil, 0, cryptoFrame(0, helloOf("evil.example")))))
+	all = talk(all, 20, lane{clientAddr, serverAddr, newID, 300}, lane{serverAddr, clientAddr, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		want := uint64(1)
+		if c.ServerName == "moves.example" {
+			want = uint64(len(all) - 1)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != want {
+			t.Errorf("%s: got %d packets, want %d", c.ServerName, got, want)
+		}
+	}
+}
+
 // TestLiarWithID: whoever has seen an ID and sends packets with it moves no
 // connection, for nobody answers.
 func TestLiarWithID(t *testing.T) {
@@ -294,6 +350,36 @@ func TestGreasedFixedBit(t *testing.T) {
 	}
 	if tracker.Stats().Bogus != 1 {
 		t.Errorf("got %d bogus, want 1", tracker.Stats().Bogus)
+	}
+}
+
+// TestRuledOut: what would pass for a connection by its looks is none if endpoints
+// also send what QUIC does not.
+func TestRuledOut(t *testing.T) {
+	opener := at(0, "192.0.2.5:5000", "192.0.2.6:6000", []byte{0})
+	looks := talk([]sent{opener}, 20, lane{"192.0.2.5:5000", "192.0.2.6:6000", oldID, 300}, lane{"192.0.2.6:6000", "192.0.2.5:5000", cliID, 1200})[1:]
+	long := func(n int, idLen byte) []byte {
+		return append([]byte{0xc0, 0xde, 0xad, 0xbe, 0xef, idLen}, make([]byte, n-6)...)
+	}
+	for name, test := range map[string]struct {
+		first []byte
+		want  int
+	}{
+		"nothing else":                  {nil, 1},
+		"a first flight":                {long(1200, 8), 1},
+		"a long header in little":       {long(300, 8), 0},
+		"a long header of no layout":    {append(long(6, 255), bytes.Repeat([]byte{255}, 1200)...), 0},
+		"no fixed bit":                  {append([]byte{0x01}, make([]byte, 100)...), 0},
+		"less than QUIC's least packet": {append([]byte{0x41}, make([]byte, 10)...), 0},
+	} {
+		tracker := newTracker(t, nil)
+		if test.first != nil {
+			tracker.Packet(frame(sent{opener.at, opener.from, opener.to, test.first}))
+		}
+		track(tracker, looks)
+		if got := len(connections(tracker)); got != test.want {
+			t.Errorf("%s: got %d connections, want %d", name, got, test.want)
+		}
 	}
 }
 

@@ -160,7 +160,7 @@ func (s *street) agree(a, b *Monitor) *Connection {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			s.Fatalf("the kernel counted %v and %v, packet sockets %v and %v", x.FromClient, x.FromServer, y.FromClient, y.FromServer)
+			s.Fatalf("the kernel counted %v and %v, packet sockets %v and %v, of which %d were lost", x.FromClient, x.FromServer, y.FromClient, y.FromServer, b.Stats().SourceDropped)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quicway/quicway/internal/hello"
 	"github.com/quicway/quicway/internal/wire"
@@ -130,6 +131,10 @@ func (t *Tracker) readHello(r *record, from wire.Side) {
 	}
 }
 
+// maxALPN bounds the protocols that are kept of a client, which may list
+// thousands of empty ones.
+const maxALPN = 16
+
 func (t *Tracker) readClient(r *record) {
 	msg := r.attempt.streams[wire.Client].ClientHello()
 	if msg == nil {
@@ -142,12 +147,12 @@ func (t *Tracker) readClient(r *record) {
 		return
 	}
 	info := TLS{
-		ServerName: c.ServerName, ALPN: c.ALPN, JA4: c.JA4(),
+		ServerName: c.ServerName, ALPN: slices.Clone(c.ALPN[:min(len(c.ALPN), maxALPN)]), JA4: c.JA4(),
 		ECH: c.ECH, PostQuantum: c.PostQuantum(),
 	}
 	for _, group := range c.Groups {
-		if hello.PostQuantum(group) {
-			info.PostQuantumGroups = append(info.PostQuantumGroups, hello.GroupName(group))
+		if name := hello.GroupName(group); hello.PostQuantum(group) && !slices.Contains(info.PostQuantumGroups, name) {
+			info.PostQuantumGroups = append(info.PostQuantumGroups, name)
 		}
 	}
 	if r.tls != nil {

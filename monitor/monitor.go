@@ -33,8 +33,11 @@ type reader struct {
 }
 
 // New makes a monitor of what comes from source, which Run closes. It returns
-// an error that wraps ErrConfig.
+// an error that wraps ErrConfig; the source is then still the caller's.
 func New(source Source, conf *Config) (*Monitor, error) {
+	if source == nil {
+		return nil, fmt.Errorf("monitor: %w: no source", ErrConfig)
+	}
 	tracker, err := NewTracker(conf)
 	if err != nil {
 		return nil, err

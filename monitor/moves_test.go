@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/wire"
 )
 
 // lane is how shorts of a side look on a path.
@@ -143,6 +146,130 @@ func TestMoverInACrowd(t *testing.T) {
 	for _, c := range connections(tracker) {
 		if len(c.PathChanges) > 0 && c.PathChanges[0].To.String() == "203.0.113.7:50002" {
 			t.Errorf("got %+v", c.PathChanges)
+		}
+	}
+}
+
+// pause lets time pass before what is appended next.
+func pause(all []sent, d time.Duration) []sent {
+	last := all[len(all)-1]
+	last.at = last.at.Add(d)
+	last.data = last.data[:1] // nothing that is QUIC
+	return append(all, last)
+}
+
+// TestNoProbe: full datagrams from a host whose connection has been silent for long
+// try no path of it, and neither do those that were under way before it, or others that
+// are not full.
+func TestNoProbe(t *testing.T) {
+	const second, elsewhere = "192.0.2.1:50002", "203.0.113.7:50002"
+	lanes := []lane{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
+	small := []lane{{second, serverAddr, newID, 1199}, {serverAddr, second, cliNo, 1199}}
+	first := at(0, second, serverAddr, append([]byte{0x41}, append(newID[:8:8], make([]byte, 1191)...)...))
+	for name, all := range map[string][]sent{
+		"late":                       talk(pause(settled(t), 2*time.Minute), 6, lanes...),
+		"in little, from the client": talk(settled(t), 6, small[0], lanes[1]),
+		"in little, from elsewhere":  talk(settled(t), 6, lane{elsewhere, serverAddr, newID, 1199}, lane{serverAddr, elsewhere, cliNo, 1200}),
+		"in little, from the server": talk(settled(t), 6, lanes[0], small[1]),
+		"early":                      talk(append([]sent{first}, settled(t)...), 6, lanes...),
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		for _, c := range connections(tracker) {
+			if len(c.Paths) != 1 || len(c.PathChanges) != 0 {
+				t.Errorf("%s: got paths %v, changes %v", name, c.Paths, c.PathChanges)
+			}
+		}
+	}
+}
+
+// TestProbeAfterMove: where a connection has moved it tries the next path from.
+func TestProbeAfterMove(t *testing.T) {
+	const second, third = "203.0.113.7:50001", "203.0.113.7:50002"
+	all := talk(settled(t), 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
+	all = talk(all, 20, lane{third, serverAddr, newID, 1200}, lane{serverAddr, third, cliNo, 1200})
+	other := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that time alone says nothing
+	all = append(all, other...)
+	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		if c.Paths[0].Client.String() != clientAddr {
+			continue
+		}
+		if got, want := kinds(&c), []ChangeKind{Migration, Probe, Migration}; !slices.Equal(got, want) {
+			t.Errorf("got changes %v, want %v", got, want)
+		}
+		return
+	}
+	t.Error("the connection is not known")
+}
+
+// TestMoveOfOneSide: of a connection whose other direction is not captured a NAT's
+// rebinding is seen all the same, if with less confidence.
+func TestMoveOfOneSide(t *testing.T) {
+	const second = "192.0.2.1:50002"
+	all := append(settled(t), at(300, clientAddr, serverAddr, handshakeOf(t, wire.Version1, oldID, cliID)))
+	all = talk(all, 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
+	for name, quiet := range map[string]string{"client": "silent for 5ms", "server": "silent for 100ms"} {
+		half := slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return (s.to.String() == serverAddr) != (name == "client") })
+		tracker := newTracker(t, nil)
+		track(tracker, half)
+		c := only(t, tracker)
+		if got := kinds(c); !slices.Equal(got, []ChangeKind{Rebinding}) || c.PathChanges[0].Confidence != Low || !strings.Contains(c.PathChanges[0].Evidence, quiet) {
+			t.Errorf("%s alone: got changes %+v, want a rebinding of low confidence", name, c.PathChanges)
+		}
+		if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(half)) || len(c.Paths) != 2 {
+			t.Errorf("%s alone: got %d packets on %d paths, want %d on 2", name, got, len(c.Paths), len(half))
+		}
+	}
+}
+
+// TestManyIDs: of IDs that change without end the latest are kept, and nothing leads on
+// to a connection that has gone, not from an ID that it had long before either.
+func TestManyIDs(t *testing.T) {
+	const n = 30
+	all := settled(t)
+	for i := range n {
+		all = talk(all, 3, lane{clientAddr, serverAddr, []byte{9, 9, byte(i), 1, 2, 3, 4, 5}, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	bounded(t, tracker)
+	c := only(t, tracker)
+	if c.Rotations != n || len(c.ServerIDs) != maxRecordIDs || c.ServerIDs[maxRecordIDs-1] != "09091d0102030405" || len(c.PathChanges) != 0 {
+		t.Errorf("got %d rotations, IDs %v, changes %v", c.Rotations, c.ServerIDs, c.PathChanges)
+	}
+	if got, want := tracker.Stats().IDOverflow, uint64(n+1-maxRecordIDs); got != want {
+		t.Errorf("got %d IDs too many, want %d", got, want)
+	}
+	track(tracker, pause(all, time.Hour)[len(all):])
+	for name, table := range tracker.Stats().Tables {
+		if table.Entries != 0 && name != "potential" {
+			t.Errorf("%s has %d entries long after, want none", name, table.Entries)
+		}
+	}
+}
+
+// TestMoverAmongSilent: of the connections at a server those that are over, most likely,
+// have not moved.
+func TestMoverAmongSilent(t *testing.T) {
+	const second = "203.0.113.7:50002"
+	all := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))
+	for _, s := range settled(t) {
+		s.at = s.at.Add(10 * time.Second)
+		all = append(all, s)
+	}
+	all = talk(all, 20, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	for _, c := range connections(tracker) {
+		want := []ChangeKind{Probe, Migration}
+		if c.Paths[0].Client.String() != clientAddr {
+			want = nil
+		}
+		if got := kinds(&c); !slices.Equal(got, want) {
+			t.Errorf("of %v: got changes %v, want %v", c.Paths[0].Client, got, want)
 		}
 	}
 }

@@ -7,32 +7,6 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// sealed makes an Initial of any version and side, with the keys that follow from
-// an ID.
-func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src, frames []byte) []byte {
-	tb.Helper()
-	first, ok := wire.FirstByte(v, wire.Initial, 0)
-	if !ok {
-		tb.Fatalf("%v has no Initial", v)
-	}
-	payload := append(slices.Clone(frames), make([]byte, max(0, 1150-len(frames)))...)
-	h := wire.Header{Type: wire.Initial, First: first, Version: v, DstID: dst, SrcID: src}
-	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	header = append(header[:len(header)-1-len(payload)-wire.Overhead], 0)
-	keys, err := wire.NewInitialKeys(v, keyID, from)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	packet, err := keys.Seal(nil, header, payload)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return packet
-}
-
 // handshakeOf makes a Handshake packet.
 func handshakeOf(tb testing.TB, v wire.Version, dst, src []byte) []byte {
 	tb.Helper()
@@ -61,10 +35,11 @@ func TestCompatibleNegotiation(t *testing.T) {
 			id := []byte("original")
 			hello := helloOf("compatible.example")
 			all := []sent{
-				at(0, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, cryptoFrame(0, hello[:30]))),
-				at(10, serverAddr, clientAddr, sealed(t, then, wire.Server, id, cliID, oldID, cryptoFrame(0, serverHelloOf()))),
+				at(0, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, 0, cryptoFrame(0, hello[:30]))),
+				at(10, serverAddr, clientAddr, sealed(t, then, wire.Server, id, cliID, oldID, 0, cryptoFrame(0, serverHelloOf()))),
+				at(10, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, 0, cryptoFrame(0, hello[:30]))), // once more
 				at(11, serverAddr, clientAddr, handshakeOf(t, then, cliID, oldID)),
-				at(20, clientAddr, serverAddr, sealed(t, then, wire.Client, id, oldID, cliID, cryptoFrame(30, hello[30:]))),
+				at(20, clientAddr, serverAddr, sealed(t, then, wire.Client, id, oldID, cliID, 0, cryptoFrame(30, hello[30:]))),
 				at(21, clientAddr, serverAddr, handshakeOf(t, then, oldID, cliID)),
 			}
 			all = talk(all, 10, lane{clientAddr, serverAddr, oldID, 300}, lane{serverAddr, clientAddr, cliID, 1200})

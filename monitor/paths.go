@@ -62,11 +62,11 @@ func (t *Tracker) judge(a *arrival, p *path, from wire.Side) {
 	if p == r.active {
 		return
 	}
-	if from != wire.Client {
+	if from != wire.Client && !r.oneWay(wire.Client) {
 		return
 	}
 	t.offload.fetch(t, r.active.key)
-	if alive := r.active.ways[wire.Client].packets; alive != p.mark {
+	if alive := r.active.ways[from].packets; alive != p.mark {
 		p.mark, p.run = alive, 0 // the path in use lives
 	}
 	p.run++
@@ -81,7 +81,7 @@ func (t *Tracker) judge(a *arrival, p *path, from wire.Side) {
 			kind = PreferredAddress
 		}
 		t.move(a, p, kind)
-	case p.run == oneWayRun && p.kind != Probe && r.oneWay(wire.Server):
+	case p.run == oneWayRun && p.kind != Probe && r.oneWay(1-from):
 		t.move(a, p, p.kind)
 	}
 }
@@ -155,7 +155,11 @@ func evidence(old, p *path, kind ChangeKind) string {
 	case neighbours(old.client, p.client):
 		what = "another address of the same network"
 	}
-	quiet := time.Duration(p.first - old.ways[wire.Client].last).Round(time.Millisecond)
+	last := old.ways[wire.Client].last
+	if last == 0 { // nothing of the client was captured
+		last = old.seen()
+	}
+	quiet := time.Duration(p.first - last).Round(time.Millisecond)
 	return fmt.Sprintf("%s, %s; the path before it was silent for %v", ids, what, max(quiet, 0))
 }
 

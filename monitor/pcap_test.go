@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -157,13 +158,8 @@ func TestStandardInput(t *testing.T) {
 		runtime.Gosched()
 	}
 	cancel()
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want %v", err, context.Canceled)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run goes on")
+	if err := ended(t, done); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 
@@ -214,6 +210,18 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
+// ended waits for what Run returns.
+func ended(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(10 * time.Second):
+		t.Fatal("Run goes on")
+		return nil
+	}
+}
+
 // TestRunEnds: a stream that gives nothing does not keep Run from ending with
 // its context, and neither does a reader of events who has stopped.
 func TestRunEnds(t *testing.T) {
@@ -233,20 +241,18 @@ func TestRunEnds(t *testing.T) {
 	go func() { done <- m.Run(ctx) }()
 	cancel()
 	w.CloseWithError(io.EOF)
-	select {
-	case err := <-done:
-		if !errors.Is(err, context.Canceled) && err != nil {
-			t.Errorf("got %v", err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("Run goes on")
+	if err := ended(t, done); !errors.Is(err, context.Canceled) && err != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
 func TestConfig(t *testing.T) {
-	for _, conf := range []*Config{{MaxConnections: -1}, {MaxHandshakes: -1}, {Idle: -1}, {EventQueue: -1}, {MaxConnections: maxConnectionsLimit + 1}} {
+	for _, conf := range []*Config{{MaxConnections: -1}, {MaxHandshakes: -1}, {Idle: -1}, {EventQueue: -1}, {EventQueue: math.MaxInt}, {MaxConnections: maxConnectionsLimit + 1}} {
 		if _, err := NewTracker(conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%+v: got %v, want %v", conf, err, ErrConfig)
 		}
+	}
+	if _, err := New(nil, nil); !errors.Is(err, ErrConfig) {
+		t.Errorf("no source: got %v, want %v", err, ErrConfig)
 	}
 }

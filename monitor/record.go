@@ -90,7 +90,7 @@ type path struct {
 	kind           ChangeKind
 	change         int    // 1 + index in record.changes of the one that led here
 	streak         uint64 // packets since a pause
-	run            uint32 // packets of the client since the active path had one,
+	run            uint32 // packets of the client (if captured) since the active path had one,
 	mark           uint64 // which was its so manieth
 }
 

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -86,4 +87,29 @@ func TestFullOfStrangers(t *testing.T) {
 		}
 	}
 	bounded(t, tracker)
+}
+
+// TestSpareOfFlow: the connection that is over makes room, however much it has sent;
+// while none is, the one that has sent least.
+func TestSpareOfFlow(t *testing.T) {
+	const now = int64(time.Hour)
+	for _, test := range []struct {
+		silent [3]time.Duration // of those that have sent 100, 5, and 50 packets
+		want   int
+	}{
+		{[3]time.Duration{20 * time.Second, time.Second, 2 * time.Second}, 0},
+		{[3]time.Duration{12 * time.Second, time.Second, 20 * time.Second}, 2},
+		{[3]time.Duration{9 * time.Second, time.Second, 2 * time.Second}, 1},
+		{[3]time.Duration{time.Second, time.Second, time.Second}, 1},
+	} {
+		f := &flow{}
+		for i, packets := range []uint64{100, 5, 50} {
+			p := &path{}
+			p.ways[i%2] = way{packets: packets, last: now - int64(test.silent[i])}
+			f.paths = append(f.paths, p)
+		}
+		if got := slices.Index(f.paths, f.spare(now)); got != test.want {
+			t.Errorf("silent for %v: got %d, want %d", test.silent, got, test.want)
+		}
+	}
 }

@@ -119,12 +119,12 @@ func (p *path) expected(fromA bool) bool {
 	return r.confidence >= HandshakeShaped && r.talks() && !p.ways[p.side(fromA)].short
 }
 
-// pause is the silence that ends a streak.
-const pause = int64(time.Second)
+// streakPause is the silence that ends a streak.
+const streakPause = int64(time.Second)
 
 // hear takes note of packets that have just come.
 func (p *path) hear(at int64, packets uint64) {
-	if at-p.seen() > pause {
+	if at-p.seen() > streakPause {
 		p.streak = 0
 	}
 	p.streak += packets

@@ -27,6 +27,7 @@ func (r *record) snapshot() Connection {
 		First:        time.Unix(0, r.first).UTC(),
 		Last:         time.Unix(0, r.last).UTC(),
 		Interface:    r.iface,
+		Handshake:    r.handshake(),
 	}
 	if len(c.OriginalIDs) > 0 {
 		c.OriginalID = c.OriginalIDs[0]
@@ -42,12 +43,6 @@ func (r *record) snapshot() Connection {
 		c.ALPN = slices.Clone(c.ALPN)
 		c.PostQuantumGroups = slices.Clone(c.PostQuantumGroups)
 	}
-	if r.answered > r.asked && r.asked > 0 {
-		c.Handshake.ServerSide = Milliseconds(r.answered - r.asked)
-	}
-	if r.concluded > r.answered && r.answered > 0 {
-		c.Handshake.ClientSide = Milliseconds(r.concluded - r.answered)
-	}
 	for _, p := range r.paths {
 		s := p.snapshot()
 		s.Active = p == r.active
@@ -59,6 +54,17 @@ func (r *record) snapshot() Connection {
 		c.FromServer.add(s.FromServer)
 	}
 	return c
+}
+
+// handshake returns the halves of the round trip that were seen.
+func (r *record) handshake() (out HandshakeRTT) {
+	if r.answered > r.asked && r.asked > 0 {
+		out.ServerSide = Milliseconds(r.answered - r.asked)
+	}
+	if r.concluded > r.answered && r.answered > 0 {
+		out.ClientSide = Milliseconds(r.concluded - r.answered)
+	}
+	return out
 }
 
 func (t *Traffic) add(more Traffic) {

@@ -69,3 +69,29 @@ func TestSpinHalves(t *testing.T) {
 		t.Errorf("got halves %v and %v, want %v and %v", p.SpinServerSide, p.SpinClientSide, toServer, toClient)
 	}
 }
+
+// TestSpinEvents: round trips by the spin bit are told of once a second.
+func TestSpinEvents(t *testing.T) {
+	tracker := newTracker(t, nil)
+	s := shorts(t, tracker, 1)[0]
+	tracker.take()
+	const seconds = 5
+	for i := range seconds * 1000 {
+		s.at = s.at.Add(time.Millisecond)
+		s.data[0] = 0x40
+		if i/20%2 == 1 {
+			s.data[0] |= spinBit
+		}
+		tracker.Packet(frame(s))
+	}
+	told := 0
+	for _, e := range tracker.take() {
+		if e.Kind != EventRTT || e.RTT.Duration() != 20*time.Millisecond {
+			t.Errorf("got %v of %v", e.Kind, e.RTT)
+		}
+		told++
+	}
+	if told < seconds-1 || told > seconds {
+		t.Errorf("got %d round trips in %d seconds, want one in each", told, seconds)
+	}
+}
