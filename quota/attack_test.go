@@ -185,6 +185,39 @@ func TestForgedVictim(t *testing.T) {
 	})
 }
 
+// TestForgedFloodKeepsConnections: beyond the rate of attempts nothing new is looked
+// at, of the victim either; what it has lives on.
+func TestForgedFloodKeepsConnections(t *testing.T) {
+	const victim = "198.51.100.99"
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			held, clients := l.hold(victim, 2)
+			var conns []*http3.ClientConn
+			for _, conn := range held {
+				conns = append(conns, (&http3.Transport{}).NewClientConn(conn))
+			}
+			stop := l.storm(time.Millisecond/2, func(i int) (string, []byte) {
+				return fmt.Sprintf("%s:%d", victim, 20000+i%40000), garbage()
+			})
+			for range 20 {
+				time.Sleep(100 * time.Millisecond)
+				for i, conn := range conns {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					if resp, err := getOn(ctx, conn); err != nil || resp.StatusCode != http.StatusOK {
+						t.Errorf("connection %d: %v", i, err)
+					}
+					cancel()
+				}
+			}
+			if s := l.c.Stats(); s.Dropped[AttemptRate] == 0 {
+				t.Errorf("the flood is not beyond the rate: %+v", s)
+			}
+			stop()
+			closeAll(clients)
+		})
+	})
+}
+
 // TestForgedSources: every packet is in another's name. Newcomers show their
 // addresses, and are served.
 func TestForgedSources(t *testing.T) {

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"testing"
 	"time"
@@ -222,20 +220,6 @@ func TestMasks(t *testing.T) {
 			want = Connections
 		}
 		wantAdmit(t, c, netip.AddrPortFrom(netip.MustParseAddr(tc.b), 2).String(), true, want)
-	}
-}
-
-// TestRetryAfter: whole seconds, and enough of them; also for what is no QUIC.
-func TestRetryAfter(t *testing.T) {
-	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{RequestRate: 0.4, RequestBurst: 1}})
-	h := c.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	for i, want := range []string{"", "3"} {
-		r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
-		r.RemoteAddr = fmt.Sprintf("192.0.2.1:%d", i)
-		h.ServeHTTP(w, r)
-		if got := w.Header().Get("Retry-After"); got != want || (w.Code == http.StatusTooManyRequests) != (want != "") {
-			t.Errorf("request %d: status %d, Retry-After %q, want %q", i, w.Code, got, want)
-		}
 	}
 }
 
