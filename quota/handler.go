@@ -9,8 +9,8 @@ import (
 
 // Handler passes requests on to another handler, as fast as their sources and
 // connections may make them. What is beyond that is answered with 429 (Too Many
-// Requests, RFC 6585 §4) and a Retry-After, and who is denied with 403, wherever no
-// packet filter keeps it out.
+// Requests, RFC 6585 §4) and a Retry-After; and who is denied, where no packet
+// filter keeps it out, with 403.
 //
 // The source is that of the connection's slot, if it is one of a protected
 // transport, and else the request's RemoteAddr, so that it serves HTTP/1 and 2 as
@@ -25,7 +25,7 @@ func (c *Controller) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if c.forbids(addr) {
+		if slot == nil && c.forbids(addr) {
 			http.Error(w, "denied", http.StatusForbidden)
 			return
 		}
