@@ -184,3 +184,51 @@ func FuzzFilter(f *testing.F) {
 		}
 	})
 }
+
+// attempt is the first Initial of one.
+func attempt(id byte) []byte {
+	d := quotatest.Datagram{Type: wire.Initial, ID: 12, Size: 1280}
+	b := d.Build()
+	b[6] = id
+	return b
+}
+
+// TestRefusalsAreAnsweredOnce: each attempt once, and a few a second.
+func TestRefusalsAreAnsweredOnce(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
+	f := &filter{c: c, idLen: 4}
+	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	judge := func(id byte, wantPass bool, want Reason) {
+		t.Helper()
+		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); pass != wantPass || why != want {
+			t.Errorf("attempt %d: got pass %v, %v, want %v, %v", id, pass, why, wantPass, want)
+		}
+	}
+	for id := range byte(10) {
+		judge(id, true, Connections)
+		judge(id, false, Repeated)
+	}
+	judge(10, false, Connections)
+	clock.advance(time.Second)
+	judge(11, true, Connections)
+}
+
+// TestExemptPass: what is exempt passes the filter beyond all limits.
+func TestExemptPass(t *testing.T) {
+	c := mustNew(t, &Config{
+		Now: newFakeClock().now, Excess: Drop,
+		Total:     Limits{Connections: 1, PacketRate: 0.001, PacketBurst: 3, AttemptRate: 0.001, AttemptBurst: 3},
+		Overrides: []Override{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Exempt: true}},
+	})
+	wantAdmit(t, c, "192.0.2.2:1", true, PassNew)
+	f := &filter{c: c, idLen: 4}
+	for id := range byte(20) {
+		if pass, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); !pass || why != PassNew {
+			t.Fatalf("attempt %d: got pass %v, %v", id, pass, why)
+		}
+	}
+	if pass, why := f.judge(addr("192.0.2.3:1"), attempt(1), c.now()); pass || why != TotalConnections {
+		t.Errorf("another: got pass %v, %v", pass, why)
+	}
+}

@@ -1,11 +1,16 @@
 package quota
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/nettest"
 )
 
 // TestRetryAfter: whole seconds, and enough of them; also for what is no QUIC.
@@ -83,4 +88,40 @@ func TestDeniedRequests(t *testing.T) {
 			t.Errorf("dry run %v: counted %+v", dry, s)
 		}
 	}
+}
+
+// TestRequestRates: of a connection, and of its source.
+func TestRequestRates(t *testing.T) {
+	conf := &Config{ConnectionRequestRate: 1, ConnectionRequestBurst: 3, Source: Limits{RequestRate: 1, RequestBurst: 5}}
+	runLab(t, conf, func(l *lab) {
+		served := func(c *client, n int) (ok int, wait string) {
+			conn, err := c.dial(context.Background())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h3 := (&http3.Transport{}).NewClientConn(conn)
+			for range n {
+				resp, err := getOn(context.Background(), h3)
+				switch {
+				case err != nil:
+					t.Error(err)
+				case resp.StatusCode == http.StatusOK:
+					ok++
+				case resp.StatusCode == http.StatusTooManyRequests:
+					wait = resp.Header.Get("Retry-After")
+				}
+			}
+			return ok, wait
+		}
+		l.net.Set(nettest.Conditions{})
+		a, b := l.client("198.51.100.1"), l.client("198.51.100.1")
+		defer a.close()
+		defer b.close()
+		if ok, wait := served(a, 6); ok != 3 || wait != "1" {
+			t.Errorf("the connection made %d requests, and was asked to wait %q s, want 3 and 1", ok, wait)
+		}
+		if ok, wait := served(b, 6); ok != 2 || wait != "1" {
+			t.Errorf("another of the source made %d requests, and was asked to wait %q s, want 2 and 1", ok, wait)
+		}
+	})
 }

@@ -219,3 +219,27 @@ func TestProtectKeepsHooks(t *testing.T) {
 		t.Error("protected nothing")
 	}
 }
+
+// TestDialFromProtected: a transport that also dials hears those it has dialed,
+// though their addresses are over quota, and its IDs as long as those of clients.
+func TestDialFromProtected(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		c := mustNew(t, &Config{Excess: Drop, Source: Limits{Connections: 1}})
+		slot := wantAdmit(t, c, serverAddr, true, PassNew)
+		defer slot.Release()
+		conn := l.net.Listen("198.51.100.1:1000")
+		tr := &quic.Transport{Conn: conn, ConnectionIDLength: 12}
+		if err := c.Protect(tr); err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		defer tr.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		out, err := tr.Dial(ctx, net.UDPAddrFromAddrPort(addr(serverAddr)), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.CloseWithError(0, "")
+	})
+}
