@@ -166,9 +166,15 @@ func TestSecondDatagramOfRefused(t *testing.T) {
 	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", false, Connections)
 	a.Release()
+	c.conf.AlwaysRetry = true
+	if c.WantsRetry(addr("192.0.2.1:2")) {
+		t.Error("asked for a Retry after it was refused")
+	}
 	wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
 	wantAdmit(t, c, "192.0.2.1:3", false, PassNew) // somebody else
-	clock.advance(time.Duration(repeatWindow))
+	clock.advance(time.Duration(repeatWindow) - 1)
+	wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
+	clock.advance(1) // since it was refused, and not repeated
 	wantAdmit(t, c, "192.0.2.1:2", true, PassNew)
 }
 

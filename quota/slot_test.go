@@ -181,11 +181,17 @@ func TestEndedIsNotEstablished(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
 		slot := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
+		told := 0
+		slot.OnEnd(func() { told++ })
 		if n := c.End(netip.MustParsePrefix("192.0.2.0/24")); n != 1 {
 			t.Errorf("ended %d, want 1", n)
 		}
 		if slot.Established() {
 			t.Error("established, though it was ended")
+		}
+		time.Sleep(time.Minute)
+		if told != 1 {
+			t.Errorf("told so %d times, want once", told)
 		}
 		slot.Release()
 		if slot.Established() {
