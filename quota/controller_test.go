@@ -89,6 +89,7 @@ func TestRetryFrom(t *testing.T) {
 		{"half of a site's", Config{IPv4SiteBits: 24, Site: Limits{Connections: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
 		{"a site without limit", Config{IPv4SiteBits: 24, Site: Limits{Connections: -1}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, false},
 		{"not if told so", Config{Source: Limits{Connections: 4}, RetrySource: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
+		{"faster than new ones may come", Config{Source: Limits{ConnectionRate: 1, ConnectionBurst: 2}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
 		{"unless there is no room", Config{Source: Limits{HalfOpen: 2}, RetrySource: -1, RetryHalfOpen: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
 		{"half of all", Config{Total: Limits{HalfOpen: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
 		{"all", Config{Total: Limits{HalfOpen: 2}, RetryHalfOpen: -1}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
@@ -136,6 +137,18 @@ func TestConnectionRate(t *testing.T) {
 	clock.advance(time.Hour)
 	if got := count(200, 10); got != 4 {
 		t.Errorf("a burst of %d after an hour, want 4", got)
+	}
+	// What is established later is charged as well, then.
+	clock.advance(time.Hour)
+	for i := range 3 {
+		slot := wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 300+i), false, PassNew)
+		if !slot.Established() {
+			t.Error("no room for one that was admitted")
+		}
+		slot.Release()
+	}
+	if got := count(400, 10); got != 1 {
+		t.Errorf("%d after 3 of 4 that were half open first, want 1", got)
 	}
 }
 

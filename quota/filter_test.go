@@ -232,3 +232,43 @@ func TestExemptPass(t *testing.T) {
 		t.Errorf("another: got pass %v, %v", pass, why)
 	}
 }
+
+// TestAnotherAttemptIsNoRepetition: of one port, right after a refusal: the filter
+// sees by its ID that it is another.
+func TestAnotherAttemptIsNoRepetition(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
+	f := &filter{c: c, idLen: 4}
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); !pass || why != want {
+			t.Errorf("attempt %d: got pass %v, %v, want %v", id, pass, why, want)
+		}
+	}
+	other := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	for id := range byte(2) {
+		judge(id, Connections)
+		wantAdmit(t, c, "192.0.2.1:2", false, Connections)
+		wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
+	}
+	other.Release()
+	judge(3, PassNew)
+	wantAdmit(t, c, "192.0.2.1:2", false, PassNew).Release()
+}
+
+// TestExcessCostsAttempts: what is beyond the quota is counted as an attempt, too.
+func TestExcessCostsAttempts(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1, AttemptRate: 0.001, AttemptBurst: 3}})
+	f := &filter{c: c, idLen: 4}
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		if _, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); why != want {
+			t.Errorf("attempt %d: got %v, want %v", id, why, want)
+		}
+	}
+	slot := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	judge(0, Connections)
+	judge(1, Connections)
+	slot.Release()
+	judge(2, PassNew)
+	judge(3, AttemptRate)
+}

@@ -88,3 +88,29 @@ func TestSitesAreForgotten(t *testing.T) {
 	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
 	wantAdmit(t, c, "[2001:db8::1]:2", true, Connections)
 }
+
+// TestFloodResetsNoLimits: who has used up its rates is remembered while others
+// come, against whom nothing is held, however many.
+func TestFloodResetsNoLimits(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, MaxSources: 100, Source: Limits{AttemptRate: 0.01, AttemptBurst: 3}})
+	f := &filter{c: c, idLen: 4}
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		if _, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); why != want {
+			t.Errorf("attempt %d: got %v, want %v", id, why, want)
+		}
+	}
+	for id := range byte(3) {
+		judge(id, PassNew)
+	}
+	judge(3, AttemptRate)
+	for i := range 2000 {
+		clock.advance(time.Millisecond)
+		c.Request(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+	}
+	if s := c.Stats(); s.Sources < 90 || s.Sources > 100 {
+		t.Errorf("%d sources are remembered, want about 100", s.Sources)
+	}
+	judge(4, AttemptRate)
+}
