@@ -13,10 +13,11 @@ type recorder struct {
 	turned map[netip.Prefix]time.Time
 	listed map[string]time.Time
 	asked  int // for packets
+	ports  map[uint16]int
 }
 
 func newRecorder(clock *fakeClock) *recorder {
-	return &recorder{clock: clock, turned: make(map[netip.Prefix]time.Time), listed: make(map[string]time.Time)}
+	return &recorder{clock: clock, turned: make(map[netip.Prefix]time.Time), listed: make(map[string]time.Time), ports: make(map[uint16]int)}
 }
 
 // until is when something ends: the zero time if it has.
@@ -39,6 +40,9 @@ func (r *recorder) packets(List, netip.Prefix) uint64 {
 	r.asked++
 	return 0
 }
+
+func (r *recorder) guard(port uint16, _ int) { r.ports[port]++ }
+func (r *recorder) unguard(port uint16)      { r.ports[port]-- }
 
 func (r *recorder) turnAway(p netip.Prefix, ttl time.Duration) uint64 {
 	r.turned[p] = r.until(ttl)
@@ -100,5 +104,23 @@ func TestRefusingTellsNobody(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
 	if len(r.turned) > 0 {
 		t.Errorf("told of %v", r.turned)
+	}
+}
+
+// TestPortsAreGivenBack: a port is under the quota while its conn is open, and once.
+func TestPortsAreGivenBack(t *testing.T) {
+	c := mustNew(t, nil)
+	r := newRecorder(newFakeClock())
+	c.enforcer = r
+	below := loopback(t)
+	conn, port := c.PacketConn(below, 4), addrPort(below.LocalAddr()).Port()
+	if r.ports[port] != 1 {
+		t.Errorf("guarded %d times, want once", r.ports[port])
+	}
+	for range 2 {
+		conn.Close()
+		if r.ports[port] != 0 {
+			t.Errorf("guarded %d times when it was closed, want none", r.ports[port])
+		}
 	}
 }

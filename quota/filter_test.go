@@ -272,3 +272,32 @@ func TestExcessCostsAttempts(t *testing.T) {
 	judge(2, PassNew)
 	judge(3, AttemptRate)
 }
+
+// TestAttemptsOfAll: have a rate, and it is theirs alone who are let in.
+func TestAttemptsOfAll(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Total: Limits{AttemptRate: 0.001, AttemptBurst: 2}, Source: Limits{AttemptRate: 0.001, AttemptBurst: 1}})
+	f := &filter{c: c, idLen: 4}
+	for i, tc := range []struct {
+		from string
+		want Reason
+	}{
+		{"192.0.2.1:1", PassNew},
+		{"192.0.2.1:1", AttemptRate}, // of the source: costs the others nothing
+		{"192.0.2.2:1", PassNew},
+		{"192.0.2.3:1", AttemptRate},
+	} {
+		if _, why := f.judge(addr(tc.from), attempt(byte(i)), c.now()); why != tc.want {
+			t.Errorf("attempt %d: got %v, want %v", i, why, tc.want)
+		}
+	}
+}
+
+// TestExcessOfWhoIsNotRemembered: is dropped, since nothing counts the answers.
+func TestExcessOfWhoIsNotRemembered(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, MaxSources: 1, Total: Limits{Connections: 1}})
+	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
+	f := &filter{c: c, idLen: 4}
+	if pass, why := f.judge(addr("[2001:db8::1]:2"), attempt(1), c.now()); pass || why != TotalConnections {
+		t.Errorf("got pass %v, %v", pass, why)
+	}
+}

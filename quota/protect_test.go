@@ -118,6 +118,7 @@ func (b *batch) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	for i, p := range b.packets[:n] {
 		ms[i].N = copy(ms[i].Buffers[0], p[10:])
 		ms[i].NN = copy(ms[i].OOB, p[10:11])
+		ms[i].Flags = int(p[10])
 		ms[i].Addr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(p[:9]), 1))
 	}
 	b.packets = b.packets[n:]
@@ -157,7 +158,7 @@ func TestBatchKeepsPlaces(t *testing.T) {
 			t.Fatalf("got %d, %v, want %d", n, err, len(want))
 		}
 		for i, m := range ms[:n] {
-			if got := m.Addr.String() + " " + string(memory[i][:m.N]) + " " + string(m.OOB[:m.NN]); got != want[i] || &m.Buffers[0][0] != &memory[i][0] {
+			if got := m.Addr.String() + " " + string(memory[i][:m.N]) + " " + string(m.OOB[:m.NN]); got != want[i] || m.Flags != int(memory[i][0]) || &m.Buffers[0][0] != &memory[i][0] {
 				t.Errorf("place %d has %q, want %q", i, got, want[i])
 			}
 		}
