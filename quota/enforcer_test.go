@@ -124,3 +124,22 @@ func TestPortsAreGivenBack(t *testing.T) {
 		}
 	}
 }
+
+// TestTurnedAwayForARate: until there is room again, and no longer.
+func TestTurnedAwayForARate(t *testing.T) {
+	clock := newFakeClock()
+	for _, dry := range []bool{false, true} {
+		c := mustNew(t, &Config{Now: clock.now, Excess: Drop, DryRun: dry, Source: Limits{ConnectionRate: 10, ConnectionBurst: 1}})
+		r := newRecorder(clock)
+		c.enforcer = r
+		for range 2 {
+			if slot, err := c.Admit(addr("192.0.2.1:1"), true); err == nil {
+				slot.Release()
+			}
+		}
+		until, told := r.turned[netip.MustParsePrefix("192.0.2.1/32")]
+		if told == dry || told && until.Sub(clock.now()) != 100*time.Millisecond {
+			t.Errorf("dry run %v: told %v, turned away until %v, want a tenth of a second, or in a dry run nothing", dry, told, until.Sub(clock.now()))
+		}
+	}
+}

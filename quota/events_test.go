@@ -42,3 +42,30 @@ func TestEvents(t *testing.T) {
 		}
 	})
 }
+
+// TestEventsAreFew: a hundred a second of all, and as many as wait for a reader;
+// the others are counted.
+func TestEventsAreFew(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
+	events := c.events.join() // by who does not read
+	defer c.events.leave(events)
+	burst := func(n int) {
+		for i := range n {
+			from := nth(uint32(i)).String()
+			defer wantAdmit(t, c, from, true, PassNew).Release()
+			wantAdmit(t, c, from, true, Connections)
+		}
+	}
+	burst(150)
+	if n, lost := len(events), c.Stats().LostEvents; n != 100 || lost != 50 {
+		t.Errorf("%d events, and %d lost, want 100 and 50", n, lost)
+	}
+	for range 2 {
+		clock.advance(2 * time.Second)
+		burst(100)
+	}
+	if n, lost := len(events), c.Stats().LostEvents; n != eventQueue || lost != 50+300-eventQueue {
+		t.Errorf("%d events, and %d lost, want %d and %d", n, lost, eventQueue, 50+300-eventQueue)
+	}
+}
