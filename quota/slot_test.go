@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,8 +182,8 @@ func TestEndedIsNotEstablished(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
 		slot := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-		told := 0
-		slot.OnEnd(func() { told++ })
+		var told atomic.Int32
+		slot.OnEnd(func() { told.Add(1) })
 		if n := c.End(netip.MustParsePrefix("192.0.2.0/24")); n != 1 {
 			t.Errorf("ended %d, want 1", n)
 		}
@@ -190,8 +191,8 @@ func TestEndedIsNotEstablished(t *testing.T) {
 			t.Error("established, though it was ended")
 		}
 		time.Sleep(time.Minute)
-		if told != 1 {
-			t.Errorf("told so %d times, want once", told)
+		if n := told.Load(); n != 1 {
+			t.Errorf("told so %d times, want once", n)
 		}
 		slot.Release()
 		if slot.Established() {
