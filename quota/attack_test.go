@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -185,6 +184,39 @@ func TestForgedVictim(t *testing.T) {
 	})
 }
 
+// TestForgedFloodKeepsConnections: beyond the rate of attempts nothing new is looked
+// at, of the victim either; what it has lives on.
+func TestForgedFloodKeepsConnections(t *testing.T) {
+	const victim = "198.51.100.99"
+	bothAnswers(t, func(t *testing.T, conf *Config) {
+		runLab(t, conf, func(l *lab) {
+			held, clients := l.hold(victim, 2)
+			var conns []*http3.ClientConn
+			for _, conn := range held {
+				conns = append(conns, (&http3.Transport{}).NewClientConn(conn))
+			}
+			stop := l.storm(time.Millisecond/2, func(i int) (string, []byte) {
+				return fmt.Sprintf("%s:%d", victim, 20000+i%40000), garbage()
+			})
+			for range 20 {
+				time.Sleep(100 * time.Millisecond)
+				for i, conn := range conns {
+					ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+					if resp, err := getOn(ctx, conn); err != nil || resp.StatusCode != http.StatusOK {
+						t.Errorf("connection %d: %v", i, err)
+					}
+					cancel()
+				}
+			}
+			if s := l.c.Stats(); s.Dropped[AttemptRate] == 0 {
+				t.Errorf("the flood is not beyond the rate: %+v", s)
+			}
+			stop()
+			closeAll(clients)
+		})
+	})
+}
+
 // TestForgedSources: every packet is in another's name. Newcomers show their
 // addresses, and are served.
 func TestForgedSources(t *testing.T) {
@@ -266,152 +298,5 @@ func TestDroppingAllOfSource(t *testing.T) {
 			t.Errorf("%d connections live though all their packets are dropped: this is no contrast", alive)
 		}
 		closeAll(clients)
-	})
-}
-
-// TestMigrationKeepsSlot: a connection that moves neither takes another slot nor
-// gives its own back, and counts for the address that it came from.
-func TestMigrationKeepsSlot(t *testing.T) {
-	runLab(t, &Config{Source: Limits{Connections: 1}}, func(l *lab) {
-		c := l.client("198.51.100.1")
-		defer c.close()
-		conn, err := c.dial(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		h3 := (&http3.Transport{}).NewClientConn(conn)
-		l.net.Rebind(c.conn, "198.51.100.2:4000")
-		for range 10 {
-			if _, err := getOn(context.Background(), h3); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second)
-		}
-		wantLive(t, l.c, 1, 0)
-		wantAdmit(t, l.c, "198.51.100.1:1", true, Connections)
-		wantAdmit(t, l.c, "198.51.100.2:1", true, PassNew).Release()
-		c.close()
-		time.Sleep(time.Minute) // its idle timeout
-		wantLive(t, l.c, 0, 0)
-	})
-}
-
-// TestSlotsComeBack: after success, failure, refusal of the certificate, silence,
-// and whatever mix of them.
-func TestSlotsComeBack(t *testing.T) {
-	runLab(t, &Config{Source: Limits{Connections: 50, HalfOpen: 20}}, func(l *lab) {
-		var wg sync.WaitGroup
-		var clients []*client
-		for i := range 30 {
-			c := l.client("198.51.100.7")
-			clients = append(clients, c)
-			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-				defer cancel()
-				switch i % 5 {
-				case 0: // gives up in the middle
-					short, cancel := context.WithTimeout(ctx, 12*time.Millisecond)
-					defer cancel()
-					c.dial(short)
-				case 1: // does not trust the server
-					c.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr(serverAddr)), &distrusting, nil)
-				case 2: // says nothing any more
-					c.dial(ctx)
-					c.conn.Close()
-				case 3:
-					if conn, err := c.dial(ctx); err == nil {
-						conn.CloseWithError(0, "")
-					}
-				case 4:
-					if conn, err := c.dial(ctx); err == nil {
-						get(ctx, conn)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		time.Sleep(time.Minute)
-		if s := l.c.Stats(); s.Admitted < 20 {
-			t.Errorf("%d were admitted, want most of them", s.Admitted)
-		}
-		closeAll(clients)
-		time.Sleep(time.Minute)
-		wantLive(t, l.c, 0, 0)
-	})
-}
-
-// TestDenyWhileServing: BINA's demonstration. Requests flow, the address is
-// denied, they stop, it is removed, they flow again.
-func TestDenyWhileServing(t *testing.T) {
-	runLab(t, nil, func(l *lab) {
-		p := netip.MustParsePrefix("198.51.100.1/32")
-		if err := l.visit("198.51.100.1"); err != nil {
-			t.Error(err)
-		}
-		c := l.client("198.51.100.1")
-		conn, err := c.dial(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second) // the server has completed the handshake, too
-		if err := l.c.Add(Entry{List: DenyList, Prefix: p, End: true}); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-conn.Context().Done():
-		case <-time.After(time.Second):
-			t.Error("the connection lives on")
-		}
-		var closed *quic.ApplicationError
-		if err := context.Cause(conn.Context()); !errors.As(err, &closed) || closed.ErrorCode != excessiveLoad {
-			t.Errorf("closed by %v, want %#x", err, excessiveLoad)
-		}
-		c.close()
-		if err := l.visit("198.51.100.1"); err == nil {
-			t.Error("served though denied")
-		}
-		if err := l.visit("198.51.100.2"); err != nil {
-			t.Errorf("the neighbour: %v", err)
-		}
-		l.c.Remove(DenyList, p)
-		if err := l.visit("198.51.100.1"); err != nil {
-			t.Errorf("after it was removed: %v", err)
-		}
-	})
-}
-
-// TestRequestRates: of a connection, and of its source.
-func TestRequestRates(t *testing.T) {
-	conf := &Config{ConnectionRequestRate: 1, ConnectionRequestBurst: 3, Source: Limits{RequestRate: 1, RequestBurst: 5}}
-	runLab(t, conf, func(l *lab) {
-		served := func(c *client, n int) (ok int, wait string) {
-			conn, err := c.dial(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			h3 := (&http3.Transport{}).NewClientConn(conn)
-			for range n {
-				resp, err := getOn(context.Background(), h3)
-				switch {
-				case err != nil:
-					t.Error(err)
-				case resp.StatusCode == http.StatusOK:
-					ok++
-				case resp.StatusCode == http.StatusTooManyRequests:
-					wait = resp.Header.Get("Retry-After")
-				}
-			}
-			return ok, wait
-		}
-		l.net.Set(nettest.Conditions{})
-		a, b := l.client("198.51.100.1"), l.client("198.51.100.1")
-		defer a.close()
-		defer b.close()
-		if ok, wait := served(a, 6); ok != 3 || wait != "1" {
-			t.Errorf("the connection made %d requests, and was asked to wait %q s, want 3 and 1", ok, wait)
-		}
-		if ok, wait := served(b, 6); ok != 2 || wait != "1" {
-			t.Errorf("another of the source made %d requests, and was asked to wait %q s, want 2 and 1", ok, wait)
-		}
 	})
 }

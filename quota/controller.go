@@ -36,7 +36,7 @@ type Controller struct {
 	events    hub
 	counters  counters
 
-	packets sharedBucket // of all
+	attempts, packets sharedBucket // of all
 
 	mu    sync.Mutex // guards total, and is taken after a shard's
 	total level
@@ -157,9 +157,6 @@ func (c *Controller) shardOf(addr netip.Addr) *shard {
 func (c *Controller) lookup(sh *shard, addr netip.Addr, now instant) *source {
 	k := masked(addr, c.sourceBits(addr))
 	if s := sh.get(k, false, now); s != nil {
-		if s.site != nil {
-			s.site.seen = now
-		}
 		return s
 	}
 	l, ok := c.overrides.Lookup(addr)

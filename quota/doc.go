@@ -8,7 +8,7 @@
 //	attempt      quota of the source, rate of attempts             drop, or refuse
 //	address      too many unfinished handshakes?                   Retry (RFC 9000 §8.1.2)
 //	connection   live connections, rate of new ones                refuse
-//	request      rate of a source, and of a connection             429 (RFC 6585 §4)
+//	request      rate of a source, and of a connection; deny list  429 (RFC 6585 §4), 403
 //
 // [Controller.Protect] puts all but the last of these into a [quic.Transport],
 // and [Controller.Handler] the last before an [http.Handler]. A program that
@@ -30,9 +30,9 @@
 // counted as the source's own only when they come back with its token. Whoever
 // forges a victim's address therefore fills a pool that the victim does not
 // need, and can't use up its connections or its rate of them. What it can use up
-// is the rate of attempts, and of packets if there is one, beyond which nothing is
-// looked at: these protect the server, and are to be set far above what a source
-// needs.
+// is the rate of attempts, beyond which nothing new of that address is looked at,
+// and of packets, if there is one, beyond which nothing is at all: these protect
+// the server, and are to be set far above what a source needs.
 //
 // # What is never dropped
 //

@@ -156,47 +156,46 @@ func (c *Controller) newcomerLocked(s *source, now instant) (pass bool, why Reas
 
 // takeAttempt charges an attempt to all levels if all of them have room for it.
 func (c *Controller) takeAttempt(s *source, now instant) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ok := c.total.limits.attempt.ok(c.total.attempt, now) &&
-		s.levels(func(l *level) bool { return l.limits.attempt.ok(l.attempt, now) })
-	if !ok {
+	ok := s.levels(func(l *level) bool { return l.limits.attempt.ok(l.attempt, now) })
+	if !ok || !c.attempts.take(c.total.limits.attempt, now) {
 		return false
 	}
-	c.total.limits.attempt.take(&c.total.attempt, now)
-	s.levels(func(l *level) bool {
+	return s.levels(func(l *level) bool {
 		l.limits.attempt.take(&l.attempt, now)
 		return true
 	})
-	return true
 }
 
 // takePacket charges a packet. It takes a lock only if sources have limits.
 func (c *Controller) takePacket(addr netip.Addr, now instant) bool {
+	all := c.total.limits.packet
+	if !c.limitsPackets && !all.limited() {
+		return true
+	}
 	if l, ok := c.overrides.Lookup(addr); ok && l.exempt {
 		return true
 	}
-	if c.limitsPackets {
-		sh := c.shardOf(addr)
-		sh.mu.Lock()
-		s := c.lookup(sh, addr, now)
-		ok := s.levels(func(l *level) bool { return l.limits.packet.ok(l.packet, now) })
-		if ok {
-			s.levels(func(l *level) bool {
-				l.limits.packet.take(&l.packet, now)
-				return true
-			})
-		}
-		e, due := c.noteLocked(s, addr, Drop, PacketRate, !ok, now)
-		sh.mu.Unlock()
-		if due {
-			c.report(e)
-		}
-		if !ok {
-			return false
-		}
+	return (!c.limitsPackets || c.takeSourcePacket(addr, now)) && c.packets.take(all, now)
+}
+
+// takeSourcePacket charges a packet to its source and site.
+func (c *Controller) takeSourcePacket(addr netip.Addr, now instant) bool {
+	sh := c.shardOf(addr)
+	sh.mu.Lock()
+	s := c.lookup(sh, addr, now)
+	ok := s.levels(func(l *level) bool { return l.limits.packet.ok(l.packet, now) })
+	if ok {
+		s.levels(func(l *level) bool {
+			l.limits.packet.take(&l.packet, now)
+			return true
+		})
 	}
-	return c.packets.take(c.total.limits.packet, now)
+	e, due := c.noteLocked(s, addr, Drop, PacketRate, !ok, now)
+	sh.mu.Unlock()
+	if due {
+		c.report(e)
+	}
+	return ok
 }
 
 // flowTag names an attempt, or, without an ID, where attempts come from.

@@ -184,3 +184,120 @@ func FuzzFilter(f *testing.F) {
 		}
 	})
 }
+
+// attempt is the first Initial of one.
+func attempt(id byte) []byte {
+	d := quotatest.Datagram{Type: wire.Initial, ID: 12, Size: 1280}
+	b := d.Build()
+	b[6] = id
+	return b
+}
+
+// TestRefusalsAreAnsweredOnce: each attempt once, and a few a second.
+func TestRefusalsAreAnsweredOnce(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
+	f := &filter{c: c, idLen: 4}
+	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	judge := func(id byte, wantPass bool, want Reason) {
+		t.Helper()
+		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); pass != wantPass || why != want {
+			t.Errorf("attempt %d: got pass %v, %v, want %v, %v", id, pass, why, wantPass, want)
+		}
+	}
+	for id := range byte(10) {
+		judge(id, true, Connections)
+		judge(id, false, Repeated)
+	}
+	judge(10, false, Connections)
+	clock.advance(time.Second)
+	judge(11, true, Connections)
+}
+
+// TestExemptPass: what is exempt passes the filter beyond all limits.
+func TestExemptPass(t *testing.T) {
+	c := mustNew(t, &Config{
+		Now: newFakeClock().now, Excess: Drop,
+		Total:     Limits{Connections: 1, PacketRate: 0.001, PacketBurst: 3, AttemptRate: 0.001, AttemptBurst: 3},
+		Overrides: []Override{{Prefix: netip.MustParsePrefix("192.0.2.1/32"), Exempt: true}},
+	})
+	wantAdmit(t, c, "192.0.2.2:1", true, PassNew)
+	f := &filter{c: c, idLen: 4}
+	for id := range byte(20) {
+		if pass, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); !pass || why != PassNew {
+			t.Fatalf("attempt %d: got pass %v, %v", id, pass, why)
+		}
+	}
+	if pass, why := f.judge(addr("192.0.2.3:1"), attempt(1), c.now()); pass || why != TotalConnections {
+		t.Errorf("another: got pass %v, %v", pass, why)
+	}
+}
+
+// TestAnotherAttemptIsNoRepetition: of one port, right after a refusal: the filter
+// sees by its ID that it is another.
+func TestAnotherAttemptIsNoRepetition(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
+	f := &filter{c: c, idLen: 4}
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); !pass || why != want {
+			t.Errorf("attempt %d: got pass %v, %v, want %v", id, pass, why, want)
+		}
+	}
+	other := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	for id := range byte(2) {
+		judge(id, Connections)
+		wantAdmit(t, c, "192.0.2.1:2", false, Connections)
+		wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
+	}
+	other.Release()
+	judge(3, PassNew)
+	wantAdmit(t, c, "192.0.2.1:2", false, PassNew).Release()
+}
+
+// TestExcessCostsAttempts: what is beyond the quota is counted as an attempt, too.
+func TestExcessCostsAttempts(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1, AttemptRate: 0.001, AttemptBurst: 3}})
+	f := &filter{c: c, idLen: 4}
+	judge := func(id byte, want Reason) {
+		t.Helper()
+		if _, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); why != want {
+			t.Errorf("attempt %d: got %v, want %v", id, why, want)
+		}
+	}
+	slot := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	judge(0, Connections)
+	judge(1, Connections)
+	slot.Release()
+	judge(2, PassNew)
+	judge(3, AttemptRate)
+}
+
+// TestAttemptsOfAll: have a rate, and it is theirs alone who are let in.
+func TestAttemptsOfAll(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, Total: Limits{AttemptRate: 0.001, AttemptBurst: 2}, Source: Limits{AttemptRate: 0.001, AttemptBurst: 1}})
+	f := &filter{c: c, idLen: 4}
+	for i, tc := range []struct {
+		from string
+		want Reason
+	}{
+		{"192.0.2.1:1", PassNew},
+		{"192.0.2.1:1", AttemptRate}, // of the source: costs the others nothing
+		{"192.0.2.2:1", PassNew},
+		{"192.0.2.3:1", AttemptRate},
+	} {
+		if _, why := f.judge(addr(tc.from), attempt(byte(i)), c.now()); why != tc.want {
+			t.Errorf("attempt %d: got %v, want %v", i, why, tc.want)
+		}
+	}
+}
+
+// TestExcessOfWhoIsNotRemembered: is dropped, since nothing counts the answers.
+func TestExcessOfWhoIsNotRemembered(t *testing.T) {
+	c := mustNew(t, &Config{Now: newFakeClock().now, MaxSources: 1, Total: Limits{Connections: 1}})
+	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
+	f := &filter{c: c, idLen: 4}
+	if pass, why := f.judge(addr("[2001:db8::1]:2"), attempt(1), c.now()); pass || why != TotalConnections {
+		t.Errorf("got pass %v, %v", pass, why)
+	}
+}

@@ -9,13 +9,27 @@ import (
 
 // Handler passes requests on to another handler, as fast as their sources and
 // connections may make them. What is beyond that is answered with 429 (Too Many
-// Requests, RFC 6585 §4) and a Retry-After. The source is that of the
-// connection's slot, if it is one of a protected transport, and else the
-// request's RemoteAddr, so that it serves HTTP/1 and 2 as well, without a rate per
-// connection. What has no address passes.
+// Requests, RFC 6585 §4) and a Retry-After; and who is denied, where no packet
+// filter keeps it out, with 403.
+//
+// The source is that of the connection's slot, if it is one of a protected
+// transport, and else the request's RemoteAddr, so that it serves HTTP/1 and 2 as
+// well, without a rate per connection. What has no address passes. Forwarded and
+// X-Forwarded-For are not read, since anybody can write them: behind a proxy all
+// requests are the proxy's. Make it exempt ([Override]), and charge
+// [Controller.Request] with the address that it vouches for.
 func (c *Controller) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		wait := c.chargeHTTP(r)
+		addr, slot := peerOf(r)
+		if !addr.IsValid() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if slot == nil && c.forbids(addr) {
+			http.Error(w, "denied", http.StatusForbidden)
+			return
+		}
+		wait := c.takeRequest(addr, slot)
 		if wait <= 0 {
 			next.ServeHTTP(w, r)
 			return
@@ -26,15 +40,32 @@ func (c *Controller) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (c *Controller) chargeHTTP(r *http.Request) time.Duration {
+// peerOf is who has made a request, and on which connection, if that has a slot.
+func peerOf(r *http.Request) (netip.Addr, *Slot) {
 	if slot := SlotOf(r.Context()); slot != nil {
-		return c.takeRequest(slot.remote.Addr(), slot)
+		return slot.remote.Addr(), slot
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return 0
+		return netip.Addr{}, nil
 	}
-	return c.takeRequest(plain(from.Addr()), nil)
+	return plain(from.Addr()), nil
+}
+
+// forbids says whether an address is denied, and counts that.
+func (c *Controller) forbids(addr netip.Addr) bool {
+	if c.lists.allows(addr, c.conf.Now) || !c.lists.denies(addr, c.conf.Now) {
+		return false
+	}
+	now, sh := c.now(), c.shardOf(addr)
+	sh.mu.Lock()
+	e, due := c.noteLocked(c.lookup(sh, addr, now), addr, Refuse, Denied, true, now)
+	sh.mu.Unlock()
+	if due {
+		c.report(e)
+	}
+	c.counters.attempt(Denied)
+	return !c.conf.DryRun
 }
 
 // Request charges a request to the source of an address, as [Controller.Handler]

@@ -22,11 +22,15 @@ type Limits struct {
 	// AttemptRate is how many attempts a second may reach QUIC at all, where
 	// they cost a Retry at least. Only the packet filter counts them. Since
 	// an attempt of a forged address counts as well, it should be far above
-	// ConnectionRate.
+	// ConnectionRate: at this rate whoever forges an address is in the way of
+	// its owner's new connections, though never of those that exist.
 	AttemptRate  float64
 	AttemptBurst int
 	// PacketRate is how many packets a second, of whatever kind. Packets of
-	// forged addresses count as well. Only the packet filter counts them.
+	// forged addresses count as well, and those of connections that exist are
+	// not told from them: whoever forges an address at this rate takes its
+	// owner's connections down. It is for networks that keep forged addresses
+	// out (BCP 38). Only the packet filter counts them.
 	PacketRate  float64
 	PacketBurst int
 	// RequestRate is how many requests a second ([Controller.Handler]).

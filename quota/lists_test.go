@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
 )
 
 const listText = `# who may not
@@ -284,4 +287,44 @@ func TestEntriesCountPackets(t *testing.T) {
 			t.Errorf("got %+v, want 3 packets", e)
 		}
 	}
+}
+
+// TestDenyWhileServing: BINA's demonstration. Requests flow, the address is
+// denied, they stop, it is removed, they flow again.
+func TestDenyWhileServing(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := netip.MustParsePrefix("198.51.100.1/32")
+		if err := l.visit("198.51.100.1"); err != nil {
+			t.Error(err)
+		}
+		c := l.client("198.51.100.1")
+		conn, err := c.dial(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the server has completed the handshake, too
+		if err := l.c.Add(Entry{List: DenyList, Prefix: p, End: true}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-conn.Context().Done():
+		case <-time.After(time.Second):
+			t.Error("the connection lives on")
+		}
+		var closed *quic.ApplicationError
+		if err := context.Cause(conn.Context()); !errors.As(err, &closed) || closed.ErrorCode != excessiveLoad {
+			t.Errorf("closed by %v, want %#x", err, excessiveLoad)
+		}
+		c.close()
+		if err := l.visit("198.51.100.1"); err == nil {
+			t.Error("served though denied")
+		}
+		if err := l.visit("198.51.100.2"); err != nil {
+			t.Errorf("the neighbour: %v", err)
+		}
+		l.c.Remove(DenyList, p)
+		if err := l.visit("198.51.100.1"); err != nil {
+			t.Errorf("after it was removed: %v", err)
+		}
+	})
 }

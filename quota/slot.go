@@ -124,7 +124,7 @@ func (s *Slot) OnEnd(f func()) {
 
 // endLocked ends it and returns whether that is news.
 func (s *Slot) endLocked() bool {
-	if s.ended || s.released {
+	if s.ended {
 		return false
 	}
 	s.ended = true
@@ -145,7 +145,7 @@ func (s *Slot) expire(after time.Duration) {
 	s.timer = time.AfterFunc(after, func() {
 		s.shard.mu.Lock()
 		defer s.shard.mu.Unlock()
-		if s.released || s.shown || s.ended {
+		if s.released || s.ended {
 			return
 		}
 		if !s.establishLocked() && s.close != nil {

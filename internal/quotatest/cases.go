@@ -151,6 +151,8 @@ var Cases = []Case{
 	{Name: "short Handshake", Datagram: Datagram{Type: wire.Handshake, ID: 4, Size: 100}, Pass: true, Reason: "other"},
 	{Name: "0-RTT of a source over quota", State: State{Excess: true, Told: true}, Datagram: Datagram{Type: wire.ZeroRTT, ID: 12}, Pass: true, Reason: "other"},
 	{Name: "0-RTT, v2", State: State{Excess: true, Told: true}, Datagram: Datagram{Version: wire.Version2, Type: wire.ZeroRTT, ID: 12}, Pass: true, Reason: "other"},
+	{Name: "0-RTT before an Initial", State: State{Excess: true, Told: true}, Datagram: Datagram{Type: wire.ZeroRTT, ID: 12, Then: wire.Initial}, Pass: true, Reason: "other"},
+	{Name: "Handshake before an Initial", State: State{Excess: true, Told: true}, Datagram: Datagram{Type: wire.Handshake, ID: 4, Then: wire.Initial}, Pass: true, Reason: "other"},
 	{Name: "Handshake, v2", State: State{Excess: true, Told: true}, Datagram: Datagram{Version: wire.Version2, Type: wire.Handshake, ID: 4}, Pass: true, Reason: "other"},
 	{Name: "Retry", State: State{Excess: true, Told: true}, Datagram: Datagram{Type: wire.Retry, ID: 12, Token: 60}, Pass: true, Reason: "other"},
 	{Name: "unknown version", State: State{Excess: true, Told: true}, Datagram: Datagram{Version: 0x1a2a3a4a, ID: 12}, Pass: true, Reason: "other"},

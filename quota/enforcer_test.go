@@ -1,0 +1,145 @@
+package quota
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// recorder is an enforcer that remembers.
+type recorder struct {
+	noEnforcer
+	clock  *fakeClock
+	turned map[netip.Prefix]time.Time
+	listed map[string]time.Time
+	asked  int // for packets
+	ports  map[uint16]int
+}
+
+func newRecorder(clock *fakeClock) *recorder {
+	return &recorder{clock: clock, turned: make(map[netip.Prefix]time.Time), listed: make(map[string]time.Time), ports: make(map[uint16]int)}
+}
+
+// until is when something ends: the zero time if it has.
+func (r *recorder) until(ttl time.Duration) time.Time {
+	if ttl <= 0 {
+		return time.Time{}
+	}
+	return r.clock.now().Add(ttl)
+}
+
+func (r *recorder) allow(p netip.Prefix, ttl time.Duration) {
+	r.listed["allow "+p.String()] = r.until(ttl)
+}
+
+func (r *recorder) deny(p netip.Prefix, ttl time.Duration) {
+	r.listed["deny "+p.String()] = r.until(ttl)
+}
+
+func (r *recorder) packets(List, netip.Prefix) uint64 {
+	r.asked++
+	return 0
+}
+
+func (r *recorder) guard(port uint16, _ int) { r.ports[port]++ }
+func (r *recorder) unguard(port uint16)      { r.ports[port]-- }
+
+func (r *recorder) turnAway(p netip.Prefix, ttl time.Duration) uint64 {
+	r.turned[p] = r.until(ttl)
+	return 0
+}
+
+// TestEnforcer: it hears of an excess, not of a quota that is just used up, for a
+// short time, and that it is over as soon as it is.
+func TestEnforcer(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Excess: Drop, Source: Limits{Connections: 1}})
+	r := newRecorder(clock)
+	c.enforcer = r
+	p := netip.MustParsePrefix("192.0.2.1/32")
+	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	if len(r.turned) > 0 {
+		t.Error("turned away when the quota was just used up")
+	}
+	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
+	if got, want := r.turned[p].Sub(clock.now()), time.Duration(turnAwayFor); got != want {
+		t.Errorf("turned away for %v, want %v", got, want)
+	}
+	first := r.turned[p]
+	clock.advance(time.Duration(turnAwayFor) / 4)
+	wantAdmit(t, c, "192.0.2.1:3", true, Connections)
+	if r.turned[p] != first {
+		t.Error("told again too soon")
+	}
+	clock.advance(time.Duration(turnAwayFor) / 2)
+	wantAdmit(t, c, "192.0.2.1:4", true, Connections)
+	if !r.turned[p].After(first) {
+		t.Error("not told again in time")
+	}
+	a.Release()
+	if !r.turned[p].IsZero() {
+		t.Error("still turned away when there is room")
+	}
+
+	if err := c.Deny(netip.MustParsePrefix("10.0.0.0/8"), time.Minute, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.listed["deny 10.0.0.0/8"]; got != clock.now().Add(time.Minute) {
+		t.Errorf("denied until %v", got)
+	}
+	c.Remove(DenyList, netip.MustParsePrefix("10.0.0.0/8"))
+	if !r.listed["deny 10.0.0.0/8"].IsZero() {
+		t.Error("still denied")
+	}
+}
+
+// TestRefusingTellsNobody: the enforcer does not answer, so it is not told if there
+// are to be answers.
+func TestRefusingTellsNobody(t *testing.T) {
+	clock := newFakeClock()
+	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
+	r := newRecorder(clock)
+	c.enforcer = r
+	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
+	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
+	if len(r.turned) > 0 {
+		t.Errorf("told of %v", r.turned)
+	}
+}
+
+// TestPortsAreGivenBack: a port is under the quota while its conn is open, and once.
+func TestPortsAreGivenBack(t *testing.T) {
+	c := mustNew(t, nil)
+	r := newRecorder(newFakeClock())
+	c.enforcer = r
+	below := loopback(t)
+	conn, port := c.PacketConn(below, 4), addrPort(below.LocalAddr()).Port()
+	if r.ports[port] != 1 {
+		t.Errorf("guarded %d times, want once", r.ports[port])
+	}
+	for range 2 {
+		conn.Close()
+		if r.ports[port] != 0 {
+			t.Errorf("guarded %d times when it was closed, want none", r.ports[port])
+		}
+	}
+}
+
+// TestTurnedAwayForARate: until there is room again, and no longer.
+func TestTurnedAwayForARate(t *testing.T) {
+	clock := newFakeClock()
+	for _, dry := range []bool{false, true} {
+		c := mustNew(t, &Config{Now: clock.now, Excess: Drop, DryRun: dry, Source: Limits{ConnectionRate: 10, ConnectionBurst: 1}})
+		r := newRecorder(clock)
+		c.enforcer = r
+		for range 2 {
+			if slot, err := c.Admit(addr("192.0.2.1:1"), true); err == nil {
+				slot.Release()
+			}
+		}
+		until, told := r.turned[netip.MustParsePrefix("192.0.2.1/32")]
+		if told == dry || told && until.Sub(clock.now()) != 100*time.Millisecond {
+			t.Errorf("dry run %v: told %v, turned away until %v, want a tenth of a second, or in a dry run nothing", dry, told, until.Sub(clock.now()))
+		}
+	}
+}
