@@ -602,3 +602,25 @@ func TestQuotaLeavesOddFrames(t *testing.T) {
 		}
 	}
 }
+
+// TestQuotaForgetsRates: what a source has used of one owner's rates is nothing to the
+// next, whose rates are others.
+func TestQuotaForgetsRates(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, &QuotaPolicy{Limits: QuotaLimits{Attempts: slow, Packets: RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}}}, 4)
+	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
+		g.want(from, initialWith(1), QuotaNew)
+		g.want(from, initialWith(2), QuotaAttemptRate)
+		g.want(from, initialWith(3), QuotaPacketRate)
+	}
+	g.must(g.quota.Close())
+	quota, err := g.program.Quota()
+	g.must(err)
+	second := RateLimit{Interval: time.Second, Depth: time.Second}
+	g.must(quota.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64, Limits: QuotaLimits{Attempts: second, Packets: second}}))
+	g.must(quota.Guard(guardPort, 4))
+	g.must(quota.Renew(time.Hour))
+	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
+		g.want(from, initialWith(4), QuotaNew)
+	}
+}
