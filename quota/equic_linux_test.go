@@ -81,12 +81,7 @@ func (w *town) attackBesideNames(counted func()) (alive int, answered bool) {
 			w.Error("a connection beyond the quota")
 		}
 	}
-	for _, conn := range held {
-		if lives(conn) {
-			alive++
-		}
-	}
-	return alive, answers(2 * time.Second)
+	return living(held), answers(2 * time.Second)
 }
 
 func lives(conn *quic.Conn) bool {

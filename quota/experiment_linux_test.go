@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,31 +32,69 @@ import (
 
 // The experiment of eQUIC (Pantuza et al.): somebody asks for more connections than
 // the quota of five, without end, while others make requests. What does it cost to
-// keep the one out, by where that is done?
+// keep the one out, by where that is done? Somebody dials, as there; or sends first
+// Initials that lead nowhere, which cost him less, and get nobody as far as the end
+// of a handshake, where eQUIC's baseline begins to count.
 
 const (
 	experimentEnv  = "QUICWAY_TEST_EXPERIMENT"
 	experimentAddr = "10.1.0.2:443"
-	// attackRate is how many new attempts the attacker makes in a second.
+	// attackRate is how many first Initials the attacker sends in a second,
+	// and dialers how many dial at once, again and again.
 	attackRate = 20000
+	dialers    = 64
 	// measured is for how long.
-	measured = 3 * time.Second
+	measured = 2 * time.Second
 )
 
-// experiments are the ways to keep somebody out.
-var experiments = []string{"none", "after-handshake", "refuse", "drop", "generic", "native", "nftables"}
+// experiments are the ways to keep somebody out, and attacks what he does.
+var (
+	experiments = []string{"none", "after-handshake", "refuse", "drop", "generic", "native", "nftables", "equic"}
+	attacks     = map[string]func(*town) (stop func()){"dials": (*town).dialOn, "initials": (*town).floodInitials}
+)
 
 // BenchmarkExperiment measures each of them: requests of good clients a second,
-// how long these take (each on a connection of its own), how many are served, and
-// CPU and system calls of the server.
+// how long these take (each on a connection of its own), how many are served, CPU and
+// system calls of the server, and what lives on of what the attacker had before.
 func BenchmarkExperiment(b *testing.B) {
-	for _, mode := range experiments {
-		b.Run(mode, func(b *testing.B) {
-			for range b.N {
-				experiment(b, mode)
+	for attack, start := range attacks {
+		for _, mode := range experiments {
+			b.Run(attack+"/"+mode, func(b *testing.B) {
+				for range b.N {
+					experiment(b, mode, start)
+				}
+			})
+		}
+	}
+}
+
+func (w *town) floodInitials() (stop func()) {
+	bad := netip.MustParseAddr(w.badIP)
+	return w.flood(time.Second/attackRate, func(i int) (netip.AddrPort, []byte) {
+		return netip.AddrPortFrom(bad, uint16(1024+i%60000)), garbage()
+	})
+}
+
+// dialOn dials again and again, and goes when it is connected.
+func (w *town) dialOn() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for range dialers {
+		g := w.guest(w.bad, w.badIP)
+		running.Go(func() {
+			defer g.close()
+			for ctx.Err() == nil {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				if conn, err := g.dial(ctx); err == nil {
+					conn.CloseWithError(0, "")
+				}
+				cancel()
 			}
 		})
 	}
+	stop = sync.OnceFunc(func() { cancel(); running.Wait() })
+	w.Cleanup(stop)
+	return stop
 }
 
 // TestExperimentServer is the server's process.
@@ -68,7 +107,7 @@ func TestExperimentServer(t *testing.T) {
 func serveExperiment(t *testing.T, mode string) {
 	conf := &Config{Excess: Drop, Source: Limits{Connections: 5, HalfOpen: 1 << 20, ConnectionRate: -1, AttemptRate: -1}, RetrySource: -1}
 	switch mode {
-	case "none", "nftables", "after-handshake":
+	case "none", "nftables", "after-handshake", "equic":
 		conf.Source.Connections = -1
 		conf.Source.HalfOpen = -1
 		conf.Total = Limits{Connections: -1, HalfOpen: -1}
@@ -97,7 +136,7 @@ func serveExperiment(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	tr := &quic.Transport{Conn: conn}
-	if mode != "none" && mode != "nftables" && mode != "after-handshake" {
+	if conf.Source.Connections > 0 {
 		if err := c.Protect(tr); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +177,7 @@ func (l *lateListener) Accept(ctx context.Context) (*quic.Conn, error) {
 }
 
 // experiment runs it once, and reports what it has measured.
-func experiment(b *testing.B, mode string) {
+func experiment(b *testing.B, mode string, attack func(*town) (stop func())) {
 	b.StopTimer()
 	w := newHosts(b)
 	w.addr = netip.MustParseAddrPort(experimentAddr)
@@ -148,19 +187,13 @@ func experiment(b *testing.B, mode string) {
 		countWithNftables(b, w)
 	}
 	server := startExperiment(b, w, mode)
-	for range 5 { // what the attacker may have
-		g := w.guest(w.bad, w.badIP)
-		b.Cleanup(g.close)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		if _, err := g.dial(ctx); err != nil {
+	held, _ := w.holdFrom(w.bad, w.badIP, 5) // what the attacker may have
+	if mode == "equic" {
+		if err := attachEQUIC(w).Put(netip.MustParseAddr(w.badIP).As4(), uint32(5)); err != nil {
 			b.Fatal(err)
 		}
-		cancel()
 	}
-	bad := netip.MustParseAddr(w.badIP)
-	stop := w.flood(time.Second/attackRate, func(i int) (netip.AddrPort, []byte) {
-		return netip.AddrPortFrom(bad, uint16(1024+i%60000)), garbage()
-	})
+	stop := attack(w)
 	count := countSyscalls(b, server.Process.Pid)
 	cpu, irq, calls := cpuOf(b, server.Process.Pid), softirq(b), count()
 	start := time.Now()
@@ -176,8 +209,9 @@ func experiment(b *testing.B, mode string) {
 		took = append(took, time.Since(began))
 	}
 	b.StopTimer()
-	defer stop()
 	seconds := time.Since(start).Seconds()
+	used, interrupted, called := cpuOf(b, server.Process.Pid)-cpu, softirq(b)-irq, count()-calls
+	stop()
 	slices.Sort(took)
 	b.ReportMetric(float64(len(took))/seconds, "requests/s")
 	for _, p := range []int{50, 95, 99} {
@@ -186,11 +220,32 @@ func experiment(b *testing.B, mode string) {
 		}
 	}
 	b.ReportMetric(100*float64(len(took))/float64(len(took)+failed), "served-%")
-	b.ReportMetric(100*(cpuOf(b, server.Process.Pid)-cpu)/seconds, "server-cpu-%")
-	b.ReportMetric(100*(softirq(b)-irq)/seconds, "softirq-cpu-%")
-	if calls >= 0 {
-		b.ReportMetric((count()-calls)/seconds, "syscalls/s")
+	b.ReportMetric(100*used/seconds, "server-cpu-%")
+	b.ReportMetric(100*interrupted/seconds, "softirq-cpu-%")
+	if len(took) > 0 {
+		b.ReportMetric(1000*used/float64(len(took)), "cpu-ms/request")
 	}
+	if calls >= 0 {
+		b.ReportMetric(called/seconds, "syscalls/s")
+		if len(took) > 0 {
+			b.ReportMetric(called/float64(len(took)), "syscalls/request")
+		}
+	}
+	b.ReportMetric(20*float64(living(held)), "held-%")
+}
+
+// living is how many connections answer.
+func living(conns []*quic.Conn) (n int) {
+	answers := make(chan bool, len(conns))
+	for _, conn := range conns {
+		go func() { answers <- lives(conn) }()
+	}
+	for range conns {
+		if <-answers {
+			n++
+		}
+	}
+	return n
 }
 
 func startExperiment(b *testing.B, w *town, mode string) *exec.Cmd {

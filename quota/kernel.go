@@ -36,9 +36,18 @@ type kernelEnforcer struct {
 	// missing are prefixes that ought to be let in, and that there is no room
 	// for: while there are any the kernel must not drop anything.
 	missing map[netip.Prefix]bool
-	ports   map[uint16]int // how many conns have them
+	ports   map[uint16]guarded
 	closed  bool
 }
+
+// guarded is a port under the quota. The kernel knows ports, and not whose they are:
+// it is told of one length of IDs, and not of a port whose servers have several.
+type guarded struct {
+	conns int
+	idLen int // mixed: several
+}
+
+const mixed = -1
 
 var _ enforcer = (*kernelEnforcer)(nil)
 
@@ -51,7 +60,7 @@ func newKernelEnforcer(program *xdp.Program, policy *xdp.QuotaPolicy, log *slog.
 	}
 	k := &kernelEnforcer{
 		stage: stage, program: program, log: log, drops: drops,
-		missing: make(map[netip.Prefix]bool), ports: make(map[uint16]int),
+		missing: make(map[netip.Prefix]bool), ports: make(map[uint16]guarded),
 	}
 	if k.before, err = program.Stats(); err == nil {
 		err = stage.SetPolicy(policy)
@@ -130,14 +139,24 @@ func (k *kernelEnforcer) expect(peer netip.AddrPort, ttl time.Duration) {
 func (k *kernelEnforcer) guard(port uint16, idLen int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.ports[port]++
+	p := k.ports[port]
+	if p.conns > 0 && p.idLen != idLen {
+		idLen = mixed
+	}
+	k.ports[port] = guarded{p.conns + 1, idLen}
+	if idLen == mixed {
+		k.check(k.stage.Unguard(port))
+		return
+	}
 	k.check(k.stage.Guard(port, idLen))
 }
 
 func (k *kernelEnforcer) unguard(port uint16) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ports[port]--; k.ports[port] > 0 {
+	p := k.ports[port]
+	if p.conns--; p.conns > 0 {
+		k.ports[port] = p
 		return
 	}
 	delete(k.ports, port)

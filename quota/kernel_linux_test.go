@@ -1,7 +1,6 @@
 package quota
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,10 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -501,83 +496,4 @@ func TestKernelDeny(t *testing.T) {
 			t.Error("Go has dropped nothing")
 		}
 	})
-}
-
-// TestKilledLeavesNothing: a process that is killed leaves nothing that drops: at
-// once if the program is not pinned, and when its lease ends if it is.
-func TestKilledLeavesNothing(t *testing.T) {
-	if pin, ok := os.LookupEnv("QUICWAY_TEST_KILLED"); ok {
-		denyUntilKilled(t, pin)
-		return
-	}
-	for _, pinned := range []bool{false, true} {
-		t.Run(fmt.Sprintf("pinned=%v", pinned), func(t *testing.T) {
-			w := newHosts(t)
-			pin := ""
-			if pinned {
-				pin = filepath.Join(nettest.BPFFS(t), "quicway")
-			}
-			var child *exec.Cmd
-			w.server.Do(func() error {
-				child = exec.Command(os.Args[0], "-test.run", "^TestKilledLeavesNothing$", "-test.v")
-				child.Env = append(os.Environ(), "QUICWAY_TEST_KILLED="+pin)
-				out, err := child.StdoutPipe()
-				if err != nil {
-					return err
-				}
-				if err := child.Start(); err != nil {
-					return err
-				}
-				for lines := bufio.NewScanner(out); lines.Scan(); {
-					if strings.Contains(lines.Text(), "denying") {
-						return nil
-					}
-				}
-				return errors.New("the other process denies nothing")
-			})
-			sink := w.server.Listen("10.1.0.2:443")
-			defer sink.Close()
-			source := w.bad.Listen("10.3.0.2:0")
-			defer source.Close()
-			heard := func(patience time.Duration) bool {
-				if _, err := source.WriteTo([]byte("hello"), sink.LocalAddr()); err != nil {
-					t.Fatal(err)
-				}
-				sink.SetReadDeadline(time.Now().Add(patience))
-				_, _, err := sink.ReadFrom(make([]byte, 100))
-				return err == nil
-			}
-			if heard(300 * time.Millisecond) {
-				t.Error("heard though denied")
-			}
-			if err := child.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			child.Wait()
-			wait(t, "who was denied is heard", func() bool { return heard(100 * time.Millisecond) })
-			if pinned {
-				if err := xdp.Unpin(pin); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-}
-
-// denyUntilKilled is the process that is killed.
-func denyUntilKilled(t *testing.T, pin string) {
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1, Pin: pin})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := program.Attach("eth0", xdp.Generic); err != nil {
-		t.Fatal(err)
-	}
-	c := mustNew(t, &Config{XDP: program})
-	c.enforcer.guard(443, 4)
-	if err := c.Deny(netip.MustParsePrefix("10.3.0.0/24"), 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println("denying")
-	select {}
 }

@@ -251,3 +251,38 @@ func TestFlightsOfClientsInKernel(t *testing.T) {
 		})
 	}
 }
+
+// TestServersShareKernelPort: they may come and go, and if their IDs differ in length
+// the kernel leaves the port to Go, since what continues a handshake with the one is an
+// attempt to the other.
+func TestServersShareKernelPort(t *testing.T) {
+	b := newBoth(t, loadKernel(t), &Config{}, 4)
+	defer b.close()
+	if err := b.c.Deny(netip.MustParsePrefix("192.0.2.0/24"), 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, passes bool) {
+		t.Helper()
+		if kernel, _, _ := b.judge(netip.MustParseAddrPort("192.0.2.1:1"), []byte{0x40}); kernel != passes {
+			t.Errorf("%s: the kernel passes who is denied: %v", when, kernel)
+		}
+	}
+	want("one server", false)
+	b.c.enforcer.guard(kernelPort, 4)
+	want("two", false)
+	b.c.enforcer.guard(kernelPort, 12)
+	want("three of two kinds", true)
+	b.c.enforcer.unguard(kernelPort)
+	b.c.enforcer.guard(kernelPort, 4)
+	want("another one", true)
+	for range 3 {
+		b.c.enforcer.unguard(kernelPort)
+		want("fewer", true)
+	}
+	b.c.enforcer.guard(kernelPort, 12)
+	want("one again", false)
+	b.c.enforcer.guard(kernelPort+1, 4)
+	want("with another port", false)
+	b.c.enforcer.unguard(kernelPort + 1)
+	want("and without", false)
+}

@@ -98,28 +98,41 @@ func newInternet(t *testing.T, build func(*internet), f family) *internet {
 func newInternetWith(t *testing.T, build func(*internet), f family, conf *xdp.Config, log *slog.Logger) *internet {
 	t.Helper()
 	n := newHosts(t, build)
+	n.load(conf)
+	n.serve(f, &relay.Config{Logger: log})
+	return n
+}
+
+// load loads the relay's program.
+func (n *internet) load(conf *xdp.Config) {
+	n.Helper()
 	program, err := xdp.Load(conf)
 	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(t, err.Error())
+		nettest.Missing(n, err.Error())
 	}
 	if err != nil {
-		t.Fatal(err)
+		n.Fatal(err)
 	}
-	t.Cleanup(func() { program.Close() })
+	n.Cleanup(func() { program.Close() })
 	n.program = program
-	n.server, err = relay.New(&relay.Config{XDP: program, Logger: log}, n.relay.Listen(f.relay))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// serve runs a relay with the program.
+func (n *internet) serve(f family, conf *relay.Config) {
+	n.Helper()
+	conf.XDP = n.program
+	var err error
+	if n.server, err = relay.New(conf, n.relay.Listen(f.relay)); err != nil {
+		n.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(context.Background()) }()
-	t.Cleanup(func() {
+	n.Cleanup(func() {
 		if err := n.server.Close(); err != nil {
-			t.Error(err)
+			n.Error(err)
 		}
 		<-served
 	})
-	return n
 }
 
 func (n *internet) attach(mode xdp.Mode) {

@@ -3,11 +3,13 @@ package xdp
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -228,6 +230,9 @@ func TestCapabilities(t *testing.T) {
 			t.Fatalf("%+v", err)
 		}
 		defer p.Close()
+		if conf.Quota {
+			deniesHost(t, p)
+		}
 		if _, err := p.Attach("lo", Generic); err != nil {
 			t.Error(err)
 		}
@@ -252,6 +257,24 @@ func TestCapabilities(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+	}
+}
+
+// deniesHost has a program deny a source.
+func deniesHost(t *testing.T, p *Program) {
+	q, err := p.Quota()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	from := netip.MustParseAddrPort("192.0.2.1:1000")
+	err = errors.Join(q.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64}), q.Guard(guardPort, 4), q.Renew(time.Hour),
+		q.Put(DenyList, netip.PrefixFrom(from.Addr(), 32), time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if verdict, _, err := p.Test(0, frameTo(guardPort, from, []byte{0x40})); verdict != Drop || err != nil {
+		t.Errorf("verdict %d on who is denied, %v, want %d", verdict, err, Drop)
 	}
 }
 

@@ -17,6 +17,9 @@ func hostSets(prefixes int) uint32 {
 // isHost says whether a prefix is one source, for as long as the policy says what
 // that is.
 func (q *Quota) isHost(prefix netip.Prefix) bool {
+	if q.p.guarded {
+		return false
+	}
 	if prefix.Addr().Is4() {
 		return prefix.Bits() == q.sourceBits[0]
 	}

@@ -22,6 +22,7 @@ type Program struct {
 	pin      *pin
 	objects  datapathObjects
 	hashKeys [hashKeys]uint64
+	guarded  bool
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
@@ -90,6 +91,7 @@ func (p *Program) load(conf *Config) error {
 // loadAs loads the program for a process that has CAP_PERFMON, or that is guarded
 // against.
 func (p *Program) loadAs(conf *Config, guarded bool) error {
+	p.guarded = guarded
 	spec, err := loadDatapath()
 	if err != nil {
 		return err

@@ -78,7 +78,8 @@ func (q *Quota) lock() error {
 	return nil
 }
 
-// Close ends all verdicts, forgets them, and gives the stage back.
+// Close ends all verdicts, forgets them and what sources have used of their rates, and
+// gives the stage back.
 func (q *Quota) Close() error {
 	if q.lock() != nil {
 		return nil
@@ -93,7 +94,7 @@ func (q *Quota) Close() error {
 			errs = append(errs, o.Guards.Put(uint32(word), datapathGuard{}))
 		}
 	}
-	for _, m := range []*ebpf.Map{o.Allowed, o.Denied, o.Exceptions, o.Turned} {
+	for _, m := range []*ebpf.Map{o.Allowed, o.Denied, o.Exceptions, o.Turned, o.Buckets} {
 		errs = append(errs, deleteIf(m, func([]byte) bool { return true }))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -544,4 +545,82 @@ func TestQuotaNoLookalikes(t *testing.T) {
 	g.want(from, initialWith(append(id[:19:19], 1)...), QuotaTurnedAway)
 	g.want(from, initialWith(id[:19]...), QuotaTurnedAway)
 	g.want("192.0.2.1:1001", initialWith(id...), QuotaTurnedAway)
+}
+
+// TestQuotaLeavesOddFrames to the kernel's stack, whoever they are from: what it makes
+// of them the packet filter sees.
+func TestQuotaLeavesOddFrames(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, nil, 4)
+	for _, all := range []string{"0.0.0.0/0", "::/0"} {
+		g.must(g.quota.Put(DenyList, netip.MustParsePrefix(all), time.Hour))
+	}
+	v4 := frameTo(guardPort, netip.MustParseAddrPort("192.0.2.1:1000"), initialWith(1))
+	v6 := frameTo(guardPort, netip.MustParseAddrPort("[2001:db8::1]:1000"), initialWith(1))
+	const ip4, ip6, udp4, udp6 = 14, 14, 14 + 20, 14 + 40
+	put := func(frame []byte, at int, b ...byte) []byte {
+		frame = bytes.Clone(frame)
+		copy(frame[at:], b)
+		return frame
+	}
+	insert := func(frame []byte, at int, b ...byte) []byte {
+		return slices.Concat(frame[:at], b, frame[at:])
+	}
+	for name, frame := range map[string][]byte{
+		"VLAN":                          insert(v4, 12, 0x81, 0, 0, 1),
+		"two VLANs":                     insert(v6, 12, 0x88, 0xa8, 0, 1, 0x81, 0, 0, 1),
+		"another EtherType":             put(v4, 12, 8, 6),
+		"IPv6 said to be IPv4":          put(v6, 12, 8, 0),
+		"version 5":                     put(v4, ip4, 0x55),
+		"version 5 of IPv6":             put(v6, ip6, 0x50),
+		"options":                       insert(put(v4, ip4, 0x46), udp4, 1, 1, 1, 1),
+		"first fragment":                put(v4, ip4+6, 0x20, 0),
+		"later fragment":                put(v4, ip4+6, 0, 1),
+		"TCP":                           put(v4, ip4+9, 6),
+		"IPv6 hop-by-hop header":        insert(put(v6, ip6+6, 0), udp6, 17, 0, 1, 4, 0, 0, 0, 0),
+		"IPv6 fragment":                 insert(put(v6, ip6+6, 44), udp6, 17, 0, 0, 1, 0, 0, 0, 1),
+		"truncated":                     v4[:len(v4)-1],
+		"nothing but Ethernet":          append(bytes.Clone(v4[:14]), make([]byte, 4)...)[:14],
+		"part of an IP header":          v4[:ip4+19],
+		"part of an IPv6 header":        v6[:ip6+39],
+		"part of a UDP header":          v4[:udp4+7],
+		"UDP longer than IP":            put(v4, udp4+4, 0xff, 0xff),
+		"UDP shorter than IP":           put(v4, udp4+4, 0, 100),
+		"UDP of IPv6 shorter":           put(v6, udp6+4, 0, 100),
+		"UDP shorter than its header":   put(put(v4, udp4+4, 0, 4), ip4+2, 0, 24),
+		"the same, IPv6":                put(put(v6, udp6+4, 0, 7), ip6+4, 0, 7),
+		"UDP and IPv6 without a length": put(put(v6, udp6+4, 0, 0), ip6+4, 0, 0),
+		"IP shorter than its header":    put(v4, ip4+2, 0, 10),
+	} {
+		if got := g.judge(frame); got != PassOther {
+			t.Errorf("%s: got %v, want %v", name, got, PassOther)
+		}
+	}
+	for _, frame := range [][]byte{v4, v6, append(bytes.Clone(v4), make([]byte, 6)...)} {
+		if got := g.judge(frame); got != QuotaDenied {
+			t.Errorf("plain: got %v, want %v", got, QuotaDenied)
+		}
+	}
+}
+
+// TestQuotaForgetsRates: what a source has used of one owner's rates is nothing to the
+// next, whose rates are others.
+func TestQuotaForgetsRates(t *testing.T) {
+	nettest.Namespace(t)
+	g := newGuarded(t, nil, &QuotaPolicy{Limits: QuotaLimits{Attempts: slow, Packets: RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}}}, 4)
+	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
+		g.want(from, initialWith(1), QuotaNew)
+		g.want(from, initialWith(2), QuotaAttemptRate)
+		g.want(from, initialWith(3), QuotaPacketRate)
+	}
+	g.must(g.quota.Close())
+	quota, err := g.program.Quota()
+	g.must(err)
+	second := RateLimit{Interval: time.Second, Depth: time.Second}
+	g.must(quota.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64, Limits: QuotaLimits{Attempts: second, Packets: second}}))
+	g.must(quota.Guard(guardPort, 4))
+	g.must(quota.Renew(time.Hour))
+	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
+		g.want(from, initialWith(4), QuotaNew)
+	}
 }

@@ -76,3 +76,26 @@ func TestPairs(t *testing.T) {
 		t.Error("no error for a pair without a figure")
 	}
 }
+
+func TestExperiment(t *testing.T) {
+	r := make(results)
+	r.add([]byte("BenchmarkE/a-2 1 100 requests/s 3 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
+	r.add([]byte("BenchmarkE/a-2 1 50 requests/s 5 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
+	rows := []row{{"a", "E/a", "E/b"}, {"b", "E/b", "E/a"}}
+	for want, tab := range map[string]table{
+		"| | R | D |\n|---|---:|---:|\n| a | 100 (50–100) | 5.0 (3.0–5.0) |\n| b | 40 (40–40) | not here |\n": {
+			rows: rows, columns: []column{{"R", "requests/s"}, {"D", "p50-ms"}},
+		},
+		"| percent more or less | a | b | eQUIC's own |\n|---|---:|---:|---:|\n| R | +150 | −60 | +30.9 |\n| D | not here | not here | −65 |\n": {
+			rows: rows, claims: []claim{{"R", "requests/s", "+30.9"}, {"D", "p50-ms", "−65"}},
+		},
+	} {
+		var out strings.Builder
+		if err := tab.print(&out, r); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(out.String(), want) {
+			t.Errorf("printed %q, want it to end in %q", out.String(), want)
+		}
+	}
+}

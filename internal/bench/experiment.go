@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// experiment is eQUIC's, with one of its attacks: all figures, or one way to keep
+// somebody out compared with two others.
+func experiment(title, attack string, compare bool) table {
+	name := "Experiment/" + attack + "/"
+	t := table{
+		title: "Kernel, quota under attack: " + title + " (root)",
+		pkg:   "./quota", bench: "^BenchmarkExperiment$", flags: "-benchtime=1x",
+	}
+	if compare {
+		t.rows = []row{
+			{"than refused after the handshake", name + "native", name + "after-handshake"},
+			{"than refused before the handshake", name + "native", name + "refuse"},
+		}
+		t.claims = []claim{
+			{"good requests per second", "requests/s", "+30.9"},
+			{"their median duration", "p50-ms", "−65"},
+			{"CPU of the server's process for each", "cpu-ms/request", "−26.4, of the filter"},
+			{"system calls of the server for each", "syscalls/request", "−89"},
+		}
+		return t
+	}
+	t.columns = []column{
+		{"requests/s", "requests/s"}, {"p50, ms", "p50-ms"}, {"p95, ms", "p95-ms"}, {"p99, ms", "p99-ms"}, {"served, %", "served-%"},
+		{"server's CPU, %", "server-cpu-%"}, {"interrupts' CPU, %", "softirq-cpu-%"}, {"system calls/s", "syscalls/s"}, {"held live on, %", "held-%"},
+	}
+	for _, mode := range []struct{ label, name string }{
+		{"no quota", "none"},
+		{"refused after the handshake", "after-handshake"},
+		{"refused before the handshake", "refuse"},
+		{"dropped by the packet filter", "drop"},
+		{"XDP, generic", "generic"},
+		{"XDP, native", "native"},
+		{"nftables", "nftables"},
+		{"all UDP dropped, as by eQUIC", "equic"},
+	} {
+		t.rows = append(t.rows, row{label: mode.label, ours: name + mode.name})
+	}
+	return t
+}
+
+// printColumns writes a table with a column for each unit: medians, and from least
+// to greatest.
+func (t *table) printColumns(w io.Writer, r results) error {
+	fmt.Fprint(w, "| |")
+	for _, c := range t.columns {
+		fmt.Fprintf(w, " %s |", c.title)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---:|", len(t.columns)))
+	for _, row := range t.rows {
+		fmt.Fprintf(w, "| %s |", row.label)
+		for _, c := range t.columns {
+			f, ok := r.median(row.ours, c.unit)
+			if !ok { // it says why as it runs
+				fmt.Fprint(w, " not here |")
+				continue
+			}
+			least, greatest := r.spread(row.ours, c.unit)
+			fmt.Fprintf(w, " %s (%s–%s) |", figure(f), figure(least), figure(greatest))
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
+// printClaims writes by how many percent figures change, as is measured here and as
+// somebody else says.
+func (t *table) printClaims(w io.Writer, r results) error {
+	fmt.Fprint(w, "| percent more or less |")
+	for _, row := range t.rows {
+		fmt.Fprintf(w, " %s |", row.label)
+	}
+	fmt.Fprintf(w, " eQUIC's own |\n|---|%s---:|\n", strings.Repeat("---:|", len(t.rows)))
+	for _, c := range t.claims {
+		fmt.Fprintf(w, "| %s |", c.label)
+		for _, row := range t.rows {
+			ours, ok := r.median(row.ours, c.unit)
+			peer, ok2 := r.median(row.peer, c.unit)
+			if !ok || !ok2 || peer == 0 {
+				fmt.Fprint(w, " not here |")
+				continue
+			}
+			change := 100 * (ours/peer - 1)
+			fmt.Fprintf(w, " %s |", strings.Replace(fmt.Sprintf("%+.0f", change), "-", "−", 1))
+		}
+		fmt.Fprintf(w, " %s |\n", c.says)
+	}
+	return nil
+}
