@@ -19,7 +19,8 @@ type lab struct {
 	inside          *net.UDPConn
 }
 
-const natInside = "192.168.1.2:1000"
+// Ports below 1024 are few, and a NAT may well draw the same again.
+const natInside = "192.168.1.2:10000"
 
 func newLab(t *testing.T, nat NAT) *lab {
 	t.Helper()
@@ -123,7 +124,7 @@ func TestKernelNAT(t *testing.T) {
 					t.Errorf("an answer of %v does not arrive", observer.LocalAddr())
 				}
 			}
-			neighbour := l.listen(l.host, "192.168.1.3:1000")
+			neighbour := l.listen(l.host, "192.168.1.3:10000")
 			if now := l.seen(neighbour, l.a); now == at {
 				t.Errorf("two hosts are mapped to %v", at)
 			}
