@@ -140,12 +140,11 @@ func (t *Tracker) ruledOut(key tuple) bool {
 // one of a connection's if the source is known to talk to the destination.
 func (t *Tracker) suspectShort(a *arrival) bool {
 	s := t.suspect(a)
-	if s.disproved {
-		return false
-	}
 	s.latest, s.latestLen = s.way(a), a.length
 	s.ways[s.latest].add(a)
-	t.counters.Potential++
+	if !s.disproved {
+		t.counters.Potential++
+	}
 	if s.ways[0].packets == 0 || s.ways[1].packets == 0 {
 		return false // nobody has answered
 	}
@@ -164,6 +163,13 @@ func (t *Tracker) bySource(a *arrival, s *suspect) *path {
 		if r := t.prober(client, server, s, a); r != nil {
 			return t.probing(a, r, client, server, s, Medium)
 		}
+	}
+	if s.disproved {
+		// Others share the sockets (RFC 9443), as does what opens NATs for a
+		// connection: of QUIC is only what tries a path then.
+		return nil
+	}
+	if exact {
 		if r := t.mover(client, server, s, a); r != nil {
 			return t.probing(a, r, client, server, s, Low)
 		}

@@ -189,7 +189,10 @@ func explain(err error) error {
 		return fmt.Errorf("%w: so many stages are too much for this kernel's verifier; with CAP_PERFMON it looks into less: %w", ErrUnsupported, err)
 	case errors.As(err, &verifier) && errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: this kernel's verifier refuses the program: %w", ErrUnsupported, err)
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+	case errors.Is(err, unix.EPERM):
+		// The text of err blames a limit that Linux has not had since 5.11.
+		return fmt.Errorf("%w: %w", ErrPermission, unix.EPERM)
+	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: %w", ErrPermission, err)
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)

@@ -1,0 +1,80 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/xdp"
+)
+
+// TestMonitoredMove: a monitor on the dialer's router sees one connection go from the
+// relay to the peer, though what opened the NATs before was none of QUIC's.
+func TestMonitoredMove(t *testing.T) {
+	for name, open := range map[string]func(*testing.T, *nettest.Host) (monitor.Source, error){
+		"packet sockets": func(*testing.T, *nettest.Host) (monitor.Source, error) { return monitor.Capture("in") },
+		"kernel":         routerFlows,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newKernelLab(t, nettest.PortRestricted, nettest.FullCone, nil)
+			m := l.monitored(l.sites[0].nat, open)
+			a, b := l.connect()
+			l.exchange(a, b, 1<<20)
+			l.pastRelay(a, b)
+			relay, peer := netip.MustParseAddrPort(kernelRelay), a.Path().Remote
+			l.eventually("the monitor sees the move to the peer", func() bool { return moved(m, relay, peer) })
+		})
+	}
+}
+
+// routerFlows watches the inner interface of a router with the kernel's program.
+func routerFlows(t *testing.T, router *nettest.Host) (monitor.Source, error) {
+	program, err := xdp.Load(&xdp.Config{Sessions: -1, Flows: 1000})
+	if err != nil {
+		nettest.Missing(t, err.Error())
+	}
+	t.Cleanup(func() { program.Close() })
+	if _, err := program.Attach("in", xdp.Native); err != nil {
+		return nil, err
+	}
+	return monitor.Kernel(program)
+}
+
+// monitored runs a monitor on a host until the test ends.
+func (l *kernelLab) monitored(on *nettest.Host, open func(*testing.T, *nettest.Host) (monitor.Source, error)) *monitor.Monitor {
+	l.Helper()
+	var source monitor.Source
+	on.Do(func() (err error) {
+		source, err = open(l.T, on)
+		return err
+	})
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- m.Run(ctx) }()
+	l.Cleanup(func() {
+		cancel()
+		if err := <-ran; !errors.Is(err, context.Canceled) {
+			l.Errorf("Run: %v", err)
+		}
+	})
+	return m
+}
+
+// moved says whether the server's side of a connection has moved so.
+func moved(m *monitor.Monitor, from, to netip.AddrPort) bool {
+	for c := range m.Connections() {
+		for _, change := range c.PathChanges {
+			if change.Kind != monitor.Probe && change.From == from && change.To == to {
+				return true
+			}
+		}
+	}
+	return false
+}
