@@ -8,8 +8,8 @@
 //     forwards their packets and can read none;
 //   - [github.com/quicway/quicway/quota]: who may open connections to a QUIC
 //     server, how many, and how fast;
-//   - [github.com/quicway/quicway/xdp]: the kernel program that forwards for a
-//     relay (Linux);
+//   - [github.com/quicway/quicway/xdp]: the kernel's program, which forwards for a
+//     relay, drops for a quota, and counts for a monitor (Linux);
 //   - [github.com/quicway/quicway/monitor]: which QUIC connections cross a
 //     host, in a capture or live, without a key;
 //   - [github.com/quicway/quicway/metrics]: the counters of all of these, for
@@ -20,9 +20,9 @@
 // # The contract
 //
 // Go decides, the kernel accelerates. Every feature is complete in userspace, on
-// every system that Go runs on, without privileges. What a kernel can take over
-// is a cache of decisions that Go has made, and whatever it is not sure of goes
-// to Go.
+// every system that Go runs on, without privileges; but for capturing live, which
+// is Linux's and root's. What a kernel can take over is a cache of decisions that
+// Go has made, and whatever it is not sure of goes to Go.
 //
 // In every package
 //
