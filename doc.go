@@ -12,8 +12,8 @@
 //     relay, drops for a quota, and counts for a monitor (Linux);
 //   - [github.com/quicway/quicway/monitor]: which QUIC connections cross a
 //     host, in a capture or live, without a key;
-//   - [github.com/quicway/quicway/metrics]: the counters of all of these, for
-//     Prometheus;
+//   - [github.com/quicway/quicway/metrics]: the counters of a relay, a quota, a
+//     monitor and the kernel's program, for Prometheus;
 //   - [github.com/quicway/quicway/cid]: connection IDs that only peers and
 //     relay can predict, and the store of who is behind them.
 //
