@@ -35,11 +35,11 @@ cross:
 fuzz:
 	./internal/ci/fuzz.sh $(FUZZTIME)
 
-## bench: the tables in README.md
+## bench: the tables in README.md; BENCH is a regexp over their titles (root)
 bench:
 	$(GO) run ./internal/bench -run '$(BENCH)'
 
-## bench-kernel: the one of them that is about the kernel's program (root)
+## bench-kernel: those that are about the kernel's program (root)
 bench-kernel:
 	$(GO) run ./internal/bench -run Kernel
 

@@ -8,21 +8,21 @@
 //     forwards their packets and can read none;
 //   - [github.com/quicway/quicway/quota]: who may open connections to a QUIC
 //     server, how many, and how fast;
-//   - [github.com/quicway/quicway/xdp]: the kernel program that forwards for a
-//     relay (Linux);
+//   - [github.com/quicway/quicway/xdp]: the kernel's program, which forwards for a
+//     relay, drops for a quota, and counts for a monitor (Linux);
 //   - [github.com/quicway/quicway/monitor]: which QUIC connections cross a
 //     host, in a capture or live, without a key;
-//   - [github.com/quicway/quicway/metrics]: the counters of all of these, for
-//     Prometheus;
+//   - [github.com/quicway/quicway/metrics]: the counters of a relay, a quota, a
+//     monitor and the kernel's program, for Prometheus;
 //   - [github.com/quicway/quicway/cid]: connection IDs that only peers and
 //     relay can predict, and the store of who is behind them.
 //
 // # The contract
 //
 // Go decides, the kernel accelerates. Every feature is complete in userspace, on
-// every system that Go runs on, without privileges. What a kernel can take over
-// is a cache of decisions that Go has made, and whatever it is not sure of goes
-// to Go.
+// every system that Go runs on, without privileges; but for capturing live, which
+// is Linux's and root's. What a kernel can take over is a cache of decisions that
+// Go has made, and whatever it is not sure of goes to Go.
 //
 // In every package
 //

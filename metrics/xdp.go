@@ -14,7 +14,8 @@ type judged struct {
 	sights  map[xdp.Sight]uint64
 }
 
-// XDP collects the counters of the kernel's program, quicway_xdp_….
+// XDP collects the counters of the kernel's program, quicway_xdp_…. A scrape after
+// its Close fails.
 func XDP(p *xdp.Program) prometheus.Collector {
 	return newCollector("xdp", xdpMetrics, func() (j judged, err error) {
 		if j.reasons, err = p.Stats(); err == nil {

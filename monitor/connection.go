@@ -140,6 +140,7 @@ type Connection struct {
 	// be told apart: the other counters have each as one.
 	Glued int `json:"glued,omitempty"`
 
+	// First and Last are the times of its first and its latest packet.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 	// FromClient and FromServer count datagrams, and bytes of UDP payload.

@@ -62,8 +62,9 @@ type Event struct {
 	// Change is that of EventPathChanged.
 	Change *PathChange `json:"change,omitempty"`
 	// RTT is that of EventRTT: the whole round trip.
-	RTT    Milliseconds `json:"rtt_ms,omitempty"`
-	Reason Reason       `json:"reason,omitempty"`
+	RTT Milliseconds `json:"rtt_ms,omitempty"`
+	// Reason is that of EventClosed.
+	Reason Reason `json:"reason,omitempty"`
 }
 
 // LogValue implements [slog.LogValuer].

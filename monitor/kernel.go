@@ -45,7 +45,7 @@ type mirror struct {
 // Flows. What comes in is seen by XDP, and what leaves by TCX, where there is such
 // (xdp.Program.SeesEgress). The kernel counts the packets of connections that are
 // known, and shows the tracker the others: what is new, what belongs to a
-// handshake, IDs and paths that change. So it costs some ten nanoseconds for most
+// handshake, IDs and paths that change. So it costs some tens of nanoseconds for most
 // packets. Times of connections are then those of a tick of the kernel, and
 // counters follow once a second, or when somebody asks.
 //

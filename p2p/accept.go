@@ -24,9 +24,10 @@ const (
 const joinPatience = 5 * time.Second
 
 // AcceptOffer answers an offer, which has come by any way, and returns the
-// connection. It uses the relay that the offer names. Errors wrap
+// connection. It uses the relay that the offer names. Errors wrap ErrOffer,
 // ErrOfferExpired, ErrOfferUsed, ErrPeerMismatch, ErrPeerRefused, ErrPeerGone,
-// ErrRelayUnreachable, ErrRelayMismatch, ErrClosed or ctx's error.
+// ErrNoDirectPath, ErrRelayUnreachable, ErrRelayMismatch, ErrRelayRefused,
+// ErrClosed or ctx's error.
 func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
 	conn, err := e.acceptOffer(ctx, offer)
 	if err == nil {

@@ -21,8 +21,10 @@ import (
 //
 // With the zero PeerID, which needs a [DialConfig.Deliver], whoever gets the
 // offer first is the peer; [Conn.RemoteID] then tells who it is. Errors wrap
-// ErrOfferExpired, ErrPeerMismatch, ErrPeerRefused, ErrRelayUnreachable,
-// ErrRelayRefused, ErrUnauthorized, ErrClosed or ctx's error.
+// ErrConfig if nobody is named, ErrRelay if no relay is, ErrOfferExpired,
+// ErrPeerMismatch, ErrPeerRefused, ErrNoDirectPath, ErrRelayUnreachable,
+// ErrRelayMismatch, ErrRelayRefused, ErrUnauthorized, ErrClosed, ctx's error, or
+// that of Deliver.
 func (e *Endpoint) Dial(ctx context.Context, peer PeerID, cfg *DialConfig) (*Conn, error) {
 	deliver, err := e.delivery(peer, cfg)
 	if err != nil {

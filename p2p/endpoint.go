@@ -56,7 +56,7 @@ type Endpoint struct {
 // also if it returns an error; without any it opens a UDP socket for each
 // address family. With *net.UDPConns it uses what the system has to move many
 // packets at once; any other net.PacketConn works, packet by packet. cfg may be
-// nil.
+// nil. An error wraps ErrConfig if it cannot work.
 func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 	conf, err := cfg.withDefaults()
 	if err == nil && len(conns) == 0 {

@@ -33,7 +33,8 @@ func (p PeerID) IsZero() bool { return p == PeerID{} }
 // MarshalText implements [encoding.TextMarshaler].
 func (p PeerID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler].
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrPeerID for
+// what is no PeerID.
 func (p *PeerID) UnmarshalText(text []byte) error {
 	id, err := ParsePeerID(string(text))
 	if err != nil {
@@ -59,7 +60,8 @@ func NewIdentity() (*Identity, error) {
 	return IdentityFromSeed(seed)
 }
 
-// IdentityFromSeed returns the identity of a seed of 32 secret bytes.
+// IdentityFromSeed returns the identity of a seed of 32 secret bytes. A seed of
+// another length is an error.
 func IdentityFromSeed(seed []byte) (*Identity, error) {
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("p2p: a seed has %d bytes, not %d", ed25519.SeedSize, len(seed))

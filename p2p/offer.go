@@ -91,7 +91,8 @@ func ParseOffer(text string) (Offer, error) {
 	return o, err
 }
 
-// MarshalText implements [encoding.TextMarshaler].
+// MarshalText implements [encoding.TextMarshaler]. It returns ErrOffer for the
+// zero Offer.
 func (o Offer) MarshalText() ([]byte, error) {
 	if len(o.flight) == 0 {
 		return nil, fmt.Errorf("p2p: %w: it is empty", ErrOffer)
@@ -110,7 +111,8 @@ func (o Offer) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed.Bytes()), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler].
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrOffer for
+// what is no offer.
 func (o *Offer) UnmarshalText(text []byte) error {
 	offer, err := parseOffer(strings.TrimSpace(string(text)))
 	if err != nil {

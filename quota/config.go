@@ -86,14 +86,15 @@ type Config struct {
 	// must not be shorter than that, and not longer than an hour.
 	HandshakeTimeout time.Duration
 
-	// MaxSources bounds the sources, and the sites, that are remembered: about
-	// 240 bytes each. 0 means 1 048 576. Those that are idle make room for
-	// others, first those to which nothing is held against any more. A source
-	// for which there is no room is held to the limits of Total only.
+	// MaxSources bounds the sources and sites that are remembered, together:
+	// about 240 bytes each. 0 means 1 048 576. Those without connections make
+	// room for others, first those against which nothing is held any more. A
+	// source for which there is no room is held to the limits of Total only.
 	MaxSources int
 
 	// MaxEntries bounds the prefixes on the allow list, and those on the
-	// deny list. 0 means 262 144.
+	// deny list. 0 means 262 144. With XDP, xdp.Config.Prefixes bounds what
+	// the kernel knows of them.
 	MaxEntries int
 
 	// DryRun lets everybody in, and counts and reports what it would have

@@ -14,7 +14,8 @@ import (
 )
 
 // Controller decides who is let in. Make one with [New]. It may serve any number
-// of transports, which then share its limits.
+// of transports, which then share its limits. All methods may be called
+// concurrently.
 type Controller struct {
 	conf      *Config
 	log       *slog.Logger

@@ -11,6 +11,7 @@ import (
 // Event says that a source has been kept out. There is at most one a second of
 // each source, and a hundred a second of all.
 type Event struct {
+	// Time is when, and Source who it was.
 	Time   time.Time
 	Source netip.Prefix
 	// Action is what was done, or would have been in a dry run: Refuse or

@@ -253,8 +253,8 @@ func (c *Controller) noteKernel(d xdp.SourceDrops) {
 }
 
 // Close gives the quota stage of [Config.XDP] back: the kernel drops nothing for
-// this controller any more. Without one it does nothing. Decisions may be asked for
-// still. It may be called more than once.
+// this controller any more. Without one it does nothing. The controller goes on to
+// decide, in Go alone. It may be called more than once.
 func (c *Controller) Close() error {
 	if err := c.enforcer.close(); err != nil {
 		return fmt.Errorf("quota: close: %w", err)

@@ -139,7 +139,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 // LoadFile reads a file in the format of [ParseList], and puts its entries in place
 // of those that it had when it was loaded before. All of it is loaded, or, with an
 // error, none, and everything stays as it was. Entries that were made at run time
-// are left alone, and win over those of the file with the same prefix.
+// are left alone, and win over those of the file with the same prefix. An error
+// wraps a [LineError], ErrFull, or what the system says of the file.
 func (c *Controller) LoadFile(name string) error {
 	f, err := os.Open(name)
 	if err != nil {

@@ -200,7 +200,7 @@ func listPrefix(p netip.Prefix) (netip.Prefix, error) {
 
 // Add puts an entry on its list, in place of the one with the same prefix, if
 // any. Prefixes may overlap: an address is on a list if any entry says so. Returns
-// an ErrPrefix, or ErrFull.
+// an error that wraps ErrPrefix or ErrFull.
 func (c *Controller) Add(e Entry) error {
 	prefix, err := listPrefix(e.Prefix)
 	if err != nil {
@@ -251,15 +251,16 @@ func (c *Controller) enforce(list List, prefix netip.Prefix) {
 }
 
 // Deny has everything from a prefix dropped, for a time; a ttl of 0 means until it
-// is removed. Connections that exist time out: to end them at once, use
-// [Controller.Add], or [Controller.End] afterwards.
+// is removed, and a negative one is an error, as those of [Controller.Add] are.
+// Connections that exist time out: to end them at once, use [Controller.Add] with
+// [Entry].End, or [Controller.End] afterwards.
 func (c *Controller) Deny(prefix netip.Prefix, ttl time.Duration, reason string) error {
 	return c.addFor(Entry{List: DenyList, Prefix: prefix, Reason: reason}, ttl)
 }
 
 // Allow lets a prefix in without regard to any limit or the deny list, for a time;
 // a ttl of 0 means until it is removed. What it has counts, and uses up what its
-// site and all together may have.
+// site and all together may have. Returns the errors of [Controller.Deny].
 func (c *Controller) Allow(prefix netip.Prefix, ttl time.Duration, reason string) error {
 	return c.addFor(Entry{List: AllowList, Prefix: prefix, Reason: reason}, ttl)
 }

@@ -21,6 +21,9 @@ const defaultIDLen = 4
 // Listen with [Controller.Listener], too: else a connection counts as half open
 // until [Config.HandshakeTimeout] has passed, and nothing ends it if it turns out
 // then that there is no room for it, or if its address is denied.
+//
+// Returns an error for a transport without a Conn, one that is not of UDP, and one
+// that this controller protects already.
 func (c *Controller) Protect(t *quic.Transport) error {
 	if t.Conn == nil {
 		return errors.New("quota: protect transport: it has no Conn")

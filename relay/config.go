@@ -103,8 +103,8 @@ type Config struct {
 	// about how many requests a source and a connection may make, which
 	// registrations are. MaxConnectionsPerSource holds as well. If it has an
 	// XDP program, that leaves the relay's port to Go, since only the relay
-	// knows which Initials it forwards. It is the
-	// caller's, who may share it with other servers.
+	// knows which Initials it forwards. It is the caller's, who may share it
+	// with other servers.
 	Quota *quota.Controller
 
 	// SessionQuota, if set, decides how many sessions a source may have open,

@@ -54,8 +54,9 @@ type Server struct {
 }
 
 // Listen opens cfg.Shards UDP sockets at address (host:port, as in
-// [net.ListenPacket]) and makes a Server of them. cfg may be nil. Network is
-// "udp", "udp4" or "udp6".
+// [net.ListenPacket]) and makes a Server of them, which the caller closes. cfg may
+// be nil. Network is "udp", "udp4" or "udp6". An error wraps ErrConfig if cfg
+// cannot work, or is the system's.
 func Listen(ctx context.Context, network, address string, cfg *Config) (*Server, error) {
 	conf := cfg.withDefaults()
 	if err := conf.validate(); err != nil {
@@ -191,9 +192,9 @@ func (s *Server) sendControl(m *udp.Message) error {
 	return s.sockets.groups[group].sockets[0].Write(m)
 }
 
-// Serve forwards packets and answers requests until ctx is done, or [Close] or
-// [Shutdown] is called, and returns ErrClosed then. It closes the server when
-// it returns. It may be called once.
+// Serve forwards packets and answers requests until ctx is done, or [Server.Close]
+// or [Server.Shutdown] is called, and returns ErrClosed then. It closes the server
+// when it returns. It may be called once.
 func (s *Server) Serve(ctx context.Context) error {
 	switch err := s.start(); {
 	case errors.Is(err, ErrClosed):
@@ -294,6 +295,7 @@ func (s *Server) withdrawLocked(ses *session) {
 
 // Close stops at once: packets are no longer forwarded, and sessions end
 // without notice. It waits for the server's goroutines, except that of Serve.
+// It may be called more than once.
 func (s *Server) Close() error {
 	s.starting.Lock()
 	s.close()

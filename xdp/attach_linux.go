@@ -15,8 +15,8 @@ import (
 // Attach puts the program on an interface, and says in which mode. Packets may
 // then also be forwarded to leave by that interface. Auto tries Native first, and
 // logs why that is not possible. With flows to count, what leaves by the interface
-// is seen as well, where [Program.SeesEgress] says so. Errors wrap ErrBusy, ErrMTU, ErrUnsupported,
-// ErrPermission or ErrClosed.
+// is seen as well, where [Program.SeesEgress] says so. Errors wrap ErrBusy, ErrMTU,
+// ErrUnsupported, ErrPermission or ErrClosed.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

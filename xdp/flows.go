@@ -65,7 +65,7 @@ type Lesson struct {
 	RuledOut, More bool
 }
 
-// LaneLesson is what Go has to say of a lane.
+// LaneLesson is what Go has to say of a lane. The fields are as those of [Lane].
 type LaneLesson struct {
 	Taught  Taught
 	ID      [MaxFlowID]byte
@@ -93,22 +93,27 @@ type Spin struct {
 	Edge time.Time
 	// Sum is eight times the average of the samples, Half the latest time since
 	// the edge came the other way.
-	Sum, Half                         time.Duration
+	Sum, Half time.Duration
+	// Packets counts those that had the bit, Edges its changes, Samples the
+	// round trips between these, and Rejected those that cannot be one.
 	Packets, Edges, Samples, Rejected uint32
-	Value, Started                    bool
+	// Value is the latest, if Started says that there was any.
+	Value, Started bool
 }
 
 // Sample is a packet that Go has to look at.
 type Sample struct {
+	// Time is when it passed, Interface the index of the one that it passed by,
+	// and Outbound says that it left.
 	Time      time.Time
 	Interface int
 	Outbound  bool
 	// Data is the beginning of the frame, or all of it; it is valid until the
-	// next Read. Length is that of the frame.
+	// next Read. Length is that of the frame, in bytes.
 	Data   []byte
 	Length int
-	// SegmentSize is the size of the datagrams that the packet is made of, 0
-	// if that is not known.
+	// SegmentSize is the size of the datagrams that the packet is made of, in
+	// bytes, 0 if that is not known.
 	SegmentSize int
 }
 

@@ -52,9 +52,9 @@ type attachment struct {
 }
 
 // Load brings the program and its maps into the kernel, with the stages that
-// are asked for, and attaches it to nothing. cfg may be nil. Errors wrap ErrPermission,
-// ErrUnsupported, ErrConfig, or ErrBusy if another process has what is pinned. The
-// caller closes the program.
+// are asked for, and attaches it to nothing. cfg may be nil. Errors wrap
+// ErrPermission, ErrUnsupported, ErrConfig, or ErrBusy if another process has what
+// is pinned. The caller closes the program.
 func Load(cfg *Config) (*Program, error) {
 	conf, err := cfg.withDefaults()
 	if err != nil {
@@ -201,7 +201,8 @@ func explain(err error) error {
 }
 
 // Close detaches the program from all interfaces and removes it from the kernel,
-// with its maps, unless it is pinned. [Program.Events] and [Quota.Drops] end.
+// with its maps, unless it is pinned. [Program.Events], [Quota.Drops] and
+// [Flows.Read] end. It may be called more than once.
 func (p *Program) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,7 +263,8 @@ func (p *Program) SetNext(fd int) error {
 	return nil
 }
 
-// Stats returns how many packets there were of each reason.
+// Stats returns how many packets there were of each [Reason], since the program
+// was loaded, or pinned first.
 func (p *Program) Stats() (map[Reason]uint64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,7 +1,8 @@
 // Package xdp is the kernel's part of Quicway: one XDP program for an interface,
 // which does what Go has decided, and passes whatever it is not sure of. It knows
-// addresses and connection IDs, and nothing of sessions' lives: package relay
-// tells it what to do when a [Program] is in its Config.
+// addresses and connection IDs, and nothing of what they are for: packages relay
+// and quota tell it what to do when a [Program] is in their Config, and package
+// monitor when it is given one.
 //
 // It needs Linux 5.15, CAP_BPF and CAP_NET_ADMIN. CAP_PERFMON makes the program
 // more than twice as fast, because the kernel then leaves out its guards against
@@ -11,11 +12,17 @@
 // # What the relay stage forwards
 //
 // UDP over IPv4 and IPv6, with a short QUIC header whose connection ID is a leg's,
-// from the other leg, to the address that this one uses. The next hop is asked of
-// the kernel's routing table, about once a second for each leg, so forwarding must be
+// from the other leg, to the address that it uses. The next hop is asked of the
+// kernel's routing table, about once a second for each leg, so forwarding must be
 // enabled on the interface (net.ipv4.conf.IFACE.forwarding,
 // net.ipv6.conf.IFACE.forwarding); if it is not, all packets are passed, for
 // PassNoRoute.
+//
+// A veth hands on what is sent from native mode only if its other end has an XDP
+// program too, as one that passes everything; nobody can find out from here, so
+// use Generic where that is not so. Packets must reach the interface with their
+// checksums, which a virtual interface of the same host leaves to hardware that is
+// not there: see tx-checksumming in ethtool(8).
 //
 // # What the quota stage drops
 //
@@ -26,20 +33,12 @@
 // it is not sure of pass. Its verdicts have an end, and hold only under a lease.
 // In generic mode several packets that the stack has put together count as one.
 //
-// A veth hands on what is sent from native mode only if its other end has an XDP
-// program too, as one that passes everything; nobody can find out from here, so
-// use Generic where that is not so.
-//
 // # What the monitor stage counts
 //
 // Package monitor reads it ([Config.Flows], [Program.Flows]). It comes before the
-// relay stage, sees all UDP, and passes all of it. What leaves by an interface is
+// other stages, sees all UDP, and passes all of it. What leaves by an interface is
 // seen at its egress hook (TCX, Linux 6.6), but not what this host forwards, which
-// was seen when it came in, nor what the relay stage sends.
-//
-// Packets that reach the interface without a checksum, which a virtual interface
-// of the same host leaves to hardware that is not there, must have it: see
-// tx-checksumming in ethtool(8).
+// was seen when it came in, nor what the relay stage sends. It needs Linux 5.18.
 package xdp
 
 import (
@@ -88,7 +87,7 @@ type Config struct {
 	// others. 0 means 65 536.
 	Attempts int
 	// Flows switches the monitor stage on, for package monitor, and bounds the
-	// flows that the kernel counts. They take about 350 bytes each, in advance;
+	// flows that the kernel counts. They take about 470 bytes each, in advance;
 	// the one that has been silent for longest makes room. [DefaultFlows] is
 	// what monitor.Config has room for by default. The stage needs Linux 5.18.
 	// Without CAP_PERFMON there is no room for other stages beside it: Sessions
@@ -106,7 +105,8 @@ type Config struct {
 	// process sees them anew. [Unpin] ends it all. Empty means that everything
 	// goes with the process.
 	Pin string
-	// Logger gets what happens to interfaces. nil discards.
+	// Logger gets what happens to interfaces, and what is not taken over; never
+	// a line per packet. nil discards.
 	Logger *slog.Logger
 }
 
@@ -209,8 +209,9 @@ type Reason uint8
 const (
 	// Relayed: forwarded.
 	Relayed Reason = iota
-	// PassOther: not UDP to one of the relay's ports, or wrapped in
-	// something (VLAN tags, options, fragments) that is left to the kernel.
+	// PassOther: not UDP to one of the relay's ports, nor of the quota's if
+	// there is no relay stage, or wrapped in something (VLAN tags, options,
+	// fragments) that is left to the kernel.
 	PassOther
 	// PassShort: too short for a short header.
 	PassShort
@@ -281,7 +282,7 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// Verdict is what the program says about a packet.
+// Verdict is what the program says about a packet that [Program.Test] shows it.
 type Verdict uint32
 
 // The verdicts, as in linux/bpf.h.
@@ -322,6 +323,7 @@ type Traffic struct {
 
 // Event tells that a leg has turned to an ID that is due: see [Program.SetDue].
 type Event struct {
+	// Session and Leg are as in [Route].
 	Session uint32
 	Leg     uint8
 	// Counter is the low bits of the ID's.
