@@ -95,9 +95,9 @@ func (k *kernel) Dropped() uint64 {
 // Close implements [Source].
 func (k *kernel) Close() error { return k.flows.Close() }
 
-// follow lets the tracker's time pass until ctx is done. While there are packets
-// to look at, these do.
-func (k *kernel) follow(ctx context.Context, t *Tracker) {
+// follow lets time pass, by tick, until ctx is done. While there are packets to look
+// at, these do.
+func (k *kernel) follow(ctx context.Context, tick func(now time.Time)) {
 	ticker := time.NewTicker(time.Duration(sweepEvery))
 	defer ticker.Stop()
 	for {
@@ -106,7 +106,7 @@ func (k *kernel) follow(ctx context.Context, t *Tracker) {
 			return
 		case now := <-ticker.C:
 			if !k.flows.Pending() {
-				t.tick(now.UnixNano())
+				tick(now)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -569,6 +570,38 @@ func TestIdleFlow(t *testing.T) {
 	if n := len(o.source.mirrors); n != 0 {
 		t.Errorf("%d flows are remembered", n)
 	}
+}
+
+// TestEventsWithoutPackets: what time brings about is told when it does, though no
+// packet is shown.
+func TestEventsWithoutPackets(t *testing.T) {
+	program := loadFlows(t, 100)
+	source, err := Kernel(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(source, &Config{Idle: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	events := m.Events(ctx)
+	ended := make(chan error)
+	go func() { ended <- m.Run(ctx) }()
+	if _, _, err := hooks[0].run(program, ethernet(dialogOf(0).begin(t))); err != nil {
+		t.Error(err)
+	}
+	var last EventKind
+	for e := range events {
+		if last = e.Kind; last == EventClosed {
+			break
+		}
+	}
+	if last != EventClosed {
+		t.Errorf("the last event is %v, want that the idle connection is closed", last)
+	}
+	cancel()
+	<-ended
 }
 
 // TestEvictedConnection: also one that makes room for another ends with all that was
