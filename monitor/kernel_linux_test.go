@@ -604,6 +604,23 @@ func TestEventsWithoutPackets(t *testing.T) {
 	<-ended
 }
 
+// TestTornTally: the program counts while Go reads, which may see a packet before its
+// bytes, or these before it.
+func TestTornTally(t *testing.T) {
+	tracker := newTracker(t, nil)
+	track(tracker, []sent{dialogOf(0).begin(t)})
+	k, m := &kernel{}, &mirror{}
+	for e := range tracker.flows.all() {
+		for _, n := range []xdp.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
+			lane := xdp.Lane{Known: n, Last: start}
+			k.apply(tracker, e.key, m, &xdp.Flow{Born: 1, Lanes: [2]xdp.Lane{lane, lane}})
+		}
+	}
+	if got, want := only(t, tracker).FromServer, (Traffic{2, 300}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // TestEvictedConnection: also one that makes room for another ends with all that was
 // counted of it.
 func TestEvictedConnection(t *testing.T) {
