@@ -262,6 +262,32 @@ func TestFloodOfIDs(t *testing.T) {
 	}
 }
 
+// TestToldLast: the program knows which ID it has shown last, also while Go has not
+// said how long IDs are.
+func TestToldLast(t *testing.T) {
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			one, other := dialogOf(0), dialogOf(0)
+			other.id = []byte("another!")
+			for _, d := range []dialog{one, one, other} {
+				o.run(ethernet(d.short(100)))
+			}
+			shown := 0
+			for _, f := range o.source.flows.All() {
+				for _, l := range f.Lanes {
+					if bytes.HasPrefix(l.Told[:], other.id) {
+						shown++
+					}
+				}
+			}
+			if shown != 1 {
+				t.Errorf("%d lanes say that %q was shown last, want 1", shown, other.id)
+			}
+		})
+	}
+}
+
 // TestKernelSource: who may open it, and that it ends.
 func TestKernelSource(t *testing.T) {
 	without, err := xdp.Load(&xdp.Config{Sessions: 1})
