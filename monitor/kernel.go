@@ -95,9 +95,9 @@ func (k *kernel) Dropped() uint64 {
 // Close implements [Source].
 func (k *kernel) Close() error { return k.flows.Close() }
 
-// follow lets the tracker's time pass until ctx is done. While there are packets
-// to look at, these do.
-func (k *kernel) follow(ctx context.Context, t *Tracker) {
+// follow lets time pass, by tick, until ctx is done. While there are packets to look
+// at, these do.
+func (k *kernel) follow(ctx context.Context, tick func(now time.Time)) {
 	ticker := time.NewTicker(time.Duration(sweepEvery))
 	defer ticker.Stop()
 	for {
@@ -106,7 +106,7 @@ func (k *kernel) follow(ctx context.Context, t *Tracker) {
 			return
 		case now := <-ticker.C:
 			if !k.flows.Pending() {
-				t.tick(now.UnixNano())
+				tick(now)
 			}
 		}
 	}
@@ -161,11 +161,11 @@ func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
 		l, fromA := &f.Lanes[i], i == 0
 		m.whole[i] = l.Whole
 		k.applyHeld(t, key, fromA, &m.held[i], l)
-		n := since(&m.known[i], l.Known)
-		if n.Packets == 0 {
+		// The bytes of a packet may be seen after it: the program counts meanwhile.
+		if l.Known == m.known[i] {
 			continue
 		}
-		p := t.counted(key, fromA, m.lessons[i].path, n, l.Last.UnixNano())
+		p := t.counted(key, fromA, m.lessons[i].path, since(&m.known[i], l.Known), l.Last.UnixNano())
 		if p != nil && l.Taught == xdp.ByID && l.Spin.Packets != m.spins[i] {
 			m.spins[i] = l.Spin.Packets
 			t.spun(p, p.side(fromA), &l.Spin)

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"net"
@@ -258,6 +259,32 @@ func TestFloodOfIDs(t *testing.T) {
 	o.all(d.short(100))
 	if c := only(t, o.tracker); len(c.ClientIDs) == 0 || c.ClientIDs[0] != idOf(d.id).String() {
 		t.Errorf("got IDs %v, want the first to stay", c.ClientIDs)
+	}
+}
+
+// TestToldLast: the program knows which ID it has shown last, also while Go has not
+// said how long IDs are.
+func TestToldLast(t *testing.T) {
+	for _, h := range hooks {
+		t.Run(h.name, func(t *testing.T) {
+			o := newOffloaded(t, h, 100, nil)
+			one, other := dialogOf(0), dialogOf(0)
+			other.id = []byte("another!")
+			for _, d := range []dialog{one, one, other} {
+				o.run(ethernet(d.short(100)))
+			}
+			shown := 0
+			for _, f := range o.source.flows.All() {
+				for _, l := range f.Lanes {
+					if bytes.HasPrefix(l.Told[:], other.id) {
+						shown++
+					}
+				}
+			}
+			if shown != 1 {
+				t.Errorf("%d lanes say that %q was shown last, want 1", shown, other.id)
+			}
+		})
 	}
 }
 
@@ -568,6 +595,55 @@ func TestIdleFlow(t *testing.T) {
 	}
 	if n := len(o.source.mirrors); n != 0 {
 		t.Errorf("%d flows are remembered", n)
+	}
+}
+
+// TestEventsWithoutPackets: what time brings about is told when it does, though no
+// packet is shown.
+func TestEventsWithoutPackets(t *testing.T) {
+	program := loadFlows(t, 100)
+	source, err := Kernel(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(source, &Config{Idle: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	events := m.Events(ctx)
+	ended := make(chan error)
+	go func() { ended <- m.Run(ctx) }()
+	if _, _, err := hooks[0].run(program, ethernet(dialogOf(0).begin(t))); err != nil {
+		t.Error(err)
+	}
+	var last EventKind
+	for e := range events {
+		if last = e.Kind; last == EventClosed {
+			break
+		}
+	}
+	if last != EventClosed {
+		t.Errorf("the last event is %v, want that the idle connection is closed", last)
+	}
+	cancel()
+	<-ended
+}
+
+// TestTornTally: the program counts while Go reads, which may see a packet before its
+// bytes, or these before it.
+func TestTornTally(t *testing.T) {
+	tracker := newTracker(t, nil)
+	track(tracker, []sent{dialogOf(0).begin(t)})
+	k, m := &kernel{}, &mirror{}
+	for e := range tracker.flows.all() {
+		for _, n := range []xdp.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
+			lane := xdp.Lane{Known: n, Last: start}
+			k.apply(tracker, e.key, m, &xdp.Flow{Born: 1, Lanes: [2]xdp.Lane{lane, lane}})
+		}
+	}
+	if got, want := only(t, tracker).FromServer, (Traffic{2, 300}); got != want {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

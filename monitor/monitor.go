@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Monitor feeds a [Tracker] from a [Source]. All of its methods may be called
@@ -20,6 +21,8 @@ type Monitor struct {
 	ran     atomic.Bool
 	done    chan struct{} // closed when Run ends
 	lost    atomic.Uint64
+
+	delivering sync.Mutex // held while events are handed out, in their order
 
 	// mu guards the following.
 	mu      sync.Mutex
@@ -70,7 +73,7 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 	if k, ok := m.source.(*kernel); ok {
 		following, stop := context.WithCancel(ctx)
 		var done sync.WaitGroup
-		done.Go(func() { k.follow(following, m.tracker) })
+		done.Go(func() { k.follow(following, func(now time.Time) { m.tick(ctx, now) }) })
 		defer done.Wait()
 		defer stop()
 	}
@@ -92,6 +95,14 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 	}
 }
 
+// tick lets time pass where no packet says so: what that brings about is told, too.
+func (m *Monitor) tick(ctx context.Context, now time.Time) {
+	m.tracker.tick(now.UnixNano())
+	if m.tracker.wanted.Load() {
+		m.deliver(ctx)
+	}
+}
+
 // end closes the source, of which nothing is lost that it has counted.
 func (m *Monitor) end() error {
 	m.tracker.settleAll()
@@ -101,6 +112,8 @@ func (m *Monitor) end() error {
 // deliver hands events to all who read them. Who is too slow makes a file wait,
 // and loses events of a live source.
 func (m *Monitor) deliver(ctx context.Context) {
+	m.delivering.Lock()
+	defer m.delivering.Unlock()
 	events := m.tracker.take()
 	if len(events) == 0 {
 		return

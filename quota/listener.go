@@ -77,26 +77,33 @@ func (l *Listener) handOver(conn *quic.Conn) {
 	case l.admitted <- conn:
 	case <-conn.Context().Done():
 	case <-l.stopped:
-		_ = conn.CloseWithError(0, "not accepted")
+		dismiss(conn)
 	}
 }
+
+// dismiss closes a connection that nobody is there to accept.
+func dismiss(conn *quic.Conn) { _ = conn.CloseWithError(0, "not accepted") }
 
 // admit ties a connection to its slot, and says, once that is certain, whether it
 // may live.
 func (l *Listener) admit(conn *quic.Conn, slot *Slot) bool {
 	slot.OnEnd(func() { l.c.closeConn(conn) })
 	if slot.certain() {
-		go l.establish(conn, slot)
+		go l.establish(conn, slot, nil) // it may be accepted, and outlive the listener
 		return true
 	}
-	return l.establish(conn, slot)
+	return l.establish(conn, slot, l.stopped)
 }
 
-// establish waits for the handshake, and for what becomes of the slot then.
-func (l *Listener) establish(conn *quic.Conn, slot *Slot) bool {
+// establish waits for the handshake, and for what becomes of the slot then. A
+// connection that has not got so far when stopped is closed goes.
+func (l *Listener) establish(conn *quic.Conn, slot *Slot, stopped <-chan struct{}) bool {
 	select {
 	case <-conn.HandshakeComplete():
 	case <-conn.Context().Done():
+		return false
+	case <-stopped:
+		dismiss(conn)
 		return false
 	}
 	if slot.Established() {

@@ -215,6 +215,37 @@ func TestListenerCloses(t *testing.T) {
 	})
 }
 
+// TestCloseWaitsForNoHandshake: who does not finish does not keep the listener from
+// closing either, however long handshakes may take.
+func TestCloseWaitsForNoHandshake(t *testing.T) {
+	const at = "192.0.2.2:443"
+	runLab(t, nil, func(l *lab) {
+		ln, done := l.newListener(at)
+		defer done()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if _, err := ln.Accept(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that of the context", err)
+		}
+		slow := l.client("198.51.100.1")
+		defer slow.close()
+		go slow.dialTo(at)
+		time.Sleep(7 * time.Millisecond)
+		slow.conn.Close()
+		synctest.Wait()
+		wantLive(t, l.c, 0, 1)
+		began := time.Now()
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 0 { // by the fake clock
+			t.Errorf("closing took %v, want none: it has waited for a handshake", waited)
+		}
+		synctest.Wait()
+		wantLive(t, l.c, 0, 0)
+	})
+}
+
 // TestTimeIsNoProof: with a listener only a handshake makes a connection of an
 // attempt, however long it takes.
 func TestTimeIsNoProof(t *testing.T) {

@@ -125,14 +125,15 @@ static __always_inline bool may_tell(__u64 *rest, __u64 now, __u64 burst) {
 }
 
 // was_told says whether Go has been told of two packets with this ID, which it
-// takes to know it, and of none with another one since.
+// takes to know it, and of none with another one since. How long IDs are is Go's to
+// say: before that nothing is known to be one.
 static __always_inline bool was_told(struct lane *l, struct glimpse *g) {
-	return l->alike >= 2 && same(l->told, g->id, l->mask);
+	return l->id_len && l->alike >= 2 && same(l->told, g->id, l->mask);
 }
 
-// remember notes which ID Go has been told of.
+// note_told notes which ID Go has been told of.
 static __always_inline void note_told(struct lane *l, struct glimpse *g) {
-	if (l->alike && same(l->told, g->id, l->mask)) {
+	if (l->id_len && l->alike && same(l->told, g->id, l->mask)) {
 		l->alike++;
 		return;
 	}
