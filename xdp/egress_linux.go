@@ -107,7 +107,12 @@ func (p *Program) SeesEgress(iface string) bool {
 // the datagrams that it is made of: 0 if it is one. It returns ErrUnsupported
 // where there is no TCX, and ErrConfig without flows.
 func (p *Program) TestEgress(iface int, frame []byte, segment int) (Verdict, []byte, error) {
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
 	switch {
+	case closed:
+		return Aborted, nil, ErrClosed
 	case p.egress == nil:
 		return Aborted, nil, fmt.Errorf("xdp: test run: %w: Flows is 0", ErrConfig)
 	case p.egress.missing != nil:

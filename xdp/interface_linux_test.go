@@ -115,4 +115,7 @@ func TestTestAfterClose(t *testing.T) {
 	if _, _, err := p.Test(1, make([]byte, 64)); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v, want %v", err, ErrClosed)
 	}
+	if _, _, err := p.TestEgress(1, make([]byte, 64), 0); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v, want %v", err, ErrClosed)
+	}
 }
