@@ -177,7 +177,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 	events := make(chan struct{})
 	go func() {
 		defer close(events)
-		l.events(h.event)
+		l.events(func(e control.Event) { h.event(l, e) })
 	}()
 	defer func() { l.close(); <-events }()
 	var due time.Time
@@ -316,8 +316,9 @@ func (h *home) register(ctx context.Context, l *link) (*control.Registered, erro
 		req, token := l.request()
 		reply, err := ln.register(ctx, l.session, req, token)
 		if err == nil {
-			l.registered(reply)
+			l.registered(ln, reply)
 			h.keep(l)
+			l.observe(ln) // an event between the two has missed it
 			return reply, nil
 		}
 		if errors.Is(err, ErrRelayRefused) || ctx.Err() != nil {
@@ -334,7 +335,7 @@ func (h *home) registerOn(ctx context.Context, ln *line, l *link) error {
 	req, token := l.request()
 	reply, err := ln.register(ctx, l.session, req, token)
 	if err == nil {
-		l.registered(reply)
+		l.registered(ln, reply)
 	}
 	return err
 }
@@ -400,11 +401,11 @@ func (h *home) kept() []*link {
 }
 
 // event acts on what the relay tells by itself.
-func (h *home) event(e control.Event) {
+func (h *home) event(ln *line, e control.Event) {
 	switch e.Type {
 	case control.EventObserved:
 		for _, l := range h.kept() {
-			l.observe(e.Observed)
+			l.observe(ln)
 		}
 	case control.EventGone:
 		h.mu.Lock()

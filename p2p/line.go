@@ -103,19 +103,26 @@ func (l *line) register(ctx context.Context, session control.SessionID, body *co
 	err = l.do(ctx, http.MethodPost, fmt.Sprintf(control.LegsPath, session), control.Bearer+token, b, func(r io.Reader) error {
 		return control.Decode(r, &reply)
 	})
-	reply.Observed = l.observed(reply.Observed, reply.Sight)
+	if err == nil {
+		l.observed(reply.Observed, reply.Sight)
+	}
 	return &reply, err
 }
 
-// observed returns our latest address of those that the relay has told on this
-// connection: an answer to a request, asked before we moved, may come after the
-// event.
-func (l *line) observed(addr netip.AddrPort, sight uint64) netip.AddrPort {
+// observed takes note of our address, as the relay sees it, if it is the latest: an
+// answer to a request, asked before we moved, may come after the event.
+func (l *line) observed(addr netip.AddrPort, sight uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if sight >= l.sight {
 		l.seen, l.sight = addr, sight
 	}
+}
+
+// address returns the latest.
+func (l *line) address() netip.AddrPort {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.seen
 }
 
@@ -162,7 +169,7 @@ func (l *line) events(f func(control.Event)) {
 				return err
 			}
 			if e.Type == control.EventObserved {
-				e.Observed = l.observed(e.Observed, e.Sight)
+				l.observed(e.Observed, e.Sight)
 			}
 			f(e)
 		}

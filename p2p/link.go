@@ -134,13 +134,13 @@ func (l *link) request() (*control.Register, string) {
 	return &control.Register{Role: l.role, Key: l.key, Next: l.ids.Next(), InitialID: l.initial}, l.token
 }
 
-// registered takes note of what the relay has granted.
-func (l *link) registered(r *control.Registered) {
+// registered takes note of what the relay has granted on a connection with it.
+func (l *link) registered(ln *line, r *control.Registered) {
 	l.mu.Lock()
 	l.token = r.Resume
 	l.ttl = time.Duration(r.TTL) * time.Second
 	l.mu.Unlock()
-	l.observe(r.Observed)
+	l.observe(ln)
 }
 
 // granted is how long the leg lives without refresh.
@@ -151,8 +151,9 @@ func (l *link) granted() time.Duration {
 }
 
 // observe takes note of our address, as the relay sees it.
-func (l *link) observe(addr netip.AddrPort) {
+func (l *link) observe(ln *line) {
 	l.mu.Lock()
+	addr := ln.address() // under the lock, so that the latest is written last
 	owner, changed := l.owner, l.seen != addr
 	l.seen = addr
 	l.mu.Unlock()
