@@ -110,7 +110,7 @@ func TestError(t *testing.T) {
 
 // TestLeaf: nobody else compiles Prometheus' client.
 func TestLeaf(t *testing.T) {
-	packages := []string{"monitor", "relay", "xdp", "p2p", "cid"}
+	packages := []string{"monitor", "relay", "quota", "xdp", "p2p", "cid"}
 	for i := range packages {
 		packages[i] = "github.com/quicway/quicway/" + packages[i]
 	}
