@@ -39,9 +39,9 @@ fuzz:
 bench:
 	$(GO) run ./internal/bench -run '$(BENCH)'
 
-## bench-kernel: those that are about the kernel's program (root)
+## bench-kernel: those that are about the relay in the kernel (root)
 bench-kernel:
-	$(GO) run ./internal/bench -run Kernel
+	$(GO) run ./internal/bench -run '^Kernel:'
 
 ## bench-quota: those that are about the quota, with eQUIC's experiment (root)
 bench-quota:

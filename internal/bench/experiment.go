@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -21,7 +22,7 @@ func experiment(title, attack string, compare bool) table {
 		}
 		t.claims = []claim{
 			{"good requests per second", "requests/s", "+30.9"},
-			{"their median duration", "p50-ms", "−65"},
+			{"their duration (median; theirs: mean)", "p50-ms", "−65"},
 			{"CPU of the server's process for each", "cpu-ms/request", "−26.4, of the filter"},
 			{"system calls of the server for each", "syscalls/request", "−89"},
 		}
@@ -87,7 +88,7 @@ func (t *table) printClaims(w io.Writer, r results) error {
 				fmt.Fprint(w, " not here |")
 				continue
 			}
-			change := 100 * (ours/peer - 1)
+			change := math.Round(100*(ours/peer-1)) + 0 // no negative zero
 			fmt.Fprintf(w, " %s |", strings.Replace(fmt.Sprintf("%+.0f", change), "-", "−", 1))
 		}
 		fmt.Fprintf(w, " %s |\n", c.says)
