@@ -34,6 +34,7 @@ const (
 	egressVarQuotaOn        = "quota_on"
 	egressVarRelayOn        = "relay_on"
 	egressVarStrangersRound = "strangers_round"
+	egressVarTickNs         = "tick_ns"
 	egressVarToldOdd        = "told_odd"
 )
 
@@ -109,6 +110,7 @@ type egressVariableSpecs struct {
 	QuotaOn        *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn        *ebpf.VariableSpec `ebpf:"relay_on"`
 	StrangersRound *ebpf.VariableSpec `ebpf:"strangers_round"`
+	TickNs         *ebpf.VariableSpec `ebpf:"tick_ns"`
 	ToldOdd        *ebpf.VariableSpec `ebpf:"told_odd"`
 }
 
@@ -172,6 +174,7 @@ type egressVariables struct {
 	QuotaOn        *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn        *ebpf.Variable `ebpf:"relay_on"`
 	StrangersRound *ebpf.Variable `ebpf:"strangers_round"`
+	TickNs         *ebpf.Variable `ebpf:"tick_ns"`
 	ToldOdd        *ebpf.Variable `ebpf:"told_odd"`
 }
 

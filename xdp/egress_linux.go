@@ -32,6 +32,9 @@ func newEgress(maps *datapathMaps) (*egress, error) {
 	for name, m := range shared { // the sizes are those that were set
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
+	if err := specClock(spec.Variables[egressVarTickNs]); err != nil {
+		return nil, err
+	}
 	var wanted struct {
 		QuicwayOut     *ebpf.Program  `ebpf:"quicway_out"`
 		StrangersRound *ebpf.Variable `ebpf:"strangers_round"`

@@ -27,7 +27,8 @@ type Flows struct {
 	program *Program
 	samples *ringbuf.Reader
 	record  ringbuf.Record
-	started int64 // the wall clock, in nanoseconds, when the monotonic one was 0
+	started int64        // the wall clock, in nanoseconds, when the monotonic one was 0
+	ahead   atomic.Int64 // of the program's clock
 	closed  atomic.Bool
 	once    sync.Once  // closes
 	ring    sync.Mutex // held where the samples' memory must not go
@@ -55,7 +56,12 @@ func (p *Program) Flows() (*Flows, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
 		return nil, errors.Join(err, samples.Close())
 	}
+	c, err := p.askTime()
+	if err != nil {
+		return nil, errors.Join(err, samples.Close())
+	}
 	p.flows = &Flows{program: p, samples: samples, started: time.Now().UnixNano() - mono.Nano()}
+	p.flows.ahead.Store(c.ahead())
 	return p.flows, nil
 }
 
@@ -241,6 +247,7 @@ const flowBatch = 512
 // twice.
 func (f *Flows) All() iter.Seq2[FlowKey, Flow] {
 	return func(yield func(FlowKey, Flow) bool) {
+		f.compareClocks()
 		keys, tracks := make([]pairKey, flowBatch), make([]datapathTrack, flowBatch)
 		var cursor ebpf.MapBatchCursor
 		for err := error(nil); err == nil; {
@@ -252,6 +259,18 @@ func (f *Flows) All() iter.Seq2[FlowKey, Flow] {
 				}
 			}
 		}
+	}
+}
+
+// compareClocks follows the program's clock.
+func (f *Flows) compareClocks() {
+	f.program.mu.Lock()
+	defer f.program.mu.Unlock()
+	if f.program.closed {
+		return
+	}
+	if c, err := f.program.askTime(); err == nil { // else it is as far off as before
+		f.ahead.Store(c.ahead())
 	}
 }
 
@@ -331,6 +350,14 @@ func (f *Flows) time(mono uint64) time.Time {
 	return time.Unix(0, f.started+int64(mono))
 }
 
+// last is the time of a lane's, by the program's clock.
+func (f *Flows) last(at uint64) time.Time {
+	if at == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, f.started+f.ahead.Load()+int64(at))
+}
+
 func (f *Flows) mono(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
@@ -343,7 +370,7 @@ func (f *Flows) flow(t *datapathTrack) Flow {
 	for i := range t.Lane {
 		l, s := &t.Lane[i], &t.Lane[i].Spin
 		out.Lanes[i] = Lane{
-			Known: Tally{l.Known.Packets, l.Known.Bytes}, Held: Tally{l.Held.Packets, l.Held.Bytes}, Last: f.time(l.Last), Told: unwords(l.Told),
+			Known: Tally{l.Known.Packets, l.Known.Bytes}, Held: Tally{l.Held.Packets, l.Held.Bytes}, Last: f.last(l.Last), Told: unwords(l.Told),
 			Taught: Taught(l.Taught), ID: unwords(l.Id), IDLen: int(l.IdLen),
 			Segment: int(l.Segment), Whole: l.Whole,
 			Spin: Spin{

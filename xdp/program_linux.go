@@ -99,7 +99,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
 		return err
 	}
-	if err := errors.Join(specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
+	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
 		return err
 	}
 	if err := monitorFlows(spec, conf.Flows); err != nil {
@@ -127,6 +127,12 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 		return errors.Join(err, p.objects.Close())
 	}
 	return nil
+}
+
+// specClock tells a program how long a tick is.
+func specClock(v *ebpf.VariableSpec) error {
+	length, err := tick()
+	return errors.Join(err, v.Set(length))
 }
 
 // specRelay puts the relay stage into the program, or leaves it out.
@@ -161,9 +167,7 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 	for i := range keys {
 		keys[i] = rand.Uint64()
 	}
-	length, err := tick()
-	return errors.Join(err,
-		spec.Variables[datapathVarTickNs].Set(length),
+	return errors.Join(
 		spec.Variables[datapathVarQuotaOn].Set(true),
 		spec.Variables[datapathVarHostsMask].Set(sets-1),
 		spec.Variables[datapathVarAttemptsMask].Set(places-1),

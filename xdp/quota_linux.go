@@ -11,7 +11,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
 
 // Quota is the quota stage of a program: a view of its maps. Its verdicts all have
@@ -24,8 +23,7 @@ type Quota struct {
 	// Guarded by the program's mutex.
 	closed bool
 	rules  datapathRules
-	ticked uint64 // the program's clock
-	at     uint64 // and ours, when they were compared
+	clock  clock
 	guards [65536 / guardedPorts]datapathGuard
 	// How many bits of IPv4 and of IPv6 a source has: none before the policy.
 	sourceBits [2]int
@@ -103,39 +101,14 @@ func (q *Quota) Close() error {
 	return nil
 }
 
-// coarse is a clock that goes as fast as the program's, and stands elsewhere.
-func coarse() uint64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
-		panic("xdp: no monotonic clock: " + err.Error()) // Linux always has one
-	}
-	return uint64(t.Nano())
-}
-
-// tick is how long a tick of the kernel is, in nanoseconds.
-func tick() (uint64, error) {
-	var t unix.Timespec
-	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
-		return 0, fmt.Errorf("ask for the kernel's tick: %w", err)
-	}
-	return uint64(t.Nano()), nil
-}
-
 // compareClocks asks the program for the time.
-func (q *Quota) compareClocks() error {
-	frame := make([]byte, 14)
-	q.at = coarse()
-	if _, err := q.p.objects.Clocked.Run(&ebpf.RunOptions{Data: frame}); err != nil {
-		return fmt.Errorf("xdp: ask the program for the time: %w", explain(err))
-	}
-	if err := q.p.objects.Ticks.Get(&q.ticked); err != nil {
-		return fmt.Errorf("xdp: ask the program for the time: %w", err)
-	}
-	return nil
+func (q *Quota) compareClocks() (err error) {
+	q.clock, err = q.p.askTime()
+	return err
 }
 
 // now is the time on the program's clock.
-func (q *Quota) now() uint64 { return q.ticked + coarse() - q.at }
+func (q *Quota) now() uint64 { return q.clock.now() }
 
 // deadline is the end of what holds for so long from now on.
 func (q *Quota) deadline(ttl time.Duration) uint64 { return q.now() + uint64(max(ttl, 0)) }

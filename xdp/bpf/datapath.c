@@ -52,6 +52,9 @@ int quicway(struct xdp_md *ctx) {
 	return verdict == NEXT ? pass(ctx) : verdict;
 }
 
+// ticks is what the clock program has seen.
+volatile __u64 ticks;
+
 // clocked tells Go what time it is here.
 SEC("xdp")
 int clocked(struct xdp_md *ctx) {

@@ -1,6 +1,7 @@
 // The monitor stage: counts the packets of flows that Go knows, and tells Go of
 // those that it has to see. It passes everything.
 #pragma once
+#include "clock.h"
 #include "glimpse.h"
 #include "spin.h"
 
@@ -235,7 +236,7 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 		note(SIGHT_STRANGE);
 		return;
 	}
-	__u64 now       = bpf_ktime_get_coarse_ns();
+	__u64 now       = clock();
 	struct track *t = bpf_map_lookup_elem(&tracks, &g->pair);
 	if (!t && !(t = open_track(g)))
 		return;
@@ -282,7 +283,7 @@ volatile __u64 told_odd;
 
 // odd is the stage for a packet that was not read: Go may have a few.
 static __always_inline void odd(void *ctx, bool out, __u32 length, __u32 iface, struct glimpse *g) {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = clock();
 	if (told_odd == now) {
 		note(SIGHT_SKIPPED);
 		return;

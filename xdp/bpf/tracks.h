@@ -46,7 +46,7 @@ struct tally {
 struct lane {
 	struct tally known; // packets that are as Go has said
 	struct tally held;  // others that Go was not told of
-	__u64 last;         // when
+	__u64 last;         // when, by clock()
 	// When Go may be told again of all that it may be told at once: of long
 	// headers, and of others, so that neither keeps it from the other.
 	__u64 rest[2];
