@@ -1,7 +1,6 @@
 package monitor
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"math"
@@ -196,28 +195,7 @@ func TestRebinding(t *testing.T) {
 func TestMigration(t *testing.T) {
 	for _, second := range []string{"192.0.2.1:50002", "203.0.113.7:50002"} {
 		t.Run(second, func(t *testing.T) {
-			all := play(t, nil, false, func(s *scene) {
-				conn := s.dial(nil)
-				s.exchange(conn, 20000)
-				transport := &quic.Transport{Conn: s.network.Listen(second), ConnectionIDLength: 4}
-				path, err := conn.AddPath(transport)
-				if err != nil {
-					s.t.Fatal(err)
-				}
-				ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
-				defer cancel()
-				if err := path.Probe(ctx); err != nil {
-					s.t.Fatal(err)
-				}
-				if err := path.Switch(); err != nil {
-					s.t.Fatal(err)
-				}
-				s.exchange(conn, 200000)
-				conn.CloseWithError(0, "")
-				synctest.Wait()
-				transport.Close()
-				transport.Conn.Close()
-			})
+			all := play(t, nil, false, func(s *scene) { s.migrate(second) })
 			tracker := newTracker(t, nil)
 			track(tracker, all)
 			c := only(t, tracker)
