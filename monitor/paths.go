@@ -192,6 +192,7 @@ func (t *Tracker) prober(client, server endpoint, s *suspect, a *arrival) *recor
 		}
 		for i := len(e.value.records) - 1; i >= 0; i-- {
 			r := e.value.records[i]
+			t.settle(r)
 			if r.established() && r.first < s.first && s.first-r.last < int64(time.Minute) {
 				return r
 			}
