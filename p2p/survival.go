@@ -145,6 +145,10 @@ func (f *pathfinder) renew(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// shortestKeepAlive is what keepalives of a direct path come down to when NATs forget
+// it.
+const shortestKeepAlive = 5 * time.Second
+
 // shorten makes keepalives more frequent if the path has died in silence: a NAT has
 // forgotten it.
 func (f *pathfinder) shorten(now time.Time) {
