@@ -3,7 +3,6 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -13,19 +12,15 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/decap"
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
 // loadFlows loads a program that counts flows.
 func loadFlows(tb testing.TB, flows int) *xdp.Program {
 	tb.Helper()
-	program, err := xdp.Load(&xdp.Config{Sessions: 1, Flows: flows})
-	if err != nil {
-		nettest.Missing(tb, fmt.Sprintf("loading the program: %v", err))
-	}
-	tb.Cleanup(func() { program.Close() })
+	program := xdptest.Load(tb, &xdp.Config{Sessions: 1, Flows: flows})
 	return program
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )
@@ -32,11 +33,7 @@ func TestMonitoredMove(t *testing.T) {
 
 // routerFlows watches the inner interface of a router with the kernel's program.
 func routerFlows(t *testing.T, router *nettest.Host) (monitor.Source, error) {
-	program, err := xdp.Load(&xdp.Config{Sessions: -1, Flows: 1000})
-	if err != nil {
-		nettest.Missing(t, err.Error())
-	}
-	t.Cleanup(func() { program.Close() })
+	program := xdptest.Load(t, &xdp.Config{Sessions: -1, Flows: 1000})
 	if _, err := program.Attach("in", xdp.Native); err != nil {
 		return nil, err
 	}

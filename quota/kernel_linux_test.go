@@ -3,7 +3,6 @@ package quota
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -86,14 +86,7 @@ func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
 	t.Helper()
 	w := newHosts(t)
 	w.settle(family)
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: 16})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { program.Close() })
+	program := xdptest.Load(t, &xdp.Config{Quota: true, Sessions: 16})
 	w.program = program
 	w.server.Do(func() error {
 		got, err := program.Attach("eth0", mode)

@@ -3,15 +3,14 @@ package quota
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/packet"
 	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -20,18 +19,7 @@ const kernelPort = 443
 // loadKernel loads a program with the quota stage alone.
 func loadKernel(tb testing.TB) *xdp.Program {
 	tb.Helper()
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(tb, err.Error())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := program.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	program := xdptest.Load(tb, &xdp.Config{Quota: true, Sessions: -1})
 	return program
 }
 

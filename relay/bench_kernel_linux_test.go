@@ -22,6 +22,7 @@ import (
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -117,14 +118,7 @@ func (r *rig) meet(s *Server) {
 // program loads a program, and attach attaches it, with what veth needs beside it.
 func (r *rig) program(pin string) *xdp.Program {
 	r.Helper()
-	p, err := xdp.Load(&xdp.Config{Sessions: 16, Pin: pin})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(r, err.Error())
-	}
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.Cleanup(func() { p.Close() })
+	p := xdptest.Load(r, &xdp.Config{Sessions: 16, Pin: pin})
 	return p
 }
 

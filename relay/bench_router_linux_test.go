@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )
@@ -28,11 +28,7 @@ func benchRouter(b *testing.B, mode xdp.Mode, flows int) {
 	r := newRig(b)
 	r.sender.Route("10.3.0.0/24", "10.2.0.1")
 	r.sink.Route("10.2.0.0/24", "10.3.0.1")
-	program, err := xdp.Load(&xdp.Config{Sessions: 1, Flows: flows})
-	if err != nil {
-		nettest.Missing(b, err.Error())
-	}
-	defer program.Close()
+	program := xdptest.Load(b, &xdp.Config{Sessions: 1, Flows: flows})
 	for _, iface := range []string{"eth0", "eth1"} {
 		r.relay.Do(func() error {
 			_, err := program.Attach(iface, mode)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
@@ -106,14 +107,7 @@ func newInternetWith(t *testing.T, build func(*internet), f family, conf *xdp.Co
 // load loads the relay's program.
 func (n *internet) load(conf *xdp.Config) {
 	n.Helper()
-	program, err := xdp.Load(conf)
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(n, err.Error())
-	}
-	if err != nil {
-		n.Fatal(err)
-	}
-	n.Cleanup(func() { program.Close() })
+	program := xdptest.Load(n, conf)
 	n.program = program
 }
 

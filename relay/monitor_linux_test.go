@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )
@@ -80,11 +80,7 @@ func TestMonitoredRouter(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			f := kernelFamilies[0]
 			n := newInternet(t, (*internet).oneNIC, f)
-			program, err := xdp.Load(&xdp.Config{Sessions: 1, Flows: 1000})
-			if err != nil {
-				nettest.Missing(t, err.Error())
-			}
-			t.Cleanup(func() { program.Close() })
+			program := xdptest.Load(t, &xdp.Config{Sessions: 1, Flows: 1000})
 			for _, iface := range []string{"r1", "r2", "r3"} {
 				n.router.Do(func() error {
 					_, err := program.Attach(iface, mode)

@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/packet"
 	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -51,14 +51,7 @@ func newParity(tb testing.TB) *parity {
 	nettest.Cable(p.host, "in0", []string{"10.1.0.1/24", "fd01::1/64"}, other, "out0", nil)
 	p.host.Sysctl("net/ipv4/conf/in0/forwarding", "1")
 	p.host.Sysctl("net/ipv6/conf/in0/forwarding", "1")
-	program, err := xdp.Load(&xdp.Config{Sessions: 4})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(tb, err.Error())
-	}
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { program.Close() })
+	program := xdptest.Load(tb, &xdp.Config{Sessions: 4})
 	p.program = program
 	p.host.Do(func() (err error) {
 		if p.iface, err = net.InterfaceByName("in0"); err != nil {

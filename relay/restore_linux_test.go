@@ -12,20 +12,14 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
 // TestRestoreJudgesNotes: what is pinned is taken over only as far as it makes
 // sense to this server, and whatever is not is deleted.
 func TestRestoreJudgesNotes(t *testing.T) {
-	program, err := xdp.Load(&xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer program.Close()
+	program := xdptest.Load(t, &xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
 	legs := [2]xdp.Leg{
 		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
 		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -14,7 +15,9 @@ import (
 
 // Attach puts the program on an interface, and says in which mode. Packets may
 // then also be forwarded to leave by that interface. Auto tries Native first, and
-// logs why that is not possible. With flows to count, what leaves by the interface
+// logs why that is not possible; with a relay stage on a veth or a bond it is Generic. An
+// interface without Ethernet headers, as WireGuard's or a TUN device, is refused with
+// ErrUnsupported. With flows to count, what leaves by the interface
 // is seen as well, where [Program.SeesEgress] says so. Errors wrap ErrBusy, ErrMTU,
 // ErrUnsupported, ErrPermission or ErrClosed.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
@@ -41,6 +44,9 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	}
 	if err := p.forgetLocked(iface); err != nil {
 		return nil, err
+	}
+	if iface.Flags&net.FlagLoopback == 0 && len(iface.HardwareAddr) != 6 {
+		return nil, fmt.Errorf("%w: what comes in by %s has no Ethernet header, as with tunnels; Go serves it without the program", ErrUnsupported, name)
 	}
 	a, err := p.pin.takeOver(p.objects.Quicway, iface, mode)
 	if a == nil && err == nil {
@@ -76,11 +82,11 @@ func (p *Program) forgetLocked(iface *net.Interface) error {
 func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error) {
 	a := &attachment{index: iface.Index, name: iface.Name, mode: mode}
 	if mode == Auto {
-		a.mode = Native
+		a.mode = p.bestMode(iface)
 	}
 	var err error
 	a.link, err = p.link(a)
-	if mode == Auto && err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) {
+	if mode == Auto && a.mode == Native && err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) {
 		p.log.Info("no native mode", "interface", iface.Name, "err", err)
 		a.mode = Generic
 		a.link, err = p.link(a)
@@ -92,6 +98,31 @@ func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error
 		return nil, errors.Join(err, a.link.Close())
 	}
 	return a, nil
+}
+
+// lossy says why the relay stage loses packets, or forwards none, in native mode on a
+// kind of interface.
+var lossy = map[string]string{
+	"veth": "the other end loses what native mode sends, unless it has an XDP program as well",
+	"bond": "packets come in by the ports of a bond, which need forwarding enabled, and may be veths",
+}
+
+// bestMode is the mode that Auto tries first. Nobody can find out from here whether
+// native mode is of use where it may not be.
+func (p *Program) bestMode(iface *net.Interface) Mode {
+	if !slices.Contains(p.stages, RelayStage) {
+		return Native
+	}
+	l, err := netlink.LinkByIndex(iface.Index)
+	if err != nil {
+		return Native
+	}
+	why, found := lossy[l.Type()]
+	if !found {
+		return Native
+	}
+	p.log.Info("generic mode; native mode has to be asked for", "interface", iface.Name, "kind", l.Type(), "why", why)
+	return Generic
 }
 
 func (p *Program) link(a *attachment) (link.Link, error) {

@@ -18,13 +18,16 @@ type egress struct {
 }
 
 // newEgress loads the program for what leaves, with the maps of the one for what
-// comes in. Where the kernel has no TCX there is none.
-func newEgress(maps *datapathMaps) (*egress, error) {
+// comes in. A kernel without TCX has none.
+func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error) {
+	e := &egress{missing: haveTCX()}
+	if e.missing != nil {
+		return e, nil
+	}
 	spec, err := loadEgress()
 	if err != nil {
 		return nil, err
 	}
-	e := &egress{}
 	shared := map[string]*ebpf.Map{
 		egressMapBlank: maps.Blank, egressMapDevices: maps.Devices, egressMapSamples: maps.Samples,
 		egressMapSights: maps.Sights, egressMapStrangers: maps.Strangers, egressMapTracks: maps.Tracks,
@@ -39,12 +42,22 @@ func newEgress(maps *datapathMaps) (*egress, error) {
 		QuicwayOut     *ebpf.Program  `ebpf:"quicway_out"`
 		StrangersRound *ebpf.Variable `ebpf:"strangers_round"`
 	}
-	if err := spec.LoadAndAssign(&wanted, &ebpf.CollectionOptions{MapReplacements: shared}); err != nil {
-		e.missing = fmt.Errorf("%w: seeing what leaves (Linux 6.6): %w", ErrUnsupported, err)
-		return e, nil
+	if err := spec.LoadAndAssign(&wanted, &ebpf.CollectionOptions{MapReplacements: shared, Programs: programs}); err != nil {
+		return nil, err
 	}
 	e.objects.QuicwayOut, e.objects.StrangersRound = wanted.QuicwayOut, wanted.StrangersRound
 	return e, nil
+}
+
+// haveTCX returns ErrUnsupported if the kernel has no TCX hooks. It asks for the
+// programs at that of an interface that all network namespaces have.
+func haveTCX() error {
+	const loopback = 1
+	_, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXEgress})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("%w: Linux %s lacks TCX, by which the monitor stage sees what leaves an interface: that needs Linux 6.6: %w", ErrUnsupported, kernelRelease(), err)
+	}
+	return nil // or attaching will say what is wrong
 }
 
 // attach puts it on an interface. On loopback there is no need: all that leaves
@@ -59,9 +72,6 @@ func (e *egress) attach(iface *net.Interface) (link.Link, error) {
 		return nil, fmt.Errorf("%w: what leaves by %s has no Ethernet header", ErrUnsupported, iface.Name)
 	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: iface.Index, Program: e.objects.QuicwayOut, Attach: ebpf.AttachTCXEgress})
-	if errors.Is(err, ebpf.ErrNotSupported) {
-		return nil, fmt.Errorf("%w: seeing what leaves needs Linux 6.6 (TCX): %w", ErrUnsupported, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("what leaves: %w", explain(err))
 	}

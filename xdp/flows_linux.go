@@ -35,16 +35,16 @@ type Flows struct {
 }
 
 // Flows opens the flows of a program whose Config has some. They are one
-// reader's: it returns ErrBusy until that has closed them, and ErrConfig if there
-// are none. The caller closes them.
+// reader's: it returns ErrBusy until that has closed them, and the error of
+// [Program.StageErr] if there are none. The caller closes them.
 func (p *Program) Flows() (*Flows, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
 		return nil, ErrClosed
-	case p.egress == nil:
-		return nil, fmt.Errorf("xdp: open flows: %w: Flows is 0", ErrConfig)
+	case p.StageErr(MonitorStage) != nil:
+		return nil, p.StageErr(MonitorStage)
 	case p.flows != nil:
 		return nil, fmt.Errorf("xdp: open flows: %w", ErrBusy)
 	}

@@ -103,14 +103,14 @@ func (p *pin) abandon() error {
 }
 
 // load loads objects, with the maps that are pinned if these are alike.
-func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, log *slog.Logger) error {
+func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs ebpf.ProgramOptions, log *slog.Logger) error {
 	if p == nil {
-		return spec.LoadAndAssign(objects, nil)
+		return spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: programs})
 	}
 	for _, name := range keptMaps {
 		spec.Maps[name].Pinning = ebpf.PinByName
 	}
-	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)}}
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)}, Programs: programs}
 	err := spec.LoadAndAssign(objects, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
 		log.Warn("not taking over the maps that are pinned: others were asked for", "err", err)

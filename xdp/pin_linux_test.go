@@ -15,14 +15,7 @@ import (
 
 func loadPinned(t *testing.T, dir string, sessions int) *Program {
 	t.Helper()
-	p, err := Load(&Config{Sessions: sessions, Pin: dir})
-	if errors.Is(err, ErrPermission) || errors.Is(err, ErrUnsupported) {
-		nettest.Missing(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
+	p := mustLoad(t, &Config{Sessions: sessions, Pin: dir})
 	return p
 }
 

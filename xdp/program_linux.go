@@ -23,8 +23,11 @@ type Program struct {
 	objects  datapathObjects
 	hashKeys [hashKeys]uint64
 	guarded  bool
-	memory   *ebpf.Memory // of the map of sessions
-	notes    *ebpf.Map    // nil: not pinned
+	verbose  bool             // the verifier's log is wanted if it refuses the program
+	stages   []Stage          // that the program has
+	refused  [numStages]error // why the kernel does not take a stage that was asked for
+	memory   *ebpf.Memory     // of the map of sessions
+	notes    *ebpf.Map        // nil: not pinned
 	events   *ringbuf.Reader
 	drops    *ringbuf.Reader // nil: no quota stage
 	egress   *egress         // nil: no monitor stage
@@ -62,7 +65,6 @@ func Load(cfg *Config) (*Program, error) {
 	}
 	p := &Program{
 		log:      conf.Logger,
-		sessions: uint32(max(conf.Sessions, 0)),
 		attached: make(map[int]*attachment),
 		epoch:    rand.Uint32(), // not that of a program before this one
 	}
@@ -78,10 +80,26 @@ func Load(cfg *Config) (*Program, error) {
 	return p, nil
 }
 
+// load loads the program with as many of the stages that are asked for as the kernel
+// takes.
 func (p *Program) load(conf *Config) error {
+	err := p.loadAny(conf)
+	if isRefusal(err) {
+		if conf, err = p.chooseStages(conf, err); err == nil {
+			err = p.loadAny(conf)
+		}
+	}
+	if err == nil {
+		p.stages = conf.stages()
+	}
+	return err
+}
+
+// loadAny loads the program as fast as this process may have it.
+func (p *Program) loadAny(conf *Config) error {
+	p.sessions = uint32(max(conf.Sessions, 0))
 	err := p.loadAs(conf, false)
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) && errors.Is(err, unix.EACCES) {
+	if isRefusal(err) && !mayPerfmon() {
 		p.log.Info("loading the program again, in the slower way that goes without CAP_PERFMON", "err", err)
 		err = p.loadAs(conf, true)
 	}
@@ -105,7 +123,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 	if err := monitorFlows(spec, conf.Flows); err != nil {
 		return err
 	}
-	if err := p.pin.load(spec, &p.objects, p.log); err != nil {
+	if err := p.pin.load(spec, &p.objects, p.programOptions(), p.log); err != nil {
 		return err
 	}
 	if p.memory, err = p.objects.Sessions.Memory(); err == nil {
@@ -118,7 +136,7 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 		p.drops, err = ringbuf.NewReader(p.objects.Drops)
 	}
 	if err == nil && conf.Flows > 0 {
-		p.egress, err = newEgress(&p.objects.datapathMaps)
+		p.egress, err = newEgress(&p.objects.datapathMaps, p.programOptions())
 	}
 	if err == nil && conf.Flows > 0 {
 		p.lesson, err = newLesson(p.objects.Tracks)
@@ -127,6 +145,10 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 		return errors.Join(err, p.objects.Close())
 	}
 	return nil
+}
+
+func (p *Program) programOptions() ebpf.ProgramOptions {
+	return ebpf.ProgramOptions{LogDisabled: !p.verbose}
 }
 
 // specClock tells a program how long a tick is.
@@ -189,9 +211,9 @@ func (p *Program) readPorts() error {
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
-	case errors.As(err, &verifier) && errors.Is(err, unix.E2BIG):
-		return fmt.Errorf("%w: so many stages are too much for this kernel's verifier; with CAP_PERFMON it looks into less: %w", ErrUnsupported, err)
-	case errors.As(err, &verifier) && errors.Is(err, unix.EACCES):
+	case errors.Is(err, ErrUnsupported):
+		return err
+	case errors.As(err, &verifier):
 		return fmt.Errorf("%w: this kernel's verifier refuses the program: %w", ErrUnsupported, err)
 	case errors.Is(err, unix.EPERM):
 		// The text of err blames a limit that Linux has not had since 5.11.

@@ -45,16 +45,16 @@ const (
 )
 
 // Quota gives the quota stage to the caller, who closes it. It begins empty, and
-// judges nothing before the first lease. Returns ErrConfig if the program was loaded
-// without it, and ErrBusy if somebody has it.
+// judges nothing before the first lease. Returns the error of
+// [Program.StageErr] if the program has no such stage, and ErrBusy if somebody has it.
 func (p *Program) Quota() (*Quota, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
 		return nil, ErrClosed
-	case p.drops == nil:
-		return nil, fmt.Errorf("xdp: %w: the program has no quota stage: load it with Config.Quota", ErrConfig)
+	case p.StageErr(QuotaStage) != nil:
+		return nil, p.StageErr(QuotaStage)
 	case p.quota != nil:
 		return nil, fmt.Errorf("xdp: quota stage: %w", ErrBusy)
 	}

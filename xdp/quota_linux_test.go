@@ -35,18 +35,7 @@ func newGuarded(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *gu
 		conf = &Config{Sessions: -1, Prefixes: 64, Sources: 64, Attempts: 64}
 	}
 	conf.Quota = true
-	p, err := Load(conf)
-	if errors.Is(err, ErrPermission) || errors.Is(err, ErrUnsupported) {
-		nettest.Missing(tb, err.Error())
-	}
-	if err != nil {
-		tb.Fatalf("%+v", err)
-	}
-	tb.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			tb.Errorf("close: %v", err)
-		}
-	})
+	p := mustLoad(tb, conf)
 	q, err := p.Quota()
 	if err != nil {
 		tb.Fatal(err)

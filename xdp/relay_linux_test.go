@@ -62,18 +62,7 @@ func newWireFor(t testing.TB, conf *Config) *wire {
 	w := &wire{TB: t, key: cid.NewKey()}
 	w.in = w.link("in0", relayAB, alice, bob)
 	w.out = w.link("out0", relayC, carol)
-	p, err := Load(conf)
-	if err != nil {
-		if errors.Is(err, ErrPermission) || errors.Is(err, ErrUnsupported) {
-			nettest.Missing(t, err.Error())
-		}
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
+	p := mustLoad(t, conf)
 	w.program = p
 	for _, name := range []string{"in0", "out0"} {
 		if _, err := p.Attach(name, Auto); err != nil {
@@ -88,6 +77,13 @@ func newWireFor(t testing.TB, conf *Config) *wire {
 
 // link makes an interface with the relay's addresses and neighbours.
 func (w *wire) link(name string, relay addrs, peers ...addrs) *net.Interface {
+	w.Helper()
+	w.veth(name)
+	return w.address(name, relay, peers...)
+}
+
+// veth makes a pair of interfaces, and sets both up.
+func (w *wire) veth(name string) netlink.Link {
 	w.Helper()
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "p"}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -104,6 +100,12 @@ func (w *wire) link(name string, relay addrs, peers ...addrs) *net.Interface {
 			w.Fatal(err)
 		}
 	}
+	return veth
+}
+
+// address gives an interface the relay's addresses, and neighbours.
+func (w *wire) address(name string, relay addrs, peers ...addrs) *net.Interface {
+	w.Helper()
 	l, err := netlink.LinkByName(name)
 	if err != nil {
 		w.Fatal(err)

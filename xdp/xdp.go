@@ -4,10 +4,12 @@
 // and quota tell it what to do when a [Program] is in their Config, and package
 // monitor when it is given one.
 //
-// It needs Linux 5.15, CAP_BPF and CAP_NET_ADMIN. CAP_PERFMON makes the program
-// more than twice as fast, because the kernel then leaves out its guards against
-// speculation; without it Linux 5.18 is needed. On other systems [Load] returns
-// ErrUnsupported.
+// It needs Linux 6.1, CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. From Linux 6.18 on it
+// does without CAP_PERFMON, but takes more than twice as long for a packet, because
+// the kernel then guards it against speculation. These are the oldest versions that it
+// is tested on: docs/kernels.md has a table. A stage that a kernel refuses is left
+// out of the program, with a line in the log ([Program.StageErr]); [Load] returns
+// ErrUnsupported if all are refused, and on other systems.
 //
 // # What the relay stage forwards
 //
@@ -19,8 +21,8 @@
 // PassNoRoute.
 //
 // A veth hands on what is sent from native mode only if its other end has an XDP
-// program too, as one that passes everything; nobody can find out from here, so
-// use Generic where that is not so. Packets must reach the interface with their
+// program too, as one that passes everything. Nobody can find that out from here, so
+// Auto is Generic there, and on a bond. Packets must reach the interface with their
 // checksums, which a virtual interface of the same host leaves to hardware that is
 // not there: see tx-checksumming in ethtool(8).
 //
@@ -38,7 +40,7 @@
 // Package monitor reads it ([Config.Flows], [Program.Flows]). It comes before the
 // other stages, sees all UDP, and passes all of it. What leaves by an interface is
 // seen at its egress hook (TCX, Linux 6.6), but not what this host forwards, which
-// was seen when it came in, nor what the relay stage sends. It needs Linux 5.18.
+// was seen when it came in, nor what the relay stage sends.
 package xdp
 
 import (
@@ -89,9 +91,9 @@ type Config struct {
 	// Flows switches the monitor stage on, for package monitor, and bounds the
 	// flows that the kernel counts. They take about 470 bytes each, in advance;
 	// the one that has been silent for longest makes room. [DefaultFlows] is
-	// what monitor.Config has room for by default. The stage needs Linux 5.18.
-	// Without CAP_PERFMON there is no room for other stages beside it: Sessions
-	// must be negative. 0 means off: then it costs nothing.
+	// what monitor.Config has room for by default. Without CAP_PERFMON there is no
+	// room for other stages beside it: the stage is left out unless Sessions is
+	// negative and Quota false. 0 means off: then it costs nothing.
 	Flows int
 	// Pin is a directory on a BPF file system, as /sys/fs/bpf/quicway, which
 	// is made if it is missing. With it the program, and all that it has been
@@ -166,7 +168,8 @@ type Mode uint8
 
 // The modes.
 const (
-	// Auto is Native, or else Generic.
+	// Auto is Native, or else Generic. With a relay stage it is Generic on a
+	// veth and on a bond: see the package comment.
 	Auto Mode = iota
 	// Native runs in the driver, before the kernel has spent anything on a
 	// packet.

@@ -26,8 +26,8 @@
 // that means something to Go whatever is known of the flow.
 static __always_inline bool may_begin(struct glimpse *g) {
 	if (!(g->first & 0x80)) // there the version is behind an ID (monitor/negotiation.go)
-		return (g->first & 0xcb) == 0x09 && bpf_ntohl(g->id[2]) >> 24 == 'Q';
-	__u32 v = bpf_ntohl(g->id[0]); // the version is in the place of an ID
+		return (g->first & 0xcb) == 0x09 && ntohl(g->id[2]) >> 24 == 'Q';
+	__u32 v = ntohl(g->id[0]); // the version is in the place of an ID
 	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
 	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
 }
@@ -149,7 +149,7 @@ static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface,
 	if (!out)
 		length = bpf_xdp_get_buff_len(ctx);
 	__u32 n = length < room ? length : room;
-	if (n < 1 || n > room)
+	if (!between(n, room))
 		return false;
 	s->at       = bpf_ktime_get_ns();
 	s->iface    = iface;

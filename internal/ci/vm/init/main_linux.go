@@ -1,0 +1,89 @@
+// Command init is the first and only program of a virtual machine that the command
+// vm starts: it loads kernel modules, runs test binaries, prints how each of them
+// ended, and powers the machine off.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/ci/vm/plan"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Println("init:", err)
+	}
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+func run() error {
+	if err := mountAll(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(plan.File)
+	if err != nil {
+		return err
+	}
+	var p plan.Plan
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	for _, module := range p.Modules {
+		if err := loadModule(module); err != nil {
+			fmt.Printf("init: module %s: %v\n", filepath.Base(module), err)
+		}
+	}
+	for _, test := range p.Tests {
+		runTest(test)
+	}
+	return nil
+}
+
+// mountAll makes the file systems that tests use.
+func mountAll() error {
+	for _, m := range []struct{ kind, dir string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
+	} {
+		if err := os.MkdirAll(m.dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.kind, m.dir, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mount %s: %w", m.dir, err)
+		}
+	}
+	return os.MkdirAll("/run/netns", 0o755)
+}
+
+func loadModule(path string) error {
+	image, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := unix.InitModule(image, ""); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// runTest runs one test binary in the folder that it lies in.
+func runTest(test plan.Test) {
+	begin := time.Now()
+	cmd := exec.Command(test.Binary, test.Args...)
+	cmd.Dir = filepath.Dir(test.Binary)
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "PATH=/", "QUICWAY_REQUIRE_KERNEL=1", "QUICWAY_REQUIRE_INTERFACES=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	result := "passed"
+	if err := cmd.Run(); err != nil {
+		result = err.Error()
+	}
+	fmt.Printf("%s%s %.0fs %s\n", plan.Result, test.Package, time.Since(begin).Seconds(), result)
+}

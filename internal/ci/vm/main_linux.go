@@ -1,0 +1,103 @@
+// Command vm runs the tests of packages, as root, on other kernels than this
+// machine's and on other processors: it boots Debian's kernels in qemu, without
+// KVM. It needs apt and qemu; .ci/run installs what it needs.
+//
+//	go run ./internal/ci/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
+//
+// It prints the lines of failed and skipped tests, and one line for each package
+// and kernel. It fails if a test fails or is skipped for what the kernel lacks.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are what the user has asked for.
+type options struct {
+	arch     string
+	kernels  []string
+	run      string
+	skip     string
+	timeout  time.Duration
+	cpus     int
+	cache    string
+	verbose  bool
+	matrix   string
+	packages []string
+}
+
+func main() {
+	o := parseFlags()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := runAll(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		os.Exit(1)
+	}
+}
+
+func parseFlags() *options {
+	o := &options{}
+	var kernels string
+	flag.StringVar(&o.arch, "arch", "amd64", "`processor`: amd64, arm64 or s390x")
+	flag.StringVar(&kernels, "kernel", "6.1,6.12", "`versions` of Debian's kernel")
+	flag.StringVar(&o.run, "run", ".", "`regexp` of the tests to run")
+	flag.StringVar(&o.skip, "skip", "", "`regexp` of the tests not to run")
+	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long a machine may run")
+	flag.IntVar(&o.cpus, "cpus", 2, "processors of a machine")
+	flag.StringVar(&o.cache, "cache", "", "`folder` for kernels (default: the user's cache)")
+	flag.StringVar(&o.matrix, "matrix", "", "`file` whose table of stages and kernels, this one too, is brought up to date")
+	flag.BoolVar(&o.verbose, "v", false, "print all that the machines print")
+	flag.Parse()
+	o.kernels = strings.Split(kernels, ",")
+	o.packages = flag.Args()
+	return o
+}
+
+func runAll(ctx context.Context, o *options) error {
+	if len(o.packages) == 0 {
+		return fmt.Errorf("name the packages to test")
+	}
+	arch, ok := arches[o.arch]
+	if !ok {
+		return fmt.Errorf("unknown processor %q: amd64, arm64 and s390x are known", o.arch)
+	}
+	if o.cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		o.cache = base + "/quicway-vm"
+	}
+	var table []row
+	failed := 0
+	for _, version := range o.kernels {
+		r, err := runKernel(ctx, o, arch, version)
+		if err != nil {
+			return fmt.Errorf("kernel %s: %w", version, err)
+		}
+		table = append(table, r.rows...)
+		failed += r.failed
+	}
+	if o.matrix != "" {
+		rows, err := hostRows(ctx)
+		if err != nil {
+			return err
+		}
+		table = append(table, rows...)
+		if err := writeMatrix(o.matrix, table); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of the runs failed", failed)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/quicway/quicway/internal/ci/vm/plan"
+)
+
+// report is what a machine said.
+type report struct {
+	rows    []row // of the table of stages
+	results int   // packages that came to an end
+	failed  int
+}
+
+// runKernel boots a kernel, and runs the tests of all packages there.
+func runKernel(ctx context.Context, o *options, a arch, version string) (*report, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	k, err := a.fetchKernel(ctx, o.cache, version)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := os.MkdirTemp("", "quicway-vm-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(folder)
+	image, err := buildImage(ctx, o, k, folder)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Printf("=== Linux %s\n", k.release)
+	r, err := boot(ctx, o, a, k, image)
+	if err != nil {
+		return nil, err
+	}
+	if r.results < len(o.packages) {
+		return nil, errors.New("the machine ended before its tests did; -v shows what it printed")
+	}
+	return r, nil
+}
+
+// boot runs a machine until it has powered itself off.
+func boot(ctx context.Context, o *options, a arch, k *kernel, image string) (*report, error) {
+	args := append(a.qemu[1:len(a.qemu):len(a.qemu)], "-smp", fmt.Sprint(o.cpus), "-m", "3000", "-nographic", "-no-reboot",
+		"-kernel", filepath.Join(k.folder, "boot", a.image+"-"+k.release), "-initrd", image,
+		"-append", "console="+a.serial+" panic=-1 quiet loglevel=1")
+	cmd := exec.CommandContext(ctx, a.qemu[0], args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("%w: install %s", err, a.qemu[0])
+	}
+	r := &report{}
+	err = r.read(out, o.verbose)
+	return r, errors.Join(err, cmd.Wait())
+}
+
+// worthy are the lines that are printed in any case.
+var worthy = regexp.MustCompile(`^(=== FAIL|--- FAIL|\s*--- (FAIL|SKIP)|panic|fatal|FAIL|init:|.*_test\.go:)`)
+
+// read reads what a machine prints.
+func (r *report) read(out io.Reader, verbose bool) error {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := strings.TrimRight(lines.Text(), "\r")
+		if result, ok := strings.CutPrefix(line, plan.Result); ok {
+			r.results++
+			if !strings.HasSuffix(result, " passed") {
+				r.failed++
+			}
+			fmt.Println("   ", result)
+			continue
+		}
+		if row, ok := parseRow(line); ok {
+			r.rows = append(r.rows, row)
+		}
+		if verbose || worthy.MatchString(line) {
+			fmt.Println(line)
+		}
+	}
+	return lines.Err()
+}

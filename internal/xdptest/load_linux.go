@@ -1,0 +1,29 @@
+// Package xdptest loads the kernel's program for tests.
+package xdptest
+
+import (
+	"errors"
+
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/xdp"
+)
+
+// Load loads a program, which ends with the test. Only a process without privileges
+// skips the test: a program that the kernel refuses, or a stage of it, fails the test.
+func Load(tb nettest.TB, conf *xdp.Config) *xdp.Program {
+	tb.Helper()
+	program, err := xdp.Load(conf)
+	if errors.Is(err, xdp.ErrPermission) {
+		nettest.Missing(tb, err.Error())
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { program.Close() })
+	for _, stage := range []xdp.Stage{xdp.RelayStage, xdp.QuotaStage, xdp.MonitorStage} {
+		if err := program.StageErr(stage); errors.Is(err, xdp.ErrUnsupported) {
+			tb.Fatal(err)
+		}
+	}
+	return program
+}
