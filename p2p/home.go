@@ -180,13 +180,13 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 		l.events(func(e control.Event) { h.event(l, e) })
 	}()
 	defer func() { l.close(); <-events }()
-	var due time.Time
+	var refreshed time.Time
 	ticker := time.NewTicker(watchPeriod)
 	defer ticker.Stop()
 	for {
 		now := time.Now()
 		silent, suspects := h.suspects(now)
-		regular := !now.Before(due)
+		regular := now.Sub(refreshed) >= h.refreshPeriod() // of the legs that there are by now
 		if silent || regular {
 			links, timeout := suspects, patience
 			if regular {
@@ -201,7 +201,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 				lost = false
 			}
 			if regular {
-				due = time.Now().Add(h.refreshPeriod())
+				refreshed = time.Now()
 			}
 		}
 		select {

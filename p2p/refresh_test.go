@@ -1,0 +1,30 @@
+package p2p
+
+import (
+	"testing"
+	"time"
+)
+
+// TestLegOutlivesShortTTL: a leg whose TTL at the relay is below a minute is refreshed
+// in time from its beginning, also if the endpoint has been there for long, and no
+// packet of the connection, which is direct, shows the relay that it lives.
+func TestLegOutlivesShortTTL(t *testing.T) {
+	runLab(t, func(l *lab) { // whose relay has a TTL of 20 s
+		silent := func(c *Config) { c.KeepAlive = -1; c.Policy = PreferDirect }
+		left, right := l.host(silent), l.host(silent)
+		for range 2 {
+			a, b := l.connect(left, right)
+			l.until(Direct, a, b)
+			for range 8 {
+				time.Sleep(10 * time.Second)
+				l.exchange(a, b, 1000)
+				if s := l.server.Stats(); s.Legs != 2 || s.Expired != 0 {
+					l.Errorf("%d legs, %d expired, want 2 and none", s.Legs, s.Expired)
+				}
+			}
+			a.CloseWithError(0, "")
+			b.CloseWithError(0, "")
+			time.Sleep(30 * time.Second) // the legs are given back
+		}
+	})
+}
