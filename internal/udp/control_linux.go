@@ -11,7 +11,7 @@ import (
 
 // control is the memory of the control messages of one message (cmsg(3)),
 // aligned as the kernel wants it. All of them on a socket for both families are
-// 144 bytes; the last one is the ECN mark.
+// 192 bytes; the last one is the ECN mark.
 type control struct {
 	_ [0]uint64
 	b [256]byte
@@ -55,12 +55,14 @@ func parseSegment(kind int32, data []byte, m *Message) {
 	}
 }
 
-// parseIPv4 reads IP_TOS, and IP_PKTINFO:
+// parseIPv4 reads IP_TOS, IP_TTL, an int, and IP_PKTINFO:
 // int ifindex, 4 bytes local address, 4 bytes destination of the packet.
 func parseIPv4(kind int32, data []byte, m *Message) {
 	switch {
 	case kind == unix.IP_TOS && len(data) >= 1:
 		m.ECN = data[0] & ecnMask
+	case kind == unix.IP_TTL && len(data) >= 4:
+		setHopLimit(m, data)
 	case kind == unix.IP_PKTINFO && len(data) >= 12:
 		addr := netip.AddrFrom4([4]byte(data[8:12]))
 		if addr.IsUnspecified() { // of a write: the source is the first
@@ -70,15 +72,23 @@ func parseIPv4(kind int32, data []byte, m *Message) {
 	}
 }
 
-// parseIPv6 reads IPV6_TCLASS, an int, and IPV6_PKTINFO: 16 bytes address, int
-// ifindex.
+// parseIPv6 reads IPV6_TCLASS and IPV6_HOPLIMIT, each an int, and IPV6_PKTINFO:
+// 16 bytes address, int ifindex.
 func parseIPv6(kind int32, data []byte, m *Message) {
 	switch {
 	case kind == unix.IPV6_TCLASS && len(data) >= 4:
 		m.ECN = byte(binary.NativeEndian.Uint32(data)) & ecnMask
+	case kind == unix.IPV6_HOPLIMIT && len(data) >= 4:
+		setHopLimit(m, data)
 	case kind == unix.IPV6_PKTINFO && len(data) >= 16:
 		setLocal(m, netip.AddrFrom16([16]byte(data[:16])).Unmap())
 	}
+}
+
+// setHopLimit takes an int. A packet that comes with 0, as from a neighbour it
+// may, has no hop left, as one with 1.
+func setHopLimit(m *Message, data []byte) {
+	m.HopLimit = max(byte(binary.NativeEndian.Uint32(data)), 1)
 }
 
 // setLocal takes an address that can be the source of an answer.
@@ -98,7 +108,8 @@ func putControl(b []byte, m *Message) int {
 	return len(putAncillary(b, m, 4))
 }
 
-// putAncillary appends the ECN mark, of v4 in tosLen bytes, and our address.
+// putAncillary appends the ECN mark, of v4 in tosLen bytes, the hop limit, and
+// our address.
 func putAncillary(b []byte, m *Message, tosLen int) []byte {
 	v4 := m.Remote.Addr().Is4()
 	if m.ECN != 0 {
@@ -106,13 +117,14 @@ func putAncillary(b []byte, m *Message, tosLen int) []byte {
 		if v4 {
 			level, kind, n = unix.IPPROTO_IP, unix.IP_TOS, tosLen
 		}
-		b = appendControl(b, level, kind, n)
-		data := b[len(b)-unix.CmsgSpace(n)+unix.CmsgLen(0):]
-		if n == 1 {
-			data[0] = m.ECN
-		} else {
-			binary.NativeEndian.PutUint32(data, uint32(m.ECN))
+		b = appendByte(b, level, kind, n, m.ECN)
+	}
+	if m.HopLimit != 0 {
+		level, kind := unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT
+		if v4 {
+			level, kind = unix.IPPROTO_IP, unix.IP_TTL
 		}
+		b = appendByte(b, level, kind, 4, m.HopLimit)
 	}
 	if !m.Local.IsValid() || m.Local.Is4() != v4 {
 		return b
@@ -128,6 +140,18 @@ func putAncillary(b []byte, m *Message, tosLen int) []byte {
 	b = appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 20)
 	addr := m.Local.As16()
 	copy(b[len(b)-unix.CmsgSpace(20)+unix.CmsgLen(0):], addr[:])
+	return b
+}
+
+// appendByte appends a control message with a number in n bytes, 1 or 4.
+func appendByte(b []byte, level, kind, n int, value byte) []byte {
+	b = appendControl(b, level, kind, n)
+	data := b[len(b)-unix.CmsgSpace(n)+unix.CmsgLen(0):]
+	if n == 1 {
+		data[0] = value
+	} else {
+		binary.NativeEndian.PutUint32(data, uint32(value))
+	}
 	return b
 }
 

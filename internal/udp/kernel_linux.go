@@ -66,8 +66,10 @@ func (e *kernelEngine) setup(fd int, cfg *Config) error {
 	for _, opt := range []struct{ level, name, value int }{
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
+		{unix.IPPROTO_IP, unix.IP_RECVTTL, 1},
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
+		{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
 		{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1},
 		// Nothing is fragmented (RFC 9000 §14), and ICMP does not change
 		// our mind about what fits: QUIC finds out by itself.

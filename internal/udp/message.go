@@ -19,6 +19,11 @@ type Message struct {
 	Local netip.Addr
 	// ECN is the two bits of RFC 3168 §5.
 	ECN byte
+	// HopLimit is the TTL of IPv4, or the Hop Limit of IPv6. Of a message that
+	// has been read: how much was left, at least 1, or 0 where the system does
+	// not tell. Of one that is written: how many hops it may make, or 0 for the
+	// system's default. Only Linux tells, and only there it is heeded.
+	HopLimit byte
 }
 
 // Count returns how many datagrams the message is.

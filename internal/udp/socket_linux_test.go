@@ -55,6 +55,47 @@ func TestECN(t *testing.T) {
 	}
 }
 
+// TestHopLimit: a packet, and each of a train, may make the hops that it was sent
+// with, whatever the socket and its family; trains of two hop limits stay two.
+func TestHopLimit(t *testing.T) {
+	for _, addrs := range [][2]string{
+		{"127.0.0.1:0", "127.0.0.1:0"},
+		{"[::1]:0", "[::1]:0"},
+		{"[::]:0", "127.0.0.1:0"}, // a dual-stack socket sends IPv4,
+		{"127.0.0.1:0", "[::]:0"}, // and receives it
+		{"[::1]:0", "[::]:0"},
+	} {
+		a, b := listen(t, "udp", addrs[0], nil), listen(t, "udp", addrs[1], nil)
+		ip := a.LocalAddr().Addr()
+		if ip.IsUnspecified() {
+			ip = b.LocalAddr().Addr()
+		}
+		to := netip.AddrPortFrom(ip, b.LocalAddr().Port())
+		sent := []Message{
+			{Data: pattern(3 * 1200), SegmentSize: 1200, Remote: to, HopLimit: 7, ECN: 1},
+			{Data: pattern(3 * 1200), SegmentSize: 1200, Remote: to, HopLimit: 6, ECN: 1},
+			{Data: pattern(10), Remote: to, HopLimit: 1},
+			{Data: pattern(10), Remote: to, HopLimit: 255, Local: ip},
+		}
+		if err := a.WriteBatch(sent); err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for _, m := range receive(t, b, 8) {
+			got = append(got, slices.Repeat([]byte{m.HopLimit}, m.Count())...)
+		}
+		if want := []byte{7, 7, 7, 6, 6, 6, 1, 255}; !bytes.Equal(got, want) {
+			t.Errorf("%s to %s: hop limits %d, want %d", addrs[0], addrs[1], got, want)
+		}
+		if err := a.Write(&Message{Data: []byte("x"), Remote: to}); err != nil {
+			t.Fatal(err)
+		}
+		if got := receive(t, b, 1)[0].HopLimit; got < 32 {
+			t.Errorf("%s to %s: %d hops by default", addrs[0], addrs[1], got)
+		}
+	}
+}
+
 // TestAnswersLeaveFromWhereTheyCame: a host with several addresses answers with
 // the one that it was asked at.
 func TestAnswersLeaveFromWhereTheyCame(t *testing.T) {

@@ -37,7 +37,7 @@ func (t *train) takes(m *Message) bool {
 	return !t.full && t.pieces < maxGather &&
 		(size == t.size || m.SegmentSize == 0 && size < t.size) &&
 		t.length+len(m.Data) <= min(maxSegments*t.size, maxPayload) &&
-		t.Remote == m.Remote && t.Local == m.Local && t.ECN == m.ECN
+		t.Remote == m.Remote && t.Local == m.Local && t.ECN == m.ECN && t.HopLimit == m.HopLimit
 }
 
 // append puts a message at the end.
