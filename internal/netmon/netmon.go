@@ -26,6 +26,10 @@ type Address struct {
 type Config struct {
 	// LinkLocal lists link-local addresses (RFC 3927, RFC 4291 §2.5.6), too.
 	LinkLocal bool
+	// All lists all addresses, also those that nobody else reaches: of the
+	// loopback interface, of interfaces that are down, or link-local, or not
+	// to be used (any more).
+	All bool
 	// Filter, if not nil, keeps the addresses for which it returns true. It
 	// must not block.
 	Filter func(Address) bool
@@ -75,6 +79,7 @@ type Monitor struct {
 
 	mu    sync.Mutex
 	addrs []Address
+	err   error // of the last look
 }
 
 // New lists the addresses and starts to watch, in the network namespace of the
@@ -120,6 +125,14 @@ func (m *Monitor) Addresses() []Address {
 	return slices.Clone(m.addrs)
 }
 
+// Err returns why the last look failed, or nil. After a failure Addresses are those
+// of the look before. Another is taken after Interval.
+func (m *Monitor) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
 // Changes is readable when Addresses has changed since it was last read. It is
 // closed with the monitor.
 func (m *Monitor) Changes() <-chan struct{} { return m.changes }
@@ -130,33 +143,41 @@ func (m *Monitor) Close() error { return m.close() }
 func (m *Monitor) run(ctx context.Context) {
 	defer close(m.done)
 	defer close(m.changes)
+	failed := false
 	for ctx.Err() == nil {
-		m.system.wait(ctx)
+		pause := m.conf.Settle
+		if failed {
+			pause = m.conf.Interval // there may be no event that says when it works
+		} else {
+			m.system.wait(ctx)
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(m.conf.Settle):
-			m.update()
+		case <-time.After(pause):
+			failed = !m.update()
 		}
 	}
 }
 
-// update looks again. A list that fails leaves what is known.
-func (m *Monitor) update() {
+// update looks again, and says whether that worked. A list that fails leaves what
+// is known.
+func (m *Monitor) update() bool {
 	addrs, err := m.list()
-	if err != nil {
-		return
-	}
 	m.mu.Lock()
-	changed := !slices.Equal(addrs, m.addrs)
-	m.addrs = addrs
+	m.err = err
+	changed := err == nil && !slices.Equal(addrs, m.addrs)
+	if changed {
+		m.addrs = addrs
+	}
 	m.mu.Unlock()
 	if !changed {
-		return
+		return err == nil
 	}
 	select {
 	case m.changes <- struct{}{}:
 	default: // one is unread, and stands for this as well
 	}
+	return true
 }
 
 // list returns what may be used, in order.
@@ -178,6 +199,8 @@ func (m *Monitor) list() ([]Address, error) {
 // usable says whether somebody else may reach a.
 func (c *Config) usable(a Address) bool {
 	switch addr := a.Addr; {
+	case c.All:
+		return addr.IsValid() && (c.Filter == nil || c.Filter(a))
 	case !addr.IsValid(), addr.IsUnspecified(), addr.IsLoopback(), addr.IsMulticast():
 		return false
 	case addr.IsLinkLocalUnicast() && !c.LinkLocal:

@@ -30,6 +30,7 @@ func TestUsable(t *testing.T) {
 	}{
 		{Config{}, "[{eth0 100.64.0.1} {eth0 192.168.1.2} {eth0 2001:db8::2} {eth0 fd00::1}]"},
 		{Config{LinkLocal: true, Filter: func(a Address) bool { return a.Addr.IsLinkLocalUnicast() }}, "[{eth0 169.254.1.1} {eth0 fe80::1%eth0}]"},
+		{Config{All: true, Filter: func(a Address) bool { return !a.Addr.Is4() }}, "[{eth0 ::1} {eth0 2001:db8::2} {eth0 fd00::1} {eth0 fe80::1%eth0} {eth0 ff02::1}]"},
 		{Config{Filter: func(a Address) bool { return a.Interface != "eth0" }}, "[]"},
 	} {
 		nettest.Bubble(t, func(t *testing.T) {
@@ -88,11 +89,17 @@ func TestPoll(t *testing.T) {
 		expect(false, "[{eth0 192.168.1.3}]")
 		now.Store(nil)
 		expect(false, "[{eth0 192.168.1.3}]")
+		if m.Err() == nil {
+			t.Error("a list that fails is no error")
+		}
 		set("10.0.0.1")
 		time.Sleep(2 * time.Minute)
 		set("10.0.0.2")
 		expect(true, "[{eth0 10.0.0.2}]")
 		expect(false, "[{eth0 10.0.0.2}]") // both are one
+		if err := m.Err(); err != nil {
+			t.Error(err)
+		}
 		for range 2 {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)

@@ -22,11 +22,12 @@ const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPREC
 type kernel struct {
 	handle *netlink.Handle
 	events *os.File
+	all    bool
 }
 
 var _ system = (*kernel)(nil)
 
-func openSystem(*Config) (system, error) {
+func openSystem(conf *Config) (system, error) {
 	events, err := subscribe()
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to address changes: %w", err)
@@ -35,7 +36,7 @@ func openSystem(*Config) (system, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), events.Close())
 	}
-	return &kernel{handle: handle, events: events}, nil
+	return &kernel{handle: handle, events: events, all: conf.All}, nil
 }
 
 // subscribe opens a socket that is readable when links or addresses change.
@@ -83,7 +84,7 @@ func (k *kernel) list() ([]Address, error) {
 	}
 	names := make(map[int]string, len(links))
 	for _, l := range links {
-		if a := l.Attrs(); a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.OperState != netlink.OperDown {
+		if a := l.Attrs(); k.all || a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.OperState != netlink.OperDown {
 			names[a.Index] = a.Name
 		}
 	}
@@ -95,7 +96,7 @@ func (k *kernel) list() ([]Address, error) {
 	for _, a := range of {
 		addr, ok := netip.AddrFromSlice(a.IP)
 		name := names[a.LinkIndex]
-		if !ok || name == "" || a.Flags&unusable != 0 {
+		if !ok || name == "" || a.Flags&unusable != 0 && !k.all {
 			continue
 		}
 		if addr = addr.Unmap(); addr.Is6() && addr.IsLinkLocalUnicast() {

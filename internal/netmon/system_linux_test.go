@@ -2,6 +2,7 @@ package netmon
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,4 +62,44 @@ func TestNetlink(t *testing.T) {
 	expect("[{eth0 192.168.1.4}]")
 	a.Address("eth0", "2001:db8::9/64")
 	expect("[{eth0 192.168.1.4} {eth0 2001:db8::9}]")
+}
+
+// TestNetlinkAll: an address that nobody should use is still one of the host's.
+func TestNetlinkAll(t *testing.T) {
+	a, b := nettest.NewHost(t), nettest.NewHost(t)
+	nettest.Cable(a, "eth0", []string{"192.168.1.2/24"}, b, "eth0", nil)
+	var m *Monitor
+	a.Do(func() (err error) {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		addr, err := netlink.ParseAddr("10.77.0.1/32")
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(lo, addr); err != nil {
+			return err
+		}
+		eth, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		old, err := netlink.ParseAddr("2001:db8::4/64")
+		if err != nil {
+			return err
+		}
+		old.PreferedLft, old.ValidLft, old.Flags = 0, 3600, unix.IFA_F_NODAD
+		if err := netlink.AddrReplace(eth, old); err != nil {
+			return err
+		}
+		m, err = New(&Config{All: true})
+		return err
+	})
+	defer m.Close()
+	for _, want := range []string{"{lo 10.77.0.1}", "{eth0 192.168.1.2}", "{eth0 2001:db8::4}"} {
+		if got := fmt.Sprint(m.Addresses()); !strings.Contains(got, want) {
+			t.Errorf("%s is not among %s", want, got)
+		}
+	}
 }

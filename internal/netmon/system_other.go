@@ -9,19 +9,19 @@ import (
 )
 
 func openSystem(conf *Config) (system, error) {
-	return &poll{lister: interfaces, interval: conf.Interval}, nil
+	return &poll{lister: func() ([]Address, error) { return interfaces(conf.All) }, interval: conf.Interval}, nil
 }
 
-// interfaces lists the addresses of the interfaces that are up. An interface
-// that goes away meanwhile has none.
-func interfaces() ([]Address, error) {
+// interfaces lists the addresses of the interfaces that are up and no loopback, or
+// of all. An interface that goes away meanwhile has none.
+func interfaces(all bool) ([]Address, error) {
 	list, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	var addrs []Address
 	for _, i := range list {
-		if i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0 {
+		if !all && (i.Flags&net.FlagUp == 0 || i.Flags&net.FlagLoopback != 0) {
 			continue
 		}
 		of, err := i.Addrs()
