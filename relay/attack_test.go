@@ -11,6 +11,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -206,10 +207,17 @@ func TestRelayRefusesItsOwnAddress(t *testing.T) {
 }
 
 func TestOwnAddresses(t *testing.T) {
-	s := &sockets{groups: []socketGroup{
+	s := &Server{sockets: &sockets{groups: []socketGroup{
 		{addr: netip.MustParseAddrPort("192.0.2.1:4433")},
 		{addr: netip.MustParseAddrPort("[::]:4434")},
-	}}
+	}}}
+	s.addrs.list = func() ([]netmon.Address, error) {
+		return []netmon.Address{{Interface: "eth0", Addr: netip.MustParseAddr("198.51.100.1")}, {Interface: "eth0", Addr: netip.MustParseAddr("fe80::1%eth0")}}, nil
+	}
+	if err := s.addrs.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.addrs.close()
 	for addr, want := range map[string]bool{
 		"192.0.2.1:4433":   true,
 		"192.0.2.1:4435":   false,
@@ -218,6 +226,10 @@ func TestOwnAddresses(t *testing.T) {
 		"[::1]:4434":       true,
 		"127.0.0.1:4433":   false,
 		"203.0.113.7:4434": false,
+
+		"198.51.100.1:4434": true,
+		"198.51.100.1:4433": false,
+		"[fe80::1%2]:4434":  true,
 	} {
 		if got := s.own(netip.MustParseAddrPort(addr)); got != want {
 			t.Errorf("own(%s) = %v, want %v", addr, got, want)

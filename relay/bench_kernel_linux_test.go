@@ -378,7 +378,7 @@ func (s *Server) settleLocked(ses *session, role control.Role, key cid.Key, remo
 	l := &ses.legs[role]
 	l.present, l.key, l.owner, l.client = true, key, ownerOf(ses.id, role, key), new(client)
 	l.ids, l.window, l.ttl, l.refreshed = key.Deriver(cid.Peer), cid.NewWindow(0), time.Hour, time.Now()
-	s.moveLocked(ses, role, &legAddr{remote: remote, local: local})
+	s.moveLocked(ses, role, legAddr{remote: remote, local: local})
 	s.renewLocked(ses, role, time.Now())
 	s.expectLocked(ses, role, 0)
 }

@@ -34,6 +34,10 @@ type clientKey struct{}
 // clientOf returns the control connection that a request came on.
 func clientOf(r *http.Request) *client { return r.Context().Value(clientKey{}).(*client) }
 
+// connected says whether the connection is there. That of a client which has not
+// come back after a restart is not.
+func (c *client) connected() bool { return c.conn != nil && c.conn.Context().Err() == nil }
+
 // notify queues an event. It never blocks.
 func (c *client) notify(e control.Event) {
 	select {

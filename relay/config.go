@@ -78,7 +78,10 @@ type Config struct {
 	MaxConnectionsPerSource int
 
 	// TTL is how long a leg lives without traffic or refresh: what a peer
-	// gets, unless it asks for less. 0 means 2 minutes; at least 5 seconds.
+	// gets, unless it asks for less. Traffic counts if it comes from the leg's
+	// address, while a control connection of the session is there; if it is
+	// the other leg's, for ten times the TTL. 0 means 2 minutes; at least 5
+	// seconds.
 	TTL time.Duration
 
 	// OfferTTL is how long the mailbox keeps an offer. 0 means 2 minutes.

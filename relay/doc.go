@@ -13,10 +13,22 @@
 //
 //	short header, bit 7 of the ID set      control: the relay's own HTTP/3
 //	short header, ID of a leg              forward to that leg
-//	long header, DCID of a leg             forward to that leg
+//	long header, DCID of a leg             forward to that leg, unless bit 7 of
+//	                                       its SCID is set: then it is a relay's
 //	long header, SCID of a leg             drop: its peer is not there yet
 //	any other long header                  control
 //	anything else                          drop
+//
+// What is forwarded may make one hop less than before (TTL, Hop Limit), and is
+// dropped at its last, where the system tells: on Linux. Elsewhere a loop of relays
+// is kept from coming to be, by the following, and ends with the TTL of its legs.
+//
+// A relay's own packets are not for another relay to forward, or it would validate
+// that relay's address for somebody else. So a client should have connection IDs
+// with bit 7 set, as those of [cid.Relay] are. What the relay writes to another ID
+// goes only to the address at which the client made its handshake: plain clients of
+// HTTP/3, whose IDs are random or empty, are served, but cannot move. They have to
+// connect anew when their address changes.
 //
 // Packets are never errors. What is dropped is counted by [Reason] and never
 // answered, so that the relay reflects nothing.

@@ -98,7 +98,7 @@ func (sh *shard) dispatch(r *run) {
 		sh.control(r)
 	default:
 		a, ok := sh.lookup(id)
-		if !ok {
+		if !ok || a.Counter == noCounter { // of long headers alone
 			sh.drop(r, DropUnknownID)
 			return
 		}
@@ -114,6 +114,10 @@ func (sh *shard) dispatchLong(r *run) {
 		return
 	}
 	if a, ok := sh.lookup(h.DstID); ok {
+		if cid.RoleOf(h.SrcID) == cid.Relay || h.Type == wire.Negotiation {
+			sh.drop(r, DropRelayed)
+			return
+		}
 		sh.forward(r, &a)
 		return
 	}
@@ -152,7 +156,15 @@ func (sh *shard) forward(r *run, a *cid.Association) {
 		sh.drop(r, DropNoPeer)
 		return
 	}
-	if src.remote != r.message.Remote && !sh.server.stray(ses, role.Peer(), r.message.Remote, r.packets, sh.now) {
+	if r.message.HopLimit == 1 {
+		sh.drop(r, DropHopLimit)
+		return
+	}
+	sight := origin
+	if src.remote != r.message.Remote {
+		sight = sh.server.stray(ses, role.Peer(), r.message.Remote, r.packets, sh.now)
+	}
+	if sight == stranger {
 		sh.drop(r, DropWrongSource)
 		return
 	}
@@ -161,15 +173,21 @@ func (sh *shard) forward(r *run, a *cid.Association) {
 	case a.Counter >= to.due.Load(), a.Counter < to.low.Load() && to.late.Add(uint32(r.packets)) > lateBudget:
 		sh.server.slide(ses, role, a.Counter)
 	}
-	from.heard.Store(sh.now.UnixNano())
+	if sight == origin {
+		from.heard.Store(sh.now.UnixNano())
+	}
 	sh.counters.packets.Add(uint64(r.packets))
 	sh.counters.bytes.Add(uint64(len(r.data)))
 	sh.queue(r, dst)
 }
 
-// queue adds a run to what will be sent to dst.
+// queue adds a run to what will be sent to dst. It may make one hop less than
+// before, as behind a router, so that nothing goes round for ever.
 func (sh *shard) queue(r *run, dst *legAddr) {
-	m := udp.Message{Data: r.data, Remote: dst.remote, Local: dst.local, ECN: r.message.ECN}
+	m := udp.Message{Data: r.data, Remote: dst.remote, Local: dst.local, ECN: r.message.ECN, HopLimit: r.message.HopLimit}
+	if m.HopLimit > 0 {
+		m.HopLimit--
+	}
 	if r.packets > 1 {
 		m.SegmentSize = r.message.SegmentSize
 	}

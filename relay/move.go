@@ -14,13 +14,13 @@ import (
 // validated, and by which sockets it is reached. It returns errLoop for the
 // relay's own address, where packets would go round for ever, and errAway for a
 // client that has not come back to this server yet.
-func (s *Server) locate(c *client) (*legAddr, error) {
+func (s *Server) locate(c *client) (legAddr, error) {
 	if c.conn == nil {
-		return nil, errAway
+		return legAddr{}, errAway
 	}
-	addr := &legAddr{remote: remoteAddr(c.conn), local: localAddr(c.conn)}
-	if s.sockets.own(addr.remote) {
-		return nil, errLoop
+	addr := legAddr{remote: remoteAddr(c.conn), local: localAddr(c.conn)}
+	if s.own(addr.remote) {
+		return legAddr{}, errLoop
 	}
 	addr.group = s.sockets.toward(addr.local, addr.remote.Addr())
 	return addr, nil
@@ -62,13 +62,14 @@ func (s *Server) followLocked(ses *session, role control.Role) {
 
 // moveLocked puts a leg at an address: one write, whatever the number of its
 // IDs.
-func (s *Server) moveLocked(ses *session, role control.Role, addr *legAddr) {
+func (s *Server) moveLocked(ses *session, role control.Role, addr legAddr) {
 	l := &ses.legs[role]
 	old := l.addr.Load()
-	if old != nil && *old == *addr {
+	if old != nil && *old == addr {
 		return
 	}
-	l.addr.Store(addr)
+	moved := addr // so that only a leg that moves takes memory
+	l.addr.Store(&moved)
 	s.offload.putSession(ses.num, s.ways(ses))
 	if old == nil {
 		return
@@ -78,19 +79,32 @@ func (s *Server) moveLocked(ses *session, role control.Role, addr *legAddr) {
 	l.client.observe()
 }
 
+// sight is what the source of a packet says about it.
+type sight uint8
+
+const (
+	stranger sight = iota // not from the leg
+	stray                 // perhaps from the leg, whose NAT has just rebound it
+	origin                // from where the leg is
+)
+
 // stray decides about packets that carry an ID of the other leg but do not
 // come from where this leg is. If its client has moved there, the leg follows.
-// If not, a few may pass: a NAT may have rebound it a moment ago.
-func (s *Server) stray(ses *session, role control.Role, from netip.AddrPort, packets int, now time.Time) bool {
+// If not, a few may pass: a NAT may have rebound it a moment ago. They are no
+// sign of life, for they may be anybody's.
+func (s *Server) stray(ses *session, role control.Role, from netip.AddrPort, packets int, now time.Time) sight {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	l := &ses.legs[role]
 	if !l.present {
-		return false
+		return stranger
 	}
 	s.followLocked(ses, role)
-	if l.remote() == from {
-		return true
+	switch {
+	case l.remote() == from:
+		return origin
+	case l.strays.take(now, packets):
+		return stray
 	}
-	return l.strays.take(now, packets)
+	return stranger
 }

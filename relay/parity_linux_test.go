@@ -171,7 +171,7 @@ func (p *parity) loop(family int, f *packet.Frame) (packet.Frame, bool) {
 		return packet.Frame{}, false
 	}
 	sh := p.shards[family]
-	m := udp.Message{Data: f.Payload, Remote: f.Src, Local: f.Dst.Addr(), ECN: f.TOS & 3}
+	m := udp.Message{Data: f.Payload, Remote: f.Src, Local: f.Dst.Addr(), ECN: f.TOS & 3, HopLimit: max(f.TTL, 1)}
 	sh.out[0] = sh.out[0][:0]
 	sh.sort(&m)
 	if len(sh.out[0]) != 1 {
@@ -182,7 +182,7 @@ func (p *parity) loop(family int, f *packet.Frame) (packet.Frame, bool) {
 	out.Src, out.Dst = netip.AddrPortFrom(sent.Local, p.local[family].Port()), sent.Remote
 	out.Payload = sent.Data
 	out.TOS = f.TOS&^3 | sent.ECN // the loop's socket has the system's DSCP
-	out.TTL = f.TTL - 1           // and TTL, where a router's is wanted
+	out.TTL = sent.HopLimit
 	return out, true
 }
 

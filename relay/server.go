@@ -30,6 +30,7 @@ type Server struct {
 	secrets  *secrets
 	pin      string
 	sockets  *sockets
+	addrs    ownAddrs
 	shards   []*shard
 	sessions *table
 	mailbox  *mailbox
@@ -42,6 +43,7 @@ type Server struct {
 	transport *quic.Transport
 	http      *http3.Server
 	gate      gate
+	proven    proven
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
@@ -106,6 +108,7 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 		conf:     conf,
 		log:      conf.Logger,
 		sockets:  groupSockets(all),
+		addrs:    ownAddrs{log: conf.Logger},
 		sessions: newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
 		mailbox:  newMailbox(conf),
 		offload:  noOffload{},
@@ -113,13 +116,18 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.setup(); err != nil {
-		return nil, fmt.Errorf("relay: %w", errors.Join(err, s.sockets.close()))
+		return nil, fmt.Errorf("relay: %w", errors.Join(err, s.sockets.close(), s.addrs.close()))
 	}
 	return s, nil
 }
 
 // setup makes everything that can fail.
 func (s *Server) setup() error {
+	if s.sockets.hearsAll() {
+		if err := s.addrs.open(); err != nil {
+			s.addrs.fail(err)
+		}
+	}
 	var err error
 	if s.secrets, err = deriveSecrets(s.conf.Secret); err != nil {
 		return err
@@ -172,22 +180,27 @@ func (s *Server) setupControl() error {
 	s.http = &http3.Server{
 		Handler:        handler,
 		TLSConfig:      http3.ConfigureTLSConfig(tlsConf),
-		ConnContext:    enterHTTP,
+		ConnContext:    s.enterHTTP,
 		MaxHeaderBytes: maxHeaderBytes,
 	}
 	return nil
 }
 
 // enterHTTP completes the client of a connection whose handshake is done.
-func enterHTTP(ctx context.Context, conn *quic.Conn) context.Context {
+func (s *Server) enterHTTP(ctx context.Context, conn *quic.Conn) context.Context {
 	c := conn.Context().Value(clientKey{}).(*client)
 	c.conn = conn
 	c.established()
+	s.proven.add(conn.Context(), remoteAddr(conn))
 	return ctx
 }
 
 // sendControl sends what the relay's own QUIC writes.
 func (s *Server) sendControl(m *udp.Message) error {
+	if !s.proven.maySend(m) {
+		s.counters.unproven.Add(uint64(m.Count()))
+		return nil
+	}
 	group := s.sockets.toward(m.Local, m.Remote.Addr())
 	return s.sockets.groups[group].sockets[0].Write(m)
 }
@@ -229,6 +242,9 @@ func (s *Server) start() error {
 		s.running.Go(sh.run)
 	}
 	s.running.Go(func() { s.sweepLoop(s.closing) })
+	if s.sockets.hearsAll() {
+		s.running.Go(func() { s.addrs.watch(s.closing) })
+	}
 	if s.conf.XDP != nil {
 		s.running.Go(func() { s.followEvents(s.conf.XDP) })
 	}
@@ -305,7 +321,7 @@ func (s *Server) Close() error {
 		err := errors.Join(s.http.Close(), s.transport.Close())
 		err = errors.Join(err, s.control.Close(), s.sockets.close())
 		s.running.Wait()
-		err = errors.Join(err, s.withdraw())
+		err = errors.Join(err, s.withdraw(), s.addrs.close())
 		s.sessions.close()
 		if err != nil {
 			s.closeErr = fmt.Errorf("relay: close: %w", err)

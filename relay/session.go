@@ -78,14 +78,31 @@ type legAddr struct {
 	group  int        // the sockets that can send there
 }
 
-// alive says until when the leg lives without further sign.
-func (l *leg) alive() time.Time {
-	last := l.refreshed
-	if heard := time.Unix(0, l.heard.Load()); heard.After(last) {
+// aliveLocked says until when a leg lives without further sign: for its TTL after
+// its last refresh, or its last packet. Packets show that somebody sends from where
+// the leg is, not that its owner is still there. So without any control connection
+// of the session they do not count, and without the leg's own not for ever.
+func (ses *session) aliveLocked(role control.Role) time.Time {
+	l := &ses.legs[role]
+	last, heard := l.refreshed, time.Unix(0, l.heard.Load())
+	switch {
+	case l.connected():
+	case ses.legs[role.Peer()].connected():
+		if end := l.refreshed.Add(resumeTTLs * l.ttl); heard.After(end) {
+			heard = end
+		}
+	default:
+		return last.Add(l.ttl)
+	}
+	if heard.After(last) {
 		last = heard
 	}
 	return last.Add(l.ttl)
 }
+
+// connected says whether the control connection is there that refreshed the leg
+// last.
+func (l *leg) connected() bool { return l.present && l.client != nil && l.client.connected() }
 
 // remote is where the leg is: the zero AddrPort if nowhere.
 func (l *leg) remote() netip.AddrPort {

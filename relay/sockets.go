@@ -2,8 +2,8 @@ package relay
 
 import (
 	"errors"
-	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/quicway/quicway/internal/udp"
 )
@@ -69,35 +69,23 @@ func (g *socketGroup) suits(local, remote netip.Addr) int {
 	return 0
 }
 
-// own says whether addr is one of the addresses that the sockets hear.
-func (s *sockets) own(addr netip.AddrPort) bool {
-	for i := range s.groups {
-		g := &s.groups[i]
+// own says whether addr is one of the addresses that the server's sockets hear.
+func (s *Server) own(addr netip.AddrPort) bool {
+	for i := range s.sockets.groups {
+		g := &s.sockets.groups[i]
 		if g.addr == addr {
 			return true
 		}
-		if g.addr.Port() == addr.Port() && g.addr.Addr().IsUnspecified() && isHostAddr(addr.Addr()) {
+		if g.addr.Port() == addr.Port() && g.addr.Addr().IsUnspecified() && s.addrs.has(addr.Addr()) {
 			return true
 		}
 	}
 	return false
 }
 
-// isHostAddr says whether addr is on an interface of this host.
-func isHostAddr(addr netip.Addr) bool {
-	if addr.IsLoopback() {
-		return true
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, a := range addrs {
-		if prefix, ok := a.(*net.IPNet); ok && prefix.IP.Equal(addr.AsSlice()) {
-			return true
-		}
-	}
-	return false
+// hearsAll says whether a socket hears all addresses of the host.
+func (s *sockets) hearsAll() bool {
+	return slices.ContainsFunc(s.groups, func(g socketGroup) bool { return g.addr.Addr().IsUnspecified() })
 }
 
 // close closes all.

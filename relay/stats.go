@@ -18,6 +18,16 @@ const (
 	DropWrongSource
 	// DropNoPeer: from a leg whose peer has not registered yet, or is gone.
 	DropNoPeer
+	// DropHopLimit: it has made all the hops that it may (RFC 1812 §5.3.1).
+	DropHopLimit
+	// DropRelayed: a long header of a relay's own QUIC, or a Version
+	// Negotiation, with an ID of a leg. It is not forwarded, so that nobody
+	// shakes hands with a relay at an address that is not theirs.
+	DropRelayed
+	// DropUnproven: of the relay's own QUIC, with bit 7 of the ID clear, to an
+	// address that has not made a handshake. It is not sent, lest another
+	// relay forwards it.
+	DropUnproven
 	// DropControlQueue: for the relay itself, which could not keep up.
 	DropControlQueue
 	// DropSend: the system refused to send it.
@@ -31,6 +41,9 @@ var reasonNames = [numReasons]string{
 	DropUnknownID:    "unknown_id",
 	DropWrongSource:  "wrong_source",
 	DropNoPeer:       "no_peer",
+	DropHopLimit:     "hop_limit",
+	DropRelayed:      "relayed",
+	DropUnproven:     "unproven",
 	DropControlQueue: "control_queue",
 	DropSend:         "send",
 }
@@ -92,7 +105,7 @@ type shardCounters struct {
 // serverCounters count what happens to sessions.
 type serverCounters struct {
 	registered, refused, moved, expired, storeErrors atomic.Uint64
-	offloadPackets, offloadBytes                     atomic.Uint64
+	offloadPackets, offloadBytes, unproven           atomic.Uint64
 }
 
 // Stats returns the counters. They are read one by one, while packets flow.
@@ -113,6 +126,7 @@ func (s *Server) Stats() Stats {
 		out.OffloadErrors = o.errors.Load()
 	}
 	out.Sessions, out.Legs = s.sessions.count()
+	out.Dropped[DropUnproven] = s.counters.unproven.Load()
 	for _, sh := range s.shards {
 		c := &sh.counters
 		out.ForwardedPackets += c.packets.Load()

@@ -78,7 +78,7 @@ func (s *Server) sweepLegLocked(ses *session, role control.Role, now time.Time) 
 		}
 		return l.present
 	}
-	if now.After(l.alive()) {
+	if now.After(ses.aliveLocked(role)) {
 		s.counters.expired.Add(1)
 		s.log.Info("leg expired", "session", ses.id, "role", role)
 		s.goneLocked(ses, role)

@@ -1,0 +1,277 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/udp"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// TestRelaysHandshakeIsNotForwarded: whoever makes a handshake with a relay, in the
+// name of another relay, hears nothing of it through that one, whatever the IDs.
+func TestRelaysHandshakeIsNotForwarded(t *testing.T) {
+	for _, text := range []string{"\x80twelve bytes", "\x01random bytes", "8 bytes.", "a connection ID of 20"[:20]} {
+		runLab(t, nil, func(l *lab) {
+			alice, bob := l.peer(), l.peer()
+			initial, err := cid.IDFrom([]byte(text))
+			if err != nil {
+				l.Fatal(err)
+			}
+			session := control.NewSessionID()
+			join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+			bob.mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key, InitialID: initial}, join)
+			n := uint64(0)
+			for _, dst := range []cid.ID{initial, bob.key.ID(cid.Peer, 1)} {
+				for _, src := range []cid.ID{cid.NewKey().ID(cid.Relay, 0), cid.NewKey().ID(cid.Relay, 1)} {
+					h := wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst.Bytes(), SrcID: src.Bytes()}
+					b, err := wire.AppendLong(nil, &h, []byte("payload"))
+					if err != nil {
+						l.Fatal(err)
+					}
+					alice.send(b)
+					n++
+				}
+				negotiation := append([]byte{0xc0, 0, 0, 0, 0, byte(dst.Len())}, dst.Bytes()...)
+				alice.send(append(negotiation, 1, 'x', 0, 0, 0, 1))
+				n++
+			}
+			bob.want()
+			l.dropped(DropRelayed, n)
+		})
+	}
+}
+
+// TestInitialIDIsOfLongHeaders: the ID of an Initial, which the accepter may choose,
+// is no ID for what comes after the handshake.
+func TestInitialIDIsOfLongHeaders(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		initial, err := cid.IDFrom([]byte("random bytes"))
+		if err != nil {
+			l.Fatal(err)
+		}
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		bob.mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key, InitialID: initial}, join)
+		alice.send(append([]byte{0x40}, "random bytes and a payload"...))
+		bob.want()
+		l.dropped(DropUnknownID, 1)
+	})
+}
+
+// plainClient is a control connection with any IDs.
+func (l *lab) plainClient(conn net.PacketConn, ids quic.ConnectionIDGenerator, length int) (*quic.Conn, *http3.ClientConn) {
+	l.Helper()
+	transport := &quic.Transport{Conn: conn, ConnectionIDGenerator: ids, ConnectionIDLength: length}
+	l.Cleanup(func() { transport.Close(); conn.Close() })
+	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}
+	c, err := transport.Dial(context.Background(), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr)), conf,
+		&quic.Config{KeepAlivePeriod: 200 * time.Millisecond})
+	if err != nil {
+		l.Fatalf("connect to relay: %v", err)
+	}
+	l.Cleanup(func() { c.CloseWithError(0, "") })
+	return c, (&http3.Transport{}).NewClientConn(c)
+}
+
+func (l *lab) get(h *http3.ClientConn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://relay/", nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	resp, err := h.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// TestUnprovenAddressIsNotValidated: a client that has IDs which another relay would
+// forward, and writes that relay's address on its packets, hears nothing from there:
+// the relay sends none of them to an address without a handshake of its own. So it
+// does not take the client to be there.
+func TestUnprovenAddressIsNotValidated(t *testing.T) {
+	for name, test := range map[string]struct {
+		role cid.Role
+		want bool // moved
+	}{"forwardable IDs": {cid.Peer, false}, "IDs of a peer and a relay": {cid.Relay, true}} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, nil, func(l *lab) {
+				conn := l.net.Listen("198.51.100.77:1000")
+				other := netip.MustParseAddrPort("203.0.113.5:4433")
+				_, h := l.plainClient(conn, cid.NewGenerator(cid.NewKey(), test.role, nil), 0)
+				if err := l.get(h); err != nil {
+					l.Fatal(err)
+				}
+				var forwardable, all atomic.Int64
+				l.net.Filter(func(p nettest.Packet) bool {
+					if p.To == other {
+						all.Add(1)
+						if !wire.IsLong(p.Data[0]) && p.Data[1]&0x80 == 0 {
+							forwardable.Add(1)
+						}
+					}
+					return true
+				})
+				l.net.Rebind(conn, other.String())
+				err := l.get(h)
+				l.net.Filter(nil)
+				if (err == nil) != test.want || (all.Load() > 0) != test.want || forwardable.Load() > 0 {
+					l.Errorf("%v; sent %d packets, %d of them forwardable; dropped %d", err, all.Load(), forwardable.Load(), l.server.Stats().Dropped[DropUnproven])
+				}
+				if (l.server.Stats().Dropped[DropUnproven] == 0) != test.want {
+					l.Errorf("dropped %d", l.server.Stats().Dropped[DropUnproven])
+				}
+			})
+		})
+	}
+}
+
+// TestPlainClients: a client of HTTP/3 may have any IDs, as long as it stays where it
+// made its handshake.
+func TestPlainClients(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		for i, length := range []int{1, 4, 8, 12, 12, 20, 20, 18, 4, 4} {
+			_, h := l.plainClient(l.net.Listen(fmt.Sprintf("198.51.100.%d:1000", 100+i)), nil, length)
+			if err := l.get(h); err != nil {
+				l.Errorf("IDs of %d bytes: %v", length, err)
+			}
+		}
+		if len(l.server.proven.addrs) != 10 {
+			l.Errorf("%d addresses are proven, want 10", len(l.server.proven.addrs))
+		}
+	})
+}
+
+// TestProvenAddressesEnd: with their connections.
+func TestProvenAddressesEnd(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		c, _ := l.plainClient(l.net.Listen("198.51.100.77:1000"), nil, 4)
+		synctest.Wait()
+		c.CloseWithError(0, "")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := len(l.server.proven.addrs); n != 0 {
+			l.Errorf("%d addresses are proven, want none", n)
+		}
+	})
+}
+
+// TestResetsHaveBit7: so that they may leave to anybody.
+func TestResetsHaveBit7(t *testing.T) {
+	var p proven
+	m := &udp.Message{Data: make([]byte, resetLen), Remote: netip.MustParseAddrPort("198.51.100.1:1")}
+	if m.Data[0] = 0x40; !p.maySend(m) || m.Data[1] != 0x80 {
+		t.Errorf("%x", m.Data)
+	}
+	m.Data = append(make([]byte, 2*100), 0x40, 0)
+	m.SegmentSize = 100
+	m.Data[1], m.Data[101], m.Data[201] = 0x80, 0x80, 0
+	if p.maySend(m) {
+		t.Error("the last of a train was not looked at")
+	}
+}
+
+// TestTrafficWithoutControlConnections: packets may be anybody's who writes a leg's
+// address on them, or of two relays between them. So they keep legs only as long as a
+// control connection of the session is there, and one's own not much longer.
+func TestTrafficWithoutControlConnections(t *testing.T) {
+	const ttl = 10 * time.Second
+	for name, test := range map[string]struct {
+		gone     int
+		kept     time.Duration // so long at least
+		notAfter time.Duration
+	}{
+		"both are there": {0, 30 * ttl, 0},
+		"one is gone":    {1, resumeTTLs*ttl - ttl, resumeTTLs*ttl + 3*ttl},
+		"both are gone":  {2, ttl / 2, 3 * ttl},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, &Config{TTL: ttl}, func(l *lab) {
+				alice, bob := l.pair()
+				for _, p := range []*peer{alice, bob}[:test.gone] {
+					p.quic.CloseWithError(0, "")
+				}
+				start := time.Now()
+				for time.Since(start) < 30*ttl {
+					alice.send(bob.packet(1, "there"))
+					bob.send(alice.packet(1, "back"))
+					time.Sleep(time.Second)
+					legs, since := l.server.Stats().Legs, time.Since(start)
+					if since < test.kept && legs != 2 || test.notAfter > 0 && since > test.notAfter && legs == 2 {
+						l.Fatalf("%d legs after %v", legs, since)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestStraysAreNoSignOfLife: a leg whose owner has left does not live by packets that
+// somebody sends from elsewhere with its peer's IDs.
+func TestStraysAreNoSignOfLife(t *testing.T) {
+	runLab(t, &Config{TTL: 10 * time.Second}, func(l *lab) {
+		alice, bob := l.pair()
+		alice.quic.CloseWithError(0, "")
+		for range 20 {
+			stray := nettest.Packet{From: netip.MustParseAddrPort("203.0.113.66:666"), To: netip.MustParseAddrPort(relayAddr), Data: bob.packet(0, "stray")}
+			l.net.Inject(stray)
+			wantStatus(l, "refresh", bob.refresh(), http.StatusOK)
+			bob.send(alice.packet(0, "for whoever has the address now"))
+			time.Sleep(time.Second)
+		}
+		if s := l.server.Stats(); s.Legs != 1 || s.Expired != 1 || s.ForwardedPackets < 20 {
+			l.Errorf("%d legs, %d expired, %d packets, want 1, 1, and 20 at least", s.Legs, s.Expired, s.ForwardedPackets)
+		}
+	})
+}
+
+// TestStraysDoNotAllocate: nor do they ask the system, though the leg is at the
+// relay's port.
+func TestStraysDoNotAllocate(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, _ := l.pair()
+		ses := l.server.sessions.find(alice.session)
+		from, now := netip.MustParseAddrPort("203.0.113.66:666"), time.Now()
+		if n := testing.AllocsPerRun(100, func() { l.server.stray(ses, control.Dialer, from, 100, now) }); n != 0 {
+			l.Errorf("%v allocations", n)
+		}
+	})
+}
+
+// TestHopLimit: a run makes one hop less, and none beyond its last.
+func TestHopLimit(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		sh := newShard(l.server, l.server.sockets.all[0])
+		sh.now = time.Now()
+		for _, test := range []struct{ in, out byte }{{255, 254}, {2, 1}, {0, 0}} {
+			sh.sort(&udp.Message{Data: bob.packet(0, "x"), Remote: alice.conn.Public(), HopLimit: test.in})
+			if n := len(sh.out[0]); n != 1 || sh.out[0][0].HopLimit != test.out {
+				l.Fatalf("hop limit %d: %+v", test.in, sh.out[0])
+			}
+			sh.out[0] = sh.out[0][:0]
+		}
+		sh.sort(&udp.Message{Data: bob.packet(0, "x"), Remote: alice.conn.Public(), HopLimit: 1})
+		if len(sh.out[0]) != 0 || sh.counters.dropped[DropHopLimit].Load() != 1 {
+			l.Errorf("forwarded beyond its last hop: %+v", sh.out[0])
+		}
+	})
+}
