@@ -22,6 +22,7 @@ var (
 	errNotAddressee = &refusal{http.StatusForbidden, control.CodeForbidden, "only the holder of the key may take its offers"}
 	errLegTaken     = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg belongs to another key"}
 	errLoop         = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg's address is the relay's own"}
+	errEnded        = &refusal{http.StatusForbidden, control.CodeForbidden, "the operator of the relay has ended the session"}
 	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
 	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the session has been joined already"}
 	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid is another leg's"}

@@ -56,6 +56,7 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 		return ses, nil // a refresh: the key is proof enough
 	}
 	resumed, ok := s.secrets.tokens.openResume(token, id, req.Role, req.Key, time.Now())
+	ok = ok && !s.ended.voids(resumed)
 	account := resumed.account
 	if !ok && req.Role == control.Accepter {
 		if account, ok = s.secrets.tokens.openJoin(token, id, time.Now()); ok && ses == nil {
@@ -74,10 +75,20 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 		return nil, errToken
 	case ses != nil && ses.account != account:
 		return nil, errLegTaken
+	case s.ended.has(id):
+		return nil, errEnded
 	case ses == nil && s.draining.Load():
 		return nil, errDraining
 	}
-	return s.sessions.open(id, account, func() (*quota.Slot, error) { return s.countSession(remoteAddr(c.conn)) })
+	ses, err := s.sessions.open(id, account, func() (*quota.Slot, error) { return s.countSession(remoteAddr(c.conn)) })
+	if err != nil {
+		return nil, err
+	}
+	if s.ended.has(id) || s.ended.voids(resumed) { // since it was asked above
+		s.endSession(ses)
+		return nil, errEnded
+	}
+	return ses, nil
 }
 
 // countSession asks the quota, if any, whether a source may have another session.

@@ -68,3 +68,78 @@ func TestRestoreJudgesNotes(t *testing.T) {
 		t.Errorf("legs live for %v, want what a server grants", got)
 	}
 }
+
+// TestEndPinnedSessions: the operator lists and ends what a server before this one
+// has opened, of which the program knows nothing more afterwards, nor the next server.
+func TestEndPinnedSessions(t *testing.T) {
+	program, err := xdp.Load(&xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
+	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
+		nettest.Missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	start := func() *Server {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := New(&Config{XDP: program, Secret: testSecret}, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return server
+	}
+	secrets, err := deriveSecrets(testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	legs := [2]xdp.Leg{
+		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
+		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
+	}
+	for slot, name := range []string{"A", "B", "B", "C"} {
+		n := note{Version: noteVersion, ID: control.SessionID{byte(slot) + 1}, Account: secrets.tokens.account(name)}
+		for r := range n.Legs {
+			n.Legs[r] = legNote{Present: true, Key: cid.NewKey(), TTL: time.Minute}
+		}
+		b, err := binary.Append(nil, binary.BigEndian, &n)
+		if err := errors.Join(err, program.PutSession(uint32(slot), legs), program.PutNote(uint32(slot), b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(server *Server) (ids []string) {
+		for s := range server.Sessions() {
+			if s.Legs[0].Remote != legs[0].Remote || s.Legs[1].Remote != legs[1].Remote || s.Legs[0].Connected {
+				t.Errorf("got %+v", s)
+			}
+			ids = append(ids, s.ID)
+		}
+		return ids
+	}
+	server := start()
+	if n := len(left(server)); n != 4 {
+		t.Fatalf("%d sessions, want 4", n)
+	}
+	if !server.EndSession(control.SessionID{1}.String()) || server.EndAccount("B") != 2 {
+		t.Error("not all were ended")
+	}
+	last := control.SessionID{4}.String()
+	if got := left(server); len(got) != 1 || got[0] != last {
+		t.Errorf("left %v, want %v", got, last)
+	}
+	for id, r := range program.Routes() {
+		if r.Session != 3 {
+			t.Errorf("%v leads to session %d", id, r.Session)
+		}
+	}
+	if err := server.Close(); err != nil {
+		t.Error(err)
+	}
+	server = start()
+	defer server.Close()
+	if got := left(server); len(got) != 1 || got[0] != last {
+		t.Errorf("taken over %v, want %v", got, last)
+	}
+}

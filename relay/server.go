@@ -44,6 +44,7 @@ type Server struct {
 	http      *http3.Server
 	gate      gate
 	proven    proven
+	ended     endings
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc

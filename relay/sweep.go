@@ -30,6 +30,7 @@ func (s *Server) sweep(now time.Time) {
 		s.sweepSession(ses, now)
 	}
 	s.mailbox.expire(now)
+	s.ended.expire(now)
 	s.expireStore(now)
 }
 
@@ -60,6 +61,11 @@ func (s *Server) sweepSession(ses *session, now time.Time) {
 	if legs > 0 || ses.over {
 		return
 	}
+	s.overLocked(ses)
+}
+
+// overLocked ends a session that has no legs.
+func (s *Server) overLocked(ses *session) {
 	ses.over = true
 	s.sessions.remove(ses)
 	s.offload.deleteSession(ses.num)

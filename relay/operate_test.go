@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+)
+
+// TestSessionsAreListed: with what the operator wants to know.
+func TestSessionsAreListed(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		carol := l.peer()
+		carol.mustRegister(control.NewSessionID(), control.Register{Key: carol.key}, l.server.Token())
+		start := time.Now()
+		time.Sleep(time.Second)
+		alice.send(bob.packet(0, "x"))
+		bob.arrived()
+		carol.quic.CloseWithError(0, "")
+		time.Sleep(time.Second)
+		n := 0
+		for s := range l.server.Sessions() {
+			n++
+			if s.Account != l.server.AccountTag("") {
+				l.Errorf("account %q, want %q", s.Account, l.server.AccountTag(""))
+			}
+			d, a := s.Legs[control.Dialer], s.Legs[control.Accepter]
+			switch s.ID {
+			case alice.session.String():
+				if d.Remote != alice.conn.Public() || a.Remote != bob.conn.Public() || !d.Connected || !a.Connected {
+					l.Errorf("got %+v", s)
+				}
+				if !d.Heard.After(start) || !a.Heard.IsZero() || !d.Expires.Equal(d.Heard.Add(defaultTTL)) {
+					l.Errorf("got %+v", s)
+				}
+			case carol.session.String():
+				if d.Remote != carol.conn.Public() || d.Connected || a != (Leg{}) {
+					l.Errorf("got %+v", s)
+				}
+			default:
+				l.Errorf("got %+v", s)
+			}
+		}
+		if n != 2 {
+			l.Errorf("%d sessions, want 2", n)
+		}
+		for range l.server.Sessions() { // ends where the loop does
+			break
+		}
+	})
+}
+
+// TestEndSession: nothing is forwarded from then on, and nobody comes back to it, for
+// as long as somebody could have what it takes.
+func TestEndSession(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		carol, dave := l.pair()
+		for _, id := range []string{"", "x", control.NewSessionID().String()} {
+			if l.server.EndSession(id) {
+				l.Errorf("ended %q", id)
+			}
+		}
+		if !l.server.EndSession(alice.session.String()) || l.server.EndSession(alice.session.String()) {
+			l.Error("a session ends once")
+		}
+		alice.send(bob.packet(0, "x"))
+		bob.want()
+		l.dropped(DropUnknownID, 1)
+		for range 3 {
+			wantStatus(l, "refresh", alice.refresh(), http.StatusForbidden)
+			wantStatus(l, "refresh", bob.refresh(), http.StatusForbidden)
+			status, _ := alice.register(alice.session, control.Register{Key: cid.NewKey()}, l.server.Token())
+			wantStatus(l, "open it again", status, http.StatusForbidden)
+			time.Sleep(resumeTTLs * defaultTTL / 4)
+			carol.refresh()
+			dave.refresh()
+		}
+		if s := l.server.Stats(); s.Sessions != 1 {
+			l.Errorf("%d sessions, want 1", s.Sessions)
+		}
+		if n := l.server.conf.Store.(*cid.MemoryStore).Len(); n > idsPerSession {
+			l.Errorf("%d IDs are known, want those of one session", n)
+		}
+		time.Sleep(resumeTTLs * defaultTTL / 2)
+		if n := len(l.server.ended.sessions); n != 0 {
+			l.Errorf("%d endings are remembered", n)
+		}
+		wantStatus(l, "resume late", alice.refresh(), http.StatusUnauthorized)
+	})
+}
+
+// TestEndAccount: ends its sessions, and voids the tokens of those that the relay has
+// forgotten; others are left alone. What is authorized afterwards is.
+func TestEndAccount(t *testing.T) {
+	byToken := func(_ context.Context, req AuthRequest) (string, error) {
+		if !slices.Contains([]string{"tenant A", "tenant B"}, req.Token) {
+			return "", ErrUnauthorized
+		}
+		return req.Token, nil
+	}
+	runLab(t, &Config{Authorize: byToken}, func(l *lab) {
+		open := func(token string) *peer {
+			p := l.peer()
+			p.mustRegister(control.NewSessionID(), control.Register{Key: p.key}, token)
+			return p
+		}
+		forgotten := open("tenant A")
+		time.Sleep(defaultTTL + 2*sweepPeriod)
+		a1, a2, b := open("tenant A"), open("tenant A"), open("tenant B")
+		if n := l.server.EndAccount("tenant A"); n != 2 {
+			l.Errorf("ended %d sessions, want 2", n)
+		}
+		if n := l.server.EndAccount("tenant C"); n != 0 {
+			l.Errorf("ended %d sessions, want none", n)
+		}
+		wantStatus(l, "refresh", a1.refresh(), http.StatusUnauthorized)
+		wantStatus(l, "refresh", a2.refresh(), http.StatusUnauthorized)
+		wantStatus(l, "resume", forgotten.refresh(), http.StatusUnauthorized)
+		wantStatus(l, "refresh of another account", b.refresh(), http.StatusOK)
+		time.Sleep(time.Second)
+		again := open("tenant A")
+		time.Sleep(defaultTTL + 2*sweepPeriod)
+		wantStatus(l, "resume what was opened afterwards", again.refresh(), http.StatusOK)
+		time.Sleep(resumeTTLs*defaultTTL + 2*sweepPeriod)
+		if n := len(l.server.ended.accounts); n != 0 {
+			l.Errorf("%d endings are remembered", n)
+		}
+	})
+}
+
+// TestPeersHearOfTheEnd: both do.
+func TestPeersHearOfTheEnd(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.pair()
+		ses := l.server.sessions.find(alice.session)
+		clients := []*client{ses.legs[0].client, ses.legs[1].client}
+		l.server.EndSession(bob.session.String())
+		for i, c := range clients {
+			gone := false
+			for len(c.events) > 0 {
+				gone = gone || (<-c.events).Type == control.EventGone
+			}
+			if !gone {
+				l.Errorf("leg %d was told nothing", i)
+			}
+		}
+	})
+}
