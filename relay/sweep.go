@@ -78,6 +78,9 @@ func (s *Server) sweepLegLocked(ses *session, role control.Role, now time.Time) 
 	if !l.present {
 		return false
 	}
+	if l.client.conn != nil && !l.connected() {
+		l.client = new(client) // the connection is large, and the leg may outlive it
+	}
 	if !l.ended.IsZero() {
 		if now.Sub(l.ended) >= linger {
 			s.dropLegLocked(ses, role)
@@ -109,7 +112,7 @@ func (s *Server) dropLegLocked(ses *session, role control.Role) {
 	lo, hi := l.window.Bounds()
 	s.forgetLocked(l, cid.Range{Lo: lo, Hi: hi})
 	l.addr.Store(nil)
-	l.present, l.client = false, nil
+	l.present, l.client, l.ids = false, nil, nil
 	s.offload.putSession(ses.num, s.ways(ses))
 	s.noteLocked(ses)
 }
