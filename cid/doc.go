@@ -11,6 +11,6 @@
 // together. QUIC turns to another ID every few thousand packets, and for every
 // path; a [Window] says which counters the relay has to know at a time.
 //
-// A [Store] keeps who is behind an ID. [MemoryStore] is the one for a single
-// relay; package storetest checks others.
+// A [Store] keeps who is behind an ID, in the memory of the process.
+// [MemoryStore] is the one that relays use; package storetest checks others.
 package cid

@@ -7,8 +7,6 @@ var (
 	ErrLength = errors.New("connection ID is longer than 20 bytes")
 	// ErrText is wrapped by errors about text that is no ID or Key.
 	ErrText = errors.New("malformed text")
-	// ErrNotFound is returned by a [Store] that has no such ID.
-	ErrNotFound = errors.New("connection ID not found")
 	// ErrConflict is returned by a [Store] in which the ID is another
 	// owner's.
 	ErrConflict = errors.New("connection ID belongs to another owner")

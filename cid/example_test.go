@@ -1,7 +1,6 @@
 package cid_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -40,27 +39,26 @@ func ExampleWindow() {
 }
 
 func ExampleMemoryStore() {
-	ctx := context.Background()
 	store := cid.NewMemoryStore(nil)
 	key, alice, bob := cid.NewKey(), cid.Owner{1}, cid.Owner{2}
 
 	id := key.ID(cid.Peer, 0)
-	if err := store.Put(ctx, id, cid.Association{Owner: alice, Session: 7}, time.Minute); err != nil {
+	if err := store.Put(id, cid.Association{Owner: alice, Session: 7}, time.Minute); err != nil {
 		panic(err)
 	}
-	a, err := store.Get(ctx, id)
-	fmt.Println(a.Session, err)
+	a, ok := store.Get(id)
+	fmt.Println(a.Session, ok)
 
-	err = store.Put(ctx, id, cid.Association{Owner: bob}, time.Minute)
+	err := store.Put(id, cid.Association{Owner: bob}, time.Minute)
 	fmt.Println(errors.Is(err, cid.ErrConflict))
 	// Output:
-	// 7 <nil>
+	// 7 true
 	// true
 }
 
 // Who routes QUIC by connection ID has to know the IDs that come next.
 func Example() {
-	ctx, store, owner := context.Background(), cid.NewMemoryStore(nil), cid.Owner{1}
+	store, owner := cid.NewMemoryStore(nil), cid.Owner{1}
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
@@ -74,7 +72,7 @@ func Example() {
 	learn := func() error {
 		window := cid.NewWindow(0) // the router knows these counters' IDs
 		for counter, hi := window.Bounds(); counter < hi; counter++ {
-			err := store.Put(ctx, key.ID(cid.Peer, counter), cid.Association{Owner: owner, Counter: counter}, time.Minute)
+			err := store.Put(key.ID(cid.Peer, counter), cid.Association{Owner: owner, Counter: counter}, time.Minute)
 			if err != nil {
 				return err
 			}

@@ -1,9 +1,7 @@
 package cid
 
 import (
-	"context"
 	"hash/maphash"
-	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +21,8 @@ type MemoryConfig struct {
 	Now func() time.Time
 }
 
-// MemoryStore is a [Store] in the memory of the process. Get neither allocates
-// nor waits for anything but a Put or Delete in one of 256 shards.
+// MemoryStore is the [Store] that relays use. Get neither allocates nor
+// waits for anything but a Put or Delete in one of 256 shards.
 type MemoryStore struct {
 	now    func() time.Time
 	max    int64
@@ -72,10 +70,7 @@ func (s *MemoryStore) shard(id ID) *shard {
 
 // Put implements [Store]. A full store first sweeps what has expired, but not
 // more than once a second.
-func (s *MemoryStore) Put(ctx context.Context, id ID, a Association, ttl time.Duration) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (s *MemoryStore) Put(id ID, a Association, ttl time.Duration) error {
 	now := s.now()
 	err := s.put(id, a, now, ttl)
 	if err == ErrFull && s.maySweep(now) && s.Expire() > 0 {
@@ -107,67 +102,26 @@ func (s *MemoryStore) maySweep(now time.Time) bool {
 }
 
 // Get implements [Store].
-func (s *MemoryStore) Get(_ context.Context, id ID) (Association, error) {
+func (s *MemoryStore) Get(id ID) (Association, bool) {
 	sh := s.shard(id)
 	sh.mu.RLock()
 	e, ok := sh.entries[id]
 	sh.mu.RUnlock()
 	if !ok || e.expires <= s.now().UnixNano() {
-		return Association{}, ErrNotFound
+		return Association{}, false
 	}
-	return e.Association, nil
+	return e.Association, true
 }
 
 // Delete implements [Store].
-func (s *MemoryStore) Delete(ctx context.Context, id ID, owner Owner) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (s *MemoryStore) Delete(id ID, owner Owner) {
 	sh := s.shard(id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e, ok := sh.entries[id]
-	switch {
-	case !ok || e.expires <= s.now().UnixNano():
-		return ErrNotFound
-	case e.Owner != owner:
-		return ErrConflict
+	if e, ok := sh.entries[id]; ok && e.Owner == owner {
+		delete(sh.entries, id)
+		s.count.Add(-1)
 	}
-	delete(sh.entries, id)
-	s.count.Add(-1)
-	return nil
-}
-
-// All implements [Store]. It holds the lock of one shard at a time, and not
-// while it yields.
-func (s *MemoryStore) All(ctx context.Context) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		var batch []Entry
-		for i := range s.shards {
-			if err := ctx.Err(); err != nil {
-				yield(Entry{}, err)
-				return
-			}
-			batch = s.shards[i].live(batch[:0], s.now().UnixNano())
-			for _, e := range batch {
-				if !yield(e, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// live appends the entries that have not expired.
-func (sh *shard) live(batch []Entry, now int64) []Entry {
-	sh.mu.RLock()
-	defer sh.mu.RUnlock()
-	for id, e := range sh.entries {
-		if e.expires > now {
-			batch = append(batch, Entry{id, e.Association, time.Unix(0, e.expires)})
-		}
-	}
-	return batch
 }
 
 // Len returns how many IDs are kept, among them those that have expired and

@@ -58,10 +58,11 @@ type Config struct {
 	// NextProtos and client authentication are set by the relay.
 	TLS *tls.Config
 
-	// Store knows whose connection IDs are whose. nil means a
-	// [cid.MemoryStore] of the size that MaxSessions needs. Get is called
-	// for every run of packets: an implementation that asks a network must
-	// cache.
+	// Store knows whose connection IDs are whose, in the memory of this
+	// process: it is asked for every run of packets, and must not wait for
+	// a network or a disk. The relay checks what it says, so that several
+	// servers may use one. nil means a [cid.MemoryStore] of the size that
+	// MaxSessions needs.
 	Store cid.Store
 
 	// MaxSessions bounds the sessions that exist at once. 0 means 65 536;

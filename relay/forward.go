@@ -1,11 +1,9 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -97,12 +95,12 @@ func (sh *shard) dispatch(r *run) {
 	case cid.RoleOf(id) == cid.Relay:
 		sh.control(r)
 	default:
-		a, ok := sh.lookup(id)
-		if !ok || a.Counter == noCounter { // of long headers alone
+		to, ok := sh.lookup(id)
+		if !ok || to.counter == noCounter { // of long headers alone
 			sh.drop(r, DropUnknownID)
 			return
 		}
-		sh.forward(r, &a)
+		sh.forward(r, &to)
 	}
 }
 
@@ -113,12 +111,12 @@ func (sh *shard) dispatchLong(r *run) {
 		sh.drop(r, DropShort)
 		return
 	}
-	if a, ok := sh.lookup(h.DstID); ok {
+	if to, ok := sh.lookup(h.DstID); ok {
 		if cid.RoleOf(h.SrcID) == cid.Relay || h.Type == wire.Negotiation {
 			sh.drop(r, DropRelayed)
 			return
 		}
-		sh.forward(r, &a)
+		sh.forward(r, &to)
 		return
 	}
 	// A dialer's Initial that has overtaken the accepter's registration
@@ -130,26 +128,24 @@ func (sh *shard) dispatchLong(r *run) {
 	sh.control(r)
 }
 
-// lookup asks the store who is behind an ID.
-func (sh *shard) lookup(b []byte) (cid.Association, bool) {
+// lookup asks the store who is behind an ID, and the session whether that is so.
+func (sh *shard) lookup(b []byte) (route, bool) {
 	id, err := cid.IDFrom(b)
 	if err != nil || id.IsZero() {
-		return cid.Association{}, false
+		return route{}, false
 	}
 	sh.counters.lookups.Add(1)
-	a, err := sh.server.conf.Store.Get(context.Background(), id)
-	return a, err == nil
+	a, ok := sh.server.conf.Store.Get(id)
+	if !ok {
+		return route{}, false
+	}
+	return sh.server.sessions.route(&a)
 }
 
 // forward queues a run for the leg behind its ID, if it comes from the other
 // leg of the same session.
-func (sh *shard) forward(r *run, a *cid.Association) {
-	ses := sh.server.sessions.at(a.Session)
-	if ses == nil {
-		sh.drop(r, DropUnknownID)
-		return
-	}
-	role := control.Role(a.Leg & 1)
+func (sh *shard) forward(r *run, way *route) {
+	ses, role := way.ses, way.role
 	to, from := &ses.legs[role], &ses.legs[role.Peer()]
 	src, dst := from.addr.Load(), to.addr.Load()
 	if src == nil || dst == nil {
@@ -169,9 +165,9 @@ func (sh *shard) forward(r *run, a *cid.Association) {
 		return
 	}
 	switch {
-	case a.Counter == noCounter:
-	case a.Counter >= to.due.Load(), a.Counter < to.low.Load() && to.late.Add(uint32(r.packets)) > lateBudget:
-		sh.server.slide(ses, role, a.Counter)
+	case way.counter == noCounter:
+	case way.counter >= to.due.Load(), way.counter < to.low.Load() && to.late.Add(uint32(r.packets)) > lateBudget:
+		sh.server.hit(way)
 	}
 	if sight == origin {
 		from.heard.Store(sh.now.UnixNano())

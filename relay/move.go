@@ -93,17 +93,24 @@ const (
 // If not, a few may pass: a NAT may have rebound it a moment ago. They are no
 // sign of life, for they may be anybody's.
 func (s *Server) stray(ses *session, role control.Role, from netip.AddrPort, packets int, now time.Time) sight {
-	ses.mu.Lock()
-	defer ses.mu.Unlock()
 	l := &ses.legs[role]
+	if !ses.mu.TryLock() { // who has it may take longer than packets can wait
+		return l.maybe(now, packets)
+	}
+	defer ses.mu.Unlock()
 	if !l.present {
 		return stranger
 	}
 	s.followLocked(ses, role)
-	switch {
-	case l.remote() == from:
+	if l.remote() == from {
 		return origin
-	case l.strays.take(now, packets):
+	}
+	return l.maybe(now, packets)
+}
+
+// maybe lets a few packets pass that may be from the leg.
+func (l *leg) maybe(now time.Time, packets int) sight {
+	if l.strays.take(now, packets) {
 		return stray
 	}
 	return stranger

@@ -2,11 +2,48 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 )
+
+// maxHits is how many hits may wait for slideLoop: one of a leg at most.
+const maxHits = 4096
+
+// hit has the window of a leg slid after a hit in its upper half. Forwarding
+// loops call it, which wait neither for a session's lock nor for the store to
+// write: if there is no room the hit is counted, and the next packet says it
+// again.
+func (s *Server) hit(at *route) {
+	l := &at.ses.legs[at.role]
+	if !l.told.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case s.hits <- *at:
+	default:
+		l.told.Store(false)
+		s.storeFailed(errSlow)
+	}
+}
+
+// errSlow is what a store that does not keep up is counted as.
+var errSlow = errors.New("the store does not keep up")
+
+// slideLoop slides windows after hits until ctx is done.
+func (s *Server) slideLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case at := <-s.hits:
+			at.ses.legs[at.role].told.Store(false)
+			s.slide(at.ses, at.role, at.counter)
+		}
+	}
+}
 
 // slide moves the window of a leg on after a hit in its upper half, so that
 // the IDs that the sender will turn to next are known before it does.
@@ -53,6 +90,8 @@ func (s *Server) forgetLocked(l *leg, r cid.Range) {
 func (s *Server) renewLocked(ses *session, role control.Role, now time.Time) {
 	l := &ses.legs[role]
 	lo, hi := l.window.Bounds()
+	owner := l.owner
+	l.holder.Store(&owner)
 	s.learnLocked(ses, role, cid.Range{Lo: lo, Hi: hi})
 	l.stored = now.Add(s.storeTTL())
 }
@@ -65,7 +104,7 @@ func (s *Server) learnInitialLocked(ses *session, id cid.ID, now time.Time) erro
 		return nil
 	}
 	a := cid.Association{Owner: l.owner, Session: ses.num, Leg: uint8(control.Accepter), Counter: noCounter}
-	if err := s.conf.Store.Put(context.Background(), id, a, s.conf.OfferTTL); err != nil {
+	if err := s.conf.Store.Put(id, a, s.conf.OfferTTL); err != nil {
 		return err
 	}
 	s.forgetInitialLocked(l)
@@ -85,20 +124,19 @@ func (s *Server) forgetInitialLocked(l *leg) {
 func (s *Server) storeTTL() time.Duration { return 2 * s.conf.TTL }
 
 func (s *Server) putRoute(id cid.ID, a cid.Association) {
-	if err := s.conf.Store.Put(context.Background(), id, a, s.storeTTL()); err != nil {
+	if err := s.conf.Store.Put(id, a, s.storeTTL()); err != nil {
 		s.storeFailed(err)
 		return
 	}
 }
 
 func (s *Server) deleteRoute(id cid.ID, owner cid.Owner) {
-	// An error means that the ID is not there: what was wanted.
-	_ = s.conf.Store.Delete(context.Background(), id, owner)
+	s.conf.Store.Delete(id, owner)
 }
 
 // storeFailed counts, and logs the first failure of many.
 func (s *Server) storeFailed(err error) {
 	if s.counters.storeErrors.Add(1) == 1 {
-		s.log.Error("store refuses connection IDs; counting further ones", "err", err)
+		s.log.Error("the store does not take connection IDs; counting further ones", "err", err)
 	}
 }

@@ -35,6 +35,7 @@ type Server struct {
 	sessions *table
 	mailbox  *mailbox
 	offload  offload
+	hits     chan route // windows that slideLoop is to slide
 	counters serverCounters
 	// storeSwept is when the store was last expired. For the sweep alone.
 	storeSwept time.Time
@@ -113,6 +114,7 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 		sessions: newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
 		mailbox:  newMailbox(conf),
 		offload:  noOffload{},
+		hits:     make(chan route, maxHits),
 		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource, retryFrom: retryFrom},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -246,6 +248,7 @@ func (s *Server) start() error {
 	if s.sockets.hearsAll() {
 		s.running.Go(func() { s.addrs.watch(s.closing) })
 	}
+	s.running.Go(func() { s.slideLoop(s.closing) })
 	if s.conf.XDP != nil {
 		s.running.Go(func() { s.followEvents(s.conf.XDP) })
 	}

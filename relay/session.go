@@ -46,11 +46,13 @@ type session struct {
 // leg is one end of a session: where a peer is, and which IDs are its own.
 type leg struct {
 	// Read by forwarding loops.
-	addr   atomic.Pointer[legAddr] // nil: not there
-	due    atomic.Uint64           // a hit from this counter on slides the window
-	low    atomic.Uint64           // IDs before this counter the offload does not know
-	late   atomic.Uint32           // packets with one of these
-	heard  atomic.Int64            // Unix time in nanoseconds of its last packet
+	addr   atomic.Pointer[legAddr]   // nil: not there
+	holder atomic.Pointer[cid.Owner] // owner, once its IDs are routed; nil: none are
+	due    atomic.Uint64             // a hit from this counter on slides the window
+	told   atomic.Bool               // such a hit waits in Server.hits
+	low    atomic.Uint64             // IDs before this counter the offload does not know
+	late   atomic.Uint32             // packets with one of these
+	heard  atomic.Int64              // Unix time in nanoseconds of its last packet
 	strays strayLimit
 
 	// Guarded by session.mu.

@@ -81,7 +81,8 @@ type Stats struct {
 	// Registered counts legs that came, Refused requests that were denied,
 	// Moved changes of a leg's address, Expired legs that fell silent.
 	Registered, Refused, Moved, Expired uint64
-	// StoreErrors counts IDs that the Store did not take.
+	// StoreErrors counts IDs that the Store did not take, and windows that
+	// were not moved on in time because it did not keep up.
 	StoreErrors uint64
 }
 

@@ -112,6 +112,7 @@ func (s *Server) dropLegLocked(ses *session, role control.Role) {
 	lo, hi := l.window.Bounds()
 	s.forgetLocked(l, cid.Range{Lo: lo, Hi: hi})
 	l.addr.Store(nil)
+	l.holder.Store(nil)
 	l.present, l.client, l.ids = false, nil, nil
 	s.offload.putSession(ses.num, s.ways(ses))
 	s.noteLocked(ses)

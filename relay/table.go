@@ -1,15 +1,17 @@
 package relay
 
 import (
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 
+	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/quota"
 )
 
 // slotBits of a session's number say where in the table it is; the rest tells
-// it from those that were there before.
+// it from those that were there before, in this table or another.
 const slotBits = 24
 
 // table holds the sessions. Forwarding loops find one by its number without a
@@ -32,6 +34,7 @@ func newTable(max, perAccount int) *table {
 		perAccount: perAccount,
 		byID:       make(map[control.SessionID]*session),
 		accounts:   make(map[accountTag]int),
+		uses:       rand.Uint64N(1 << (64 - slotBits - 1)),
 	}
 }
 
@@ -46,6 +49,26 @@ func (t *table) at(num uint64) *session {
 		return nil
 	}
 	return s
+}
+
+// route is where packets with an ID go: to a leg of a session of ours.
+type route struct {
+	ses     *session
+	role    control.Role
+	counter uint64
+}
+
+// route returns where a store says that packets go, if the session agrees. A
+// store may have been filled by others as well, or before a restart.
+func (t *table) route(a *cid.Association) (route, bool) {
+	ses := t.at(a.Session)
+	if ses == nil || int(a.Leg) >= len(ses.legs) {
+		return route{}, false
+	}
+	if holder := ses.legs[a.Leg].holder.Load(); holder == nil || *holder != a.Owner {
+		return route{}, false
+	}
+	return route{ses, control.Role(a.Leg), a.Counter}, true
 }
 
 // atSlot returns the session in a slot, or nil.
