@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel fuzz cross bench bench-kernel bench-quota bench-monitor compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged fuzz cross bench bench-kernel bench-quota bench-monitor compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -26,6 +26,10 @@ test:
 ## test-kernel: the same, as root, with real network namespaces; skips nothing
 test-kernel:
 	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -race -shuffle=on ./...
+
+## test-unprivileged: as whoever has just cloned this, also if root runs it
+test-unprivileged:
+	./internal/ci/unprivileged.sh
 
 ## cross: the systems that the library must build on, and what it must not pull in
 cross:
