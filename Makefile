@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged fuzz cross bench bench-kernel bench-quota bench-monitor compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged fuzz cross bench bench-kernel bench-quota bench-monitor soak compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -54,6 +54,11 @@ bench-quota:
 ## bench-monitor: those that are about the monitor (root)
 bench-monitor:
 	$(GO) run ./internal/bench -run Monitor
+
+## soak: hundreds of endpoints come and go by a relay under attack, whose network fails,
+## and leave nothing; SOAK is its flags, as -duration=10m (root)
+soak:
+	$(GO) run ./internal/soak $(SOAK)
 
 ## compare: the table in README.md of what LinkQUIC's rules find beside ours
 compare:

@@ -1,0 +1,118 @@
+// Command soak lets many endpoints connect, exchange bytes, and leave, by a relay
+// whose network fails now and then, while two attackers are at work: once by the
+// loop in Go, and once by the XDP program. Each host is a network namespace. It
+// compares all that was transferred, and what the process and the kernel hold
+// before and after, prints a table, and fails if one line of it is wrong. It needs
+// root.
+//
+//	go run ./internal/soak [-duration DURATION] [-endpoints N] [-stage loop|xdp|both]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+// options are what the flags say.
+type options struct {
+	endpoints int           // half of them dial the other half
+	duration  time.Duration // of each stage
+	bytes     int           // of each transfer, each way
+	every     time.Duration // something fails
+	attack    int           // packets a second of the flood
+	bodies    int           // requests that are half sent, at once
+	settle    time.Duration // at most, until all is given back
+	memory    int           // bytes that the heap may have grown by
+	seed      uint64
+}
+
+func main() {
+	var o options
+	flag.IntVar(&o.endpoints, "endpoints", 200, "`number` of endpoints, half of which dial")
+	flag.DurationVar(&o.duration, "duration", time.Minute, "how long each stage lasts")
+	flag.IntVar(&o.bytes, "bytes", 128<<10, "`bytes` of each transfer, each way")
+	flag.DurationVar(&o.every, "every", 0, "how long after one failure of the network another follows (0: so that all happen)")
+	flag.IntVar(&o.attack, "attack", 500, "`packets` a second of the flood")
+	flag.IntVar(&o.bodies, "bodies", 256, "`number` of requests that are half sent at once")
+	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long all may take to be given back")
+	flag.IntVar(&o.memory, "memory", 16<<20, "`bytes` that the heap may have grown by")
+	flag.Uint64Var(&o.seed, "seed", 1, "of what fails when")
+	stage := flag.String("stage", "both", "loop, xdp, or both")
+	flag.Parse()
+	if o.every == 0 { // there are eight, each of which takes a moment
+		o.every = max(o.duration/8-2*outage, outage)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ok, err := run(ctx, &o, *stage)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(2)
+	}
+	if !ok {
+		os.Exit(1)
+	}
+}
+
+// run plays the stages and prints what has become of them.
+func run(ctx context.Context, o *options, which string) (ok bool, err error) {
+	stages := map[string][]string{"loop": {"loop"}, "xdp": {"xdp"}, "both": {"loop", "xdp"}}[which]
+	if stages == nil || o.endpoints < 2 || o.attack < 1 || o.bodies < 1 || o.every <= 0 {
+		return false, fmt.Errorf("-stage %q, -endpoints %d, -attack %d, -bodies %d, -every %v make no sense",
+			which, o.endpoints, o.attack, o.bodies, o.every)
+	}
+	h := new(hosts)
+	defer h.rescue(&err)
+	h.build()
+	ok = true
+	for _, name := range stages {
+		r, err := play(ctx, h, o, name)
+		if err != nil {
+			return false, fmt.Errorf("stage %s: %w", name, err)
+		}
+		r.print(os.Stdout)
+		ok = ok && r.ok()
+	}
+	return ok, nil
+}
+
+// hosts take themselves for a test, and are cleaned up by rescue.
+type hosts struct {
+	relay, mallory *nettest.Host
+	sides          [2]*nettest.Host
+	cleanup        []func()
+}
+
+// failure is what a Host ends the program with.
+type failure struct{ error }
+
+var _ nettest.TB = (*hosts)(nil)
+
+func (h *hosts) Helper()                      {}
+func (h *hosts) Cleanup(f func())             { h.cleanup = append(h.cleanup, f) }
+func (h *hosts) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
+func (h *hosts) Skip(args ...any)             { h.Fatal(args...) }
+func (h *hosts) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
+
+// rescue removes the hosts, and makes an error of what one has failed with.
+func (h *hosts) rescue(err *error) {
+	if r := recover(); r != nil {
+		failed, ok := r.(failure)
+		if !ok {
+			panic(r)
+		}
+		*err = failed
+	}
+	for _, f := range slices.Backward(h.cleanup) {
+		f()
+	}
+}

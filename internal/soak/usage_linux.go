@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+)
+
+// usage is what the process holds, and what it has put into the kernel.
+type usage struct {
+	goroutines, descriptors, heap int
+	store                         int // IDs that the relay's store has
+	routes, sessions              int // in the kernel's maps
+}
+
+// measure counts it while no relay runs.
+func (s *stage) measure() (u usage, err error) {
+	s.store.Expire()
+	runtime.GC()
+	debug.FreeOSMemory() // which collects once more, what pools had kept
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return u, err
+	}
+	u = usage{
+		goroutines:  runtime.NumGoroutine(),
+		descriptors: len(open),
+		heap:        int(m.HeapAlloc),
+		store:       s.store.Len(),
+	}
+	if s.program == nil {
+		return u, nil
+	}
+	for range s.program.Routes() {
+		u.routes++
+	}
+	for i := range s.program.Sessions() {
+		legs, err := s.program.Session(i)
+		if err != nil {
+			return u, err
+		}
+		if legs[0].Valid() || legs[1].Valid() {
+			u.sessions++
+		}
+	}
+	return u, nil
+}
+
+// describe keeps what tells where goroutines and descriptors are that are left.
+func (s *stage) describe() error {
+	if s.after.goroutines > s.before.goroutines {
+		stacks := make([]byte, 4<<20)
+		s.evidence = append(s.evidence, string(stacks[:runtime.Stack(stacks, true)]))
+	}
+	if s.after.descriptors <= s.before.descriptors {
+		return nil
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, f := range open {
+		name, err := os.Readlink("/proc/self/fd/" + f.Name())
+		if err != nil {
+			continue // the one that lists them
+		}
+		names = append(names, fmt.Sprintf("%s -> %s", f.Name(), name))
+	}
+	slices.Sort(names)
+	s.evidence = append(s.evidence, strings.Join(names, "\n"))
+	return nil
+}
