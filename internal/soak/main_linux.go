@@ -44,7 +44,7 @@ func main() {
 	flag.IntVar(&o.attack, "attack", 500, "`packets` a second of the flood")
 	flag.IntVar(&o.bodies, "bodies", 256, "`number` of requests that are half sent at once")
 	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long all may take to be given back")
-	flag.IntVar(&o.memory, "memory", 16<<20, "`bytes` that the heap may have grown by")
+	flag.IntVar(&o.memory, "memory", 8<<20, "`bytes` that the heap may have grown by")
 	flag.Uint64Var(&o.seed, "seed", 1, "of what fails when")
 	stage := flag.String("stage", "both", "loop, xdp, or both")
 	flag.Parse()

@@ -53,7 +53,7 @@ func play(ctx context.Context, h *hosts, o *options, name string) (*result, erro
 		return nil, fmt.Errorf("before it begins: %w", err)
 	}
 	var err error
-	if s.before, err = s.measure(); err != nil {
+	if s.before, err = s.calm(ctx); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(os.Stderr, "soak: %s: %d endpoints for %v\n", name, o.endpoints, o.duration)
@@ -97,6 +97,25 @@ func (s *stage) warm(ctx context.Context) error {
 	s.connected.Store(0)
 	s.store = cid.NewMemoryStore(nil)
 	return err
+}
+
+// calm measures until nothing more is given back: what has ended holds its memory
+// for a while, by timers.
+func (s *stage) calm(ctx context.Context) (least usage, err error) {
+	const enough = 5 // times in a row that nothing was
+	for same := 0; same < enough; same++ {
+		u, err := s.measure()
+		if err != nil {
+			return u, err
+		}
+		if least.goroutines == 0 || u.goroutines < least.goroutines || u.descriptors < least.descriptors || u.heap < least.heap*9/10 {
+			least, same = u, 0
+		}
+		if !pause(ctx, time.Second) {
+			return least, ctx.Err()
+		}
+	}
+	return least, nil
 }
 
 // soak lets all work at once until the time is up, and stops them.
@@ -151,7 +170,7 @@ func (s *stage) settle(ctx context.Context) error {
 	}
 }
 
-// running is the relay that is there now.
+// running is the relay that is there now, or nil.
 func (s *stage) running() *relay.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +190,7 @@ func (s *stage) start() error {
 	if err != nil {
 		return err
 	}
-	server, err := relay.New(&relay.Config{Secret: s.secret, Store: s.store, XDP: s.program, TTL: legTTL}, conn)
+	server, err := relay.New(&relay.Config{Secret: s.secret, Store: s.store, XDP: s.program, TTL: legTTL, OfferTTL: dialPatience}, conn)
 	if err != nil {
 		return err
 	}
@@ -195,6 +214,9 @@ func (s *stage) stop() error {
 	<-s.served
 	stats := server.Stats()
 	s.result.add(&stats)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = nil // nor its memory
 	return err
 }
 
