@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
 )
 
@@ -21,8 +21,10 @@ type client struct {
 	conn       *quic.Conn
 	events     chan control.Event
 	subscribed atomic.Bool
-	// established is called when the handshake is done, or has failed.
-	established func()
+	// pass is the client's at the gate, and peer its address, once it is
+	// established wherever it moves.
+	pass *pass
+	peer *amplify.Peer
 
 	mu    sync.Mutex     // guards the following
 	seen  netip.AddrPort // the address told last
@@ -60,74 +62,15 @@ func (c *client) observe() (addr netip.AddrPort, sight uint64) {
 	return c.seen, c.sight
 }
 
-// gate bounds the control connections, in all and from one source, and says
-// when there are so many unfinished handshakes that strangers should prove their
-// addresses first.
-type gate struct {
-	max, maxEach, retryFrom int
-
-	mu        sync.Mutex // guards the following
-	total     int
-	handshake int
-	sources   map[netip.Prefix]int
-}
-
-// enter is a quic.Transport's ConnContext.
-func (g *gate) enter(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	source := sourceOf(addrPort(info.RemoteAddr).Addr())
-	if !g.admit(source) {
-		return nil, errTooManyConnections
-	}
-	established := sync.OnceFunc(g.established)
-	context.AfterFunc(ctx, func() {
-		established()
-		g.leave(source)
-	})
-	c := &client{events: make(chan control.Event, eventQueue), established: established}
-	return context.WithValue(ctx, clientKey{}, c), nil
-}
-
-func (g *gate) admit(source netip.Prefix) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.total >= g.max || g.sources[source] >= g.maxEach {
-		return false
-	}
-	if g.sources == nil {
-		g.sources = make(map[netip.Prefix]int)
-	}
-	g.sources[source]++
-	g.total++
-	g.handshake++
-	return true
-}
-
-func (g *gate) established() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.handshake--
-}
-
-func (g *gate) leave(source netip.Prefix) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.total--
-	if g.sources[source]--; g.sources[source] == 0 {
-		delete(g.sources, source)
-	}
-}
-
-// crowded asks for a Retry (RFC 9000 §8.1.2).
-func (g *gate) crowded() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.handshake >= g.retryFrom
-}
+// siteOf is what one site is taken to have, of however many parties: an address of
+// IPv4, 48 bits of IPv6.
+func siteOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 48) }
 
 // sourceOf is what one party is taken to have: an address of IPv4, 64 bits of
 // IPv6.
-func sourceOf(addr netip.Addr) netip.Prefix {
-	bits := 64
+func sourceOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 64) }
+
+func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 	if addr.Is4() {
 		bits = 32
 	}

@@ -194,6 +194,7 @@ func (sh *shard) queue(r *run, dst *legAddr) {
 func (sh *shard) control(r *run) {
 	m := *r.message
 	m.Data = r.data
+	sh.server.amplify.Received(m.Remote, m.Data, len(m.Data))
 	dropped := sh.server.control.Deliver(&m)
 	sh.counters.control.Add(uint64(r.packets - dropped))
 	if dropped > 0 {

@@ -12,12 +12,13 @@ const (
 	// connect anew before the old connection is known to be dead, and those
 	// that wait for offers.
 	spareConnections = 4096
-	// retryFrom is how many unfinished handshakes make the relay ask
-	// strangers to prove their addresses first (RFC 9000 §8.1.2).
-	retryFrom      = 256
-	maxHeaderBytes = 8 << 10
+	maxHeaderBytes   = 8 << 10
 	// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5).
 	packetSize = 1280 - 48
+	// noTokens makes those of NEW_TOKEN frames (RFC 9000 §8.1.3) good for nothing:
+	// whoever has had an address once may show one as often as it likes. Those
+	// of a Retry are good for ten seconds, twice HandshakeIdleTimeout.
+	noTokens = -100 * 365 * 24 * time.Hour
 )
 
 // controlConfig is the QUIC configuration of control connections. Their

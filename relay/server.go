@@ -17,6 +17,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/xdp"
@@ -46,6 +47,7 @@ type Server struct {
 	gate      gate
 	proven    proven
 	ended     endings
+	amplify   *amplify.Limit // of what the relay's own QUIC sends
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
@@ -115,7 +117,8 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 		mailbox:  newMailbox(conf),
 		offload:  noOffload{},
 		hits:     make(chan route, maxHits),
-		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource, retryFrom: retryFrom},
+		amplify:  amplify.New(amplify.Config{IDLen: cid.Len}),
+		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.setup(); err != nil {
@@ -170,8 +173,9 @@ func (s *Server) setupControl() error {
 		ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil),
 		StatelessResetKey:     &s.secrets.reset,
 		TokenGeneratorKey:     &s.secrets.validation,
-		VerifySourceAddress:   func(net.Addr) bool { return s.gate.crowded() },
-		ConnContext:           s.gate.enter,
+		MaxTokenAge:           noTokens,
+		VerifySourceAddress:   func(addr net.Addr) bool { return s.gate.crowded(addrPort(addr).Addr()) },
+		ConnContext:           s.enterQUIC,
 	}
 	handler := s.handler()
 	if s.conf.Quota != nil {
@@ -189,19 +193,14 @@ func (s *Server) setupControl() error {
 	return nil
 }
 
-// enterHTTP completes the client of a connection whose handshake is done.
-func (s *Server) enterHTTP(ctx context.Context, conn *quic.Conn) context.Context {
-	c := conn.Context().Value(clientKey{}).(*client)
-	c.conn = conn
-	c.established()
-	s.proven.add(conn.Context(), remoteAddr(conn))
-	return ctx
-}
-
-// sendControl sends what the relay's own QUIC writes.
+// sendControl sends what the relay's own QUIC writes, as far as it may go where it is
+// sent.
 func (s *Server) sendControl(m *udp.Message) error {
 	if !s.proven.maySend(m) {
 		s.counters.unproven.Add(uint64(m.Count()))
+		return nil
+	}
+	if !s.amplify.MaySend(m.Remote, m.Data) {
 		return nil
 	}
 	group := s.sockets.toward(m.Local, m.Remote.Addr())

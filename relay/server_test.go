@@ -7,12 +7,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
@@ -276,63 +273,4 @@ func TestAuthorize(t *testing.T) {
 			wantStatus(l, test.token, status, test.want)
 		}
 	})
-}
-
-// TestGate: control connections are bounded, and come back when they end; many
-// unfinished handshakes make strangers prove their addresses.
-func TestGate(t *testing.T) {
-	nettest.Bubble(t, func(t *testing.T) {
-		g := gate{max: 3, maxEach: 3, retryFrom: 2}
-		info := &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7}}
-		ctx, end := context.WithCancel(context.Background())
-		var clients []*client
-		for i := range 3 {
-			if got, want := g.crowded(), i >= 2; got != want {
-				t.Errorf("crowded with %d handshakes: %v", i, got)
-			}
-			c, err := g.enter(ctx, info)
-			if err != nil {
-				t.Fatal(err)
-			}
-			clients = append(clients, c.Value(clientKey{}).(*client))
-		}
-		if _, err := g.enter(ctx, info); err == nil {
-			t.Error("one more than may be has entered")
-		}
-		for _, c := range clients {
-			c.established()
-			c.established()
-		}
-		if g.crowded() {
-			t.Error("crowded without handshakes")
-		}
-		end()
-		synctest.Wait()
-		if g.total != 0 || g.handshake != 0 || len(g.sources) != 0 {
-			t.Errorf("%d connections, %d handshakes, %d sources are left", g.total, g.handshake, len(g.sources))
-		}
-		if _, err := g.enter(context.Background(), info); err != nil {
-			t.Errorf("after all have gone: %v", err)
-		}
-	})
-}
-
-// TestGateBySource: nobody takes all the room.
-func TestGateBySource(t *testing.T) {
-	g := gate{max: 100, maxEach: 2, retryFrom: 100}
-	enter := func(ip string) error {
-		_, err := g.enter(context.Background(), &quic.ClientInfo{RemoteAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(ip), 1))})
-		return err
-	}
-	for _, test := range []struct {
-		ip string
-		ok bool
-	}{
-		{"192.0.2.1", true}, {"192.0.2.1", true}, {"::ffff:192.0.2.1", false}, {"192.0.2.2", true},
-		{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::3", false}, {"2001:db8:0:1::3", true},
-	} {
-		if err := enter(test.ip); (err == nil) != test.ok {
-			t.Errorf("%s: %v, want room: %v", test.ip, err, test.ok)
-		}
-	}
 }

@@ -32,6 +32,9 @@ const (
 	DropControlQueue
 	// DropSend: the system refused to send it.
 	DropSend
+	// DropAmplification: of the relay itself, to an address that has not been
+	// validated, and has not sent a third as much (RFC 9000 §8.1, §8.2.1).
+	DropAmplification
 
 	numReasons
 )
@@ -46,6 +49,8 @@ var reasonNames = [numReasons]string{
 	DropUnproven:     "unproven",
 	DropControlQueue: "control_queue",
 	DropSend:         "send",
+
+	DropAmplification: "amplification",
 }
 
 // String returns a name fit for a metric's label.
@@ -126,6 +131,7 @@ func (s *Server) Stats() Stats {
 	if o, ok := s.offload.(*kernelOffload); ok {
 		out.OffloadErrors = o.errors.Load()
 	}
+	out.Dropped[DropAmplification] = s.amplify.Dropped()
 	out.Sessions, out.Legs = s.sessions.count()
 	out.Dropped[DropUnproven] = s.counters.unproven.Load()
 	for _, sh := range s.shards {

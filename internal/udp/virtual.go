@@ -32,8 +32,8 @@ type Conn interface {
 type VirtualConfig struct {
 	// Socket is what the conn passes itself off as.
 	Socket *Socket
-	// Send gets what is written. It must not keep the message. What it
-	// returns ends a QUIC connection unless it is nil or [IsMessageTooLong].
+	// Send gets what is written. It must not keep the message. Of what it
+	// returns QUIC hears what [ForQUIC] says.
 	Send func(m *Message) error
 	// Queue is how many packets may wait to be read. 0 means 2048.
 	Queue int
@@ -223,7 +223,7 @@ func (v *virtual) write(m *Message) error {
 	case <-v.closed:
 		return net.ErrClosed
 	default:
-		return v.send(m)
+		return ForQUIC(v.send(m))
 	}
 }
 
@@ -257,3 +257,14 @@ func (v *virtual) SetReadBuffer(int) error { return nil }
 
 // SetWriteBuffer does nothing: the socket below has its buffer.
 func (v *virtual) SetWriteBuffer(int) error { return nil }
+
+// ForQUIC returns err if QUIC is to hear of it: EMSGSIZE, which path MTU discovery
+// needs ([IsMessageTooLong]). quic-go ends a connection at any other, but a host that
+// has no route just now, or may not send, will be able to again. Whoever sends
+// counts what is not told.
+func ForQUIC(err error) error {
+	if err != nil && IsMessageTooLong(err) {
+		return err
+	}
+	return nil
+}

@@ -227,19 +227,29 @@ func TestVirtualDeadline(t *testing.T) {
 	}
 }
 
-// TestVirtualPassesErrorsOn: quic-go must hear that a packet was too long, as it
-// probes the path's MTU.
-func TestVirtualPassesErrorsOn(t *testing.T) {
-	broken := errors.New("broken")
-	c, err := NewVirtual(&VirtualConfig{
-		Socket: listen(t, "udp", "127.0.0.1:0", nil),
-		Send:   func(*Message) error { return broken },
-	})
+// TestVirtualTellsOnlyWhatIsTooLong: quic-go must hear that a packet was too long, as
+// it probes the path's MTU, and of no other error, at which it ends the connection.
+func TestVirtualTellsOnlyWhatIsTooLong(t *testing.T) {
+	socket := listen(t, "udp", "127.0.0.1:0", nil)
+	conn := socket.Conn()
+	_, tooLong := conn.WriteTo(make([]byte, 1<<16), conn.LocalAddr())
+	if !IsMessageTooLong(tooLong) {
+		t.Fatalf("64 KiB: %v", tooLong)
+	}
+	for _, test := range []struct{ sent, want error }{
+		{nil, nil}, {tooLong, tooLong}, {errors.New("broken"), nil}, {os.ErrPermission, nil}, {net.ErrClosed, nil},
+	} {
+		c, err := NewVirtual(&VirtualConfig{Socket: socket, Send: func(*Message) error { return test.sent }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.WriteTo([]byte("x"), conn.LocalAddr()); err != test.want {
+			t.Errorf("%v is told as %v, want %v", test.sent, err, test.want)
+		}
+	}
+	c, err := NewVirtual(&VirtualConfig{Socket: socket, Send: func(*Message) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := c.WriteTo([]byte("x"), &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}); err != broken {
-		t.Errorf("%v, want %v", err, broken)
 	}
 	if _, err := c.WriteTo([]byte("x"), &net.TCPAddr{}); err == nil {
 		t.Error("writes to an address of TCP")

@@ -72,6 +72,22 @@ func DstID(b []byte, shortIDLen int) ([]byte, error) {
 	return b[6 : 6+int(b[5])], nil
 }
 
+// IDs returns the connection IDs of a long header, as far as RFC 8999 goes:
+// whatever the version.
+func IDs(b []byte) (dst, src []byte, err error) {
+	if len(b) < 5 {
+		return nil, nil, ErrTruncated
+	}
+	dst, rest, ok := cutID(b[5:])
+	if !ok {
+		return nil, nil, ErrTruncated
+	}
+	if src, _, ok = cutID(rest); !ok {
+		return nil, nil, ErrTruncated
+	}
+	return dst, src, nil
+}
+
 // Parse reads the header of the first packet in b. A short header holds
 // shortIDLen bytes of ID.
 func Parse(b []byte, shortIDLen int) (Header, error) {

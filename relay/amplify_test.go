@@ -1,0 +1,201 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+const victimAddr = "203.0.113.9:53"
+
+// reflection is what somebody sends in the name of an address, and what comes there.
+type reflection struct{ sent, got atomic.Int64 }
+
+// forge has a client write the victim's address on its packets, and counts. The victim
+// answers nothing.
+func (l *lab) forge(conn *nettest.Conn) *reflection {
+	r, victim := &reflection{}, netip.MustParseAddrPort(victimAddr)
+	l.net.Filter(func(p nettest.Packet) bool {
+		switch victim {
+		case p.From:
+			r.sent.Add(int64(len(p.Data)))
+		case p.To:
+			r.got.Add(int64(len(p.Data)))
+			return false
+		}
+		return true
+	})
+	l.net.Rebind(conn, victimAddr)
+	return r
+}
+
+func (r *reflection) want(t *lab) {
+	t.Helper()
+	sent, got := r.sent.Load(), r.got.Load()
+	if sent == 0 || got > 3*sent {
+		t.Errorf("%d bytes in the name of an address have brought it %d, want three times as many at most", sent, got)
+	}
+}
+
+// TestForgedMoveIsNotAmplified: QUIC asks an address that a connection seems to have
+// moved to with 1200 bytes, whatever it takes to seem so (RFC 9000 §8.2.1).
+func TestForgedMoveIsNotAmplified(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		time.Sleep(time.Second)
+		r := l.forge(p.conn.Conn)
+		time.Sleep(25 * time.Second)
+		r.want(l)
+		if l.server.Stats().Dropped[DropAmplification] == 0 {
+			t.Error("what was not sent is not counted")
+		}
+	})
+}
+
+// TestIdleClientMoves: who has another address of its NAT, and only keeps its
+// connection alive, is found there.
+func TestIdleClientMoves(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		time.Sleep(time.Second)
+		for i := range 5 {
+			l.net.Rebind(p.conn.Conn, netip.AddrPortFrom(netip.MustParseAddr("203.0.113.77"), uint16(1000+i)).String())
+			time.Sleep(time.Minute)
+			if err := context.Cause(p.quic.Context()); err != nil {
+				t.Fatalf("the connection has ended at move %d: %v", i, err)
+			}
+		}
+		status, _ := p.do("GET", "/v1/offers/a?wait=0", "Bearer "+l.server.Token(), nil)
+		wantStatus(l, "request", status, http.StatusNoContent)
+	})
+}
+
+// keptToken is a token that is shown again and again.
+type keptToken struct {
+	token atomic.Pointer[quic.ClientToken]
+}
+
+func (k *keptToken) Pop(string) *quic.ClientToken          { return k.token.Load() }
+func (k *keptToken) Put(_ string, token *quic.ClientToken) { k.token.CompareAndSwap(nil, token) }
+
+// dialOn dials the relay.
+func (l *lab) dialOn(ctx context.Context, conn *nettest.Conn, tokens quic.TokenStore) (*quic.Conn, error) {
+	tr := &quic.Transport{Conn: conn}
+	l.Cleanup(func() { tr.Close() })
+	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}, CurvePreferences: []tls.CurveID{tls.X25519}}
+	return tr.Dial(ctx, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr)), conf, &quic.Config{TokenStore: tokens, InitialPacketSize: 1200})
+}
+
+// tokenOf returns the token of an address, which its owner has got.
+func (l *lab) tokenOf(ip string) *keptToken {
+	l.Helper()
+	kept := &keptToken{}
+	conn := l.net.Listen(ip + ":999")
+	defer conn.Close()
+	qc, err := l.dialOn(context.Background(), conn, kept)
+	if err != nil {
+		l.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	qc.CloseWithError(0, "")
+	if kept.token.Load() == nil {
+		l.Fatal("no token has come")
+	}
+	time.Sleep(time.Second)
+	return kept
+}
+
+// TestForgedTokenIsNotAmplified: a token of an address, which somebody had once, does
+// not make the relay answer at length.
+func TestForgedTokenIsNotAmplified(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		tokens := l.tokenOf("203.0.113.9")
+		conn := l.net.Listen("198.51.100.66:1")
+		defer conn.Close()
+		r, first := l.forge(conn), true
+		inner, victim := l.net, netip.MustParseAddrPort(victimAddr)
+		inner.Filter(func(p nettest.Packet) bool {
+			switch victim {
+			case p.From:
+				if !first {
+					return false
+				}
+				first = false
+				r.sent.Add(int64(len(p.Data)))
+			case p.To:
+				r.got.Add(int64(len(p.Data)))
+				return false
+			}
+			return true
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if _, err := l.dialOn(ctx, conn, tokens); err == nil {
+			t.Error("a forger has connected")
+		}
+		r.want(l)
+	})
+}
+
+// TestForgedTokensLockNobodyOut: handshakes with the token of an address take no
+// connection from it.
+func TestForgedTokensLockNobodyOut(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		tokens := l.tokenOf("203.0.113.9")
+		l.net.Filter(func(p nettest.Packet) bool {
+			return p.To.Addr() != netip.MustParseAddr("203.0.113.9") || p.To.Port() > 1000
+		})
+		for i := range uint16(500) {
+			conn := l.net.Listen(netip.AddrPortFrom(netip.MustParseAddr("203.0.113.9"), 1+i).String())
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
+			_, _ = l.dialOn(ctx, conn, tokens)
+			cancel()
+		}
+		synctest.Wait()
+		if half := l.server.gate.handshake; half > retryFromSource+maxAnsweredEach {
+			t.Errorf("%d handshakes of one address are let in", half)
+		}
+		honest := l.net.Listen("203.0.113.9:2000")
+		defer honest.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		qc, err := l.dialOn(ctx, honest, nil)
+		if err != nil {
+			t.Fatalf("the owner of the address is kept out: %v", err)
+		}
+		qc.CloseWithError(0, "")
+		time.Sleep(15 * time.Second)
+	})
+}
+
+// TestSendErrorsEndNoConnection: whatever the system says when the relay sends, it is
+// a packet that is lost, and counted.
+func TestSendErrorsEndNoConnection(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		p := l.peer()
+		relay := l.server.sockets.all[0].Conn().(*nettest.Conn)
+		relay.Unreachable(true)
+		time.Sleep(12 * time.Second) // a keep-alive goes unanswered
+		relay.Unreachable(false)
+		time.Sleep(5 * time.Second)
+		if l.server.gate.total != 1 {
+			t.Error("the relay has given up the connection")
+		}
+		if l.server.Stats().Dropped[DropSend] == 0 {
+			t.Error("what could not be sent is not counted")
+		}
+		status, _ := p.do("GET", "/v1/offers/a?wait=0", "Bearer "+l.server.Token(), nil)
+		wantStatus(l, "request", status, http.StatusNoContent)
+	})
+}

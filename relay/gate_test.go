@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/amplify"
+	"github.com/quicway/quicway/internal/nettest"
+)
+
+func wantEmpty(t *testing.T, g *gate) {
+	t.Helper()
+	if g.total != 0 || g.handshake != 0 || g.all != (crowd{}) || len(g.each) != 0 {
+		t.Errorf("%d connections, %d handshakes, %d sources are left", g.total, g.handshake, len(g.each))
+	}
+}
+
+// TestGate: control connections are bounded, and come back when they end, by the
+// context that quic-go has for them.
+func TestGate(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		s := &Server{gate: gate{max: 3, maxEach: 3}, amplify: amplify.New(amplify.Config{})}
+		info := &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7}}
+		ctx, end := context.WithCancel(context.Background())
+		for range 3 {
+			c, err := s.enterQUIC(ctx, info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := c.Value(clientKey{}).(*client).pass
+			if !p.establish() || !p.establish() {
+				t.Error("there is no room for a handshake that has entered")
+			}
+		}
+		if _, err := s.enterQUIC(ctx, info); err == nil {
+			t.Error("one more than may be has entered")
+		}
+		end()
+		synctest.Wait()
+		wantEmpty(t, &s.gate)
+		if _, err := s.enterQUIC(context.Background(), info); err != nil {
+			t.Errorf("after all have gone: %v", err)
+		}
+	})
+}
+
+// TestGateBySource: nobody takes all the room, nor does a site with many sources.
+func TestGateBySource(t *testing.T) {
+	g := gate{max: 1000, maxEach: 2}
+	enter := func(ip string) bool {
+		p := g.enter(netip.MustParseAddr(ip).Unmap(), true)
+		return p != nil && p.establish()
+	}
+	for _, test := range []struct {
+		ip string
+		ok bool
+	}{
+		{"192.0.2.1", true}, {"192.0.2.1", true}, {"::ffff:192.0.2.1", false}, {"192.0.2.2", true},
+		{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::3", false}, {"2001:db8:0:1::3", true},
+	} {
+		if got := enter(test.ip); got != test.ok {
+			t.Errorf("%s: %v, want room: %v", test.ip, got, test.ok)
+		}
+	}
+	n := 0
+	for i := range 100 {
+		addr := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, 0, byte(i), 15: 1})
+		if enter(addr.String()) {
+			n++
+		}
+	}
+	if n != 2*siteFactor {
+		t.Errorf("a site has %d connections, want %d", n, 2*siteFactor)
+	}
+}
+
+// TestHandshakesAreNoConnections: whatever they show, handshakes take only what is
+// there for handshakes.
+func TestHandshakesAreNoConnections(t *testing.T) {
+	g := gate{max: 100_000, maxEach: 1024}
+	victim := netip.MustParseAddr("192.0.2.7")
+	forged := []*pass{}
+	for range 2000 {
+		for _, token := range []bool{false, true} {
+			if p := g.enter(victim, token); p != nil {
+				forged = append(forged, p)
+			}
+		}
+	}
+	if want := retryFromSource + maxAnsweredEach; len(forged) != want || g.handshake != want {
+		t.Errorf("%d handshakes of one address, want %d", len(forged), want)
+	}
+	if !g.crowded(victim) {
+		t.Error("the address of so many handshakes need not be shown")
+	}
+	if g.crowded(netip.MustParseAddr("192.0.2.8")) {
+		t.Error("another address has to be shown as well")
+	}
+	// Without those that have answered a Retry, which nobody forges, the owner has
+	// room.
+	for _, p := range forged {
+		if p.stage == answered {
+			p.leave()
+		}
+	}
+	for range 1024 {
+		if p := g.enter(victim, true); p == nil || !p.establish() {
+			t.Fatal("the owner of the address is kept out")
+		}
+	}
+	if p := g.enter(victim, true); p != nil {
+		t.Error("one more connection than a source may have")
+	}
+	for _, p := range forged {
+		if p.establish() && p.stage == fresh {
+			t.Error("a handshake has become a connection beyond what the source may have")
+		}
+	}
+}
+
+func TestGateAsksForRetry(t *testing.T) {
+	g := gate{max: 100_000, maxEach: 1024}
+	n := 0
+	for i := range 1000 {
+		if g.enter(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), false) != nil {
+			n++
+		}
+	}
+	if n != retryFrom || !g.crowded(netip.MustParseAddr("192.0.2.8")) {
+		t.Errorf("%d handshakes that have shown nothing, want %d", n, retryFrom)
+	}
+}
