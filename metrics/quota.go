@@ -31,5 +31,7 @@ var quotaMetrics = []metric[quota.Stats]{
 	gauge("sites", "Sites that are remembered.", func(s *quota.Stats) int { return s.Sites }),
 	gauge("denied", "Prefixes on the deny list.", func(s *quota.Stats) int { return s.Denied }),
 	gauge("allowed", "Prefixes on the allow list.", func(s *quota.Stats) int { return s.Allowed }),
+	count("withheld_total", "Writes that an address that is not validated was spared.", func(s *quota.Stats) uint64 { return s.Withheld }),
+	count("send_errors_total", "Writes that the system refused.", func(s *quota.Stats) uint64 { return s.SendErrors }),
 	count("lost_events_total", "Events that were not reported.", func(s *quota.Stats) uint64 { return s.LostEvents }),
 }

@@ -68,13 +68,20 @@ func ExampleNew() {
 		if err != nil {
 			return err
 		}
-		if err := m.Run(ctx); err != nil {
-			return err
-		}
-		for c := range m.Connections() {
+		show := func(c monitor.Connection) {
 			fmt.Println(c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Handshake.ServerSide, c.PathChanges)
 		}
-		return nil
+		events, ended := m.Events(ctx), make(chan error, 1) // before Run, to see all of it
+		go func() { ended <- m.Run(ctx) }()
+		for e := range events {
+			if e.Kind == monitor.EventClosed { // it has been idle, or made room for others
+				show(e.Connection)
+			}
+		}
+		for c := range m.Connections() { // those that are left at the end
+			show(c)
+		}
+		return <-ended
 	}
 	if err := run(context.Background()); errors.Is(err, fs.ErrNotExist) {
 		fmt.Println("no such file")

@@ -207,22 +207,23 @@ func (c *Controller) full(s *source, now instant) (Reason, bool) {
 	return TotalConnectionRate, true
 }
 
-// freshFull says whether an address must be shown before there is room for it.
-func (c *Controller) freshFull(s *source, now instant) bool {
-	if s != nil && s.limits.exempt {
+// stageFull says whether there is no room for another attempt at a stage.
+func (c *Controller) stageFull(s *source, st stage, now instant) bool {
+	if st == stageLive || s != nil && s.limits.exempt {
 		return false
 	}
-	full := false
-	s.levels(func(l *level) bool {
-		full = l.freshFull(now)
-		return !full
-	})
-	if full {
+	of := func(l *level) bool {
+		if st == stageProven {
+			return l.provenFull(now)
+		}
+		return l.freshFull(now)
+	}
+	if !s.levels(func(l *level) bool { return !of(l) }) {
 		return true
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.total.freshFull(now)
+	return of(&c.total)
 }
 
 // WantsRetry says whether a newcomer has to show that packets reach its address
@@ -252,12 +253,12 @@ func (c *Controller) wantsRetryLocked(sh *shard, remote netip.AddrPort, now inst
 	if _, full := c.full(s, now); full {
 		return false
 	}
-	if c.conf.AlwaysRetry || c.freshFull(s, now) {
+	if c.conf.AlwaysRetry || c.stageFull(s, stageFresh, now) {
 		return true
 	}
 	crowded := false
 	s.levels(func(l *level) bool {
-		crowded = l.live+l.half >= l.limits.retryFrom
+		crowded = l.taken()+l.half >= l.limits.retryFrom
 		return !crowded
 	})
 	if crowded {
@@ -276,17 +277,20 @@ func (c *Controller) wantsRetryLocked(sh *shard, remote netip.AddrPort, now inst
 // It is for programs that count something else than the connections of a
 // transport, which Protect takes care of.
 func (c *Controller) Admit(remote netip.AddrPort, shown bool) (*Slot, error) {
-	return c.admit(remote, shown, false)
+	if shown {
+		return c.admit(remote, stageLive, false)
+	}
+	return c.admit(remote, stageFresh, false)
 }
 
 // admit is Admit. attempts says that what is refused may be asked about again,
 // though it is the same.
-func (c *Controller) admit(remote netip.AddrPort, shown, attempts bool) (*Slot, error) {
+func (c *Controller) admit(remote netip.AddrPort, st stage, attempts bool) (*Slot, error) {
 	remote = netip.AddrPortFrom(plain(remote.Addr()), remote.Port())
 	now := c.now()
 	sh := c.shardOf(remote.Addr())
 	sh.mu.Lock()
-	slot, s, why := c.admitLocked(sh, remote, shown, attempts, now)
+	slot, s, why := c.admitLocked(sh, remote, st, attempts, now)
 	e, due := c.noteLocked(s, remote.Addr(), Refuse, why, why != PassNew, now)
 	turn := c.turnedAwayLocked(s, why, now)
 	sh.mu.Unlock()
@@ -300,14 +304,14 @@ func (c *Controller) admit(remote netip.AddrPort, shown, attempts bool) (*Slot, 
 	if slot == nil {
 		return nil, &RefusedError{c.Source(remote.Addr()), why}
 	}
-	if !shown && !(attempts && c.listens.Load()) {
+	if st != stageLive && !(attempts && c.listens.Load()) {
 		slot.expire(c.conf.HandshakeTimeout)
 	}
 	return slot, nil
 }
 
 // admitLocked makes a slot if there is room, or if it is a dry run.
-func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown, attempts bool, now instant) (*Slot, *source, Reason) {
+func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, st stage, attempts bool, now instant) (*Slot, *source, Reason) {
 	addr := remote.Addr()
 	s := c.lookup(sh, addr, now)
 	allowed := c.lists.allows(addr, c.conf.Now)
@@ -319,7 +323,7 @@ func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown, attemp
 	case attempts && sh.refusals.has(remote, now):
 		why = Repeated
 	default:
-		why = c.roomLocked(s, shown, now)
+		why = c.roomLocked(s, st, now)
 	}
 	if why != PassNew && !c.conf.DryRun {
 		if attempts && why != Repeated {
@@ -327,32 +331,32 @@ func (c *Controller) admitLocked(sh *shard, remote netip.AddrPort, shown, attemp
 		}
 		return nil, s, why
 	}
-	slot := c.enterLocked(sh, s, remote, shown, now)
+	slot := c.enterLocked(sh, s, remote, st, now)
 	slot.exempt = allowed || c.conf.DryRun || s != nil && s.limits.exempt
 	return slot, s, why
 }
 
 // roomLocked says why there is no room for an attempt. It never says so to one
 // attempt because of another that is not let in either.
-func (c *Controller) roomLocked(s *source, shown bool, now instant) Reason {
+func (c *Controller) roomLocked(s *source, st stage, now instant) Reason {
 	if why, full := c.full(s, now); full {
 		return why
 	}
-	if !shown && c.freshFull(s, now) {
+	if c.stageFull(s, st, now) {
 		return HalfOpen
 	}
 	return PassNew
 }
 
 // enterLocked takes a slot on all levels.
-func (c *Controller) enterLocked(sh *shard, s *source, remote netip.AddrPort, shown bool, now instant) *Slot {
-	slot := &Slot{c: c, shard: sh, source: s, remote: remote, shown: shown}
+func (c *Controller) enterLocked(sh *shard, s *source, remote netip.AddrPort, st stage, now instant) *Slot {
+	slot := &Slot{c: c, shard: sh, source: s, remote: remote, stage: st}
 	s.levels(func(l *level) bool {
-		l.enter(shown, now)
+		l.enter(st, now)
 		return true
 	})
 	c.mu.Lock()
-	c.total.enter(shown, now)
+	c.total.enter(st, now)
 	c.mu.Unlock()
 	if s != nil {
 		s.admitted++

@@ -11,7 +11,11 @@ import (
 // wantAdmit admits somebody, or is told why not.
 func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason) *Slot {
 	t.Helper()
-	slot, err := c.admit(addr(from), shown, true)
+	st := stageFresh
+	if shown {
+		st = stageLive
+	}
+	slot, err := c.admit(addr(from), st, true)
 	var refused *RefusedError
 	switch {
 	case err == nil && want != PassNew:

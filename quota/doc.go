@@ -26,8 +26,9 @@
 // The source of a UDP packet can be forged until the handshake shows that
 // packets reach it (RFC 9000 §8.1). So what is counted for an address that has
 // shown nothing goes to a pool of its own, and when that is full, or too many
-// come at once, newcomers are sent a Retry, which costs no state, and are
-// counted as the source's own only when they come back with its token. Whoever
+// come at once, newcomers are sent a Retry, which costs no state. Those that come
+// back with its token have another pool, and are counted as the source's own when
+// their handshakes are complete: before that nothing is a proof. Whoever
 // forges a victim's address therefore fills a pool that the victim does not
 // need, and can't use up its connections or its rate of them. What it can use up
 // is the rate of attempts, beyond which nothing new of that address is looked at,

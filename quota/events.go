@@ -95,7 +95,7 @@ func (c *Controller) noteLocked(s *source, addr netip.Addr, what Action, why Rea
 	s.reported = now
 	return Event{
 		Time: c.time(now), Source: c.Source(addr), Action: what, Reason: why,
-		Connections: int(s.live), HalfOpen: int(s.half), Refused: s.refused, Dropped: s.dropped,
+		Connections: int(s.live), HalfOpen: s.attempts(), Refused: s.refused, Dropped: s.dropped,
 	}, true
 }
 

@@ -13,10 +13,12 @@ type Limits struct {
 	// shown to be their peers'.
 	Connections int
 	// HalfOpen is how many attempts may be under way at once whose addresses
-	// have not. They are not Connections yet.
+	// have not, and as many again that have answered a Retry. They are not
+	// Connections yet.
 	HalfOpen int
 	// ConnectionRate is how many new connections a second, by addresses that
-	// have been shown; and so many again by those that have not.
+	// have been shown; and so many attempts again by those that have not, and by
+	// those that have answered a Retry.
 	ConnectionRate  float64
 	ConnectionBurst int
 	// AttemptRate is how many attempts a second may reach QUIC at all, where
@@ -143,11 +145,29 @@ func count(n int) int32 {
 type level struct {
 	limits *limits
 	live   int32 // connections of addresses that have been shown
+	proven int32 // attempts that have answered a Retry
 	half   int32 // attempts of others
-	// What has been used of the rates. fresh is that of connections whose
-	// addresses have not been shown.
-	connection, fresh, attempt, packet, request bucket
+	// What has been used of the rates. fresh is that of attempts whose addresses
+	// have not been shown, and retried that of those that have answered a Retry.
+	connection, fresh, retried, attempt, packet, request bucket
 }
+
+// stage is how far a connection is.
+type stage uint8
+
+const (
+	// stageFresh: its address may be anybody's.
+	stageFresh stage = iota
+	// stageProven: it has answered a Retry. It has room of its own, so that nobody
+	// is kept out by those who write its address on packets. It is no connection
+	// yet, since a token may be shown again by somebody else.
+	stageProven
+	// stageLive: its handshake is complete, or its owner vouches for the address.
+	stageLive
+)
+
+// taken is how many connections exist, or will if nothing goes wrong.
+func (l *level) taken() int32 { return l.live + l.proven }
 
 // full says why there is no room for another connection, if there is none.
 func (l *level) full(now instant) (Reason, bool) {
@@ -164,39 +184,65 @@ func (l *level) full(now instant) (Reason, bool) {
 // that has not been shown, though there would be if it had.
 func (l *level) freshFull(now instant) bool {
 	return l.half >= l.limits.halfOpen ||
-		l.live+l.half >= l.limits.connections ||
+		l.taken()+l.half >= l.limits.connections ||
 		!l.limits.connection.ok(l.fresh, now)
 }
 
-// enter takes a slot.
-func (l *level) enter(shown bool, now instant) {
-	if shown {
-		l.live++
-		l.limits.connection.take(&l.connection, now)
-		return
-	}
-	l.half++
-	l.limits.connection.take(&l.fresh, now)
+// provenFull says whether there is no room for another attempt that has answered a
+// Retry.
+func (l *level) provenFull(now instant) bool {
+	return l.proven >= l.limits.halfOpen ||
+		l.taken() >= l.limits.connections ||
+		!l.limits.connection.ok(l.retried, now)
 }
 
-// promote makes a half-open attempt a connection.
-func (l *level) promote(now instant) {
-	l.half--
-	l.live++
-	l.limits.connection.take(&l.connection, now)
+// at is where those of a stage are counted, and what they use of the rate.
+func (l *level) at(st stage) (*int32, *bucket) {
+	switch st {
+	case stageFresh:
+		return &l.half, &l.fresh
+	case stageProven:
+		return &l.proven, &l.retried
+	}
+	return &l.live, &l.connection
+}
+
+// enter takes a slot.
+func (l *level) enter(st stage, now instant) {
+	n, used := l.at(st)
+	*n++
+	l.limits.connection.take(used, now)
 }
 
 // leave gives a slot back.
-func (l *level) leave(shown bool) {
-	if shown {
-		l.live--
-	} else {
-		l.half--
-	}
+func (l *level) leave(st stage) {
+	n, _ := l.at(st)
+	*n--
 }
+
+// promote makes an attempt a connection.
+func (l *level) promote(st stage, now instant) {
+	l.leave(st)
+	l.enter(stageLive, now)
+}
+
+// mayPromote says whether there is room for an attempt among the connections. That of
+// a proven one has been kept for it.
+func (l *level) mayPromote(st stage) bool {
+	if st == stageProven {
+		return l.live < l.limits.connections
+	}
+	return l.taken() < l.limits.connections
+}
+
+// attempts are those that are half open.
+func (l *level) attempts() int { return int(l.half) + int(l.proven) }
+
+// empty says whether it has neither connections nor attempts.
+func (l *level) empty() bool { return l.live == 0 && l.attempts() == 0 }
 
 // idle says whether nothing is held against it.
 func (l *level) idle(now instant) bool {
-	return l.live == 0 && l.half == 0 &&
-		max(l.connection, l.fresh, l.attempt, l.packet, l.request) <= bucket(now)
+	return l.empty() &&
+		max(l.connection, l.fresh, l.retried, l.attempt, l.packet, l.request) <= bucket(now)
 }

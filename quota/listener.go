@@ -38,10 +38,10 @@ func (c *Controller) Listener(l QUICListener) *Listener {
 }
 
 // Accept returns the next connection that may live. Those of an early listener may
-// not have completed their handshakes if they have shown their addresses before,
-// by a token (RFC 9000 §8.1), or are held to no limit. Others are accepted when they
-// have, since only then it is certain that there is room for them: what they send in
-// 0-RTT waits for that. Where there is none they are closed, with
+// not have completed their handshakes if they are held to no limit. Others are
+// accepted when they have, since only that shows their addresses, which a token does
+// not, and makes it certain that there is room for them: what they send in 0-RTT waits
+// for that. Where there is none they are closed, with
 // [Config.ErrorCode]. An error of the listener below is its last word.
 func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
 	l.start.Do(func() { l.running.Go(l.collect) })
@@ -106,6 +106,7 @@ func (l *Listener) establish(conn *quic.Conn, slot *Slot, stopped <-chan struct{
 		dismiss(conn)
 		return false
 	}
+	slot.peer.Follow(conn)
 	if slot.Established() {
 		return true
 	}

@@ -91,9 +91,9 @@ func TestNothingServedBeyondQuota(t *testing.T) {
 	})
 }
 
-// TestEarlyWithToken: who has a token of an earlier connection has its place at
-// once, and is served before its handshake is complete.
-func TestEarlyWithToken(t *testing.T) {
+// TestTokenIsNoProof: a token of an earlier connection, which anybody may show who has
+// had the address, has nobody served before its handshake is complete.
+func TestTokenIsNoProof(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		conf   Config
@@ -101,7 +101,7 @@ func TestEarlyWithToken(t *testing.T) {
 		want   int // requests that are served early
 	}{
 		{"none", Config{}, nil, 0},
-		{"token", Config{}, quic.NewLRUTokenStore(1, 1), 1},
+		{"token", Config{}, quic.NewLRUTokenStore(1, 1), 0},
 		{"dry run", Config{DryRun: true}, nil, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestTimeIsNoProof(t *testing.T) {
 		c := mustNew(t, nil)
 		enter := func(from string) {
 			info := &quic.ClientInfo{RemoteAddr: net.UDPAddrFromAddrPort(addr(from))}
-			if _, err := c.connContext(t.Context(), info, nil); err != nil {
+			if _, err := c.connContext(t.Context(), info, nil, nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
 
+	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -20,11 +21,24 @@ import (
 // conn that is returned, and ECN, GSO and path MTU discovery are what they were.
 // Closing it closes conn.
 //
+// What is written to an address that has not been validated is not more than three
+// times what came from it (RFC 9000 §8.1, §8.2.1); the rest is counted
+// (Stats.Withheld), and lost. So are packets that the system refuses
+// (Stats.SendErrors), of which quic-go hears nothing unless they were too long: it
+// would end the connection.
+//
 // With [Config.XDP] the port of conn is under the quota in the kernel, too, until
 // the conn that is returned or the controller is closed. A conn that shares its
 // socket with others, as those of package relay do, is left to Go.
 func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
-	plain := &filteredConn{PacketConn: conn, filter: filter{c: c, idLen: idLen}, unguard: c.guard(conn, idLen)}
+	plain := &filteredConn{
+		PacketConn: conn,
+		filter:     filter{c: c, idLen: idLen},
+		unguard:    c.guard(conn, idLen),
+	}
+	if _, shared := conn.(udp.Conn); !shared {
+		plain.limit = amplify.New(amplify.Config{IDLen: idLen, Dials: true, Guess: true})
+	}
 	oob, ok := conn.(quic.OOBCapablePacketConn)
 	if raw, isRaw := conn.(syscall.Conn); isRaw && !ok {
 		return struct {
@@ -45,6 +59,9 @@ func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	return out
 }
 
+// amplification is the conn's limit, or nil.
+func (f *filteredConn) amplification() *amplify.Limit { return f.limit }
+
 // controller is whose filter it is.
 func (f *filteredConn) controller() *Controller { return f.filter.c }
 
@@ -57,6 +74,9 @@ type batchReader interface {
 type filteredConn struct {
 	net.PacketConn
 	filter filter
+	// limit is of what is sent to addresses that are not validated. nil: whoever
+	// shares the socket has one.
+	limit *amplify.Limit
 	// unguard takes its port from the enforcer, once.
 	unguard func()
 }
@@ -95,7 +115,32 @@ func (f *filteredConn) ReadFrom(b []byte) (int, net.Addr, error) {
 // WriteTo implements [net.PacketConn].
 func (f *filteredConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	f.dialed(b, addr)
-	return f.PacketConn.WriteTo(b, addr)
+	if !f.maySend(b, addr) {
+		return len(b), nil
+	}
+	if _, err := f.PacketConn.WriteTo(b, addr); err != nil {
+		return len(b), f.sendError(err)
+	}
+	return len(b), nil
+}
+
+// maySend says whether a packet may go to an address, and counts it if not.
+func (f *filteredConn) maySend(b []byte, addr net.Addr) bool {
+	if f.limit == nil {
+		return true
+	}
+	to := addrPort(addr)
+	if !to.IsValid() || f.limit.MaySend(to, b) {
+		return true
+	}
+	f.filter.c.counters.withheld.Add(1)
+	return false
+}
+
+// sendError counts a packet that the system has refused, and says what quic-go hears.
+func (f *filteredConn) sendError(err error) error {
+	f.filter.c.counters.sendErrors.Add(1)
+	return udp.ForQUIC(err)
 }
 
 // SetReadBuffer is for quic-go, which wants large buffers.
@@ -131,10 +176,14 @@ func (f *filteredConn) pass(addr net.Addr, b []byte, now instant, count *tally) 
 	pass, why := f.filter.judge(from, b, now)
 	if pass {
 		count.passed[why]++
-		return true
+	} else {
+		count.dropped[why]++
+		pass = f.filter.c.conf.DryRun
 	}
-	count.dropped[why]++
-	return f.filter.c.conf.DryRun
+	if pass && f.limit != nil {
+		f.limit.Received(from, b, len(b))
+	}
+	return pass
 }
 
 // dialed lets those answer to whom this transport dials: their Initials carry IDs
@@ -216,7 +265,16 @@ func (f *filteredOOBConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *n
 // WriteMsgUDP is how quic-go writes.
 func (f *filteredOOBConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	f.dialed(b, addr)
-	return f.oob.WriteMsgUDP(b, oob, addr)
+	if !f.maySend(b, addr) {
+		return len(b), len(oob), nil
+	}
+	if n, oobn, err := f.oob.WriteMsgUDP(b, oob, addr); err != nil {
+		if udp.IsOffload(err) && udp.IsTrain(oob) {
+			return n, oobn, err // quic-go sends its packets one by one then
+		}
+		return len(b), len(oob), f.sendError(err)
+	}
+	return len(b), len(oob), nil
 }
 
 // SyscallConn lends the socket below to quic-go, to ask it what it can.

@@ -199,12 +199,12 @@ func TestProtectKeepsHooks(t *testing.T) {
 	if _, err := tr.ConnContext(ctx, &quic.ClientInfo{RemoteAddr: from, AddrVerified: true}); err != nil {
 		t.Fatal(err)
 	}
-	wantLive(t, c, 1, 0)
+	wantLive(t, c, 0, 1)
 	if _, err := tr.ConnContext(t.Context(), &quic.ClientInfo{RemoteAddr: from, AddrVerified: true}); !errors.Is(err, ErrRefused) {
 		t.Errorf("got %v, want ErrRefused", err)
 	}
 	cancel()
-	for c.Stats().Connections > 0 { // AfterFunc has its own goroutine
+	for c.Stats().HalfOpen > 0 { // AfterFunc has its own goroutine
 		runtime.Gosched()
 	}
 	next = refusal
@@ -243,4 +243,48 @@ func TestDialFromProtected(t *testing.T) {
 		}
 		out.CloseWithError(0, "")
 	})
+}
+
+// TestProtectInUse: a transport that has been used does not look at what is put into
+// it.
+func TestProtectInUse(t *testing.T) {
+	conf := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, NextProtos: []string{"h3"}}
+	for name, use := range map[string]func(*quic.Transport) error{
+		"listen": func(tr *quic.Transport) error { _, err := tr.Listen(conf, nil); return err },
+		"early":  func(tr *quic.Transport) error { _, err := tr.ListenEarly(conf, nil); return err },
+		"dial": func(tr *quic.Transport) error {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, _ = tr.Dial(ctx, tr.Conn.LocalAddr(), &tls.Config{NextProtos: []string{"h3"}}, nil)
+			return nil
+		},
+		"write": func(tr *quic.Transport) error { _, err := tr.WriteTo([]byte{1}, tr.Conn.LocalAddr()); return err },
+		"closed": func(tr *quic.Transport) error {
+			_, err := tr.Listen(conf, nil)
+			return errors.Join(err, tr.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			tr := &quic.Transport{Conn: conn}
+			if err := mustNew(t, nil).Protect(tr); err != nil {
+				t.Errorf("before its first use: %v", err)
+			}
+			tr = &quic.Transport{Conn: conn}
+			if err := use(tr); err != nil {
+				t.Fatal(err)
+			}
+			defer tr.Close()
+			if err := mustNew(t, nil).Protect(tr); err == nil {
+				t.Error("a transport in use is said to be protected")
+			}
+			if tr.Conn != conn || tr.ConnContext != nil || tr.VerifySourceAddress != nil {
+				t.Error("it has been changed")
+			}
+		})
+	}
 }

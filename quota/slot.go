@@ -3,6 +3,8 @@ package quota
 import (
 	"net/netip"
 	"time"
+
+	"github.com/quicway/quicway/internal/amplify"
 )
 
 // Slot is the place of one connection, for the address that it was admitted
@@ -12,10 +14,11 @@ type Slot struct {
 	shard  *shard
 	source *source // nil: not remembered
 	remote netip.AddrPort
-	exempt bool // no limit holds for it
+	exempt bool          // no limit holds for it
+	peer   *amplify.Peer // its address, and wherever it moves; nil: not a transport's
 
 	// Guarded by the shard's lock.
-	shown      bool // counts as a connection
+	stage      stage
 	released   bool
 	ended      bool // it must not live on
 	close      func()
@@ -41,45 +44,41 @@ func (s *Slot) Established() bool {
 func (s *Slot) certain() bool {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	return s.shown || s.exempt
+	return s.stage == stageLive || s.exempt
 }
 
 func (s *Slot) establishLocked() bool {
 	if s.released || s.ended {
 		return false
 	}
-	if s.shown {
+	if s.stage == stageLive {
 		return true
 	}
 	s.stopLocked()
 	now := s.c.now()
-	if !s.c.promoteLocked(s.source, s.exempt, now) {
+	if !s.c.promoteLocked(s.source, s.stage, s.exempt, now) {
 		s.ended = true
 		return false
 	}
-	s.shown = true
+	s.stage = stageLive
 	return true
 }
 
 // promoteLocked makes a half-open attempt of a source a connection, if it may
 // have another. Its rate is charged, but does not decide any more.
-func (c *Controller) promoteLocked(s *source, exempt bool, now instant) bool {
+func (c *Controller) promoteLocked(s *source, st stage, exempt bool, now instant) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	room := c.total.live < c.total.limits.connections
-	s.levels(func(l *level) bool {
-		room = room && l.live < l.limits.connections
-		return room
-	})
+	room := c.total.mayPromote(st) && s.levels(func(l *level) bool { return l.mayPromote(st) })
 	if !room && !exempt {
 		c.counters.attempt(Connections)
 		return false
 	}
 	s.levels(func(l *level) bool {
-		l.promote(now)
+		l.promote(st, now)
 		return true
 	})
-	c.total.promote(now)
+	c.total.promote(st, now)
 	return true
 }
 
@@ -95,11 +94,11 @@ func (s *Slot) Release() {
 	s.stopLocked()
 	s.unlinkLocked()
 	s.source.levels(func(l *level) bool {
-		l.leave(s.shown)
+		l.leave(s.stage)
 		return true
 	})
 	s.c.mu.Lock()
-	s.c.total.leave(s.shown)
+	s.c.total.leave(s.stage)
 	s.c.mu.Unlock()
 	lift := s.c.liftLocked(s.source)
 	s.shard.mu.Unlock()
@@ -139,7 +138,7 @@ func (s *Slot) endLocked() bool {
 func (s *Slot) expire(after time.Duration) {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
-	if s.released || s.shown {
+	if s.released || s.stage == stageLive {
 		return
 	}
 	s.timer = time.AfterFunc(after, func() {

@@ -144,7 +144,7 @@ func (sh *shard) room(now instant) bool {
 			sh.hand = 0
 		}
 		switch s := sh.ring[sh.hand]; {
-		case s.sources > 0 || s.live > 0 || s.half > 0:
+		case s.sources > 0 || !s.empty():
 			sh.hand++
 		case s.idle(now) && now-s.seen >= instant(keep):
 			sh.forget(s)

@@ -31,6 +31,10 @@ type Stats struct {
 	// LostEvents counts those that were not reported, because there were too
 	// many or a reader did not keep up.
 	LostEvents uint64
+	// Withheld counts writes that were not made, because they would have brought an
+	// address that is not validated more than three times what it has sent (RFC
+	// 9000 §8.1, §8.2.1), and SendErrors those that the system refused.
+	Withheld, SendErrors uint64
 	// DryRun says whether nobody has been kept out in truth.
 	DryRun bool
 }
@@ -48,6 +52,7 @@ type SourceStats struct {
 // counters are those of a controller.
 type counters struct {
 	admitted, retried, lost  atomic.Uint64
+	withheld, sendErrors     atomic.Uint64
 	refused, passed, dropped [numReasons]atomic.Uint64
 }
 
@@ -83,6 +88,8 @@ func (c *Controller) Stats() Stats {
 		Admitted:   c.counters.admitted.Load(),
 		Retried:    c.counters.retried.Load(),
 		LostEvents: c.counters.lost.Load(),
+		Withheld:   c.counters.withheld.Load(),
+		SendErrors: c.counters.sendErrors.Load(),
 		DryRun:     c.conf.DryRun,
 	}
 	out.Kernel, out.KernelErrors = c.enforcer.dropped(), c.enforcer.failed()
@@ -90,7 +97,7 @@ func (c *Controller) Stats() Stats {
 		out.Dropped[why] += n
 	}
 	c.mu.Lock()
-	out.Connections, out.HalfOpen = int(c.total.live), int(c.total.half)
+	out.Connections, out.HalfOpen = int(c.total.live), c.total.attempts()
 	c.mu.Unlock()
 	for i := range c.shards {
 		sh := &c.shards[i]
@@ -154,7 +161,7 @@ func first(all []SourceStats, n int) []SourceStats {
 func (c *Controller) statsOf(s *source) SourceStats {
 	return SourceStats{
 		Source:      s.key.prefix(c.conf.IPv4Bits, c.conf.IPv6Bits),
-		Connections: int(s.live), HalfOpen: int(s.half),
+		Connections: int(s.live), HalfOpen: s.attempts(),
 		Admitted: s.admitted, Refused: s.refused, Dropped: s.dropped,
 	}
 }

@@ -6,8 +6,8 @@ import (
 )
 
 var (
-	// ErrClosed is returned by [Server.Serve] once the server is closed,
-	// whatever closed it. It wraps net.ErrClosed.
+	// ErrClosed is returned by [Server.Serve] once [Server.Close] or
+	// [Server.Shutdown] has been called. It wraps net.ErrClosed.
 	ErrClosed error = closedError{}
 
 	// ErrConfig is wrapped by the errors of [New] and [Listen] about a

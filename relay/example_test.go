@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 
@@ -22,11 +21,10 @@ func Example() {
 		server.Addr().IsValid(), len(server.Token()) > 0, len(server.Pin()) > 0)
 
 	cancel() // as on a signal
-	err = server.Serve(ctx)
-	fmt.Println(errors.Is(err, relay.ErrClosed))
+	fmt.Println("it has ended:", server.Serve(ctx))
 	// Output:
 	// peers need the address, the token and the pin: true true true
-	// true
+	// it has ended: <nil>
 }
 
 // A relay that is recognised after a restart keeps its secret.

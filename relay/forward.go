@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"errors"
+	"fmt"
+	"net"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -41,9 +44,16 @@ func newShard(s *Server, socket *udp.Socket) *shard {
 	return sh
 }
 
-// run forwards until the socket is closed.
+// run forwards until the socket is closed. If it works no more the server ends: a
+// relay that hears nothing must not seem to be there.
 func (sh *shard) run() {
-	for sh.step() == nil {
+	for {
+		if err := sh.step(); err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				sh.server.fail(fmt.Errorf("relay: read from %v: %w", sh.socket.LocalAddr(), err))
+			}
+			return
+		}
 	}
 }
 

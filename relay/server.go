@@ -51,6 +51,7 @@ type Server struct {
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
+	broken    chan error // why a socket works no more
 	draining  atomic.Bool
 	starting  sync.Mutex // guards started, and closing's beginning
 	started   bool
@@ -118,6 +119,7 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 		offload:  noOffload{},
 		hits:     make(chan route, maxHits),
 		amplify:  amplify.New(amplify.Config{IDLen: cid.Len}),
+		broken:   make(chan error, 1),
 		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -207,9 +209,10 @@ func (s *Server) sendControl(m *udp.Message) error {
 	return s.sockets.groups[group].sockets[0].Write(m)
 }
 
-// Serve forwards packets and answers requests until ctx is done, or [Server.Close]
-// or [Server.Shutdown] is called, and returns ErrClosed then. It closes the server
-// when it returns. It may be called once.
+// Serve forwards packets and answers requests until ctx is done, and returns nil then,
+// or until [Server.Close] or [Server.Shutdown] is called, and returns ErrClosed then;
+// or until a socket works no more, whose error it returns. It closes the server when
+// it returns. It may be called once.
 func (s *Server) Serve(ctx context.Context) error {
 	switch err := s.start(); {
 	case errors.Is(err, ErrClosed):
@@ -217,12 +220,26 @@ func (s *Server) Serve(ctx context.Context) error {
 	case err != nil:
 		return errors.Join(err, s.Close())
 	}
-	defer context.AfterFunc(ctx, s.close)()
-	<-s.closing.Done()
-	if err := s.Close(); err != nil {
-		return err
+	var err error
+	select {
+	case <-s.closing.Done():
+		err = ErrClosed
+	case err = <-s.broken:
+		s.log.Error("a socket works no more", "err", err)
+	case <-ctx.Done():
 	}
-	return ErrClosed
+	if closeErr := s.Close(); closeErr != nil {
+		return errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// fail ends Serve with an error.
+func (s *Server) fail(err error) {
+	select {
+	case s.broken <- err:
+	default: // another was first
+	}
 }
 
 // start starts the server's goroutines, once.

@@ -203,8 +203,32 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(time.Second, cancel)
+		if err := server.Serve(ctx); err != nil {
+			t.Errorf("Serve: %v, want nil, as its context has ended", err)
+		}
 		if err := server.Serve(ctx); !errors.Is(err, ErrClosed) {
-			t.Errorf("Serve: %v, want %v", err, ErrClosed)
+			t.Errorf("Serve again: %v, want %v", err, ErrClosed)
+		}
+	})
+}
+
+// deaf is a conn that cannot be read.
+type deaf struct{ net.PacketConn }
+
+func (deaf) ReadFrom([]byte) (int, net.Addr, error) {
+	return 0, nil, errors.New("reading is not allowed")
+}
+
+// TestServeFailsLoudly: a relay that cannot hear says so, and does not seem to be
+// there.
+func TestServeFailsLoudly(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		server, err := New(nil, deaf{nettest.New(1).Listen(relayAddr)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Serve(context.Background()); err == nil || errors.Is(err, ErrClosed) {
+			t.Errorf("Serve: %v, want that it cannot read", err)
 		}
 	})
 }

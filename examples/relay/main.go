@@ -100,7 +100,7 @@ func run(listen, host, secretFile string, o offload, every time.Duration, verbos
 	if every > 0 {
 		go report(ctx, server, every)
 	}
-	if err := server.Serve(ctx); !errors.Is(err, relay.ErrClosed) {
+	if err := server.Serve(ctx); err != nil {
 		return err
 	}
 	print(server)

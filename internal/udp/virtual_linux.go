@@ -1,11 +1,13 @@
 package udp
 
 import (
+	"errors"
 	"net"
 	"syscall"
 
 	"github.com/quic-go/quic-go"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 )
 
 // oobVirtual is a Conn that quic-go takes for a UDP socket with out-of-band
@@ -36,6 +38,18 @@ func wrapVirtual(v *virtual, s *Socket) (Conn, error) {
 	}
 	return &oobVirtual{virtual: v, raw: raw}, nil
 }
+
+// IsTrain says whether control messages make a write one of several datagrams
+// (UDP_SEGMENT).
+func IsTrain(oob []byte) bool {
+	var m Message
+	parseControl(oob, &m)
+	return m.SegmentSize > 0
+}
+
+// IsOffload says whether a write failed because the network device cannot do what
+// trains need (EIO, see udp(7)).
+func IsOffload(err error) bool { return errors.Is(err, unix.EIO) }
 
 // SyscallConn lends the socket below to quic-go, to ask it what it can.
 func (v *oobVirtual) SyscallConn() (syscall.RawConn, error) { return v.raw, nil }
