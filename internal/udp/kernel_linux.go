@@ -37,6 +37,7 @@ type kernelEngine struct {
 	v6     bool // the socket's family is AF_INET6
 	rx     *receiver
 	tx     sync.Pool // of *sender
+	lone   lone
 }
 
 var _ engine = (*kernelEngine)(nil)

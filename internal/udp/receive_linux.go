@@ -54,11 +54,11 @@ func newReceiver(e *kernelEngine, n int) *receiver {
 // recvmmsg is the system call, in the form that syscall.RawConn wants.
 func (r *receiver) recvmmsg(fd uintptr) bool {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.hdrs[0])), uintptr(r.want), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := r.engine.receive(fd, r.hdrs[:r.want])
 		if errno == unix.EINTR {
 			continue
 		}
-		r.got, r.errno = int(n), errno
+		r.got, r.errno = n, errno
 		return errno != unix.EAGAIN
 	}
 }

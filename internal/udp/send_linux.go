@@ -38,11 +38,11 @@ func newSender(e *kernelEngine) *sender {
 // sendmmsg is the system call, in the form that syscall.RawConn wants.
 func (s *sender) sendmmsg(fd uintptr) bool {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.hdrs[s.from])), uintptr(s.n-s.from), unix.MSG_DONTWAIT, 0, 0)
+		n, errno := s.engine.send(fd, s.hdrs[s.from:s.n])
 		if errno == unix.EINTR {
 			continue
 		}
-		s.sent, s.errno = int(n), errno
+		s.sent, s.errno = n, errno
 		return errno != unix.EAGAIN
 	}
 }
