@@ -44,6 +44,8 @@ func dialLine(ctx context.Context, h *home) (*line, error) {
 		return nil, fmt.Errorf("%w: %s", verdict.get(), h.relay.Addr)
 	case errors.As(err, &untrusted):
 		return nil, fmt.Errorf("%w: %s has no pin, and its certificate is not good without: %w", ErrRelayMismatch, h.relay.Addr, untrusted.Err)
+	case overQuota(err):
+		return nil, fmt.Errorf("%w: %s: %w", errOverQuota, h.relay.Addr, err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.relay.Addr, err)
 	}
@@ -187,7 +189,10 @@ func (l *line) do(ctx context.Context, method, path, authorization string, body 
 		req.Header.Set("Authorization", authorization)
 	}
 	resp, err := l.http.RoundTrip(req)
-	if err != nil {
+	switch {
+	case err != nil && overQuota(context.Cause(l.conn.Context())):
+		return fmt.Errorf("%w: %w", errOverQuota, err)
+	case err != nil:
 		return fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
 	}
 	defer resp.Body.Close()
@@ -207,4 +212,21 @@ func refusal(resp *http.Response) error {
 		refused.problem.Message = resp.Status
 	}
 	return refused
+}
+
+// errOverQuota: the relay has no room for a connection of ours.
+var errOverQuota = &refusedError{control.Problem{Code: control.CodeLimit, Message: "too many connections"}}
+
+// overQuota says whether the relay has ended a connection, or not begun one, because
+// there are too many: of this address, or of all.
+func overQuota(err error) bool {
+	var transport *quic.TransportError
+	var application *quic.ApplicationError
+	switch {
+	case errors.As(err, &transport):
+		return transport.Remote && transport.ErrorCode == quic.ConnectionRefused
+	case errors.As(err, &application):
+		return application.Remote && application.ErrorCode == quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad)
+	}
+	return false
 }

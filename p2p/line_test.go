@@ -2,8 +2,15 @@ package p2p
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/quicway/quicway/quota"
+	"github.com/quicway/quicway/relay"
 )
 
 // TestLateAnswer: an answer that was overtaken by the news of another address does
@@ -42,4 +49,53 @@ func TestLateRefresh(t *testing.T) {
 			l.Errorf("after an old answer we are at %v, %v, want %v", link.observed(), err, moved)
 		}
 	})
+}
+
+// TestOverQuotaIsRefused: a relay that has no room for another connection is there,
+// and says so.
+func TestOverQuotaIsRefused(t *testing.T) {
+	controller, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, conf := range map[string]*relay.Config{
+		"relay": {MaxConnectionsPerSource: 1},
+		"quota": {Quota: controller},
+	} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				l.stopRelay()
+				conf.Secret = relaySecret
+				server, err := relay.New(conf, l.net.Listen(relayAddr))
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.server, l.served = server, make(chan error, 1)
+				go func() { l.served <- server.Serve(context.Background()) }()
+				first, second := l.host(nil), l.host(nil)
+				l.net.Rebind(second.conn, "198.51.100.1:2000")
+				dial := func(h *host) error {
+					ctx, cancel := context.WithTimeout(l.Context(), 20*time.Second)
+					defer cancel()
+					_, err := h.Dial(ctx, first.ID(), &DialConfig{Deliver: func(context.Context, Offer) error { return context.Canceled }})
+					return err
+				}
+				if err := dial(first); !errors.Is(err, context.Canceled) {
+					t.Fatalf("the first: %v", err)
+				}
+				hold, err := first.acquire(l.Context(), l.relay())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer first.release(hold)
+				if _, err := hold.current(l.Context()); err != nil {
+					t.Fatal(err)
+				}
+				err = dial(second)
+				if !errors.Is(err, ErrRelayRefused) || errors.Is(err, ErrRelayUnreachable) || !strings.Contains(fmt.Sprint(err), "too many connections") {
+					t.Errorf("one more than may be: %v", err)
+				}
+			})
+		})
+	}
 }
