@@ -23,6 +23,10 @@ const (
 // restarted, to be told of the session again by the dialer.
 const joinPatience = 5 * time.Second
 
+// helloPatience is how long an accepter waits for the dialer's next packet, which
+// is there, during the handshake.
+const helloPatience = 10 * time.Second
+
 // AcceptOffer answers an offer, which has come by any way, and returns the
 // connection. It uses the relay that the offer names. Errors wrap ErrOffer,
 // ErrOfferExpired, ErrOfferUsed, ErrPeerMismatch, ErrPeerRefused, ErrPeerGone,
@@ -97,7 +101,7 @@ func (e *Endpoint) join(ctx context.Context, o *Offer) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffer, err)
 	}
-	until := time.Now().Add(joinPatience)
+	until, pause := time.Now().Add(joinPatience), minBackoff
 	for {
 		l, _, err := e.openLink(ctx, o.relay, o.session, control.Accepter, o.join, &id)
 		switch {
@@ -112,7 +116,8 @@ func (e *Endpoint) join(ctx context.Context, o *Offer) (*link, error) {
 		case time.Now().After(until):
 			return nil, fmt.Errorf("%w: it has left the relay", ErrPeerGone)
 		}
-		sleep(ctx, minBackoff)
+		sleep(ctx, pause)
+		pause *= 2
 	}
 }
 
@@ -127,7 +132,9 @@ func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error
 		context.AfterFunc(conn, func() { fail(cause(ctx, context.Cause(conn))) })
 		return conn, nil
 	}
-	listener, err := l.transport.Listen(conf, e.conf.quicConfig())
+	quicConf := e.conf.quicConfig()
+	quicConf.HandshakeIdleTimeout = min(quicConf.HandshakeIdleTimeout, helloPatience)
+	listener, err := l.transport.Listen(conf, quicConf)
 	if err != nil {
 		return nil, err
 	}

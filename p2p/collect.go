@@ -4,12 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Bounds of what waits to be accepted.
 const (
-	acceptQueue = 32 // connections that nobody has called Accept for yet
-	maxHandling = 64 // offers that are being answered at once
+	acceptQueue   = 32 // connections that nobody has called Accept for yet
+	maxHandling   = 64 // offers that are being answered at once
+	maxEachSender = 8  // those of one sender, as far as the relay can tell senders apart
+)
+
+const (
+	// showAgain is after how long the relay shows an offer again that has been
+	// neither acknowledged nor joined.
+	showAgain = 10 * time.Second
+	// minCollect is how long a request for an offer takes that brings none, even
+	// if the relay answers at once.
+	minCollect = time.Second
 )
 
 // Accept takes offers out of the mailbox of the endpoint's relay, which lie
@@ -110,10 +121,7 @@ func (e *Endpoint) collectAt(r Relay) error {
 	for e.wanted() {
 		ln, err := h.current(e.ctx)
 		if err == nil {
-			var text string
-			if text, err = ln.takeOffer(e.ctx, e.ID().String()); err == nil && text != "" {
-				e.answer(h.relay, text)
-			}
+			err = e.collectOn(h, ln)
 		}
 		switch {
 		case e.ctx.Err() != nil:
@@ -132,34 +140,98 @@ func (e *Endpoint) collectAt(r Relay) error {
 	return nil
 }
 
-// answer answers an offer in the background. The relay it came from is the one
-// that it is about, whatever it says: nobody sends us to another's address.
-func (e *Endpoint) answer(r Relay, text string) {
-	offer, err := ParseOffer(text)
-	if err != nil {
-		e.log.Warn("offer in mailbox", "err", err)
-		return
+// collectOn takes an offer on a connection with the relay, and has it answered.
+func (e *Endpoint) collectOn(h *home, ln *line) error {
+	asked := time.Now()
+	t, err := ln.takeOffer(e.ctx, e.ID().String())
+	switch {
+	case err != nil:
+		return err
+	case t != nil:
+		e.answer(h.relay, t)
+	default:
+		sleep(e.ctx, minCollect-time.Since(asked))
 	}
-	offer.relay = r
-	select {
-	case e.handling <- struct{}{}:
-	case <-e.ctx.Done():
+	return nil
+}
+
+// answer answers an offer in the background. The relay it came from is the one
+// that it is about, whatever it says: nobody sends us to another's address. If as
+// many are being answered as may be, the offer stays in the mailbox, and is shown
+// again.
+func (e *Endpoint) answer(r Relay, t *taken) {
+	if !e.startAnswer(t.sender) {
 		return
 	}
 	e.tasks.Go(func() {
-		defer func() { <-e.handling }()
-		e.enqueue(offer)
+		defer e.endAnswer(t.sender)
+		offer, err := ParseOffer(t.text)
+		if err != nil {
+			e.log.Warn("offer in mailbox", "err", err)
+		} else {
+			offer.relay = r
+			err = e.enqueue(offer)
+		}
+		if final(err) {
+			e.acknowledge(t)
+		}
 	})
 }
 
-func (e *Endpoint) enqueue(offer Offer) {
+// final says whether there is no use in showing an offer again that led to err.
+// With no error it has been joined, and the relay knows.
+func final(err error) bool {
+	return err != nil && !errors.Is(err, errClaimed) && !errors.Is(err, ErrRelayUnreachable) && !errors.Is(err, ErrClosed)
+}
+
+func (e *Endpoint) acknowledge(t *taken) {
+	if t.number == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, patience)
+	defer cancel()
+	if err := t.line.acknowledge(ctx, e.ID().String(), t.number); err != nil {
+		e.log.Debug("acknowledge offer", "err", err)
+	}
+}
+
+// startAnswer makes an offer one that is being answered, if there is room for it:
+// nobody's offers take the place of all others'.
+func (e *Endpoint) startAnswer(sender string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if sender != "" && e.senders[sender] >= maxEachSender {
+		return false
+	}
+	select {
+	case e.handling <- struct{}{}:
+		e.senders[sender]++
+		return true
+	default:
+		return false
+	}
+}
+
+func (e *Endpoint) endAnswer(sender string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	<-e.handling
+	if e.senders[sender]--; e.senders[sender] == 0 {
+		delete(e.senders, sender)
+	}
+}
+
+// enqueue answers an offer, and keeps the connection for whoever accepts.
+func (e *Endpoint) enqueue(offer Offer) error {
 	c, err := e.acceptOffer(e.ctx, offer)
 	if err == nil {
 		c, err = c.settled(e.ctx)
 	}
 	if err != nil {
-		e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
-		return
+		if !errors.Is(err, errClaimed) { // it was shown again, and is being answered
+			e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
+		}
+		return err
 	}
 	select {
 	case e.accepted <- c:
@@ -167,4 +239,5 @@ func (e *Endpoint) enqueue(offer Offer) {
 		e.log.Warn("connection refused: nobody accepts", "peer", c.RemoteID())
 		_ = c.CloseWithError(CodeHandshake, "nobody accepts")
 	}
+	return nil
 }

@@ -77,7 +77,7 @@ func (e *Endpoint) leave(ctx context.Context, peer PeerID, offer Offer) error {
 	if err != nil {
 		return err
 	}
-	return ln.putOffer(ctx, peer.String(), e.conf.Relay.Token, text)
+	return ln.putOffer(ctx, peer.String(), e.conf.Relay.Token, offer.session, text)
 }
 
 func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc) (_ *Conn, err error) {

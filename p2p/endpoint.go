@@ -43,6 +43,8 @@ type Endpoint struct {
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
 	forgot time.Time                       // when used was last looked through
+	// senders counts the offers being answered by who has left them.
+	senders map[string]int
 	// Those who wait for a connection from the mailbox hear there why none
 	// can come. collecting says that somebody looks into it for them.
 	wanting    map[chan error]struct{}
@@ -79,6 +81,7 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		mux:      m,
 		accepted: make(chan *Conn, acceptQueue),
 		handling: make(chan struct{}, maxHandling),
+		senders:  make(map[string]int),
 		homes:    make(map[netip.AddrPort]*home),
 		conns:    make(map[*Conn]struct{}),
 		used:     make(map[control.SessionID]time.Time),
@@ -164,7 +167,7 @@ func (e *Endpoint) claim(o *Offer) error {
 	_, taken := e.used[o.session]
 	switch {
 	case taken:
-		return ErrOfferUsed
+		return errClaimed
 	case len(e.used) >= maxUsed:
 		return fmt.Errorf("%w: too many that have not expired have been", ErrOfferUsed)
 	}

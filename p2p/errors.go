@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/quicway/quicway/internal/control"
@@ -64,6 +65,9 @@ var (
 	// ErrConfig is wrapped by errors about a [Config] that cannot work.
 	ErrConfig = errors.New("invalid configuration")
 )
+
+// errClaimed: the endpoint has the offer already.
+var errClaimed = fmt.Errorf("%w", ErrOfferUsed)
 
 type closedError struct{}
 

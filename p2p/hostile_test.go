@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -253,4 +254,89 @@ func TestNumberZone(t *testing.T) {
 			t.Errorf("zone %q for %s, want %d", got, iface.Name, iface.Index)
 		}
 	}
+}
+
+// TestFloodDelaysOnlyItself: somebody with a token leaves useless offers all the time,
+// and whoever else dials is answered at once.
+func TestFloodDelaysOnlyItself(t *testing.T) {
+	half := func(o *Offer) { o.flight = o.flight[1:] } // what is missing is never sent
+	none := func(o *Offer) {
+		clear(o.flight[0].payload)
+		o.flight = o.flight[:1]
+	}
+	for name, spoil := range map[string]func(*Offer){"half a ClientHello": half, "no ClientHello": none} {
+		t.Run(name, func(t *testing.T) {
+			runLab(t, func(l *lab) {
+				mallory, bob, alice := l.host(nil), l.host(nil), l.host(nil)
+				accepting, stop := context.WithCancel(context.Background())
+				done := make(chan struct{}, 2)
+				go func() {
+					for {
+						if _, err := bob.Accept(accepting); err != nil {
+							done <- struct{}{}
+							return
+						}
+					}
+				}()
+				go func() {
+					for accepting.Err() == nil {
+						o, _ := l.offer(mallory, bob.ID())
+						spoil(&o)
+						_ = mallory.leave(l.Context(), bob.ID(), o)
+						time.Sleep(400 * time.Millisecond)
+					}
+					done <- struct{}{}
+				}()
+				time.Sleep(30 * time.Second)
+				for range 3 {
+					start := time.Now()
+					c, err := alice.Dial(l.Context(), bob.ID(), nil)
+					if err != nil || time.Since(start) > 2*time.Second {
+						l.Errorf("an honest dial: %v after %v", err, time.Since(start))
+						continue
+					}
+					_ = c.CloseWithError(0, "")
+				}
+				stop()
+				<-done
+				<-done
+				_ = mallory.Close()
+			})
+		})
+	}
+}
+
+// TestOfferOfDeadLine: an offer that went out on a connection which is dead is shown
+// again on the next, long before the dialer gives up.
+func TestOfferOfDeadLine(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		accepted := make(chan error, 1)
+		go func() {
+			_, err := bob.Accept(l.Context())
+			accepted <- err
+		}()
+		time.Sleep(time.Second)
+		dead := bob.conn.Public()
+		l.net.Filter(func(p nettest.Packet) bool { return p.To != dead && p.From != dead })
+		start := time.Now()
+		dialed := make(chan error, 1)
+		go func() {
+			_, err := alice.Dial(l.Context(), bob.ID(), nil)
+			dialed <- err
+		}()
+		time.Sleep(5 * time.Second)
+		h := bob.homes[netip.MustParseAddrPort(relayAddr)]
+		h.mu.Lock()
+		h.line.close() // as when there is traffic that shows the line to be dead
+		h.mu.Unlock()
+		time.Sleep(3 * time.Second)
+		l.net.Filter(nil)
+		if err := <-dialed; err != nil || time.Since(start) > 30*time.Second {
+			l.Errorf("dialed: %v after %v", err, time.Since(start))
+		}
+		if err := <-accepted; err != nil {
+			l.Error(err)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -136,19 +137,39 @@ func (l *line) end(ctx context.Context, session control.SessionID, role control.
 	return l.do(ctx, http.MethodDelete, fmt.Sprintf(control.LegPath, session, role), control.Leg+string(text), nil, nil)
 }
 
-func (l *line) putOffer(ctx context.Context, name, token string, offer []byte) error {
-	return l.do(ctx, http.MethodPut, fmt.Sprintf(control.OffersPath, name), control.Bearer+token, offer, nil)
+// putOffer leaves the offer of a session under a name.
+func (l *line) putOffer(ctx context.Context, name, token string, session control.SessionID, offer []byte) error {
+	path := fmt.Sprintf(control.OffersPath+"?%s=%s", name, control.SessionParameter, session)
+	return l.do(ctx, http.MethodPut, path, control.Bearer+token, offer, nil)
 }
 
-// takeOffer waits for an offer. It returns "" if none came in time.
-func (l *line) takeOffer(ctx context.Context, name string) (string, error) {
-	path := fmt.Sprintf(control.OffersPath+"?wait=%d", name, control.MaxWait/time.Second)
-	var text []byte
-	err := l.do(ctx, http.MethodGet, path, "", nil, func(r io.Reader) (err error) {
-		text, err = io.ReadAll(io.LimitReader(r, maxOfferText+1))
-		return err
+// taken is an offer from the mailbox.
+type taken struct {
+	line   *line
+	text   string
+	number uint64 // what it is acknowledged by; zero: the relay does not say
+	sender string // whose offers these are; "" if the relay does not say
+}
+
+// takeOffer waits for an offer. It returns nil if none came in time.
+func (l *line) takeOffer(ctx context.Context, name string) (*taken, error) {
+	path := fmt.Sprintf(control.OffersPath+"?wait=%d&%s=%d", name, control.MaxWait/time.Second, control.AgainParameter, showAgain/time.Second)
+	var t *taken
+	err := l.request(ctx, http.MethodGet, path, "", nil, func(resp *http.Response) error {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxOfferText+1))
+		if err != nil {
+			return err
+		}
+		number, _ := strconv.ParseUint(resp.Header.Get(control.OfferField), 10, 64)
+		t = &taken{line: l, text: string(text), number: number, sender: resp.Header.Get(control.SenderField)}
+		return nil
 	})
-	return string(text), err
+	return t, err
+}
+
+// acknowledge lets the relay forget an offer.
+func (l *line) acknowledge(ctx context.Context, name string, number uint64) error {
+	return l.do(ctx, http.MethodDelete, fmt.Sprintf(control.OfferPath, name, number), "", nil, nil)
 }
 
 // ping asks for nothing, so that the relay sees our address.
@@ -181,6 +202,16 @@ func (l *line) events(f func(control.Event)) {
 
 // do makes a request and hands the body of a good answer to read.
 func (l *line) do(ctx context.Context, method, path, authorization string, body []byte, read func(io.Reader) error) error {
+	return l.request(ctx, method, path, authorization, body, func(resp *http.Response) error {
+		if read == nil {
+			return nil
+		}
+		return read(resp.Body)
+	})
+}
+
+// request makes a request and hands a good answer to read, if it has a body.
+func (l *line) request(ctx context.Context, method, path, authorization string, body []byte, read func(*http.Response) error) error {
 	req, err := http.NewRequestWithContext(ctx, method, "https://relay"+path, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -199,10 +230,10 @@ func (l *line) do(ctx context.Context, method, path, authorization string, body 
 	if resp.StatusCode/100 != 2 {
 		return refusal(resp)
 	}
-	if read == nil || resp.StatusCode == http.StatusNoContent {
+	if resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
-	return read(resp.Body)
+	return read(resp)
 }
 
 // refusal is the error that an answer stands for.

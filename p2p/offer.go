@@ -215,11 +215,27 @@ func (o *Offer) check() error {
 			return fmt.Errorf("its packet %d has %d bytes, want %d", i, len(d), minDatagram)
 		}
 	}
+	if !o.greets() {
+		return errors.New("no packet of it holds any of a ClientHello")
+	}
 	id, err := o.initialID()
 	if err == nil && id.Len() < minInitialID {
 		err = fmt.Errorf("its connection ID has %d bytes, want %d", id.Len(), minInitialID)
 	}
 	return err
+}
+
+// greets says whether any of a ClientHello is there. It may be less than all: the
+// dialer sends again what is missing.
+func (o *Offer) greets() bool {
+	for i := range o.flight {
+		for f, err := range wire.CryptoFrames(o.flight[i].payload) {
+			if err == nil && len(f.Data) > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func parseFlight(b []byte) ([]initial, error) {

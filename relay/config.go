@@ -47,8 +47,9 @@ type Config struct {
 	// Authorize, if set, decides about tokens in place of Token. It returns
 	// the account that sessions are counted under
 	// (MaxSessionsPerAccount), or an error to refuse. It is called for
-	// every request that opens a session or leaves an offer, concurrently,
-	// and should return soon. It is not asked about the legs of a session
+	// every request that opens a session, leaves an offer, or takes one under
+	// a name that is no key's, concurrently, and should return soon. What is
+	// left under such a name is for those of the same account alone. It is not asked about the legs of a session
 	// that this relay has opened before a restart, if they come back within
 	// ten times the TTL.
 	Authorize func(ctx context.Context, req AuthRequest) (account string, err error)
@@ -88,11 +89,15 @@ type Config struct {
 	// OfferTTL is how long the mailbox keeps an offer. 0 means 2 minutes.
 	OfferTTL time.Duration
 
-	// MaxOffers bounds the offers in the mailbox. 0 means 16 384, negative
-	// closes the mailbox.
+	// MaxOffers bounds the offers in the mailbox, and 4 KiB times MaxOffers
+	// their bytes. 0 means 16 384, negative closes the mailbox. When there is
+	// no room, the account that has most there loses its latest offer to one
+	// that has less, and within an account the sender, which is an address of
+	// IPv4 or 48 bits of IPv6.
 	MaxOffers int
 
-	// MaxOffersPerName bounds those that wait under one name. 0 means 16.
+	// MaxOffersPerName bounds those that wait under one name, in the same
+	// way. 0 means 16.
 	MaxOffersPerName int
 
 	// MaxOfferSize bounds one offer, in bytes. 0 means 16 KiB.
@@ -137,10 +142,42 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Purpose is what a token is shown for.
+type Purpose uint8
+
+// The purposes.
+const (
+	// OpenSession opens a session, as its dialer.
+	OpenSession Purpose = iota
+	// LeaveOffer leaves an offer under a name.
+	LeaveOffer
+	// TakeOffer takes offers, or acknowledges one, under a name that is no
+	// key's.
+	TakeOffer
+)
+
+// String returns a name fit for a log.
+func (p Purpose) String() string {
+	switch p {
+	case OpenSession:
+		return "open session"
+	case LeaveOffer:
+		return "leave offer"
+	case TakeOffer:
+		return "take offer"
+	}
+	return fmt.Sprintf("purpose %d", uint8(p))
+}
+
 // AuthRequest is what a token is judged by.
 type AuthRequest struct {
 	// Token is what the request showed.
 	Token string
+	// Purpose is what the token is shown for.
+	Purpose Purpose
+	// Name is that of the offer, in lower case: a peer's ID, or any text. It
+	// is empty for OpenSession.
+	Name string
 	// Remote is the validated address of the sender.
 	Remote netip.AddrPort
 }

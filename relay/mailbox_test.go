@@ -2,13 +2,18 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
 )
 
@@ -194,6 +199,225 @@ func TestMailboxClosed(t *testing.T) {
 	runLab(t, &Config{MaxOffers: -1}, func(l *lab) {
 		if status := l.peer().put("a", l.server.Token(), "x"); status/100 != 4 {
 			l.Errorf("status %d", status)
+		}
+	})
+}
+
+// byToken makes each token an account of its own.
+func byToken(_ context.Context, req AuthRequest) (string, error) {
+	if req.Token == "" {
+		return "", ErrUnauthorized
+	}
+	return req.Token, nil
+}
+
+// TestAccountDoesNotFillMailbox: who has less there gets room from who has most.
+func TestAccountDoesNotFillMailbox(t *testing.T) {
+	conf := &Config{Authorize: byToken, MaxOffers: 32, MaxOffersPerName: 8}
+	runLab(t, conf, func(l *lab) {
+		mallory, alice := l.peer(), l.peer()
+		for i := range conf.MaxOffers {
+			wantStatus(l, "within the bound", mallory.put(fmt.Sprint("name", i/8), "mallory", "junk"), http.StatusNoContent)
+		}
+		wantStatus(l, "beyond it", mallory.put("other", "mallory", "junk"), http.StatusTooManyRequests)
+		for i := range conf.MaxOffers/2 - 1 {
+			wantStatus(l, "another account", alice.put(fmt.Sprint("alice", i/8), "alice", "hello"), http.StatusNoContent)
+		}
+		wantStatus(l, "beyond half", alice.put("alice", "alice", "hello"), http.StatusNoContent)
+		wantStatus(l, "more than the other", alice.put("alice", "alice", "hello"), http.StatusTooManyRequests)
+		if n := l.server.Stats().Offers; n != conf.MaxOffers {
+			l.Errorf("%d offers wait, want %d", n, conf.MaxOffers)
+		}
+	})
+}
+
+// TestMailboxBytesAreBounded: large offers are several.
+func TestMailboxBytesAreBounded(t *testing.T) {
+	runLab(t, &Config{MaxOffers: 8, MaxOfferSize: 16 << 10}, func(l *lab) {
+		p, token := l.peer(), l.server.Token()
+		large := string(make([]byte, 16<<10))
+		for range 2 {
+			wantStatus(l, "large", p.put("a", token, large), http.StatusNoContent)
+		}
+		wantStatus(l, "one more", p.put("a", token, large), http.StatusTooManyRequests)
+	})
+}
+
+// TestSenderDoesNotFillName: a sender with one token delays no other who has the
+// same, and is served in turns with him.
+func TestSenderDoesNotFillName(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		mallory, alice, bob := l.peer(), l.peer(), l.peer()
+		token := l.server.Token()
+		for mallory.put(bob.name(), token, "junk") == http.StatusNoContent {
+		}
+		if _, text := bob.take(bob.name(), "", 0); text != "junk" {
+			l.Fatalf("took %q", text)
+		}
+		wantStatus(l, "alice", alice.put(bob.name(), token, "hello"), http.StatusNoContent)
+		if _, text := bob.take(bob.name(), "", 0); text != "hello" {
+			l.Errorf("took %q before alice's", text)
+		}
+	})
+}
+
+// TestNamesAreCanonical: a name has one box, however it is spelt.
+func TestNamesAreCanonical(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		token := l.server.Token()
+		wantStatus(l, "key", alice.put(strings.ToUpper(bob.name()), token, "key"), http.StatusNoContent)
+		if _, text := bob.take(bob.name(), "", 0); text != "key" {
+			l.Errorf("by key: %q", text)
+		}
+		wantStatus(l, "text", alice.put("Lobby", token, "text"), http.StatusNoContent)
+		if _, text := bob.take("lobbY", token, 0); text != "text" {
+			l.Errorf("by text: %q", text)
+		}
+	})
+}
+
+// TestTenantsAreApart: what lies under a text is of one account.
+func TestTenantsAreApart(t *testing.T) {
+	runLab(t, &Config{Authorize: byToken}, func(l *lab) {
+		alice, mallory := l.peer(), l.peer()
+		wantStatus(l, "leave", alice.put("bob", "a", "secret"), http.StatusNoContent)
+		if status, text := mallory.take("bob", "b", 0); status != http.StatusNoContent {
+			l.Errorf("another tenant: %q, status %d", text, status)
+		}
+		status, _ := mallory.do("DELETE", fmt.Sprintf(control.OfferPath, "bob", 1), control.Bearer+"b", nil)
+		wantStatus(l, "acknowledge another's", status, http.StatusNoContent)
+		if _, text := alice.take("bob", "a", 0); text != "secret" {
+			l.Errorf("the same tenant: %q", text)
+		}
+	})
+}
+
+// TestAuthorizeIsToldWhatFor: which purpose, and which name.
+func TestAuthorizeIsToldWhatFor(t *testing.T) {
+	var asked []AuthRequest
+	conf := &Config{Authorize: func(_ context.Context, req AuthRequest) (string, error) {
+		req.Remote = netip.AddrPort{}
+		asked = append(asked, req)
+		return "", nil
+	}}
+	runLab(t, conf, func(l *lab) {
+		p := l.peer()
+		p.mustRegister(control.NewSessionID(), control.Register{Key: p.key}, "1")
+		p.put("Lobby", "2", "x")
+		p.take("LOBBY", "3", 0)
+		p.take(p.name(), "4", 0) // by key
+		p.put(strings.ToUpper(p.name()), "5", "x")
+		want := []AuthRequest{
+			{Token: "1", Purpose: OpenSession},
+			{Token: "2", Purpose: LeaveOffer, Name: "lobby"},
+			{Token: "3", Purpose: TakeOffer, Name: "lobby"},
+			{Token: "5", Purpose: LeaveOffer, Name: p.name()},
+		}
+		if !slices.Equal(asked, want) {
+			l.Errorf("asked %+v\nwant %+v", asked, want)
+		}
+	})
+}
+
+// again makes another connection of the same key, from the same host.
+func (p *peer) again() *peer {
+	twin := &peer{lab: p.lab, key: p.key, cert: p.cert}
+	p.lab.peers++
+	twin.conn = &dataConn{p.lab.net.Listen(fmt.Sprintf("198.51.100.%d:1000", p.lab.peers)), make(chan []byte, 16)}
+	twin.reconnect()
+	p.lab.Cleanup(twin.close)
+	return twin
+}
+
+// TestOfferStaysUntilJoined: whoever was handed an offer may be gone. It is shown to
+// each connection of its owner, until the session has been joined.
+func TestOfferStaysUntilJoined(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		path := fmt.Sprintf(control.OffersPath+"?%s=%s", bob.name(), control.SessionParameter, session)
+		status, _ := alice.do("PUT", path, control.Bearer+l.server.Token(), []byte("offer"))
+		wantStatus(l, "leave", status, http.StatusNoContent)
+
+		dead := bob.conn.Public()
+		l.net.Filter(func(p nettest.Packet) bool { return p.To != dead })
+		go func() { // a request that waits on a connection which is dead
+			req, _ := http.NewRequest("GET", "https://relay"+fmt.Sprintf(control.OffersPath, bob.name()), nil)
+			if resp, err := bob.http.RoundTrip(req); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		time.Sleep(time.Second)
+		l.net.Filter(nil)
+		for range 2 {
+			other := bob.again()
+			if _, text := other.take(bob.name(), "", 0); text != "offer" {
+				l.Errorf("another connection got %q", text)
+			}
+			if status, text := other.take(bob.name(), "", 0); status != http.StatusNoContent {
+				l.Errorf("the same connection got %q again", text)
+			}
+			if _, text := other.do("GET", fmt.Sprintf(control.OffersPath+"?again=1&wait=30", bob.name()), "", nil); string(text) != "offer" {
+				l.Errorf("asked to be shown it again: %q", text)
+			}
+		}
+		bob.again().mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
+		if status, text := bob.again().take(bob.name(), "", 0); status != http.StatusNoContent {
+			l.Errorf("got %q after the session has been joined", text)
+		}
+	})
+}
+
+// TestOfferStaysUntilAcknowledged: or until its dialer has ended its leg.
+func TestOfferStaysUntilAcknowledged(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		wantStatus(l, "leave", alice.put(bob.name(), l.server.Token(), "offer"), http.StatusNoContent)
+		number := l.server.mailbox.number
+		for _, step := range []struct {
+			who  *peer
+			want int
+		}{{alice, http.StatusForbidden}, {bob, http.StatusNoContent}} {
+			status, _ := step.who.do("DELETE", fmt.Sprintf(control.OfferPath, bob.name(), number), "", nil)
+			wantStatus(l, "acknowledge", status, step.want)
+		}
+		session := control.NewSessionID()
+		alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token())
+		path := fmt.Sprintf(control.OffersPath+"?%s=%s", bob.name(), control.SessionParameter, session)
+		status, _ := alice.do("PUT", path, control.Bearer+l.server.Token(), []byte("of a dial given up"))
+		wantStatus(l, "leave", status, http.StatusNoContent)
+		wantStatus(l, "give up", alice.end(alice.key), http.StatusNoContent)
+		if n := l.server.Stats().Offers; n != 0 {
+			l.Errorf("%d offers stay", n)
+		}
+	})
+}
+
+// TestTwinsWait: requests of one key on several connections do not end each other,
+// so that nobody asks again at once; and those beyond the bound are told.
+func TestTwinsWait(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		bob := l.peer()
+		var statuses [maxWaiters + 1]chan int
+		for i := range statuses {
+			statuses[i] = make(chan int, 1)
+			twin := bob.again()
+			go func() {
+				status, _ := twin.take(bob.name(), "", 20*time.Second)
+				statuses[i] <- status
+			}()
+			time.Sleep(time.Second)
+		}
+		for i, status := range statuses {
+			want := http.StatusOK
+			if i == 0 {
+				want = http.StatusConflict
+			} else if i == 1 {
+				wantStatus(l, "leave", l.peer().put(bob.name(), l.server.Token(), "hello"), http.StatusNoContent)
+			}
+			wantStatus(l, fmt.Sprint("request ", i), <-status, want)
 		}
 	})
 }

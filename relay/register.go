@@ -43,6 +43,9 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 	if fresh {
 		s.arrivedLocked(ses, req.Role, req.Next, now)
 	}
+	if req.Role == control.Accepter {
+		s.mailbox.settle(ses.account, ses.id)
+	}
 	s.noteLocked(ses)
 	return s.registeredLocked(ses, req.Role, now), nil
 }
@@ -64,7 +67,7 @@ func (s *Server) admit(ctx context.Context, c *client, id control.SessionID, req
 		}
 	}
 	if !ok && req.Role == control.Dialer {
-		name, err := s.authorize(ctx, c, token)
+		name, err := s.authorize(ctx, c, token, OpenSession, "")
 		if err != nil {
 			return nil, errToken
 		}
@@ -207,6 +210,9 @@ func (s *Server) end(id control.SessionID, role control.Role, key cid.Key) error
 		s.log.Info("leg ended", "session", ses.id, "role", role)
 		s.noteLocked(ses)
 		s.goneLocked(ses, role)
+		if role == control.Dialer {
+			s.mailbox.settle(ses.account, ses.id)
+		}
 	}
 	return nil
 }
@@ -224,9 +230,9 @@ func (s *Server) refused(c *client, what string, err error) {
 	s.log.Warn("request refused", "what", what, "addr", c.conn.RemoteAddr(), "err", err)
 }
 
-// authorize judges an access token.
-func (s *Server) authorize(ctx context.Context, c *client, token string) (account string, err error) {
-	account, err = s.conf.Authorize(ctx, AuthRequest{Token: token, Remote: remoteAddr(c.conn)})
+// authorize judges an access token, shown for some purpose about an offer's name.
+func (s *Server) authorize(ctx context.Context, c *client, token string, what Purpose, name string) (account string, err error) {
+	account, err = s.conf.Authorize(ctx, AuthRequest{Token: token, Purpose: what, Name: name, Remote: remoteAddr(c.conn)})
 	if err != nil {
 		return "", fmt.Errorf("authorize: %w", err)
 	}

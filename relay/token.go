@@ -36,6 +36,16 @@ func (k *tokenKey) account(name string) accountTag {
 	return accountTag(mac.Sum(nil)[:len(accountTag{})])
 }
 
+// sender names whoever left an offer to those who take it, who can tell senders
+// apart by it and learn nothing else.
+func (k *tokenKey) sender(from sender) string {
+	mac := hmac.New(sha256.New, k[:])
+	mac.Write([]byte("sender"))
+	mac.Write(from.account[:])
+	mac.Write([]byte(from.site.String()))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
+}
+
 // join makes the token that admits the second leg of session until expiry.
 func (k *tokenKey) join(session control.SessionID, account accountTag, expiry time.Time) string {
 	return k.seal("join", session, control.Accepter, cid.Key{}, content{expiry, false, account})

@@ -4,8 +4,9 @@
 //
 //	POST   /v1/sessions/{session}/legs         Register  -> Registered
 //	DELETE /v1/sessions/{session}/legs/{role}            -> 204
-//	PUT    /v1/offers/{name}                   text      -> 204
+//	PUT    /v1/offers/{name}?session=SESSION   text      -> 204
 //	GET    /v1/offers/{name}?wait=SECONDS                -> text, or 204 if none came
+//	DELETE /v1/offers/{name}/{number}                    -> 204
 //	GET    /v1/events                                    -> Event, one JSON object a line
 //
 // Whatever is refused is answered with a [Problem].
@@ -37,8 +38,26 @@ const (
 	LegsPath   = "/v1/sessions/%s/legs"
 	LegPath    = "/v1/sessions/%s/legs/%s"
 	OffersPath = "/v1/offers/%s"
+	OfferPath  = "/v1/offers/%s/%d"
 	EventsPath = "/v1/events"
 )
+
+// Fields of the answer that hands out an offer.
+const (
+	// OfferField is the number that the offer is acknowledged by. An offer
+	// that is neither acknowledged nor joined is handed out again.
+	OfferField = "Quicway-Offer"
+	// SenderField tells the senders of offers apart, and nothing else of them.
+	SenderField = "Quicway-Sender"
+)
+
+// SessionParameter of the request that leaves an offer names its session, so that
+// the relay forgets the offer when the session has been joined.
+const SessionParameter = "session"
+
+// AgainParameter of a request for an offer is after how many seconds an offer is
+// handed out again on the same connection. Without it that happens on others only.
+const AgainParameter = "again"
 
 // Schemes of the Authorization header (RFC 9110 §11.6.2).
 const (

@@ -1,0 +1,63 @@
+package relay
+
+import "slices"
+
+// crowd counts the offers that share some room, by account and by sender, so as to
+// say who has to give way.
+type crowd struct {
+	total, bytes int
+	accounts     map[accountTag]int
+	senders      map[sender][]*offer // oldest first
+}
+
+func newCrowd() crowd {
+	return crowd{accounts: make(map[accountTag]int), senders: make(map[sender][]*offer)}
+}
+
+func (c *crowd) add(o *offer) {
+	c.total++
+	c.bytes += len(o.text)
+	c.accounts[o.from.account]++
+	c.senders[o.from] = append(c.senders[o.from], o)
+}
+
+func (c *crowd) remove(o *offer) {
+	all := c.senders[o.from]
+	i := slices.Index(all, o)
+	if i < 0 {
+		return
+	}
+	c.total--
+	c.bytes -= len(o.text)
+	if c.accounts[o.from.account]--; c.accounts[o.from.account] == 0 {
+		delete(c.accounts, o.from.account)
+	}
+	if c.senders[o.from] = slices.Delete(all, i, i+1); len(c.senders[o.from]) == 0 {
+		delete(c.senders, o.from)
+	}
+}
+
+// giveWay returns the offer that makes room for one more of a sender: the latest
+// of the sender who has most, of the account that has most. It returns nil if the
+// newcomer would then have as much as the other: that would go on for ever.
+func (c *crowd) giveWay(newcomer sender) *offer {
+	account, most := newcomer.account, c.accounts[newcomer.account]+1
+	for a, n := range c.accounts {
+		if n > most {
+			account, most = a, n
+		}
+	}
+	from, most := newcomer, 0
+	if account == newcomer.account {
+		most = len(c.senders[newcomer]) + 1
+	}
+	for s, offers := range c.senders {
+		if s.account == account && len(offers) > most {
+			from, most = s, len(offers)
+		}
+	}
+	if from == newcomer {
+		return nil
+	}
+	return c.senders[from][len(c.senders[from])-1]
+}
