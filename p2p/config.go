@@ -11,6 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/netmon"
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 // ALPN is the application protocol that peers speak unless [Config.TLS] names
@@ -85,7 +86,8 @@ type Config struct {
 	// some network drivers get wrong.
 	DisableOffload bool
 
-	// Logger gets what happens to connections, never to packets. nil
+	// Logger gets what happens to connections, never to packets. Of
+	// lines of one kind 20 are logged at once, and then one a second. nil
 	// discards.
 	Logger *slog.Logger
 
@@ -130,9 +132,7 @@ func (c *Config) withDefaults() (*Config, error) {
 	if out.KeepAlive == 0 {
 		out.KeepAlive = defaultKeepAlive
 	}
-	if out.Logger == nil {
-		out.Logger = slog.New(slog.DiscardHandler)
-	}
+	out.Logger = ratelog.New(out.Logger)
 	if out.Identity == nil {
 		identity, err := NewIdentity()
 		if err != nil {

@@ -414,6 +414,16 @@ func (h *home) event(ln *line, e control.Event) {
 		if l != nil {
 			l.peerGone()
 		}
+	case control.EventJoined:
+		// The resume token that we have does not say that the session is
+		// joined: after a restart of the relay the join token would be good
+		// again.
+		h.mu.Lock()
+		l := h.links[e.Session]
+		h.mu.Unlock()
+		if l != nil {
+			h.hasten(l)
+		}
 	case control.EventShutdown:
 		h.endpoint.log.Warn("relay is about to stop", "relay", h.addr)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/ratelog"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -118,7 +119,8 @@ type Config struct {
 	XDP *xdp.Program
 
 	// Logger gets what [Controller.Events] yields, and changes of the lists;
-	// never a line per packet. nil discards.
+	// never a line per packet. Of lines of one kind 20 are logged at once, and then one
+	// a second. nil discards.
 	Logger *slog.Logger
 
 	// Now is the clock. nil means time.Now. It must not go back.
@@ -163,9 +165,7 @@ func (c *Config) withDefaults() *Config {
 			out.RetryHalfOpen = max(out.Total.HalfOpen/2, 1)
 		}
 	}
-	if out.Logger == nil {
-		out.Logger = slog.New(slog.DiscardHandler)
-	}
+	out.Logger = ratelog.New(out.Logger)
 	if out.Now == nil {
 		out.Now = time.Now
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/netmon"
@@ -299,4 +301,77 @@ func TestMalformedRequests(t *testing.T) {
 			l.Errorf("%d sessions came of it", s.Sessions)
 		}
 	})
+}
+
+// TestJoinTokenAfterFailedResume: a claim that leads to nothing gives nothing back
+// that was used up before it.
+func TestJoinTokenAfterFailedResume(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		other, _ := l.pair()
+		alice, bob, eve := l.peer(), l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		bob.mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
+		wantStatus(l, "end", bob.end(bob.key), http.StatusNoContent)
+		time.Sleep(linger + 2*sweepPeriod)
+		status, _ := bob.register(session, control.Register{Role: control.Accepter, Key: bob.key, InitialID: other.key.ID(cid.Peer, 1)}, bob.resume)
+		wantStatus(l, "resume with another's ID", status, http.StatusConflict)
+		status, _ = eve.register(session, control.Register{Role: control.Accepter, Key: eve.key}, join)
+		wantStatus(l, "join again", status, http.StatusConflict)
+	})
+}
+
+// TestLegComesBackToItsOwner: after a restart the relay may not know that a session
+// was joined. Who joins it then gives way to whoever had joined it before.
+func TestLegComesBackToItsOwner(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob, eve := l.peer(), l.peer(), l.peer()
+		session := control.NewSessionID()
+		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
+		bob.mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
+		l.stop()
+		l.start(nil)
+		for _, p := range []*peer{alice, bob, eve} {
+			p.transport.Close()
+			p.reconnect()
+		}
+		alice.refresh() // with a token from before bob has joined
+		status, late := eve.register(session, control.Register{Role: control.Accepter, Key: eve.key}, join)
+		wantStatus(l, "eve, who has the offer", status, http.StatusOK)
+		wantStatus(l, "bob", bob.refresh(), http.StatusOK)
+		status, _ = eve.register(session, control.Register{Role: control.Accepter, Key: eve.key}, late.Resume)
+		wantStatus(l, "eve again", status, http.StatusForbidden)
+		packet := bob.packet(0, "for bob")
+		alice.send(packet)
+		bob.want(packet)
+		packet = eve.packet(0, "for eve")
+		alice.send(packet)
+		eve.want()
+	})
+}
+
+// TestResetKeysDiffer: relays of one secret do not end each other's connections, and
+// one that is restarted still knows its own (RFC 9000 §21.11).
+func TestResetKeysDiffer(t *testing.T) {
+	keys := make(map[quic.StatelessResetKey]string)
+	for range 2 {
+		for _, addr := range []string{"192.0.2.1:4433", "192.0.2.1:4434", "[2001:db8::1]:4433", "0.0.0.0:4433"} {
+			s, err := deriveSecrets(testSecret)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sockets := &sockets{groups: []socketGroup{{addr: netip.MustParseAddrPort(addr)}}}
+			key, err := s.resetKey(sockets.instance())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if before, ok := keys[*key]; ok && before != addr {
+				t.Errorf("%s and %s have one key", before, addr)
+			}
+			keys[*key] = addr
+		}
+	}
+	if len(keys) != 4 {
+		t.Errorf("%d keys of 4 relays, each restarted", len(keys))
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/ratelog"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/xdp"
@@ -34,7 +35,9 @@ const (
 type Config struct {
 	// Secret, of at least 32 random bytes, is what all else is derived
 	// from: the default Token, the key of the default certificate, the
-	// tokens of sessions, QUIC's stateless reset and address validation. A
+	// tokens of sessions, QUIC's stateless reset and address validation. The
+	// key of the resets depends on the host's name and addresses, too, so that
+	// relays may share a Secret (RFC 9000 §21.11). A
 	// relay that is restarted with the same Secret is recognised by its
 	// peers, whose connections live on. nil draws one that dies with the
 	// process.
@@ -138,7 +141,8 @@ type Config struct {
 	// some network drivers get wrong.
 	DisableOffload bool
 
-	// Logger gets what happens to sessions, never to packets. nil discards.
+	// Logger gets what happens to sessions, never to packets. Of
+	// lines of one kind 20 are logged at once, and then one a second. nil discards.
 	Logger *slog.Logger
 }
 
@@ -196,9 +200,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.MaxOffers, defaultOffers)
 	setDefault(&out.MaxOffersPerName, defaultOffersEach)
 	setDefault(&out.MaxOfferSize, defaultOfferSize)
-	if out.Logger == nil {
-		out.Logger = slog.New(slog.DiscardHandler)
-	}
+	out.Logger = ratelog.New(out.Logger)
 	return &out
 }
 

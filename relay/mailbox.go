@@ -30,7 +30,7 @@ type mailbox struct {
 	mu       sync.Mutex // guards the following
 	boxes    map[boxName]*box
 	sessions map[offerSession]*offer
-	crowd    crowd // all offers
+	shares   shares // all offers
 	number   uint64
 }
 
@@ -97,7 +97,7 @@ func newMailbox(conf *Config) *mailbox {
 		maxBytes:  max(conf.MaxOfferSize, conf.MaxOffers*offerUnit),
 		boxes:     make(map[boxName]*box),
 		sessions:  make(map[offerSession]*offer),
-		crowd:     newCrowd(),
+		shares:    newShares(),
 	}
 }
 
@@ -121,7 +121,7 @@ func (m *mailbox) put(name boxName, from sender, session control.SessionID, text
 	m.number++
 	o := &offer{box: b, number: m.number, from: from, session: session, text: text, expires: time.Now().Add(m.ttl)}
 	b.offers = append(b.offers, o)
-	m.crowd.add(o)
+	m.shares.add(o)
 	if session != (control.SessionID{}) {
 		m.sessions[offerSession{from.account, session}] = o
 	}
@@ -136,7 +136,7 @@ func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
 		return false
 	}
 	if len(b.offers) >= m.maxEach {
-		here := newCrowd()
+		here := newShares()
 		for _, o := range b.offers {
 			here.add(o)
 		}
@@ -146,8 +146,8 @@ func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
 		}
 		m.removeLocked(o)
 	}
-	for m.crowd.total >= m.max || m.crowd.bytes+size > m.maxBytes {
-		o := m.crowd.giveWay(from)
+	for m.shares.total >= m.max || m.shares.bytes+size > m.maxBytes {
+		o := m.shares.giveWay(from)
 		if o == nil {
 			return false
 		}
@@ -195,7 +195,7 @@ func (m *mailbox) removeLocked(o *offer) {
 	if i := slices.Index(b.offers, o); i >= 0 {
 		b.offers = slices.Delete(b.offers, i, i+1)
 	}
-	m.crowd.remove(o)
+	m.shares.remove(o)
 	if key := (offerSession{o.from.account, o.session}); m.sessions[key] == o {
 		delete(m.sessions, key)
 	}
@@ -394,5 +394,5 @@ func (m *mailbox) expire(now time.Time) {
 func (m *mailbox) len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.crowd.total
+	return m.shares.total
 }

@@ -29,13 +29,16 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	l := &ses.legs[req.Role]
-	fresh := !l.present
+	s.displaceLocked(ses, req, token)
+	fresh, joined := !l.present, ses.joined
 	if err := s.claimLocked(ses, req, token); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	if err := s.learnInitialLocked(ses, req.InitialID, now); err != nil {
-		s.abandonLocked(ses, req.Role, fresh)
+		if fresh { // the claim has led to nothing
+			l.present, ses.joined = false, joined
+		}
 		return nil, errInitial
 	}
 	l.client, l.refreshed, l.ttl = c, now, s.grant(req.TTL)
@@ -133,6 +136,7 @@ func (s *Server) claimLocked(ses *session, req *control.Register, token string) 
 		return errJoinUsed
 	}
 	l.present, l.key, l.ended = true, req.Key, time.Time{}
+	l.byJoin = req.Role == control.Accepter && !ok
 	l.owner = ownerOf(ses.id, req.Role, req.Key)
 	l.ids = req.Key.Deriver(cid.Peer)
 	l.window = cid.NewWindow(req.Next)
@@ -140,11 +144,17 @@ func (s *Server) claimLocked(ses *session, req *control.Register, token string) 
 	return nil
 }
 
-// abandonLocked takes a claim back that led to nothing.
-func (s *Server) abandonLocked(ses *session, role control.Role, fresh bool) {
-	if fresh {
-		ses.legs[role].present = false
-		ses.joined = ses.joined && role != control.Accepter
+// displaceLocked ends a leg that was had by a mere join token for the sake of
+// whoever had it before the relay has restarted: its resume token says so. The join
+// token may have been used by both, as the restarted relay did not know.
+func (s *Server) displaceLocked(ses *session, req *control.Register, token string) {
+	l := &ses.legs[req.Role]
+	if !l.present || !l.byJoin || l.key.Equal(req.Key) {
+		return
+	}
+	if _, ok := s.secrets.tokens.openResume(token, ses.id, req.Role, req.Key, time.Now()); ok {
+		s.log.Warn("leg displaced by its earlier owner", "session", ses.id, "role", req.Role)
+		s.dropLegLocked(ses, req.Role)
 	}
 }
 

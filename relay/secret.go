@@ -15,12 +15,12 @@ import (
 	"github.com/quicway/quicway/internal/pki"
 )
 
-// secrets are the keys of a relay, each derived from [Config.Secret] alone, so
-// that a restarted relay has the same.
+// secrets are the keys of a relay, derived from [Config.Secret], so that a restarted
+// relay has the same. All but reset are those of each relay with that secret.
 type secrets struct {
 	token      string
 	tokens     tokenKey
-	reset      quic.StatelessResetKey
+	resets     []byte // what the keys of stateless resets are derived from
 	validation quic.TokenGeneratorKey
 	identity   ed25519.PrivateKey
 }
@@ -34,11 +34,10 @@ func deriveSecrets(secret []byte) (*secrets, error) {
 	var token [24]byte
 	seed := make([]byte, ed25519.SeedSize)
 	for label, out := range map[string][]byte{
-		"access token":    token[:],
-		"session tokens":  s.tokens[:],
-		"stateless reset": s.reset[:],
-		"address tokens":  s.validation[:],
-		"identity":        seed,
+		"access token":   token[:],
+		"session tokens": s.tokens[:],
+		"address tokens": s.validation[:],
+		"identity":       seed,
 	} {
 		b, err := hkdf.Key(sha256.New, secret, nil, "quicway relay "+label, len(out))
 		if err != nil {
@@ -46,9 +45,23 @@ func deriveSecrets(secret []byte) (*secrets, error) {
 		}
 		copy(out, b)
 	}
+	s.resets = secret
 	s.token = base64.RawURLEncoding.EncodeToString(token[:])
 	s.identity = ed25519.NewKeyFromSeed(seed)
 	return &s, nil
+}
+
+// resetKey is the key of the stateless resets of the relay that has a name. Relays
+// that share a secret must not share this key: who has seen an ID of one could ask
+// another for the packet that ends the connection (RFC 9000 §21.11).
+func (s *secrets) resetKey(name string) (*quic.StatelessResetKey, error) {
+	key := new(quic.StatelessResetKey)
+	b, err := hkdf.Key(sha256.New, s.resets, []byte(name), "quicway relay stateless reset", len(key))
+	if err != nil {
+		return nil, fmt.Errorf("derive stateless reset: %w", err)
+	}
+	copy(key[:], b)
+	return key, nil
 }
 
 // tlsConfig completes the user's configuration, or makes one with the

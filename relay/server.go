@@ -170,10 +170,14 @@ func (s *Server) setupControl() error {
 		return err
 	}
 	s.pin = pinOf(tlsConf)
+	reset, err := s.secrets.resetKey(s.sockets.instance())
+	if err != nil {
+		return err
+	}
 	s.transport = &quic.Transport{
 		Conn:                  s.control,
 		ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil),
-		StatelessResetKey:     &s.secrets.reset,
+		StatelessResetKey:     reset,
 		TokenGeneratorKey:     &s.secrets.validation,
 		MaxTokenAge:           noTokens,
 		VerifySourceAddress:   func(addr net.Addr) bool { return s.gate.crowded(addrPort(addr).Addr()) },

@@ -57,6 +57,7 @@ type leg struct {
 
 	// Guarded by session.mu.
 	present     bool
+	byJoin      bool // had by the join token, and not resumed since
 	key         cid.Key
 	owner       cid.Owner
 	ids         *cid.Deriver

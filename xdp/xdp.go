@@ -47,6 +47,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 // Defaults of [Config].
@@ -108,7 +110,8 @@ type Config struct {
 	// goes with the process.
 	Pin string
 	// Logger gets what happens to interfaces, and what is not taken over; never
-	// a line per packet. nil discards.
+	// a line per packet. Of lines of one kind 20 are logged at once, and then one
+	// a second. nil discards.
 	Logger *slog.Logger
 }
 
@@ -130,9 +133,7 @@ func (c *Config) withDefaults() (*Config, error) {
 	setDefault(&out.Prefixes, defaultPrefixes)
 	setDefault(&out.Sources, defaultSources)
 	setDefault(&out.Attempts, defaultAttempts)
-	if out.Logger == nil {
-		out.Logger = slog.New(slog.DiscardHandler)
-	}
+	out.Logger = ratelog.New(out.Logger)
 	if out.Sessions > maxSessions || out.IDs < 0 || out.IDs > maxIDs {
 		return nil, fmt.Errorf("xdp: %w: %d sessions, %d IDs", ErrConfig, out.Sessions, out.IDs)
 	}

@@ -2,26 +2,26 @@ package relay
 
 import "slices"
 
-// crowd counts the offers that share some room, by account and by sender, so as to
+// shares counts the offers that share some room, by account and by sender, so as to
 // say who has to give way.
-type crowd struct {
+type shares struct {
 	total, bytes int
 	accounts     map[accountTag]int
 	senders      map[sender][]*offer // oldest first
 }
 
-func newCrowd() crowd {
-	return crowd{accounts: make(map[accountTag]int), senders: make(map[sender][]*offer)}
+func newShares() shares {
+	return shares{accounts: make(map[accountTag]int), senders: make(map[sender][]*offer)}
 }
 
-func (c *crowd) add(o *offer) {
+func (c *shares) add(o *offer) {
 	c.total++
 	c.bytes += len(o.text)
 	c.accounts[o.from.account]++
 	c.senders[o.from] = append(c.senders[o.from], o)
 }
 
-func (c *crowd) remove(o *offer) {
+func (c *shares) remove(o *offer) {
 	all := c.senders[o.from]
 	i := slices.Index(all, o)
 	if i < 0 {
@@ -40,7 +40,7 @@ func (c *crowd) remove(o *offer) {
 // giveWay returns the offer that makes room for one more of a sender: the latest
 // of the sender who has most, of the account that has most. It returns nil if the
 // newcomer would then have as much as the other: that would go on for ever.
-func (c *crowd) giveWay(newcomer sender) *offer {
+func (c *shares) giveWay(newcomer sender) *offer {
 	account, most := newcomer.account, c.accounts[newcomer.account]+1
 	for a, n := range c.accounts {
 		if n > most {
