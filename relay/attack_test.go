@@ -71,6 +71,8 @@ func TestJoinTokenExpires(t *testing.T) {
 		session := control.NewSessionID()
 		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
 		time.Sleep(time.Minute + time.Second)
+		bob.transport.Close()
+		bob.reconnect() // it had shown nothing
 		status, _ := bob.register(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
 		wantStatus(l, "join too late", status, http.StatusUnauthorized)
 	})

@@ -26,6 +26,12 @@ type client struct {
 	pass *pass
 	peer *amplify.Peer
 
+	requests  chan struct{} // holds one token for each request under way
+	shown     atomic.Bool   // it has shown a token, or has a leg
+	listening atomic.Int32  // requests for offers of its own key
+	// Where it came from, for the lobby.
+	source, site netip.Prefix
+
 	mu    sync.Mutex     // guards the following
 	seen  netip.AddrPort // the address told last
 	sight uint64         // its number

@@ -69,7 +69,7 @@ func (s *Server) enterQUIC(ctx context.Context, info *quic.ClientInfo) (context.
 	if p == nil {
 		return nil, errTooManyConnections
 	}
-	c := &client{events: make(chan control.Event, eventQueue), pass: p, peer: s.amplify.Enter(remote)}
+	c := &client{events: make(chan control.Event, eventQueue), requests: newRequests(), pass: p, peer: s.amplify.Enter(remote)}
 	context.AfterFunc(ctx, func() {
 		p.leave()
 		c.peer.Leave()

@@ -63,6 +63,7 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 		return err
 	}
 	wait := min(asked, control.MaxWait)
+	defer s.listen(c)()
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()

@@ -13,6 +13,20 @@ const (
 	// that wait for offers.
 	spareConnections = 4096
 	maxHeaderBytes   = 8 << 10
+	// maxRequests may be under way on one connection, and strangersRequests on
+	// one that has shown nothing yet.
+	maxRequests       = 16
+	strangersRequests = 4
+	// requestPatience is how long a request may take to arrive.
+	requestPatience = 10 * time.Second
+	// strangersPatience is how long a connection may show nothing: neither a
+	// token nor a leg, nor wait for the offers of its own key.
+	strangersPatience = 30 * time.Second
+	// Connections that have shown nothing yet, in all, from one site (48 bits of
+	// IPv6), and from one source. Beyond that the oldest gives way.
+	maxStrangers       = 4096
+	maxStrangersSite   = 512
+	maxStrangersSource = 128
 	// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5).
 	packetSize = 1280 - 48
 	// noTokens makes those of NEW_TOKEN frames (RFC 9000 §8.1.3) good for nothing:
@@ -28,11 +42,11 @@ func controlConfig() *quic.Config {
 		MaxIdleTimeout:                 time.Minute,
 		HandshakeIdleTimeout:           5 * time.Second,
 		InitialPacketSize:              packetSize,
-		InitialStreamReceiveWindow:     16 << 10,
-		MaxStreamReceiveWindow:         64 << 10,
-		InitialConnectionReceiveWindow: 64 << 10,
-		MaxConnectionReceiveWindow:     256 << 10,
-		MaxIncomingStreams:             64,
-		MaxIncomingUniStreams:          8,
+		InitialStreamReceiveWindow:     8 << 10,
+		MaxStreamReceiveWindow:         16 << 10,
+		InitialConnectionReceiveWindow: 16 << 10,
+		MaxConnectionReceiveWindow:     32 << 10,
+		MaxIncomingStreams:             maxRequests,
+		MaxIncomingUniStreams:          3, // what HTTP/3 needs (RFC 9114 §6.2)
 	}
 }

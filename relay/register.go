@@ -50,6 +50,7 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 		s.mailbox.settle(ses.account, ses.id)
 	}
 	s.noteLocked(ses)
+	s.show(c)
 	return s.registeredLocked(ses, req.Role, now), nil
 }
 
@@ -246,5 +247,6 @@ func (s *Server) authorize(ctx context.Context, c *client, token string, what Pu
 	if err != nil {
 		return "", fmt.Errorf("authorize: %w", err)
 	}
+	s.show(c)
 	return account, nil
 }

@@ -48,6 +48,8 @@ type Server struct {
 	proven    proven
 	ended     endings
 	amplify   *amplify.Limit // of what the relay's own QUIC sends
+	lobby     lobby
+	serving   sync.WaitGroup // of control connections
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
@@ -276,10 +278,7 @@ func (s *Server) start() error {
 	if s.conf.Quota != nil {
 		accepting = s.conf.Quota.Listener(listener)
 	}
-	s.running.Go(func() {
-		defer accepting.Close()
-		_ = s.http.ServeListener(accepting)
-	})
+	s.serving.Go(func() { s.serveConnections(accepting) })
 	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
 	return nil
 }
@@ -342,7 +341,8 @@ func (s *Server) Close() error {
 	s.starting.Unlock()
 	s.closeOnce.Do(func() {
 		// In this order control connections still say goodbye.
-		err := errors.Join(s.http.Close(), s.transport.Close())
+		s.serving.Wait()
+		err := s.transport.Close()
 		err = errors.Join(err, s.control.Close(), s.sockets.close())
 		s.running.Wait()
 		err = errors.Join(err, s.withdraw(), s.addrs.close())
