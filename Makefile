@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged fuzz cross bench bench-kernel bench-quota bench-monitor soak compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -34,6 +34,22 @@ test-unprivileged:
 ## cross: the systems that the library must build on, and what it must not pull in
 cross:
 	./internal/ci/cross.sh
+
+## test-vm: the kernel's program on the kernels that docs/kernels.md promises, in virtual
+## machines, and the table there (root, apt; about ten minutes)
+test-vm:
+	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
+	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
+
+## test-vm-all: all tests of these packages there, and the program on other processors
+## (an hour)
+test-vm-all: test-vm
+	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -timeout 1h -skip 'Chaos|Experiment' ./relay ./quota ./monitor
+	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
+	$(GO) run ./internal/ci/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
+	$(GO) run ./internal/ci/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./xdp
+	$(GO) run ./internal/ci/vm -arch arm64 -kernel 6.12 -run Parity ./relay ./quota ./monitor
+	$(GO) run ./internal/ci/vm -arch s390x -kernel 6.1 -run Parity ./relay ./quota ./monitor
 
 ## fuzz: every fuzz target for FUZZTIME
 fuzz:

@@ -70,9 +70,19 @@ func (s *street) watch(open func() (Source, error), on *nettest.Host) *Monitor {
 	return m
 }
 
+// needsTCX skips a test where the kernel does not show what leaves an interface, as the
+// documentation says.
+func needsTCX(tb nettest.TB) {
+	tb.Helper()
+	if !nettest.KernelAtLeast(tb, 6, 6) {
+		tb.Skip("Linux before 6.6 has no TCX, by which the monitor stage sees what leaves")
+	}
+}
+
 // attach watches interfaces of a host by the kernel's program.
 func (s *street) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (*xdp.Program, *Monitor) {
 	s.Helper()
+	needsTCX(s)
 	program := loadFlows(s, 1000)
 	for _, name := range interfaces {
 		on.Do(func() error {

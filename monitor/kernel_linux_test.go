@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/packet"
 	"github.com/quicway/quicway/internal/wire"
+	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -167,6 +167,7 @@ func TestOffloadedTrains(t *testing.T) {
 		}
 	})
 	t.Run("TCX", func(t *testing.T) {
+		needsTCX(t)
 		sized := hook{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) {
 			return p.TestEgress(1, b, map[bool]int{true: 1200}[len(b) > 2000])
 		}}
@@ -212,7 +213,7 @@ func TestOddFrames(t *testing.T) {
 		"far behind": extension(13),
 		"pad":        func(s sent) []byte { return build(s, packet.Frame{Pad: 9}) },
 	} {
-		for _, h := range hooks {
+		for _, h := range hooksHere(t) {
 			t.Run(name+"/"+h.name, func(t *testing.T) {
 				o := newOffloaded(t, h, 100, nil)
 				d := dialogOf(0)
@@ -266,7 +267,7 @@ func TestFloodOfIDs(t *testing.T) {
 // TestToldLast: the program knows which ID it has shown last, also while Go has not
 // said how long IDs are.
 func TestToldLast(t *testing.T) {
-	for _, h := range hooks {
+	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
 			one, other := dialogOf(0), dialogOf(0)
@@ -291,13 +292,7 @@ func TestToldLast(t *testing.T) {
 
 // TestKernelSource: who may open it, and that it ends.
 func TestKernelSource(t *testing.T) {
-	without, err := xdp.Load(&xdp.Config{Sessions: 1})
-	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {
-		nettest.Missing(t, err.Error())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	without := xdptest.Load(t, &xdp.Config{Sessions: 1})
 	defer without.Close()
 	if _, err := Kernel(without); !errors.Is(err, xdp.ErrConfig) {
 		t.Errorf("got %v for a program without flows, want %v", err, xdp.ErrConfig)
@@ -338,7 +333,7 @@ func TestKernelSource(t *testing.T) {
 // TestSourceAgain: who comes after another source of a program knows nothing of what
 // that taught, and is shown what has come since it last read.
 func TestSourceAgain(t *testing.T) {
-	for _, h := range hooks {
+	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			first := newOffloaded(t, h, 100, nil)
 			known, late := dialogOf(0), dialogOf(1)
@@ -399,7 +394,7 @@ func FuzzParity(f *testing.F) {
 	}
 	program := loadFlows(f, 100)
 	f.Fuzz(func(t *testing.T, script []byte) {
-		for _, h := range hooks {
+		for _, h := range hooksHere(t) {
 			parity(t, program, h, script)
 		}
 	})
@@ -506,7 +501,7 @@ func TestLongHello(t *testing.T) {
 	hello := helloOf(string(bytes.Repeat([]byte("long."), 2800)))
 	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
 	d := dialogOf(0)
-	for _, h := range hooks {
+	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
 			n := 0
@@ -557,7 +552,7 @@ func TestNextHello(t *testing.T) {
 			synctest.Wait()
 		}
 	})
-	for _, h := range hooks {
+	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
 			o.all(all...)

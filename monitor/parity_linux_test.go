@@ -12,6 +12,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/decap"
+	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
@@ -33,6 +34,14 @@ type hook struct {
 var hooks = []hook{
 	{"XDP", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.Test(1, b) }},
 	{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.TestEgress(1, b, 0) }},
+}
+
+// hooksHere returns those that this kernel has: before Linux 6.6 there is no TCX.
+func hooksHere(tb testing.TB) []hook {
+	if nettest.KernelAtLeast(tb, 6, 6) {
+		return hooks
+	}
+	return hooks[:1]
 }
 
 // offloaded is a tracker behind a program.
@@ -208,7 +217,7 @@ func parityScenes(t *testing.T) map[string][]sent {
 // unchanged.
 func TestParity(t *testing.T) {
 	for name, all := range parityScenes(t) {
-		for _, h := range hooks {
+		for _, h := range hooksHere(t) {
 			t.Run(name+"/"+h.name, func(t *testing.T) {
 				o := newOffloaded(t, h, 1000, nil)
 				all := slices.Clone(all)

@@ -63,11 +63,17 @@ func TestForgedMoveIsNotAmplified(t *testing.T) {
 	})
 }
 
-// TestIdleClientMoves: who has another address of its NAT, and only keeps its
-// connection alive, is found there.
+// TestIdleClientMoves: a client that has shown a token, has another address of its NAT,
+// and only keeps its connection alive, is found there.
 func TestIdleClientMoves(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
+		asks := func() {
+			t.Helper()
+			status, _ := p.do("GET", "/v1/offers/a?wait=0", "Bearer "+l.server.Token(), nil)
+			wantStatus(l, "request", status, http.StatusNoContent)
+		}
+		asks()
 		time.Sleep(time.Second)
 		for i := range 5 {
 			l.net.Rebind(p.conn.Conn, netip.AddrPortFrom(netip.MustParseAddr("203.0.113.77"), uint16(1000+i)).String())
@@ -76,8 +82,7 @@ func TestIdleClientMoves(t *testing.T) {
 				t.Fatalf("the connection has ended at move %d: %v", i, err)
 			}
 		}
-		status, _ := p.do("GET", "/v1/offers/a?wait=0", "Bearer "+l.server.Token(), nil)
-		wantStatus(l, "request", status, http.StatusNoContent)
+		asks()
 	})
 }
 

@@ -116,6 +116,17 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Kernel: instructions that the verifier looks at, of 1 000 000 that it may (root)",
+		pkg:   "./xdp", bench: "^BenchmarkVerifier$", unit: "insns",
+		ours: "this kernel",
+		rows: []row{
+			{"relay", "Verifier/relay", ""},
+			{"quota", "Verifier/quota", ""},
+			{"monitor", "Verifier/monitor", ""},
+			{"all three", "Verifier/relay+quota+monitor", ""},
+		},
+	},
+	{
 		title: "Kernel: packets of 1200 bytes per second from a sender with GSO to a sink, all on the same CPUs (root)",
 		pkg:   "./relay", bench: "^BenchmarkEndToEnd$", unit: "pps",
 		ours: "relay", peer: "plain ReadFrom and WriteTo",
