@@ -48,8 +48,8 @@ type Config struct {
 	TLS *tls.Config
 
 	// QUIC configures the connections between peers. Of the zero fields,
-	// InitialPacketSize defaults to 1232 bytes, which fits an MTU of 1280,
-	// and MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
+	// InitialPacketSize defaults to 1200 bytes, which every path carries, and
+	// MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
 	// OfferTTL, KeepAlivePeriod is replaced by KeepAlive.
 	QUIC *quic.Config
 
@@ -143,9 +143,9 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &out, nil
 }
 
-// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5). Set
-// explicitly, because quic-go falls back to 1200 on a new path otherwise.
-const packetSize = 1280 - 48
+// packetSize is what every path of QUIC carries (RFC 9000 §14). A connection begins
+// with it on each path, and quic-go finds out by itself what else it carries.
+const packetSize = 1200
 
 // quicConfig is the configuration of a connection between peers. The handshake
 // may take as long as the offer is good: its delivery is part of it.

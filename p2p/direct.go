@@ -31,6 +31,8 @@ type direct struct {
 	// ways are the one in use, and the next. Once made they stay until the
 	// link ends, because with a transport ends whatever uses it.
 	ways [2]atomic.Pointer[way]
+	// size is that of the path in use.
+	size pathSize
 }
 
 // way is a transport of a dialer's direct path.
@@ -116,8 +118,9 @@ func (l *link) sendDirect(m *udp.Message) error {
 	if dead := l.direct.dead.Load(); dead != nil && *dead == m.Remote {
 		m.Remote = l.home.addr
 		l.activity.sent(m.Count())
+		return l.carry(m, &l.size)
 	}
-	return l.mux.write(m)
+	return l.carry(m, &l.direct.size)
 }
 
 // receiveDirect takes packets that did not come from the relay, if the peer has

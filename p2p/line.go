@@ -78,13 +78,15 @@ func (r Relay) tlsConfig(identity *Identity, verdict *verdict) *tls.Config {
 }
 
 // lineConfig keeps the NAT's mapping to the relay open, which packets of the
-// peers need as well.
+// peers need as well. Its packets never grow: quic-go does not notice a path that
+// no more carries what it has carried, and messages are small.
 func lineConfig(conf *Config) *quic.Config {
 	return &quic.Config{
-		InitialPacketSize:    packetSize,
-		HandshakeIdleTimeout: connectTimeout,
-		MaxIdleTimeout:       time.Minute,
-		KeepAlivePeriod:      max(conf.KeepAlive, 0),
+		InitialPacketSize:       packetSize,
+		DisablePathMTUDiscovery: true,
+		HandshakeIdleTimeout:    connectTimeout,
+		MaxIdleTimeout:          time.Minute,
+		KeepAlivePeriod:         max(conf.KeepAlive, 0),
 	}
 }
 

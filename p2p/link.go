@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -36,6 +37,12 @@ type link struct {
 	flight    *firstFlight // of a dialer, nil otherwise
 	activity  activity     // of the path over the relay
 	direct    direct
+	size      pathSize // of the path over the relay
+
+	mail   atomic.Pointer[mail]          // nil until there is a connection
+	peerID atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
+	speaks atomic.Bool                   // the peer knows envelopes
+	pieces pieces
 
 	mu      sync.Mutex     // guards the following
 	initial cid.ID         // of the offer, at the accepter
@@ -56,6 +63,9 @@ func newLink(h *home, session control.SessionID, role control.Role, token string
 		key:     cid.NewKey(),
 		token:   token,
 	}
+	initial := int(h.endpoint.conf.quicConfig().InitialPacketSize)
+	l.size.restart(baseSize, initial)
+	l.direct.size.restart(baseSize, initial)
 	l.ids = cid.NewGenerator(l.key, cid.Peer, l.generated)
 	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(h.addr.Addr()), Send: l.send})
 	if err != nil {
@@ -95,6 +105,15 @@ func (l *link) hear(id cid.ID) error {
 
 // receive takes packets that carry one of the link's IDs.
 func (l *link) receive(m *udp.Message) {
+	if mail := l.mail.Load(); mail != nil && mail.anyOwn(m) {
+		l.open(m, mail)
+		return
+	}
+	l.accept(m)
+}
+
+// accept takes packets for quic-go.
+func (l *link) accept(m *udp.Message) {
 	if m.Remote != l.home.addr {
 		l.receiveDirect(m)
 		return
@@ -124,7 +143,7 @@ func (l *link) send(m *udp.Message) error {
 	}
 	l.activity.sent(m.Count())
 	out.Remote = l.home.addr
-	return l.mux.write(&out)
+	return l.carry(&out, &l.size)
 }
 
 // request is what the relay is asked for the leg.

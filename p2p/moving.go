@@ -76,6 +76,11 @@ func (f *pathfinder) moved(m move) {
 		_ = old.path.Close()
 	}
 	f.using, f.left = &m, nil
+	size := baseSize
+	if p != nil {
+		size = max(size, p.size)
+	}
+	f.measureDirect(size, now)
 	f.arrive(m.remote, p, now, why)
 	f.list.settle()
 	f.prepare()

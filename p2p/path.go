@@ -115,12 +115,18 @@ type PairResult struct {
 	Probes int
 	// RTT is the shortest round-trip time, or 0: there was no answer.
 	RTT time.Duration
+	// Size is the largest probe that was answered, in bytes of UDP payload, or 0:
+	// only small ones were. A path that does not carry 1200 is not taken.
+	Size int
 }
 
 // String returns the result in a few words.
 func (r PairResult) String() string {
 	answer := "no answer"
-	if r.RTT > 0 {
+	switch {
+	case r.RTT > 0 && r.Size < baseSize:
+		answer = "only small packets"
+	case r.RTT > 0:
 		answer = r.RTT.String()
 	}
 	return fmt.Sprintf("%v (%v): %s", r.Remote, r.Kind, answer)
