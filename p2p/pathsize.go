@@ -142,7 +142,7 @@ func (z *sizer) next(now time.Time, rtt time.Duration, silent bool) (int, time.T
 	if !z.active {
 		return 0, time.Time{}
 	}
-	if z.size.tooLong.Swap(false) {
+	if z.size.tooLong.Swap(false) && z.low > baseSize {
 		z.shrink(z.low, now)
 	}
 	if silent && z.asking == 0 && z.confirm.After(now) {
