@@ -37,8 +37,8 @@ type pair struct {
 	last     time.Time // when the last probe was sent
 	answered time.Time // when the last answer came; zero: none has in this round
 	rtt      time.Duration
-	size     int  // the largest probe that has been answered in this round
-	sizing   bool // large probes have been sent at once
+	size     int            // the largest probe that has been answered in this round
+	sizing   bool           // large probes have been sent at once
 	observed netip.AddrPort // we, as the peer sees us there
 }
 

@@ -89,7 +89,8 @@ type Config struct {
 	// discards.
 	Logger *slog.Logger
 
-	list func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
+	list   func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
+	listen func() ([]net.PacketConn, error) // opens sockets; nil: the system's
 }
 
 // PathPolicy says which paths a connection may take. If the two sides differ, the
@@ -173,6 +174,17 @@ type DialConfig struct {
 	// same time, and fails if Deliver does. nil leaves the offer in the
 	// relay's mailbox, where the peer's [Endpoint.Accept] finds it.
 	Deliver DeliverFunc
+}
+
+// listener is what opens an endpoint's sockets, or nil if it is given conns.
+func (c *Config) listener(conns []net.PacketConn) func() ([]net.PacketConn, error) {
+	switch {
+	case c == nil || len(conns) > 0:
+		return nil
+	case c.listen != nil:
+		return c.listen
+	}
+	return listenUDP
 }
 
 // listenUDP opens one socket for each family that the host has.

@@ -29,6 +29,8 @@ type Endpoint struct {
 	log      *slog.Logger
 	identity *Identity
 	mux      *mux
+	listen   func() ([]net.PacketConn, error) // makes sockets anew; nil: they are the user's
+	renewing sync.Mutex                       // held while that is done
 	accepted chan *Conn
 	handling chan struct{} // holds one token for each offer being answered
 
@@ -54,13 +56,15 @@ type Endpoint struct {
 
 // NewEndpoint makes an endpoint of open conns, which it owns from then on,
 // also if it returns an error; without any it opens a UDP socket for each
-// address family. With *net.UDPConns it uses what the system has to move many
+// address family, and others when the old ones are of no use any more
+// ([Endpoint.NetworkChanged]). With *net.UDPConns it uses what the system has to move many
 // packets at once; any other net.PacketConn works, packet by packet. cfg may be
 // nil. An error wraps ErrConfig if it cannot work.
 func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 	conf, err := cfg.withDefaults()
-	if err == nil && len(conns) == 0 {
-		conns, err = listenUDP()
+	listen := conf.listener(conns)
+	if err == nil && listen != nil {
+		conns, err = listen()
 	}
 	if err != nil {
 		for _, c := range conns {
@@ -77,6 +81,7 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		log:      conf.Logger,
 		identity: conf.Identity,
 		mux:      m,
+		listen:   listen,
 		accepted: make(chan *Conn, acceptQueue),
 		handling: make(chan struct{}, maxHandling),
 		homes:    make(map[netip.AddrPort]*home),
@@ -91,8 +96,9 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 // ID returns what peers know this endpoint by.
 func (e *Endpoint) ID() PeerID { return e.identity.ID() }
 
-// LocalAddr returns the address of the first socket.
-func (e *Endpoint) LocalAddr() netip.AddrPort { return e.mux.sockets[0].LocalAddr() }
+// LocalAddr returns the address of the first socket. It changes when the endpoint
+// makes its sockets anew: see [Endpoint.NetworkChanged].
+func (e *Endpoint) LocalAddr() netip.AddrPort { return e.mux.all()[0].LocalAddr() }
 
 // acquire returns the home at a relay, which the caller releases.
 func (e *Endpoint) acquire(ctx context.Context, r Relay) (*home, error) {

@@ -107,11 +107,14 @@ func (h *home) send(m *udp.Message) error {
 func (h *home) run(ctx context.Context) {
 	defer close(h.stopped)
 	backoff, lost := minBackoff, false
+	var failures failures
 	for ctx.Err() == nil {
-		line, err := h.connect(ctx)
+		began := time.Now()
+		line, err := h.connect(ctx, failures.timeout(lost))
 		h.publish(line, err)
 		if err == nil {
 			backoff = minBackoff
+			failures.over()
 			h.serve(ctx, line, lost)
 			line.close()
 			h.publish(nil, nil)
@@ -120,13 +123,16 @@ func (h *home) run(ctx context.Context) {
 			continue
 		}
 		h.endpoint.log.Warn("relay unreachable", "relay", h.addr, "err", err)
+		if failures.add(began) {
+			h.endpoint.renewIfSilent(failures.since)
+		}
 		sleep(ctx, backoff)
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-func (h *home) connect(ctx context.Context) (*line, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+func (h *home) connect(ctx context.Context, timeout time.Duration) (*line, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	return dialLine(ctx, h)
 }

@@ -15,9 +15,10 @@ import (
 type locals struct {
 	endpoint *Endpoint
 	monitor  *netmon.Monitor // nil: it cannot be told
-	mapper   *portmap.Mapper // nil: not wanted
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex      // guards the following
+	mapper  *portmap.Mapper // nil: not wanted
+	closed  bool
 	waiting map[*Conn]chan<- struct{}
 }
 
@@ -29,13 +30,10 @@ func (e *Endpoint) openLocals() *locals {
 		return e.locals
 	}
 	l := &locals{endpoint: e, waiting: make(map[*Conn]chan<- struct{})}
-	if e.conf.list != nil || isUDP(e.mux.sockets[0]) {
+	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
 		l.watch()
 	}
-	if s := e.mux.toward(netip.IPv4Unspecified()); s != nil && isUDP(s) && !e.conf.DisablePortMapping {
-		l.mapper = portmap.New(s.LocalAddr().Port(), nil)
-		e.tasks.Go(func() { l.follow(l.mapper.Changes(), false) })
-	}
+	l.remap()
 	e.tasks.Go(func() {
 		<-e.ctx.Done()
 		l.close()
@@ -64,10 +62,10 @@ func (l *locals) watch() {
 // follow tells the connections of changes until there are no more.
 func (l *locals) follow(changes <-chan struct{}, host bool) {
 	for range changes {
+		l.mu.Lock()
 		if host && l.mapper != nil {
 			l.mapper.Refresh()
 		}
-		l.mu.Lock()
 		for _, c := range l.waiting {
 			poke(c)
 		}
@@ -99,7 +97,7 @@ func (l *locals) ignore(c *Conn) {
 // candidates are the addresses as they are now.
 func (l *locals) candidates() []candidate {
 	var out []candidate
-	for _, s := range l.endpoint.mux.sockets {
+	for _, s := range l.endpoint.mux.all() {
 		bound := s.LocalAddr()
 		if !bound.Addr().IsUnspecified() {
 			out = append(out, candidate{HostCandidate, bound})
@@ -114,8 +112,11 @@ func (l *locals) candidates() []candidate {
 			}
 		}
 	}
-	if l.mapper != nil {
-		if m, ok := l.mapper.Mapping(); ok && !m.Private() {
+	l.mu.Lock()
+	mapper := l.mapper
+	l.mu.Unlock()
+	if mapper != nil {
+		if m, ok := mapper.Mapping(); ok && !m.Private() {
 			out = append(out, candidate{MappedCandidate, m.External})
 		}
 	}
@@ -126,7 +127,11 @@ func (l *locals) close() {
 	if l.monitor != nil {
 		_ = l.monitor.Close()
 	}
-	if l.mapper != nil {
-		_ = l.mapper.Close()
+	l.mu.Lock()
+	l.closed = true
+	mapper := l.mapper
+	l.mu.Unlock()
+	if mapper != nil {
+		_ = mapper.Close()
 	}
 }

@@ -19,7 +19,9 @@ const batchSize = 32
 // mux shares the sockets of an endpoint among the QUIC transports on it. It
 // sorts what arrives by Destination Connection ID, as the relay does.
 type mux struct {
-	sockets []*udp.Socket
+	conf *udp.Config
+	// sockets are those in use: a list that is never changed, only replaced.
+	sockets atomic.Pointer[[]*udp.Socket]
 
 	mu       sync.RWMutex     // guards the following
 	links    map[cid.ID]*link // by the IDs that they have made
@@ -35,27 +37,55 @@ type mux struct {
 // newMux starts to read conns, which it owns, also if it returns an error.
 func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 	m := &mux{
+		conf:     conf,
 		links:    make(map[cid.ID]*link),
 		initials: make(map[cid.ID]*link),
 		controls: make(map[netip.AddrPort]*home),
 		probed:   make(map[probeTag]*pathfinder),
 	}
+	sockets, err := m.open(conns)
+	if err != nil {
+		return nil, err
+	}
+	m.sockets.Store(&sockets)
+	return m, nil
+}
+
+// open makes sockets of conns, which it owns, and starts to read them.
+func (m *mux) open(conns []net.PacketConn) ([]*udp.Socket, error) {
+	var sockets []*udp.Socket
 	var errs []error
 	for _, conn := range conns {
-		socket, err := udp.New(conn, conf)
+		socket, err := udp.New(conn, m.conf)
 		if err != nil {
 			errs = append(errs, err, conn.Close())
 			continue
 		}
-		m.sockets = append(m.sockets, socket)
+		sockets = append(sockets, socket)
 	}
 	if len(errs) > 0 {
-		return nil, fmt.Errorf("p2p: open socket: %w", errors.Join(errors.Join(errs...), m.close()))
+		for _, s := range sockets {
+			errs = append(errs, s.Close())
+		}
+		return nil, fmt.Errorf("p2p: open socket: %w", errors.Join(errs...))
 	}
-	for _, socket := range m.sockets {
+	for _, socket := range sockets {
 		m.readers.Go(func() { m.read(socket) })
 	}
-	return m, nil
+	return sockets, nil
+}
+
+// all returns the sockets in use.
+func (m *mux) all() []*udp.Socket { return *m.sockets.Load() }
+
+// replace puts others in the place of the sockets, which it returns. They are still
+// read until the caller closes them.
+func (m *mux) replace(conns []net.PacketConn) ([]*udp.Socket, error) {
+	sockets, err := m.open(conns)
+	if err != nil {
+		return nil, err
+	}
+	return *m.sockets.Swap(&sockets), nil
 }
 
 // read sorts what a socket receives until it is closed.
@@ -149,14 +179,15 @@ func (m *mux) write(msg *udp.Message) error {
 
 // toward returns the socket that reaches an address, or nil.
 func (m *mux) toward(addr netip.Addr) *udp.Socket {
-	for _, s := range m.sockets {
+	sockets := m.all()
+	for _, s := range sockets {
 		if s.LocalAddr().Addr().Is4() == addr.Is4() {
 			return s
 		}
 	}
-	for _, s := range m.sockets {
+	for _, s := range sockets {
 		// A socket bound to :: may reach both families.
-		if local := s.LocalAddr().Addr(); local.Is6() && local.IsUnspecified() && len(m.sockets) == 1 {
+		if local := s.LocalAddr().Addr(); local.Is6() && local.IsUnspecified() && len(sockets) == 1 {
 			return s
 		}
 	}
@@ -225,7 +256,7 @@ func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {
 // close closes the sockets and waits for their readers.
 func (m *mux) close() error {
 	var errs []error
-	for _, s := range m.sockets {
+	for _, s := range m.all() {
 		errs = append(errs, s.Close())
 	}
 	m.readers.Wait()
