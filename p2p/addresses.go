@@ -119,7 +119,7 @@ func (f *pathfinder) add(payload []byte) error {
 
 // allowed says whether an address may be probed.
 func (f *pathfinder) allowed(a netip.AddrPort) bool {
-	if !f.link.mux.reaches(a.Addr()) || a == f.link.home.addr {
+	if !f.link.mux.reaches(a.Addr()) || f.link.isRelay(a) {
 		return false
 	}
 	if allow := f.conn.endpoint.conf.PeerCandidates; allow != nil {

@@ -102,7 +102,7 @@ func (e *Endpoint) unwantAll(err error) {
 }
 
 func (e *Endpoint) collectAt(r Relay) error {
-	h, err := e.acquire(e.ctx, r)
+	h, err := e.acquire(r)
 	if err != nil {
 		return err
 	}

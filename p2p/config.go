@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -91,6 +92,8 @@ type Config struct {
 
 	list   func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
 	listen func() ([]net.PacketConn, error) // opens sockets; nil: the system's
+	// lookup resolves the relay's name; nil: the system does.
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // PathPolicy says which paths a connection may take. If the two sides differ, the

@@ -240,7 +240,7 @@ func (c *Conn) judgeRelay(fault *bool, is bool) {
 		return
 	}
 	if c.paths.kind() == Relayed {
-		c.paths.change(func(p *Path) { p.Why = why })
+		c.paths.change(func(p *Path) { p.Remote, p.Why = c.link.remote(), why })
 	}
 	poke(c.finder.changed)
 }

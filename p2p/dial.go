@@ -64,7 +64,7 @@ func (e *Endpoint) delivery(peer PeerID, cfg *DialConfig) (DeliverFunc, error) {
 
 // leave puts an offer into the relay's mailbox, where its addressee looks.
 func (e *Endpoint) leave(ctx context.Context, peer PeerID, offer Offer) error {
-	h, err := e.acquire(ctx, e.conf.Relay)
+	h, err := e.acquire(e.conf.Relay)
 	if err != nil {
 		return err
 	}

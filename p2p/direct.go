@@ -76,7 +76,7 @@ func (d *direct) learn(addr, used netip.AddrPort) {
 // newWay makes a way to an address.
 func (l *link) newWay() (*way, error) {
 	w := &way{link: l}
-	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(l.home.addr.Addr()), Send: w.send})
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(l.relay.Addr()), Send: w.send})
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (w *way) send(m *udp.Message) error {
 func (l *link) sendDirect(m *udp.Message) error {
 	l.direct.activity.sent(m.Count())
 	if dead := l.direct.dead.Load(); dead != nil && *dead == m.Remote {
-		m.Remote = l.home.addr
+		m.Remote = l.remote()
 		l.activity.sent(m.Count())
 		return l.carry(m, &l.size)
 	}

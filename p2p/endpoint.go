@@ -40,7 +40,7 @@ type Endpoint struct {
 
 	mu     sync.Mutex // guards the following
 	closed bool
-	homes  map[netip.AddrPort]*home
+	homes  map[relayKey]*home
 	locals *locals // nil until a connection has asked
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
@@ -84,7 +84,7 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		listen:   listen,
 		accepted: make(chan *Conn, acceptQueue),
 		handling: make(chan struct{}, maxHandling),
-		homes:    make(map[netip.AddrPort]*home),
+		homes:    make(map[relayKey]*home),
 		conns:    make(map[*Conn]struct{}),
 		used:     make(map[control.SessionID]time.Time),
 		wanting:  make(map[chan error]struct{}),
@@ -101,12 +101,11 @@ func (e *Endpoint) ID() PeerID { return e.identity.ID() }
 func (e *Endpoint) LocalAddr() netip.AddrPort { return e.mux.all()[0].LocalAddr() }
 
 // acquire returns the home at a relay, which the caller releases.
-func (e *Endpoint) acquire(ctx context.Context, r Relay) (*home, error) {
+func (e *Endpoint) acquire(r Relay) (*home, error) {
 	if r.Addr == "" {
 		return nil, fmt.Errorf("%w: no address: Config.Relay is not set", ErrRelay)
 	}
-	addr, err := r.resolve(ctx, e.mux.reaches)
-	if err != nil {
+	if _, _, err := r.split(); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
@@ -114,14 +113,13 @@ func (e *Endpoint) acquire(ctx context.Context, r Relay) (*home, error) {
 	if e.closed {
 		return nil, ErrClosed
 	}
-	h := e.homes[addr]
+	h := e.homes[r.key()]
 	if h == nil {
-		if h, err = newHome(e, r, addr); err != nil {
+		var err error
+		if h, err = newHome(e, r); err != nil {
 			return nil, err
 		}
-		e.homes[addr] = h
-	} else if h.relay.Pin != r.Pin {
-		return nil, fmt.Errorf("%w: %s is in use with another pin", ErrRelayMismatch, r.Addr)
+		e.homes[r.key()] = h
 	}
 	h.users++
 	return h, nil
@@ -152,11 +150,10 @@ func (e *Endpoint) release(h *home) {
 // retireLocked makes room for another home at the same relay, which may be
 // wanted at once, and closes this one.
 func (e *Endpoint) retireLocked(h *home) {
-	if e.homes[h.addr] != h {
+	if e.homes[h.relay.key()] != h {
 		return
 	}
-	delete(e.homes, h.addr)
-	e.mux.removeControl(h.addr, h)
+	delete(e.homes, h.relay.key())
 	e.tasks.Go(func() { _ = h.close() })
 }
 

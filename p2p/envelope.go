@@ -80,7 +80,7 @@ func (l *link) sendEnvelope(probe []byte) (bool, error) {
 	}
 	b := make([]byte, 0, envelopeSize+len(probe))
 	b = append(append(append(b, shortHeader), id[:]...), probe...)
-	return true, l.mux.write(&udp.Message{Data: b, Remote: l.home.addr})
+	return true, l.mux.write(&udp.Message{Data: b, Remote: l.remote()})
 }
 
 // open takes the envelopes out of a run. The rest is for quic-go.
@@ -96,7 +96,7 @@ func (l *link) open(run *udp.Message, m *mail) {
 			if one.Data = l.pieces.add(b); one.Data != nil {
 				l.accept(&one)
 			}
-		case run.Remote != l.home.addr || !m.finder.receive(b[envelopeSize:], netip.AddrPort{}):
+		case !l.isRelay(run.Remote) || !m.finder.receive(b[envelopeSize:], netip.AddrPort{}):
 			l.mux.unsorted.Add(1)
 		}
 	}

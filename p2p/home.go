@@ -3,11 +3,11 @@ package p2p
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -33,6 +33,8 @@ const (
 	maxBackoff = 5 * time.Second
 	// connectTimeout bounds one attempt to connect.
 	connectTimeout = 5 * time.Second
+	// steady is how long a connection must last so that it is made anew at once.
+	steady = 10 * time.Second
 	// maxRefresh is how long legs go without refresh at the most.
 	maxRefresh = time.Minute
 	// refreshAtOnce is how many legs are refreshed at a time.
@@ -46,7 +48,9 @@ const (
 type home struct {
 	endpoint  *Endpoint
 	relay     Relay
-	addr      netip.AddrPort
+	at        atomic.Pointer[netip.AddrPort] // where the relay is, once it has answered
+	known     []netip.AddrPort               // its addresses at the last lookup; of run alone
+	tried     bool                           // some were, at the last attempt; of run alone
 	conn      udp.Conn
 	transport *quic.Transport
 	activity  activity
@@ -63,25 +67,23 @@ type home struct {
 	first bool          // there has been a connection
 	err   error         // why there is none
 	news  chan struct{} // closed and replaced when line or err changes
+	// refused are the addresses that the system sends nothing to, and why.
+	refused map[netip.AddrPort]error
 }
 
 // newHome starts to connect to a relay.
-func newHome(e *Endpoint, r Relay, addr netip.AddrPort) (*home, error) {
+func newHome(e *Endpoint, r Relay) (*home, error) {
 	h := &home{
 		endpoint: e,
 		relay:    r,
-		addr:     addr,
 		stopped:  make(chan struct{}),
 		links:    make(map[control.SessionID]*link),
 		hurry:    make(chan struct{}, 1),
 		news:     make(chan struct{}),
+		refused:  make(map[netip.AddrPort]error),
 	}
-	if !e.mux.addControl(addr, h) {
-		return nil, fmt.Errorf("%w: %v is in use with another pin", ErrRelay, addr)
-	}
-	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.toward(addr.Addr()), Send: h.send})
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.all()[0], Send: h.send})
 	if err != nil {
-		e.mux.removeControl(addr, h)
 		return nil, err
 	}
 	h.conn = conn
@@ -100,7 +102,34 @@ func (h *home) receive(m *udp.Message) {
 
 func (h *home) send(m *udp.Message) error {
 	h.activity.sent(m.Count())
-	return h.endpoint.mux.write(m)
+	err := h.endpoint.mux.push(m)
+	if err == nil || udp.IsMessageTooLong(err) {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.refused) < maxRelayAddrs {
+		h.refused[m.Remote] = err
+	}
+	return nil // quic-go ends a connection at any error
+}
+
+// address is where the relay is, as far as is known: the zero AddrPort before it
+// has answered for the first time.
+func (h *home) address() netip.AddrPort {
+	if at := h.at.Load(); at != nil {
+		return *at
+	}
+	return netip.AddrPort{}
+}
+
+// moved takes note of where the relay has answered.
+func (h *home) moved(to netip.AddrPort) {
+	if old := h.address(); old.IsValid() && old != to {
+		h.endpoint.mux.removeControl(old, h)
+		h.endpoint.log.Info("relay is at another address", "relay", h.relay.Addr, "from", old, "to", to)
+	}
+	h.at.Store(&to)
 }
 
 // run keeps a connection up until ctx is done.
@@ -110,32 +139,43 @@ func (h *home) run(ctx context.Context) {
 	var failures failures
 	for ctx.Err() == nil {
 		began := time.Now()
-		line, err := h.connect(ctx, failures.timeout(lost))
+		line, err := h.race(ctx, failures.timeout(lost))
 		h.publish(line, err)
 		if err == nil {
-			backoff = minBackoff
 			failures.over()
+			began = time.Now()
 			h.serve(ctx, line, lost)
 			line.close()
 			h.publish(nil, nil)
 			h.tell(WhyRelayLost)
 			lost = true
-			continue
-		}
-		h.endpoint.log.Warn("relay unreachable", "relay", h.addr, "err", err)
-		if failures.add(began) {
-			h.endpoint.renewIfSilent(failures.since)
+			if time.Since(began) >= steady {
+				backoff = minBackoff
+				continue
+			}
+		} else {
+			h.endpoint.log.Warn("relay unreachable", "relay", h.relay.Addr, "err", err)
+			if h.tried && ctx.Err() == nil && failures.add(began) {
+				h.endpoint.renewIfSilent(failures.since)
+			}
 		}
 		sleep(ctx, backoff)
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-func (h *home) connect(ctx context.Context, timeout time.Duration) (*line, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// connectTo connects to one address of the relay.
+func (h *home) connectTo(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (*line, error) {
+	h.mu.Lock()
+	delete(h.refused, addr)
+	h.mu.Unlock()
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return dialLine(ctx, h)
+	return dialLine(within, h, addr)
 }
+
+// mayReach says why an address of the relay may not be sent anything, if so.
+func (h *home) mayReach(a netip.AddrPort) error { return nil }
 
 // publish tells those who wait for the connection how it is.
 func (h *home) publish(l *line, err error) {
@@ -199,7 +239,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 				links, timeout = h.kept(), requestTimeout
 			}
 			if err := h.refresh(ctx, l, links, timeout); err != nil {
-				h.endpoint.log.Info("relay lost", "relay", h.addr, "err", err)
+				h.endpoint.log.Info("relay lost", "relay", h.relay.Addr, "err", err)
 				return
 			}
 			if lost {
@@ -214,7 +254,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 		case <-ctx.Done():
 			return
 		case <-l.dead():
-			h.endpoint.log.Info("relay lost", "relay", h.addr, "err", context.Cause(l.conn.Context()))
+			h.endpoint.log.Info("relay lost", "relay", h.relay.Addr, "err", context.Cause(l.conn.Context()))
 			return
 		case <-ticker.C:
 		case <-h.hurry:
@@ -294,7 +334,7 @@ func (h *home) refresh(ctx context.Context, ln *line, links []*link, timeout tim
 func (h *home) refreshLeg(ctx context.Context, ln *line, l *link) error {
 	err := h.registerOn(ctx, ln, l)
 	if errors.Is(err, ErrRelayRefused) {
-		h.endpoint.log.Warn("relay refuses the leg", "relay", h.addr, "session", l.session, "err", err)
+		h.endpoint.log.Warn("relay refuses the leg", "relay", h.relay.Addr, "session", l.session, "err", err)
 		return nil
 	}
 	return err
@@ -421,7 +461,7 @@ func (h *home) event(ln *line, e control.Event) {
 			l.peerGone()
 		}
 	case control.EventShutdown:
-		h.endpoint.log.Warn("relay is about to stop", "relay", h.addr)
+		h.endpoint.log.Warn("relay is about to stop", "relay", h.relay.Addr)
 	}
 }
 
@@ -431,7 +471,7 @@ func (h *home) close() error {
 	<-h.stopped
 	err := h.transport.Close()
 	h.conn.Close()
-	h.endpoint.mux.removeControl(h.addr, h)
+	h.endpoint.mux.removeControl(h.address(), h)
 	return err
 }
 

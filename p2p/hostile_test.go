@@ -149,7 +149,7 @@ func TestManyLegsOnSlowPath(t *testing.T) {
 		for range 40 {
 			l.connect(alice, bob)
 		}
-		h := alice.homes[netip.MustParseAddrPort(relayAddr)]
+		h := alice.homes[l.relay().key()]
 		lines := make(map[*line]bool)
 		for range 300 {
 			time.Sleep(200 * time.Millisecond)
@@ -189,12 +189,12 @@ func TestRelayUsedAgainAtOnce(t *testing.T) {
 		h := l.host(nil)
 		nobody := Relay{Addr: "192.0.2.99:1"}
 		for range 3 {
-			first, err := h.acquire(l.Context(), nobody)
+			first, err := h.acquire(nobody)
 			if err != nil {
 				l.Fatal(err)
 			}
 			h.release(first)
-			second, err := h.acquire(l.Context(), nobody)
+			second, err := h.acquire(nobody)
 			if err != nil || second == first {
 				l.Fatalf("the same home: %v, %v", second == first, err)
 			}

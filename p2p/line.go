@@ -33,11 +33,11 @@ type line struct {
 	sight uint64         // its number
 }
 
-// dialLine connects to the relay of h.
-func dialLine(ctx context.Context, h *home) (*line, error) {
+// dialLine connects to the relay of h at one of its addresses.
+func dialLine(ctx context.Context, h *home, addr netip.AddrPort) (*line, error) {
 	var verdict verdict
 	conf := h.relay.tlsConfig(h.endpoint.identity, &verdict)
-	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(h.addr), conf, lineConfig(h.endpoint.conf))
+	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, lineConfig(h.endpoint.conf))
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case verdict.get() != nil:
@@ -45,7 +45,7 @@ func dialLine(ctx context.Context, h *home) (*line, error) {
 	case errors.As(err, &untrusted):
 		return nil, fmt.Errorf("%w: %s has no pin, and its certificate is not good without: %w", ErrRelayMismatch, h.relay.Addr, untrusted.Err)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.relay.Addr, err)
+		return nil, h.unreachable(ctx, addr, err)
 	}
 	return &line{conn: conn, http: (&http3.Transport{}).NewClientConn(conn)}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -26,7 +27,7 @@ type mux struct {
 	mu       sync.RWMutex     // guards the following
 	links    map[cid.ID]*link // by the IDs that they have made
 	initials map[cid.ID]*link // by the one that the other side drew at first
-	controls map[netip.AddrPort]*home
+	controls map[netip.AddrPort][]*home
 	probed   map[probeTag]*pathfinder // by the tag that their probes carry
 
 	unsorted atomic.Uint64 // packets for nobody here
@@ -40,7 +41,7 @@ func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 		conf:     conf,
 		links:    make(map[cid.ID]*link),
 		initials: make(map[cid.ID]*link),
-		controls: make(map[netip.AddrPort]*home),
+		controls: make(map[netip.AddrPort][]*home),
 		probed:   make(map[probeTag]*pathfinder),
 	}
 	sockets, err := m.open(conns)
@@ -132,7 +133,7 @@ func (m *mux) dispatch(run *udp.Message) {
 		return
 	}
 	m.mu.RLock()
-	link, control := m.links[id], m.controls[run.Remote]
+	link, controls := m.links[id], m.controls[run.Remote]
 	if link == nil && wire.IsLong(run.Data[0]) {
 		link = m.initials[id]
 	}
@@ -140,8 +141,11 @@ func (m *mux) dispatch(run *udp.Message) {
 	switch {
 	case link != nil:
 		link.receive(run)
-	case control != nil:
-		control.receive(run)
+	case len(controls) > 0:
+		// More than one if a relay has several names: quic-go knows its own.
+		for _, h := range controls {
+			h.receive(run)
+		}
 	default:
 		m.unsorted.Add(1)
 	}
@@ -161,20 +165,30 @@ func (m *mux) dispatchProbe(tag probeTag, run *udp.Message) {
 // path MTU discovery. quic-go ends a connection at any other error, but a host
 // that has no route just now will have one again.
 func (m *mux) write(msg *udp.Message) error {
+	if err := m.push(msg); udp.IsMessageTooLong(err) {
+		return err
+	}
+	return nil
+}
+
+// errNoSocket: the endpoint has no socket of an address's family.
+var errNoSocket = errors.New("no socket for this family of addresses")
+
+// push sends a message and reports what the system says.
+func (m *mux) push(msg *udp.Message) error {
 	// quic-go answers from the address that it was reached at, which this
 	// host may have no more: let the system choose.
 	msg.Local = netip.Addr{}
 	socket := m.toward(msg.Remote.Addr())
 	if socket == nil {
 		m.refused.Add(1)
-		return nil
+		return errNoSocket
 	}
 	err := socket.Write(msg)
-	if err == nil || udp.IsMessageTooLong(err) {
-		return err
+	if err != nil && !udp.IsMessageTooLong(err) {
+		m.refused.Add(1)
 	}
-	m.refused.Add(1)
-	return nil
+	return err
 }
 
 // toward returns the socket that reaches an address, or nil.
@@ -221,19 +235,29 @@ func (m *mux) addInitial(id cid.ID, l *link) bool {
 
 func (m *mux) removeInitial(id cid.ID, l *link) { unroute(&m.mu, m.initials, id, l) }
 
-// addControl routes what comes from a relay, and carries no link's ID, to the
-// connection with it. It returns false if there is one already.
-func (m *mux) addControl(addr netip.AddrPort, h *home) bool {
+// addControl routes what comes from an address of a relay, and carries no link's ID,
+// to the connections with it.
+func (m *mux) addControl(addr netip.AddrPort, h *home) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.controls[addr] != nil {
-		return false
+	if !slices.Contains(m.controls[addr], h) {
+		m.controls[addr] = append(slices.Clip(m.controls[addr]), h) // dispatch reads the old one
 	}
-	m.controls[addr] = h
-	return true
 }
 
-func (m *mux) removeControl(addr netip.AddrPort, h *home) { unroute(&m.mu, m.controls, addr, h) }
+func (m *mux) removeControl(addr netip.AddrPort, h *home) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rest []*home
+	for _, other := range m.controls[addr] {
+		if other != h {
+			rest = append(rest, other)
+		}
+	}
+	if m.controls[addr] = rest; rest == nil {
+		delete(m.controls, addr)
+	}
+}
 
 // addProbed routes probes with a tag to a pathfinder.
 func (m *mux) addProbed(tag probeTag, f *pathfinder) {

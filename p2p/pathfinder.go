@@ -88,7 +88,7 @@ func newPathfinder(c *Conn) (*pathfinder, error) {
 		list:    newChecklist(),
 		named:   make(map[uint64]candidate),
 	}
-	if c.link.home.addr.Addr().IsLoopback() {
+	if c.link.relay.Addr().IsLoopback() {
 		f.policy = RelayOnly // no way is shorter than by this very host
 	}
 	f.relaySize.size, f.directSize.size = &c.link.size, &c.link.direct.size

@@ -30,7 +30,7 @@ func (f *pathfinder) relayed(p probe, now time.Time) {
 	f.link.speaks.Store(true)
 	switch p.kind {
 	case probePing:
-		_, _ = f.link.sendEnvelope(f.prober.pong(p.sequence, f.link.home.addr))
+		_, _ = f.link.sendEnvelope(f.prober.pong(p.sequence, f.link.remote()))
 	case probePong:
 		f.relay.asks, f.relay.heard = 0, now
 		f.relaySize.answer(p.answers, now)
@@ -61,7 +61,7 @@ func (f *pathfinder) watchRelay(now time.Time) time.Time {
 	}
 	if w.dead(silence, f.link.activity.owed.Load(), now) {
 		w.lost = now
-		f.conn.endpoint.log.Info("relay does not forward", "peer", f.conn.remote, "relay", f.link.home.addr)
+		f.conn.endpoint.log.Info("relay does not forward", "peer", f.conn.remote, "relay", f.link.remote())
 		f.conn.forwards(false)
 		if f.locals != nil && !f.round.running {
 			f.start(now)

@@ -95,7 +95,7 @@ func (f *pathfinder) write(data []byte, to netip.AddrPort) error {
 // probe takes what may be a probe of the peer's.
 func (f *pathfinder) probe(a arrived) {
 	p, err := f.prober.parse(a.data)
-	if err != nil || a.from == f.link.home.addr {
+	if err != nil || f.link.isRelay(a.from) {
 		f.link.mux.unsorted.Add(1)
 		return
 	}

@@ -15,7 +15,7 @@ const directOnlyPatience = 10 * time.Second
 // the client's to choose.
 func (f *pathfinder) follow(now time.Time) {
 	at := addrPortOf(f.conn.RemoteAddr())
-	if dead := f.link.direct.dead.Load(); at == f.link.home.addr || dead != nil && at == *dead {
+	if dead := f.link.direct.dead.Load(); at == f.link.relay || dead != nil && at == *dead {
 		at = netip.AddrPort{}
 	}
 	switch {
