@@ -67,6 +67,12 @@ type Config struct {
 	// hosts can reach.
 	LocalCandidates func(netip.Addr) bool
 
+	// LocalInterfaces, if set, decides by its name which interfaces' addresses are
+	// told to peers. The name is "" where the system does not tell it. It must not
+	// block. nil tells those of all that are up, but if they are more than a
+	// dozen, those of bridges and containers on this host last.
+	LocalInterfaces func(name string) bool
+
 	// PeerCandidates, if set, decides which addresses that a peer names are
 	// sent probes. nil allows public ones, and private ones of a range that
 	// this host has an address of. Loopback, link-local and multicast

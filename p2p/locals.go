@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"github.com/quicway/quicway/internal/netmon"
@@ -52,7 +51,7 @@ func isUDP(s *udp.Socket) bool {
 func (l *locals) watch() {
 	e := l.endpoint
 	var err error
-	if l.monitor, err = netmon.New(&netmon.Config{List: e.conf.list}); err != nil {
+	if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
 		e.log.Warn("the addresses of this host cannot be listed", "err", err)
 		return
 	}
@@ -94,13 +93,29 @@ func (l *locals) ignore(c *Conn) {
 	delete(l.waiting, c)
 }
 
-// candidates are the addresses as they are now.
+// monitor says which of the host's addresses are of interest.
+func (c *Config) monitor() *netmon.Config {
+	conf := &netmon.Config{List: c.list, Partial: true}
+	if wanted := c.LocalInterfaces; wanted != nil {
+		conf.Filter = func(a netmon.Address) bool { return wanted(a.Interface) }
+	}
+	return conf
+}
+
+// candidates are the addresses as they are now, those of most worth first. There is
+// room left for the one that the relay sees.
 func (l *locals) candidates() []candidate {
-	var out []candidate
+	all := l.all()
+	return all[:min(len(all), maxCandidates-1)]
+}
+
+// all are the addresses as they are now, those of most worth first.
+func (l *locals) all() []candidate {
+	var ranked []rankedAddr
 	for _, s := range l.endpoint.mux.all() {
 		bound := s.LocalAddr()
 		if !bound.Addr().IsUnspecified() {
-			out = append(out, candidate{HostCandidate, bound})
+			ranked = append(ranked, rankedHost(netmon.Address{Addr: bound.Addr(), Role: netmon.Uplink}, bound.Port()))
 			continue
 		}
 		if l.monitor == nil {
@@ -108,7 +123,7 @@ func (l *locals) candidates() []candidate {
 		}
 		for _, a := range l.monitor.Addresses() {
 			if l.endpoint.mux.toward(a.Addr) == s {
-				out = append(out, candidate{HostCandidate, netip.AddrPortFrom(a.Addr, bound.Port())})
+				ranked = append(ranked, rankedHost(a, bound.Port()))
 			}
 		}
 	}
@@ -117,10 +132,10 @@ func (l *locals) candidates() []candidate {
 	l.mu.Unlock()
 	if mapper != nil {
 		if m, ok := mapper.Mapping(); ok && !m.Private() {
-			out = append(out, candidate{MappedCandidate, m.External})
+			ranked = append(ranked, rankedAddr{candidate: candidate{MappedCandidate, m.External}, worth: worthMapped})
 		}
 	}
-	return out
+	return byWorth(ranked)
 }
 
 func (l *locals) close() {
