@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
 )
 
 // Bounds of what waits to be accepted.
@@ -16,7 +19,9 @@ const (
 // there under its [Endpoint.ID], answers them, and returns the next connection
 // that stands. Offers that lead to none are logged. It returns ErrClosed after
 // Close, ctx's error, or why there is no relay to look at; a relay that has
-// been there and is away is waited for.
+// been there and is away is waited for. It returns ErrIdentityInUse when another
+// endpoint with the same identity takes the offers. Calls after that wait, longer
+// each time, before this endpoint takes them again.
 //
 // As with a listening socket, a connection may come that nobody accepts
 // afterwards: an offer that is on its way when Accept returns.
@@ -108,16 +113,27 @@ func (e *Endpoint) collectAt(r Relay) error {
 	}
 	defer e.release(h)
 	for e.wanted() {
+		e.pace.wait(e.ctx)
+		asked := time.Now()
 		ln, err := h.current(e.ctx)
 		if err == nil {
 			var text string
-			if text, err = ln.takeOffer(e.ctx, e.ID().String()); err == nil && text != "" {
-				e.answer(h.relay, text)
+			text, err = ln.takeOffer(e.ctx, e.ID().String())
+			switch {
+			case err != nil:
+			case text != "" && e.answer(h.relay, text):
+				e.pace.brought(time.Now())
+			default:
+				e.pace.empty(asked, time.Now())
 			}
 		}
 		switch {
 		case e.ctx.Err() != nil:
 			return ErrClosed
+		case refusedAs(err, control.CodeConflict):
+			e.pace.yield(time.Now())
+			e.log.Warn("another endpoint with this identity takes its offers", "relay", h.relay.Addr, "again_in", time.Until(e.pace.next))
+			return fmt.Errorf("%w: %w", ErrIdentityInUse, err)
 		case err == nil:
 		case errors.Is(err, ErrRelayRefused) || !h.worked():
 			return err
@@ -134,22 +150,24 @@ func (e *Endpoint) collectAt(r Relay) error {
 
 // answer answers an offer in the background. The relay it came from is the one
 // that it is about, whatever it says: nobody sends us to another's address.
-func (e *Endpoint) answer(r Relay, text string) {
+// It returns false if it is no offer.
+func (e *Endpoint) answer(r Relay, text string) bool {
 	offer, err := ParseOffer(text)
 	if err != nil {
 		e.log.Warn("offer in mailbox", "err", err)
-		return
+		return false
 	}
 	offer.relay = r
 	select {
 	case e.handling <- struct{}{}:
 	case <-e.ctx.Done():
-		return
+		return false
 	}
 	e.tasks.Go(func() {
 		defer func() { <-e.handling }()
 		e.enqueue(offer)
 	})
+	return true
 }
 
 func (e *Endpoint) enqueue(offer Offer) {

@@ -49,6 +49,7 @@ type Endpoint struct {
 	// can come. collecting says that somebody looks into it for them.
 	wanting    map[chan error]struct{}
 	collecting bool
+	pace       pace // of collect alone
 
 	closeOnce sync.Once
 	closeErr  error

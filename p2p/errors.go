@@ -61,6 +61,10 @@ var (
 	// ErrRelayRefused too.
 	ErrUnauthorized = errors.New("the relay does not accept the token")
 
+	// ErrIdentityInUse: another endpoint, with the same [Identity], takes the offers
+	// that are addressed to it: a copied configuration, or a cloned machine.
+	ErrIdentityInUse = errors.New("another endpoint with this identity is at the relay")
+
 	// ErrConfig is wrapped by errors about a [Config] that cannot work.
 	ErrConfig = errors.New("invalid configuration")
 )

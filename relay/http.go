@@ -131,7 +131,11 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()
-	text, err := s.mailbox.take(ctx, name, sole)
+	var taker *client
+	if sole {
+		taker = c
+	}
+	text, err := s.mailbox.take(ctx, name, taker)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type box struct {
 	offers  []offer
 	waiters int
 	sole    uint64        // the latest request of a sole taker
+	taker   *client       // whose that is
 	changed chan struct{} // closed and replaced when an offer or a sole taker comes
 }
 
@@ -66,18 +67,20 @@ func (b *box) wakeLocked() {
 }
 
 // take removes the oldest offer under name. If there is none it waits until
-// ctx is done, and returns nil then. A sole taker who asks again gives up what
-// it has asked before, over a connection that may be dead by now.
-func (m *mailbox) take(ctx context.Context, name string, sole bool) ([]byte, error) {
+// ctx is done, and returns nil then. A sole taker (nil: whoever takes) who asks again gives up what
+// it has asked before. Another connection of the same key is told (errDisplaced),
+// unless it is dead.
+func (m *mailbox) take(ctx context.Context, name string, sole *client) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.boxLocked(name)
 	defer m.tidyLocked(name, b)
-	if b.waiters >= maxWaiters && !sole {
+	if b.waiters >= maxWaiters && sole == nil {
 		return nil, errWaiters
 	}
-	if sole {
+	if sole != nil {
 		b.sole++
+		b.taker = sole
 		b.wakeLocked()
 	}
 	turn := b.sole
@@ -97,6 +100,9 @@ func (m *mailbox) take(ctx context.Context, name string, sole bool) ([]byte, err
 		if ctx.Err() != nil {
 			return nil, nil
 		}
+	}
+	if b.taker != sole {
+		return nil, errDisplaced
 	}
 	return nil, nil
 }

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
 )
 
@@ -162,6 +165,31 @@ func TestTakerSupersedesItself(t *testing.T) {
 			if text := <-answer; text != want {
 				l.Errorf("request %d of %d got %q, want %q", i+1, requests, text, want)
 			}
+		}
+	})
+}
+
+// TestDisplacedTakerIsTold: a request of another connection with the same key ends
+// one that waits, and says why.
+func TestDisplacedTakerIsTold(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		m := newMailbox(&Config{OfferTTL: time.Minute, MaxOffers: 1, MaxOffersPerName: 1, MaxOfferSize: 100})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first, second := make(chan error, 1), make(chan error, 1)
+		for _, answer := range []chan error{first, second} {
+			go func() {
+				_, err := m.take(ctx, "bob", &client{})
+				answer <- err
+			}()
+			time.Sleep(time.Second)
+		}
+		if err := <-first; !errors.Is(err, errDisplaced) {
+			t.Errorf("displaced: %v", err)
+		}
+		cancel()
+		if err := <-second; err != nil {
+			t.Errorf("not displaced: %v", err)
 		}
 	})
 }

@@ -25,6 +25,7 @@ var (
 	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
 	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the session has been joined already"}
 	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid is another leg's"}
+	errDisplaced    = &refusal{http.StatusConflict, control.CodeConflict, "another connection with the same key has asked for its offers since"}
 	errSubscribed   = &refusal{http.StatusConflict, control.CodeConflict, "this connection has its events already"}
 	errNoSession    = &refusal{http.StatusNotFound, control.CodeNotFound, "there is no such session or leg"}
 
