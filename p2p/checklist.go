@@ -40,6 +40,7 @@ type pair struct {
 	size     int            // the largest probe that has been answered in this round
 	sizing   bool           // large probes have been sent at once
 	observed netip.AddrPort // we, as the peer sees us there
+	err      error          // why the last probe was not sent, or QUIC could not use what answers
 }
 
 // asked is a probe that may be answered.
@@ -99,7 +100,7 @@ func (l *checklist) remove(sequence uint64) {
 // restart begins a round: everything is tried anew.
 func (l *checklist) restart(now time.Time) {
 	for _, p := range l.pairs {
-		p.sent, p.next, p.answered, p.size, p.sizing = 0, now, time.Time{}, 0, false
+		p.sent, p.next, p.answered, p.err, p.size, p.sizing = 0, now, time.Time{}, nil, 0, false
 	}
 }
 
@@ -244,7 +245,7 @@ func (p *pair) worthMoving(from *pair) bool {
 func (l *checklist) results() []PairResult {
 	out := make([]PairResult, 0, len(l.pairs))
 	for _, p := range l.pairs {
-		r := PairResult{Remote: p.addr, Kind: p.kind, Probes: p.sent, Size: p.size}
+		r := PairResult{Remote: p.addr, Kind: p.kind, Probes: p.sent, Size: p.size, Err: p.err}
 		if !p.answered.IsZero() {
 			r.RTT = p.rtt
 		}

@@ -15,6 +15,9 @@ const (
 	maxHandling = 64 // offers that are being answered at once
 )
 
+// mailboxLife is for how long an offer from the mailbox is remembered as used.
+const mailboxLife = time.Hour
+
 // Accept takes offers out of the mailbox of the endpoint's relay, which lie
 // there under its [Endpoint.ID], answers them, and returns the next connection
 // that stands. Offers that lead to none are logged. It returns ErrClosed after
@@ -158,6 +161,9 @@ func (e *Endpoint) answer(r Relay, text string) bool {
 		return false
 	}
 	offer.relay = r
+	// The relay has kept it no longer than it should, by its own clock. Those of the
+	// peers may be anything.
+	offer.expires = time.Now().Add(mailboxLife)
 	select {
 	case e.handling <- struct{}{}:
 	case <-e.ctx.Done():

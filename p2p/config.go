@@ -79,6 +79,13 @@ type Config struct {
 	// addresses are never probed.
 	PeerCandidates func(netip.AddrPort) bool
 
+	// OfferRelays, if set, decides which addresses of relays are connected to that an
+	// offer names which was given to [Endpoint.AcceptOffer]. It must not block. nil
+	// allows public ones, and private ones of a range that this host has an address
+	// of, but no loopback or link-local ones. The relay that is set as Relay may
+	// have any address.
+	OfferRelays func(netip.AddrPort) bool
+
 	// DisablePortMapping keeps the endpoint from asking the gateway for a
 	// port (PCP, NAT-PMP, UPnP), which many a NAT needs to be reached.
 	DisablePortMapping bool

@@ -40,8 +40,7 @@ const (
 // it takes. Its methods may be called concurrently.
 //
 // The first bidirectional stream is the package's own. What the application
-// opens and accepts begins with the next. RemoteAddr is that of the path which
-// the connection began on: ask [Conn.Path] instead.
+// opens and accepts begins with the next.
 type Conn struct {
 	*quic.Conn
 

@@ -38,7 +38,8 @@ var (
 	// ErrOffer is wrapped by errors about text that is not an offer.
 	ErrOffer = errors.New("not an offer")
 
-	// ErrOfferExpired: nobody took the offer in time, or it came too late.
+	// ErrOfferExpired: nobody took the offer in time, or it came too late. The
+	// error says "clock" where one that is wrong may be the cause.
 	ErrOfferExpired = errors.New("the offer has expired")
 
 	// ErrOfferUsed: the offer has led to a connection already.
@@ -50,6 +51,14 @@ var (
 
 	// ErrRelayUnreachable: the relay does not answer.
 	ErrRelayUnreachable = errors.New("the relay does not answer")
+
+	// ErrRelayNotAllowed: an offer names a relay at an address that
+	// [Config.OfferRelays] does not allow.
+	ErrRelayNotAllowed = errors.New("the offer's relay is at an address that is not allowed")
+
+	// ErrPeerAbsent: the offer lies in the mailbox, and nobody has taken it: the
+	// peer is not there. It comes with why the wait is over.
+	ErrPeerAbsent = errors.New("the offer lies in the mailbox untaken: the peer is not there")
 
 	// ErrRelayMismatch: what answers is not the relay that was asked for.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")

@@ -3,6 +3,7 @@ package p2p
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -54,6 +55,7 @@ type home struct {
 	conn      udp.Conn
 	transport *quic.Transport
 	activity  activity
+	hidden    atomic.Bool   // it has been said that the relay does not see who sends
 	hurry     chan struct{} // holds a token when there are links in haste
 	stop      context.CancelFunc
 	stopped   chan struct{}
@@ -174,8 +176,27 @@ func (h *home) connectTo(ctx context.Context, addr netip.AddrPort, timeout time.
 	return dialLine(within, h, addr)
 }
 
-// mayReach says why an address of the relay may not be sent anything, if so.
-func (h *home) mayReach(a netip.AddrPort) error { return nil }
+// mayReach says why an address of the relay may not be sent anything, if so. That of
+// [Config.Relay] may. One that an offer names is judged as an address is that a peer
+// names: whoever made the offer shall not have us knock at doors within our network.
+func (h *home) mayReach(a netip.AddrPort) error {
+	conf := h.endpoint.conf
+	switch {
+	case h.relay.Addr == conf.Relay.Addr:
+		return nil
+	case conf.OfferRelays != nil && conf.OfferRelays(a), conf.OfferRelays == nil && h.endpoint.mayVisit(a):
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrRelayNotAllowed, h.place(a))
+}
+
+// mayVisit says whether an address that a stranger names may be sent something.
+func (e *Endpoint) mayVisit(a netip.AddrPort) bool {
+	if !speakable(a) {
+		return false
+	}
+	return realmOf(a.Addr()) < 0 || mayProbe(a, e.hostAddrs())
+}
 
 // publish tells those who wait for the connection how it is.
 func (h *home) publish(l *line, err error) {
@@ -452,6 +473,13 @@ func (h *home) event(ln *line, e control.Event) {
 	case control.EventObserved:
 		for _, l := range h.kept() {
 			l.observe(ln)
+		}
+	case control.EventJoined:
+		h.mu.Lock()
+		l := h.links[e.Session]
+		h.mu.Unlock()
+		if l != nil {
+			l.joined.Store(true)
 		}
 	case control.EventGone:
 		h.mu.Lock()

@@ -38,7 +38,8 @@ type link struct {
 	flight    *firstFlight // of a dialer, nil otherwise
 	activity  activity     // of the path over the relay
 	direct    direct
-	size      pathSize // of the path over the relay
+	size      pathSize    // of the path over the relay
+	joined    atomic.Bool // the relay has seen the peer's leg
 
 	mail   atomic.Pointer[mail]          // nil until there is a connection
 	peerID atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
@@ -184,6 +185,7 @@ func (l *link) observe(ln *line) {
 	owner, changed := l.owner, l.seen != addr
 	l.seen = addr
 	l.mu.Unlock()
+	l.home.judgeObserved(addr)
 	if owner != nil && changed {
 		owner.observed(addr)
 	}

@@ -109,6 +109,21 @@ func (l *locals) candidates() []candidate {
 	return all[:min(len(all), maxCandidates-1)]
 }
 
+// hostAddrs are the addresses of this host, as they are now, without looking for
+// changes.
+func (e *Endpoint) hostAddrs() []candidate {
+	l := &locals{endpoint: e}
+	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
+		var err error
+		if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
+			e.log.Warn("the addresses of this host cannot be listed", "err", err)
+		} else {
+			defer l.monitor.Close()
+		}
+	}
+	return l.all()
+}
+
 // all are the addresses as they are now, those of most worth first.
 func (l *locals) all() []candidate {
 	var ranked []rankedAddr

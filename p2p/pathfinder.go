@@ -42,6 +42,7 @@ type pathfinder struct {
 	using    *move // a dialer's direct path in use
 	left     *move // the one that it has left last, if nothing has come by the relay since
 	moving   bool  // a move is under way
+	unusable bool  // QUIC has failed in this round where probes were answered
 	back     *quic.Path
 	// preparing says that the way back is being validated.
 	preparing bool

@@ -44,6 +44,7 @@ func (f *pathfinder) start(now time.Time) {
 	}
 	f.round.number++
 	f.round.running, f.round.began, f.round.next = true, now, time.Time{}
+	f.unusable = false
 	f.list.restart(now)
 }
 
@@ -85,7 +86,14 @@ func (f *pathfinder) send(now time.Time) time.Time {
 func (f *pathfinder) ping(to netip.AddrPort, size int, now time.Time) (uint64, error) {
 	data, sequence := f.prober.pingOf(size)
 	f.list.ask(to, sequence, size, now)
-	return sequence, f.write(data, to)
+	err := f.link.mux.push(&udp.Message{Data: data, Remote: to})
+	if udp.IsMessageTooLong(err) {
+		return sequence, err
+	}
+	if p := f.list.find(to); p != nil {
+		p.err = err
+	}
+	return sequence, nil
 }
 
 func (f *pathfinder) write(data []byte, to netip.AddrPort) error {
@@ -206,7 +214,11 @@ func (f *pathfinder) end(now time.Time) time.Time {
 		f.round.next = now.Add(f.round.pause)
 	}
 	if len(f.list.pairs) > 0 && f.list.best() == nil {
-		f.change(WhyNoAnswer)
+		why := WhyNoAnswer
+		if f.unusable {
+			why = WhyNotUsable
+		}
+		f.change(why)
 	}
 	return f.round.next
 }

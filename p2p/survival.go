@@ -14,7 +14,7 @@ const directOnlyPatience = 10 * time.Second
 // follow takes note of where quic-go has gone after its client: a server's path is
 // the client's to choose.
 func (f *pathfinder) follow(now time.Time) {
-	at := addrPortOf(f.conn.RemoteAddr())
+	at := addrPortOf(f.conn.Conn.RemoteAddr())
 	if dead := f.link.direct.dead.Load(); at == f.link.relay || dead != nil && at == *dead {
 		at = netip.AddrPort{}
 	}
