@@ -67,7 +67,8 @@ func (f *pathfinder) announce() {
 // withObserved puts the address that the relay sees first, whatever else it is.
 func withObserved(own []candidate, seen netip.AddrPort) []candidate {
 	first := candidate{ObservedCandidate, seen}
-	if i := slices.IndexFunc(own, func(c candidate) bool { return c.addr == seen }); i >= 0 {
+	if hasAddr(own, seen) {
+		i := slices.IndexFunc(own, func(c candidate) bool { return c.addr == seen })
 		first = own[i]
 		own = slices.Delete(own, i, i+1)
 	}
