@@ -17,6 +17,8 @@ const (
 	answerTimeout = time.Minute
 	// maxOfferLife is how far off an offer's expiry may be.
 	maxOfferLife = 24 * time.Hour
+	// clockSkew is by how much the clocks of two peers may differ.
+	clockSkew = 5 * time.Minute
 )
 
 // joinPatience is how long an accepter waits for a relay, which has been
@@ -30,7 +32,8 @@ const helloPatience = 10 * time.Second
 // AcceptOffer answers an offer, which has come by any way, and returns the
 // connection. It uses the relay that the offer names. Errors wrap ErrOffer,
 // ErrOfferExpired, ErrOfferUsed, ErrPeerMismatch, ErrPeerRefused, ErrPeerGone,
-// ErrNoDirectPath, ErrRelayUnreachable, ErrRelayMismatch, ErrRelayRefused,
+// ErrNoDirectPath, ErrRelayUnreachable, ErrRelayNotAllowed ([Config.OfferRelays]),
+// ErrRelayMismatch, ErrRelayRefused,
 // ErrClosed or ctx's error.
 func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
 	conn, err := e.acceptOffer(ctx, offer)
@@ -62,11 +65,8 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 	if len(o.flight) == 0 {
 		return nil, fmt.Errorf("%w: it is empty", ErrOffer)
 	}
-	switch left := time.Until(o.expires); {
-	case left <= 0:
-		return nil, ErrOfferExpired
-	case left > maxOfferLife:
-		return nil, fmt.Errorf("%w: it would be good for %v", ErrOffer, left.Round(time.Hour))
+	if err := o.inTime(time.Now()); err != nil {
+		return nil, err
 	}
 	if err := e.judge(o.dialer, o.dialer); err != nil {
 		return nil, err
@@ -74,11 +74,7 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 	if err := e.claim(&o); err != nil {
 		return nil, err
 	}
-	until := time.Now().Add(answerTimeout)
-	if o.expires.Before(until) {
-		until = o.expires
-	}
-	ctx, cancel := context.WithDeadlineCause(ctx, until, ErrOfferExpired)
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, ErrOfferExpired)
 	defer cancel()
 	ctx, stop := e.bound(ctx)
 	defer stop(nil)
@@ -93,6 +89,18 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 		}
 	}()
 	return e.respond(ctx, l, &o)
+}
+
+// inTime judges an offer by this host's clock, which the dialer's may differ from. The
+// relay, by its own clock, has the last word: it does not take an old join token.
+func (o *Offer) inTime(now time.Time) error {
+	switch left := o.expires.Sub(now); {
+	case left <= -clockSkew:
+		return fmt.Errorf("%w %v ago by this host's clock", ErrOfferExpired, -left.Round(time.Second))
+	case left > maxOfferLife+clockSkew:
+		return fmt.Errorf("%w: it would be good for %v by this host's clock", ErrOffer, left.Round(time.Minute))
+	}
+	return nil
 }
 
 // join registers our leg of the offer's session.

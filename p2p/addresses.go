@@ -30,9 +30,9 @@ func (b *budget) take(now time.Time) bool {
 // announce tells the peer the addresses that this side has now. If there are others
 // than before, all is tried again.
 func (f *pathfinder) announce() {
-	own := f.locals.candidates()
-	if seen := f.link.observed(); seen.IsValid() && !hasAddr(own, seen) {
-		own = append(own, candidate{ObservedCandidate, seen})
+	own := f.locals.all()
+	if seen := f.link.observed(); seen.IsValid() {
+		own = withObserved(own, seen)
 	}
 	accept := f.conn.endpoint.conf.LocalCandidates
 	own = slices.DeleteFunc(own, func(c candidate) bool {
@@ -62,6 +62,17 @@ func (f *pathfinder) announce() {
 	if news && !first {
 		f.again(time.Now())
 	}
+}
+
+// withObserved puts the address that the relay sees first, whatever else it is.
+func withObserved(own []candidate, seen netip.AddrPort) []candidate {
+	first := candidate{ObservedCandidate, seen}
+	if hasAddr(own, seen) {
+		i := slices.IndexFunc(own, func(c candidate) bool { return c.addr == seen })
+		first = own[i]
+		own = slices.Delete(own, i, i+1)
+	}
+	return slices.Insert(own, 0, first)
 }
 
 func hasAddr(all []candidate, addr netip.AddrPort) bool {
@@ -119,7 +130,7 @@ func (f *pathfinder) add(payload []byte) error {
 
 // allowed says whether an address may be probed.
 func (f *pathfinder) allowed(a netip.AddrPort) bool {
-	if !f.link.mux.reaches(a.Addr()) || a == f.link.home.addr {
+	if !f.link.mux.reaches(a.Addr()) || f.link.isRelay(a) {
 		return false
 	}
 	if allow := f.conn.endpoint.conf.PeerCandidates; allow != nil {

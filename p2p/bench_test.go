@@ -182,5 +182,5 @@ func benchPair(b *testing.B, policy PathPolicy) benchEnds {
 			b.Fatalf("the path is of kind %v", kind)
 		}
 	}
-	return benchEnds{dialed.Conn, peer.Conn, ends[0].mux.sockets[0]}
+	return benchEnds{dialed.Conn, peer.Conn, ends[0].mux.all()[0]}
 }

@@ -37,12 +37,16 @@ type pair struct {
 	last     time.Time // when the last probe was sent
 	answered time.Time // when the last answer came; zero: none has in this round
 	rtt      time.Duration
+	size     int            // the largest probe that has been answered in this round
+	sizing   bool           // large probes have been sent at once
 	observed netip.AddrPort // we, as the peer sees us there
+	err      error          // why the last probe was not sent, or QUIC could not use what answers
 }
 
 // asked is a probe that may be answered.
 type asked struct {
 	remote netip.AddrPort
+	size   int // 0: the smallest
 	at     time.Time
 }
 
@@ -96,7 +100,7 @@ func (l *checklist) remove(sequence uint64) {
 // restart begins a round: everything is tried anew.
 func (l *checklist) restart(now time.Time) {
 	for _, p := range l.pairs {
-		p.sent, p.next, p.answered = 0, now, time.Time{}
+		p.sent, p.next, p.answered, p.err, p.size, p.sizing = 0, now, time.Time{}, nil, 0, false
 	}
 }
 
@@ -135,7 +139,7 @@ func (l *checklist) probed(p *pair, now time.Time) {
 }
 
 // ask takes note of any probe, so that its answer is known.
-func (l *checklist) ask(remote netip.AddrPort, sequence uint64, now time.Time) {
+func (l *checklist) ask(remote netip.AddrPort, sequence uint64, size int, now time.Time) {
 	if len(l.asked) >= maxAsked {
 		for n := range l.asked {
 			if n+maxAsked/2 < sequence {
@@ -143,7 +147,7 @@ func (l *checklist) ask(remote netip.AddrPort, sequence uint64, now time.Time) {
 			}
 		}
 	}
-	l.asked[sequence] = asked{remote, now}
+	l.asked[sequence] = asked{remote, size, now}
 }
 
 // answer takes note of a pong, which counts if it comes from where it was asked
@@ -162,7 +166,7 @@ func (l *checklist) answer(pong probe, from netip.AddrPort, now time.Time) *pair
 	if p.answered.IsZero() || rtt < p.rtt {
 		p.rtt = rtt
 	}
-	p.answered, p.observed = now, pong.observed
+	p.answered, p.observed, p.size = now, pong.observed, max(p.size, question.size)
 	return p
 }
 
@@ -176,10 +180,11 @@ func (l *checklist) over(now time.Time) bool {
 	return true
 }
 
-// best returns the pair to use among those that have answered, or nil.
+// best returns the pair to use among those that have answered, and carry QUIC's
+// packets, or nil.
 func (l *checklist) best() (best *pair) {
 	for _, p := range l.pairs {
-		if !p.answered.IsZero() && (best == nil || p.better(best)) {
+		if p.fit() && (best == nil || p.better(best)) {
 			best = p
 		}
 	}
@@ -192,11 +197,33 @@ const (
 	lanBonus = 5 * time.Millisecond
 	// ipv6Bonus is what IPv6 may take longer: there is no NAT to forget us.
 	ipv6Bonus = 2 * time.Millisecond
+	// narrowMalus is what a path that carries no full packets must take less:
+	// it is a tunnel, and there may be a path beside it.
+	narrowMalus = 10 * time.Millisecond
 )
+
+// fit says whether a path can be used: all of QUIC's packets pass (RFC 9000 §14).
+func (p *pair) fit() bool { return !p.answered.IsZero() && p.size >= baseSize }
+
+// ask is the size of the next probe. The first ones are small, because nobody knows
+// yet who is there.
+func (p *pair) ask() int {
+	switch {
+	case p.answered.IsZero():
+		return 0
+	case p.size < baseSize:
+		return baseSize
+	default:
+		return fullSize
+	}
+}
 
 // cost is the round-trip time less the advantages of a pair.
 func (p *pair) cost() time.Duration {
 	cost := p.rtt
+	if p.size < fullSize {
+		return cost + narrowMalus
+	}
 	if kindOf(p.addr.Addr()) == LAN {
 		cost -= lanBonus
 	}
@@ -218,7 +245,7 @@ func (p *pair) worthMoving(from *pair) bool {
 func (l *checklist) results() []PairResult {
 	out := make([]PairResult, 0, len(l.pairs))
 	for _, p := range l.pairs {
-		r := PairResult{Remote: p.addr, Kind: p.kind, Probes: p.sent}
+		r := PairResult{Remote: p.addr, Kind: p.kind, Probes: p.sent, Size: p.size, Err: p.err}
 		if !p.answered.IsZero() {
 			r.RTT = p.rtt
 		}

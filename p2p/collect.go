@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/quicway/quicway/internal/control"
 )
 
 // Bounds of what waits to be accepted.
@@ -14,20 +16,20 @@ const (
 	maxEachSender = 8  // those of one sender, as far as the relay can tell senders apart
 )
 
-const (
-	// showAgain is after how long the relay shows an offer again that has been
-	// neither acknowledged nor joined.
-	showAgain = 10 * time.Second
-	// minCollect is how long a request for an offer takes that brings none, even
-	// if the relay answers at once.
-	minCollect = time.Second
-)
+// showAgain is after how long the relay shows an offer again that has been neither
+// acknowledged nor joined.
+const showAgain = 10 * time.Second
+
+// mailboxLife is for how long an offer from the mailbox is remembered as used.
+const mailboxLife = time.Hour
 
 // Accept takes offers out of the mailbox of the endpoint's relay, which lie
 // there under its [Endpoint.ID], answers them, and returns the next connection
 // that stands. Offers that lead to none are logged. It returns ErrClosed after
 // Close, ctx's error, or why there is no relay to look at; a relay that has
-// been there and is away is waited for.
+// been there and is away is waited for. It returns ErrIdentityInUse when another
+// endpoint with the same identity takes the offers. Calls after that wait, longer
+// each time, before this endpoint takes them again.
 //
 // As with a listening socket, a connection may come that nobody accepts
 // afterwards: an offer that is on its way when Accept returns.
@@ -113,12 +115,13 @@ func (e *Endpoint) unwantAll(err error) {
 }
 
 func (e *Endpoint) collectAt(r Relay) error {
-	h, err := e.acquire(e.ctx, r)
+	h, err := e.acquire(r)
 	if err != nil {
 		return err
 	}
 	defer e.release(h)
 	for e.wanted() {
+		e.pace.wait(e.ctx)
 		ln, err := h.current(e.ctx)
 		if err == nil {
 			err = e.collectOn(h, ln)
@@ -126,6 +129,10 @@ func (e *Endpoint) collectAt(r Relay) error {
 		switch {
 		case e.ctx.Err() != nil:
 			return ErrClosed
+		case refusedAs(err, control.CodeConflict):
+			e.pace.yield(time.Now())
+			e.log.Warn("another endpoint with this identity takes its offers", "relay", h.relay.Addr, "again_in", time.Until(e.pace.next))
+			return fmt.Errorf("%w: %w", ErrIdentityInUse, err)
 		case err == nil:
 		case errors.Is(err, ErrRelayRefused) || !h.worked():
 			return err
@@ -144,13 +151,13 @@ func (e *Endpoint) collectAt(r Relay) error {
 func (e *Endpoint) collectOn(h *home, ln *line) error {
 	asked := time.Now()
 	t, err := ln.takeOffer(e.ctx, e.ID().String())
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case t != nil:
-		e.answer(h.relay, t)
-	default:
-		sleep(e.ctx, minCollect-time.Since(asked))
+	}
+	if t != nil && e.answer(h.relay, t) {
+		e.pace.brought(time.Now())
+	} else {
+		e.pace.empty(asked, time.Now())
 	}
 	return nil
 }
@@ -158,24 +165,28 @@ func (e *Endpoint) collectOn(h *home, ln *line) error {
 // answer answers an offer in the background. The relay it came from is the one
 // that it is about, whatever it says: nobody sends us to another's address. If as
 // many are being answered as may be, the offer stays in the mailbox, and is shown
-// again.
-func (e *Endpoint) answer(r Relay, t *taken) {
+// again. It returns false if it is no offer.
+func (e *Endpoint) answer(r Relay, t *taken) bool {
+	offer, err := ParseOffer(t.text)
+	if err != nil {
+		e.log.Warn("offer in mailbox", "err", err)
+		e.tasks.Go(func() { e.acknowledge(t) })
+		return false
+	}
+	offer.relay = r
+	// The relay has kept it no longer than it should, by its own clock. Those of the
+	// peers may be anything.
+	offer.expires = time.Now().Add(mailboxLife)
 	if !e.startAnswer(t.sender) {
-		return
+		return true
 	}
 	e.tasks.Go(func() {
 		defer e.endAnswer(t.sender)
-		offer, err := ParseOffer(t.text)
-		if err != nil {
-			e.log.Warn("offer in mailbox", "err", err)
-		} else {
-			offer.relay = r
-			err = e.enqueue(offer)
-		}
-		if final(err) {
+		if final(e.enqueue(offer)) {
 			e.acknowledge(t)
 		}
 	})
+	return true
 }
 
 // final says whether there is no use in showing an offer again that led to err.

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
@@ -49,8 +50,8 @@ type Config struct {
 	TLS *tls.Config
 
 	// QUIC configures the connections between peers. Of the zero fields,
-	// InitialPacketSize defaults to 1232 bytes, which fits an MTU of 1280,
-	// and MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
+	// InitialPacketSize defaults to 1200 bytes, which every path carries, and
+	// MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
 	// OfferTTL, KeepAlivePeriod is replaced by KeepAlive.
 	QUIC *quic.Config
 
@@ -67,11 +68,24 @@ type Config struct {
 	// hosts can reach.
 	LocalCandidates func(netip.Addr) bool
 
+	// LocalInterfaces, if set, decides by its name which interfaces' addresses are
+	// told to peers. The name is "" where the system does not tell it. It must not
+	// block. nil tells those of all that are up, but if they are more than a
+	// dozen, those of bridges and containers on this host last.
+	LocalInterfaces func(name string) bool
+
 	// PeerCandidates, if set, decides which addresses that a peer names are
 	// sent probes. nil allows public ones, and private ones of a range that
 	// this host has an address of. Loopback, link-local and multicast
 	// addresses are never probed.
 	PeerCandidates func(netip.AddrPort) bool
+
+	// OfferRelays, if set, decides which addresses of relays are connected to that an
+	// offer names which was given to [Endpoint.AcceptOffer]. It must not block. nil
+	// allows public ones, and private ones of a range that this host has an address
+	// of, but no loopback or link-local ones. The relay that is set as Relay may
+	// have any address.
+	OfferRelays func(netip.AddrPort) bool
 
 	// DisablePortMapping keeps the endpoint from asking the gateway for a
 	// port (PCP, NAT-PMP, UPnP), which many a NAT needs to be reached.
@@ -91,7 +105,10 @@ type Config struct {
 	// discards.
 	Logger *slog.Logger
 
-	list func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
+	list   func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
+	listen func() ([]net.PacketConn, error) // opens sockets; nil: the system's
+	// lookup resolves the relay's name; nil: the system does.
+	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // PathPolicy says which paths a connection may take. If the two sides differ, the
@@ -143,9 +160,9 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &out, nil
 }
 
-// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5). Set
-// explicitly, because quic-go falls back to 1200 on a new path otherwise.
-const packetSize = 1280 - 48
+// packetSize is what every path of QUIC carries (RFC 9000 §14). A connection begins
+// with it on each path, and quic-go finds out by itself what else it carries.
+const packetSize = 1200
 
 // quicConfig is the configuration of a connection between peers. The handshake
 // may take as long as the offer is good: its delivery is part of it.
@@ -173,6 +190,17 @@ type DialConfig struct {
 	// same time, and fails if Deliver does. nil leaves the offer in the
 	// relay's mailbox, where the peer's [Endpoint.Accept] finds it.
 	Deliver DeliverFunc
+}
+
+// listener is what opens an endpoint's sockets, or nil if it is given conns.
+func (c *Config) listener(conns []net.PacketConn) func() ([]net.PacketConn, error) {
+	switch {
+	case c == nil || len(conns) > 0:
+		return nil
+	case c.listen != nil:
+		return c.listen
+	}
+	return listenUDP
 }
 
 // listenUDP opens one socket for each family that the host has.

@@ -40,8 +40,7 @@ const (
 // it takes. Its methods may be called concurrently.
 //
 // The first bidirectional stream is the package's own. What the application
-// opens and accepts begins with the next. RemoteAddr is that of the path which
-// the connection began on: ask [Conn.Path] instead.
+// opens and accepts begins with the next.
 type Conn struct {
 	*quic.Conn
 
@@ -57,6 +56,7 @@ type Conn struct {
 
 	keepAlive  atomic.Int64 // in nanoseconds: as configured, or less
 	relayLost  atomic.Bool
+	relayState relayState
 	counters   pathCounters
 	background sync.WaitGroup // moves that are under way
 
@@ -211,12 +211,35 @@ func (c *Conn) observed(addr netip.AddrPort) {
 	poke(c.finder.changed)
 }
 
-// relayed is told how the relay is. While there is a direct path that changes
+// relayed is told whether the relay answers us.
+func (c *Conn) relayed(why PathReason) { c.judgeRelay(&c.relayState.absent, why == WhyRelayLost) }
+
+// forwards is told whether what goes by the relay arrives.
+func (c *Conn) forwards(yes bool) { c.judgeRelay(&c.relayState.idle, !yes) }
+
+// relayState is what a relay may fail to do. It is lost if it does.
+type relayState struct {
+	mu     sync.Mutex // guards the following
+	absent bool       // it does not answer us
+	idle   bool       // it does not forward
+}
+
+// judgeRelay takes note of one of the two. While there is a direct path that changes
 // nothing.
-func (c *Conn) relayed(why PathReason) {
-	c.relayLost.Store(why == WhyRelayLost)
+func (c *Conn) judgeRelay(fault *bool, is bool) {
+	s := &c.relayState
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*fault = is
+	lost, why := s.absent || s.idle, WhyRelayBack
+	if lost {
+		why = WhyRelayLost
+	}
+	if c.relayLost.Swap(lost) == lost {
+		return
+	}
 	if c.paths.kind() == Relayed {
-		c.paths.change(func(p *Path) { p.Why = why })
+		c.paths.change(func(p *Path) { p.Remote, p.Why = c.link.remote(), why })
 	}
 	poke(c.finder.changed)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -21,7 +22,8 @@ import (
 //
 // With the zero PeerID, which needs a [DialConfig.Deliver], whoever gets the
 // offer first is the peer; [Conn.RemoteID] then tells who it is. Errors wrap
-// ErrConfig if nobody is named, ErrRelay if no relay is, ErrOfferExpired,
+// ErrConfig if nobody is named, ErrRelay if no relay is, ErrOfferExpired, ErrPeerAbsent
+// together with that or ctx's error if the offer lies in the mailbox untaken,
 // ErrPeerMismatch, ErrPeerRefused, ErrNoDirectPath, ErrRelayUnreachable,
 // ErrRelayMismatch, ErrRelayRefused, ErrUnauthorized, ErrClosed, ctx's error, or
 // that of Deliver.
@@ -30,7 +32,7 @@ func (e *Endpoint) Dial(ctx context.Context, peer PeerID, cfg *DialConfig) (*Con
 	if err != nil {
 		return nil, fmt.Errorf("p2p: dial: %w", err)
 	}
-	conn, err := e.dial(ctx, peer, deliver)
+	conn, err := e.dial(ctx, peer, deliver, cfg == nil || cfg.Deliver == nil)
 	if err == nil {
 		conn, err = conn.settled(ctx)
 	}
@@ -64,7 +66,7 @@ func (e *Endpoint) delivery(peer PeerID, cfg *DialConfig) (DeliverFunc, error) {
 
 // leave puts an offer into the relay's mailbox, where its addressee looks.
 func (e *Endpoint) leave(ctx context.Context, peer PeerID, offer Offer) error {
-	h, err := e.acquire(ctx, e.conf.Relay)
+	h, err := e.acquire(e.conf.Relay)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func (e *Endpoint) leave(ctx context.Context, peer PeerID, offer Offer) error {
 	return ln.putOffer(ctx, peer.String(), e.conf.Relay.Token, offer.session, text)
 }
 
-func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc) (_ *Conn, err error) {
+func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, mailbox bool) (_ *Conn, err error) {
 	if err := e.enter(); err != nil {
 		return nil, err
 	}
@@ -116,14 +118,21 @@ func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc) (
 		expires: expires,
 		flight:  l.flight.caught(),
 	}
+	var delivered atomic.Bool
 	e.tasks.Go(func() {
-		if err := deliver(ctx, offer); err != nil && ctx.Err() == nil {
+		if err := deliver(ctx, offer); err == nil {
+			delivered.Store(true)
+		} else if ctx.Err() == nil {
 			abort(fmt.Errorf("deliver offer: %w", err))
 		}
 	})
 	<-attempt.done
 	if attempt.err != nil {
-		return nil, attempt.failure(ctx)
+		err := attempt.failure(ctx)
+		if mailbox && delivered.Load() && !l.joined.Load() && !errors.Is(err, ErrClosed) {
+			err = fmt.Errorf("%w: %w", ErrPeerAbsent, err)
+		}
+		return nil, err
 	}
 	return e.greet(ctx, l, attempt.conn, &offer)
 }

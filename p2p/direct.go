@@ -31,6 +31,8 @@ type direct struct {
 	// ways are the one in use, and the next. Once made they stay until the
 	// link ends, because with a transport ends whatever uses it.
 	ways [2]atomic.Pointer[way]
+	// size is that of the path in use.
+	size pathSize
 }
 
 // way is a transport of a dialer's direct path.
@@ -74,7 +76,7 @@ func (d *direct) learn(addr, used netip.AddrPort) {
 // newWay makes a way to an address.
 func (l *link) newWay() (*way, error) {
 	w := &way{link: l}
-	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(l.home.addr.Addr()), Send: w.send})
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(l.relay.Addr()), Send: w.send})
 	if err != nil {
 		return nil, err
 	}
@@ -114,10 +116,11 @@ func (w *way) send(m *udp.Message) error {
 func (l *link) sendDirect(m *udp.Message) error {
 	l.direct.activity.sent(m.Count())
 	if dead := l.direct.dead.Load(); dead != nil && *dead == m.Remote {
-		m.Remote = l.home.addr
+		m.Remote = l.remote()
 		l.activity.sent(m.Count())
+		return l.carry(m, &l.size)
 	}
-	return l.mux.write(m)
+	return l.carry(m, &l.direct.size)
 }
 
 // receiveDirect takes packets that did not come from the relay, if the peer has

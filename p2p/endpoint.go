@@ -29,6 +29,8 @@ type Endpoint struct {
 	log      *slog.Logger
 	identity *Identity
 	mux      *mux
+	listen   func() ([]net.PacketConn, error) // makes sockets anew; nil: they are the user's
+	renewing sync.Mutex                       // held while that is done
 	accepted chan *Conn
 	handling chan struct{} // holds one token for each offer being answered
 
@@ -38,7 +40,7 @@ type Endpoint struct {
 
 	mu     sync.Mutex // guards the following
 	closed bool
-	homes  map[netip.AddrPort]*home
+	homes  map[relayKey]*home
 	locals *locals // nil until a connection has asked
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
@@ -49,6 +51,7 @@ type Endpoint struct {
 	// can come. collecting says that somebody looks into it for them.
 	wanting    map[chan error]struct{}
 	collecting bool
+	pace       pace // of collect alone
 
 	closeOnce sync.Once
 	closeErr  error
@@ -56,13 +59,15 @@ type Endpoint struct {
 
 // NewEndpoint makes an endpoint of open conns, which it owns from then on,
 // also if it returns an error; without any it opens a UDP socket for each
-// address family. With *net.UDPConns it uses what the system has to move many
+// address family, and others when the old ones are of no use any more
+// ([Endpoint.NetworkChanged]). With *net.UDPConns it uses what the system has to move many
 // packets at once; any other net.PacketConn works, packet by packet. cfg may be
 // nil. An error wraps ErrConfig if it cannot work.
 func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 	conf, err := cfg.withDefaults()
-	if err == nil && len(conns) == 0 {
-		conns, err = listenUDP()
+	listen := conf.listener(conns)
+	if err == nil && listen != nil {
+		conns, err = listen()
 	}
 	if err != nil {
 		for _, c := range conns {
@@ -79,10 +84,11 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		log:      conf.Logger,
 		identity: conf.Identity,
 		mux:      m,
+		listen:   listen,
 		accepted: make(chan *Conn, acceptQueue),
 		handling: make(chan struct{}, maxHandling),
 		senders:  make(map[string]int),
-		homes:    make(map[netip.AddrPort]*home),
+		homes:    make(map[relayKey]*home),
 		conns:    make(map[*Conn]struct{}),
 		used:     make(map[control.SessionID]time.Time),
 		wanting:  make(map[chan error]struct{}),
@@ -94,16 +100,16 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 // ID returns what peers know this endpoint by.
 func (e *Endpoint) ID() PeerID { return e.identity.ID() }
 
-// LocalAddr returns the address of the first socket.
-func (e *Endpoint) LocalAddr() netip.AddrPort { return e.mux.sockets[0].LocalAddr() }
+// LocalAddr returns the address of the first socket. It changes when the endpoint
+// makes its sockets anew: see [Endpoint.NetworkChanged].
+func (e *Endpoint) LocalAddr() netip.AddrPort { return e.mux.all()[0].LocalAddr() }
 
 // acquire returns the home at a relay, which the caller releases.
-func (e *Endpoint) acquire(ctx context.Context, r Relay) (*home, error) {
+func (e *Endpoint) acquire(r Relay) (*home, error) {
 	if r.Addr == "" {
 		return nil, fmt.Errorf("%w: no address: Config.Relay is not set", ErrRelay)
 	}
-	addr, err := r.resolve(ctx, e.mux.reaches)
-	if err != nil {
+	if _, _, err := r.split(); err != nil {
 		return nil, err
 	}
 	e.mu.Lock()
@@ -111,14 +117,13 @@ func (e *Endpoint) acquire(ctx context.Context, r Relay) (*home, error) {
 	if e.closed {
 		return nil, ErrClosed
 	}
-	h := e.homes[addr]
+	h := e.homes[r.key()]
 	if h == nil {
-		if h, err = newHome(e, r, addr); err != nil {
+		var err error
+		if h, err = newHome(e, r); err != nil {
 			return nil, err
 		}
-		e.homes[addr] = h
-	} else if h.relay.Pin != r.Pin {
-		return nil, fmt.Errorf("%w: %s is in use with another pin", ErrRelayMismatch, r.Addr)
+		e.homes[r.key()] = h
 	}
 	h.users++
 	return h, nil
@@ -149,11 +154,10 @@ func (e *Endpoint) release(h *home) {
 // retireLocked makes room for another home at the same relay, which may be
 // wanted at once, and closes this one.
 func (e *Endpoint) retireLocked(h *home) {
-	if e.homes[h.addr] != h {
+	if e.homes[h.relay.key()] != h {
 		return
 	}
-	delete(e.homes, h.addr)
-	e.mux.removeControl(h.addr, h)
+	delete(e.homes, h.relay.key())
 	e.tasks.Go(func() { _ = h.close() })
 }
 

@@ -39,7 +39,8 @@ var (
 	// ErrOffer is wrapped by errors about text that is not an offer.
 	ErrOffer = errors.New("not an offer")
 
-	// ErrOfferExpired: nobody took the offer in time, or it came too late.
+	// ErrOfferExpired: nobody took the offer in time, or it came too late. The
+	// error says "clock" where one that is wrong may be the cause.
 	ErrOfferExpired = errors.New("the offer has expired")
 
 	// ErrOfferUsed: the offer has led to a connection already.
@@ -52,6 +53,14 @@ var (
 	// ErrRelayUnreachable: the relay does not answer.
 	ErrRelayUnreachable = errors.New("the relay does not answer")
 
+	// ErrRelayNotAllowed: an offer names a relay at an address that
+	// [Config.OfferRelays] does not allow.
+	ErrRelayNotAllowed = errors.New("the offer's relay is at an address that is not allowed")
+
+	// ErrPeerAbsent: the offer lies in the mailbox, and nobody has taken it: the
+	// peer is not there. It comes with why the wait is over.
+	ErrPeerAbsent = errors.New("the offer lies in the mailbox untaken: the peer is not there")
+
 	// ErrRelayMismatch: what answers is not the relay that was asked for.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")
 
@@ -61,6 +70,10 @@ var (
 	// ErrUnauthorized: the relay does not accept the token. It is an
 	// ErrRelayRefused too.
 	ErrUnauthorized = errors.New("the relay does not accept the token")
+
+	// ErrIdentityInUse: another endpoint, with the same [Identity], takes the offers
+	// that are addressed to it: a copied configuration, or a cloned machine.
+	ErrIdentityInUse = errors.New("another endpoint with this identity is at the relay")
 
 	// ErrConfig is wrapped by errors about a [Config] that cannot work.
 	ErrConfig = errors.New("invalid configuration")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/netip"
 
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
@@ -74,7 +75,11 @@ func ExampleEndpoint_AcceptOffer() {
 	defer cancel()
 	messenger := make(chan string, 1)
 
-	bob, err := p2p.NewEndpoint(nil) // the offer says which relay
+	// The offer says which relay. Here that is one of this very host, where an offer
+	// leads nobody unless he says so.
+	bob, err := p2p.NewEndpoint(&p2p.Config{
+		OfferRelays: func(relay netip.AddrPort) bool { return relay.Addr().IsLoopback() },
+	})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -33,6 +34,8 @@ const (
 	maxBackoff = 5 * time.Second
 	// connectTimeout bounds one attempt to connect.
 	connectTimeout = 5 * time.Second
+	// steady is how long a connection must last so that it is made anew at once.
+	steady = 10 * time.Second
 	// maxRefresh is how long legs go without refresh at the most.
 	maxRefresh = time.Minute
 	// refreshAtOnce is how many legs are refreshed at a time.
@@ -46,10 +49,13 @@ const (
 type home struct {
 	endpoint  *Endpoint
 	relay     Relay
-	addr      netip.AddrPort
+	at        atomic.Pointer[netip.AddrPort] // where the relay is, once it has answered
+	known     []netip.AddrPort               // its addresses at the last lookup; of run alone
+	tried     bool                           // some were, at the last attempt; of run alone
 	conn      udp.Conn
 	transport *quic.Transport
 	activity  activity
+	hidden    atomic.Bool   // it has been said that the relay does not see who sends
 	hurry     chan struct{} // holds a token when there are links in haste
 	stop      context.CancelFunc
 	stopped   chan struct{}
@@ -63,25 +69,23 @@ type home struct {
 	first bool          // there has been a connection
 	err   error         // why there is none
 	news  chan struct{} // closed and replaced when line or err changes
+	// refused are the addresses that the system sends nothing to, and why.
+	refused map[netip.AddrPort]error
 }
 
 // newHome starts to connect to a relay.
-func newHome(e *Endpoint, r Relay, addr netip.AddrPort) (*home, error) {
+func newHome(e *Endpoint, r Relay) (*home, error) {
 	h := &home{
 		endpoint: e,
 		relay:    r,
-		addr:     addr,
 		stopped:  make(chan struct{}),
 		links:    make(map[control.SessionID]*link),
 		hurry:    make(chan struct{}, 1),
 		news:     make(chan struct{}),
+		refused:  make(map[netip.AddrPort]error),
 	}
-	if !e.mux.addControl(addr, h) {
-		return nil, fmt.Errorf("%w: %v is in use with another pin", ErrRelay, addr)
-	}
-	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.toward(addr.Addr()), Send: h.send})
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.all()[0], Send: h.send})
 	if err != nil {
-		e.mux.removeControl(addr, h)
 		return nil, err
 	}
 	h.conn = conn
@@ -100,35 +104,98 @@ func (h *home) receive(m *udp.Message) {
 
 func (h *home) send(m *udp.Message) error {
 	h.activity.sent(m.Count())
-	return h.endpoint.mux.write(m)
+	err := h.endpoint.mux.push(m)
+	if err == nil || udp.IsMessageTooLong(err) {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.refused) < maxRelayAddrs {
+		h.refused[m.Remote] = err
+	}
+	return nil // quic-go ends a connection at any error
+}
+
+// address is where the relay is, as far as is known: the zero AddrPort before it
+// has answered for the first time.
+func (h *home) address() netip.AddrPort {
+	if at := h.at.Load(); at != nil {
+		return *at
+	}
+	return netip.AddrPort{}
+}
+
+// moved takes note of where the relay has answered.
+func (h *home) moved(to netip.AddrPort) {
+	if old := h.address(); old.IsValid() && old != to {
+		h.endpoint.mux.removeControl(old, h)
+		h.endpoint.log.Info("relay is at another address", "relay", h.relay.Addr, "from", old, "to", to)
+	}
+	h.at.Store(&to)
 }
 
 // run keeps a connection up until ctx is done.
 func (h *home) run(ctx context.Context) {
 	defer close(h.stopped)
 	backoff, lost := minBackoff, false
+	var failures failures
 	for ctx.Err() == nil {
-		line, err := h.connect(ctx)
+		began := time.Now()
+		line, err := h.race(ctx, failures.timeout(lost))
 		h.publish(line, err)
 		if err == nil {
-			backoff = minBackoff
+			failures.over()
+			began = time.Now()
 			h.serve(ctx, line, lost)
 			line.close()
 			h.publish(nil, nil)
 			h.tell(WhyRelayLost)
 			lost = true
-			continue
+			if time.Since(began) >= steady {
+				backoff = minBackoff
+				continue
+			}
+		} else {
+			h.endpoint.log.Warn("relay unreachable", "relay", h.relay.Addr, "err", err)
+			if h.tried && ctx.Err() == nil && failures.add(began) {
+				h.endpoint.renewIfSilent(failures.since)
+			}
 		}
-		h.endpoint.log.Warn("relay unreachable", "relay", h.addr, "err", err)
 		sleep(ctx, backoff)
 		backoff = min(2*backoff, maxBackoff)
 	}
 }
 
-func (h *home) connect(ctx context.Context) (*line, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+// connectTo connects to one address of the relay.
+func (h *home) connectTo(ctx context.Context, addr netip.AddrPort, timeout time.Duration) (*line, error) {
+	h.mu.Lock()
+	delete(h.refused, addr)
+	h.mu.Unlock()
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return dialLine(ctx, h)
+	return dialLine(within, h, addr)
+}
+
+// mayReach says why an address of the relay may not be sent anything, if so. That of
+// [Config.Relay] may. One that an offer names is judged as an address is that a peer
+// names: whoever made the offer shall not have us knock at doors within our network.
+func (h *home) mayReach(a netip.AddrPort) error {
+	conf := h.endpoint.conf
+	switch {
+	case h.relay.Addr == conf.Relay.Addr:
+		return nil
+	case conf.OfferRelays != nil && conf.OfferRelays(a), conf.OfferRelays == nil && h.endpoint.mayVisit(a):
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrRelayNotAllowed, h.place(a))
+}
+
+// mayVisit says whether an address that a stranger names may be sent something.
+func (e *Endpoint) mayVisit(a netip.AddrPort) bool {
+	if !speakable(a) {
+		return false
+	}
+	return realmOf(a.Addr()) < 0 || mayProbe(a, e.hostAddrs())
 }
 
 // publish tells those who wait for the connection how it is.
@@ -193,7 +260,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 				links, timeout = h.kept(), requestTimeout
 			}
 			if err := h.refresh(ctx, l, links, timeout); err != nil {
-				h.endpoint.log.Info("relay lost", "relay", h.addr, "err", err)
+				h.endpoint.log.Info("relay lost", "relay", h.relay.Addr, "err", err)
 				return
 			}
 			if lost {
@@ -208,7 +275,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 		case <-ctx.Done():
 			return
 		case <-l.dead():
-			h.endpoint.log.Info("relay lost", "relay", h.addr, "err", context.Cause(l.conn.Context()))
+			h.endpoint.log.Info("relay lost", "relay", h.relay.Addr, "err", context.Cause(l.conn.Context()))
 			return
 		case <-ticker.C:
 		case <-h.hurry:
@@ -288,7 +355,7 @@ func (h *home) refresh(ctx context.Context, ln *line, links []*link, timeout tim
 func (h *home) refreshLeg(ctx context.Context, ln *line, l *link) error {
 	err := h.registerOn(ctx, ln, l)
 	if errors.Is(err, ErrRelayRefused) {
-		h.endpoint.log.Warn("relay refuses the leg", "relay", h.addr, "session", l.session, "err", err)
+		h.endpoint.log.Warn("relay refuses the leg", "relay", h.relay.Addr, "session", l.session, "err", err)
 		return nil
 	}
 	return err
@@ -407,6 +474,17 @@ func (h *home) event(ln *line, e control.Event) {
 		for _, l := range h.kept() {
 			l.observe(ln)
 		}
+	case control.EventJoined:
+		h.mu.Lock()
+		l := h.links[e.Session]
+		h.mu.Unlock()
+		if l != nil {
+			l.joined.Store(true)
+			// The resume token that we have does not say that the session is
+			// joined: after a restart of the relay the join token would be
+			// good again.
+			h.hasten(l)
+		}
 	case control.EventGone:
 		h.mu.Lock()
 		l := h.links[e.Session]
@@ -414,18 +492,8 @@ func (h *home) event(ln *line, e control.Event) {
 		if l != nil {
 			l.peerGone()
 		}
-	case control.EventJoined:
-		// The resume token that we have does not say that the session is
-		// joined: after a restart of the relay the join token would be good
-		// again.
-		h.mu.Lock()
-		l := h.links[e.Session]
-		h.mu.Unlock()
-		if l != nil {
-			h.hasten(l)
-		}
 	case control.EventShutdown:
-		h.endpoint.log.Warn("relay is about to stop", "relay", h.addr)
+		h.endpoint.log.Warn("relay is about to stop", "relay", h.relay.Addr)
 	}
 }
 
@@ -435,7 +503,7 @@ func (h *home) close() error {
 	<-h.stopped
 	err := h.transport.Close()
 	h.conn.Close()
-	h.endpoint.mux.removeControl(h.addr, h)
+	h.endpoint.mux.removeControl(h.address(), h)
 	return err
 }
 

@@ -150,7 +150,7 @@ func TestManyLegsOnSlowPath(t *testing.T) {
 		for range 40 {
 			l.connect(alice, bob)
 		}
-		h := alice.homes[netip.MustParseAddrPort(relayAddr)]
+		h := alice.homes[l.relay().key()]
 		lines := make(map[*line]bool)
 		for range 300 {
 			time.Sleep(200 * time.Millisecond)
@@ -190,12 +190,12 @@ func TestRelayUsedAgainAtOnce(t *testing.T) {
 		h := l.host(nil)
 		nobody := Relay{Addr: "192.0.2.99:1"}
 		for range 3 {
-			first, err := h.acquire(l.Context(), nobody)
+			first, err := h.acquire(nobody)
 			if err != nil {
 				l.Fatal(err)
 			}
 			h.release(first)
-			second, err := h.acquire(l.Context(), nobody)
+			second, err := h.acquire(nobody)
 			if err != nil || second == first {
 				l.Fatalf("the same home: %v, %v", second == first, err)
 			}
@@ -326,7 +326,7 @@ func TestOfferOfDeadLine(t *testing.T) {
 			dialed <- err
 		}()
 		time.Sleep(5 * time.Second)
-		h := bob.homes[netip.MustParseAddrPort(relayAddr)]
+		h := bob.homes[bob.conf.Relay.key()]
 		h.mu.Lock()
 		h.line.close() // as when there is traffic that shows the line to be dead
 		h.mu.Unlock()

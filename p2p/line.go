@@ -34,11 +34,11 @@ type line struct {
 	sight uint64         // its number
 }
 
-// dialLine connects to the relay of h.
-func dialLine(ctx context.Context, h *home) (*line, error) {
+// dialLine connects to the relay of h at one of its addresses.
+func dialLine(ctx context.Context, h *home, addr netip.AddrPort) (*line, error) {
 	var verdict verdict
 	conf := h.relay.tlsConfig(h.endpoint.identity, &verdict)
-	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(h.addr), conf, lineConfig(h.endpoint.conf))
+	conn, err := h.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, lineConfig(h.endpoint.conf))
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case verdict.get() != nil:
@@ -48,7 +48,7 @@ func dialLine(ctx context.Context, h *home) (*line, error) {
 	case overQuota(err):
 		return nil, fmt.Errorf("%w: %s: %w", errOverQuota, h.relay.Addr, err)
 	case err != nil:
-		return nil, fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.relay.Addr, err)
+		return nil, h.unreachable(ctx, addr, err)
 	}
 	return &line{conn: conn, http: (&http3.Transport{}).NewClientConn(conn)}, nil
 }
@@ -81,13 +81,15 @@ func (r Relay) tlsConfig(identity *Identity, verdict *verdict) *tls.Config {
 }
 
 // lineConfig keeps the NAT's mapping to the relay open, which packets of the
-// peers need as well.
+// peers need as well. Its packets never grow: quic-go does not notice a path that
+// no more carries what it has carried, and messages are small.
 func lineConfig(conf *Config) *quic.Config {
 	return &quic.Config{
-		InitialPacketSize:    packetSize,
-		HandshakeIdleTimeout: connectTimeout,
-		MaxIdleTimeout:       time.Minute,
-		KeepAlivePeriod:      max(conf.KeepAlive, 0),
+		InitialPacketSize:       packetSize,
+		DisablePathMTUDiscovery: true,
+		HandshakeIdleTimeout:    connectTimeout,
+		MaxIdleTimeout:          time.Minute,
+		KeepAlivePeriod:         max(conf.KeepAlive, 0),
 	}
 }
 

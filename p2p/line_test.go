@@ -83,7 +83,7 @@ func TestOverQuotaIsRefused(t *testing.T) {
 				if err := dial(first); !errors.Is(err, context.Canceled) {
 					t.Fatalf("the first: %v", err)
 				}
-				hold, err := first.acquire(l.Context(), l.relay())
+				hold, err := first.acquire(l.relay())
 				if err != nil {
 					t.Fatal(err)
 				}

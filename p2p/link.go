@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -26,6 +27,7 @@ const keptIDs = 64
 type link struct {
 	mux     *mux
 	home    *home
+	relay   netip.AddrPort // by which quic-go knows the relay, wherever that is by now
 	session control.SessionID
 	role    control.Role
 	key     cid.Key
@@ -36,6 +38,13 @@ type link struct {
 	flight    *firstFlight // of a dialer, nil otherwise
 	activity  activity     // of the path over the relay
 	direct    direct
+	size      pathSize    // of the path over the relay
+	joined    atomic.Bool // the relay has seen the peer's leg
+
+	mail   atomic.Pointer[mail]          // nil until there is a connection
+	peerID atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
+	speaks atomic.Bool                   // the peer knows envelopes
+	pieces pieces
 
 	mu      sync.Mutex     // guards the following
 	initial cid.ID         // of the offer, at the accepter
@@ -51,13 +60,17 @@ func newLink(h *home, session control.SessionID, role control.Role, token string
 	l := &link{
 		mux:     h.endpoint.mux,
 		home:    h,
+		relay:   h.address(),
 		session: session,
 		role:    role,
 		key:     cid.NewKey(),
 		token:   token,
 	}
+	initial := int(h.endpoint.conf.quicConfig().InitialPacketSize)
+	l.size.restart(baseSize, initial)
+	l.direct.size.restart(baseSize, initial)
 	l.ids = cid.NewGenerator(l.key, cid.Peer, l.generated)
-	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(h.addr.Addr()), Send: l.send})
+	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: l.mux.toward(l.relay.Addr()), Send: l.send})
 	if err != nil {
 		return nil, err
 	}
@@ -95,19 +108,34 @@ func (l *link) hear(id cid.ID) error {
 
 // receive takes packets that carry one of the link's IDs.
 func (l *link) receive(m *udp.Message) {
-	if m.Remote != l.home.addr {
+	if mail := l.mail.Load(); mail != nil && mail.anyOwn(m) {
+		l.open(m, mail)
+		return
+	}
+	l.accept(m)
+}
+
+// accept takes packets for quic-go.
+func (l *link) accept(m *udp.Message) {
+	from := m.Remote
+	if !l.isRelay(from) {
 		l.receiveDirect(m)
 		return
 	}
 	l.activity.received()
+	m.Remote = l.relay
 	l.virtual.Deliver(m)
+	m.Remote = from
 }
+
+// isRelay says whether an address is the relay's, or was it when the link was made.
+func (l *link) isRelay(a netip.AddrPort) bool { return a == l.relay || a == l.remote() }
 
 // inject takes packets that came by another way than the network, as if they
 // came from the relay.
 func (l *link) inject(datagrams [][]byte) {
 	for _, d := range datagrams {
-		l.virtual.Deliver(&udp.Message{Data: d, Remote: l.home.addr})
+		l.virtual.Deliver(&udp.Message{Data: d, Remote: l.relay})
 	}
 }
 
@@ -119,12 +147,12 @@ func (l *link) send(m *udp.Message) error {
 		return nil
 	}
 	out := *m
-	if l.role == control.Accepter && m.Remote != l.home.addr {
+	if l.role == control.Accepter && m.Remote != l.relay {
 		return l.sendDirect(&out)
 	}
 	l.activity.sent(m.Count())
-	out.Remote = l.home.addr
-	return l.mux.write(&out)
+	out.Remote = l.remote()
+	return l.carry(&out, &l.size)
 }
 
 // request is what the relay is asked for the leg.
@@ -157,6 +185,7 @@ func (l *link) observe(ln *line) {
 	owner, changed := l.owner, l.seen != addr
 	l.seen = addr
 	l.mu.Unlock()
+	l.home.judgeObserved(addr)
 	if owner != nil && changed {
 		owner.observed(addr)
 	}
@@ -222,19 +251,22 @@ func (l *link) close() error {
 }
 
 // relayAddr is the address that quic-go thinks it talks to.
-func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.home.addr) }
+func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.relay) }
 
-// remote is where packets go.
-func (l *link) remote() netip.AddrPort { return l.home.addr }
+// remote is where the relay is now, and packets to it go.
+func (l *link) remote() netip.AddrPort { return l.home.address() }
 
 // openLink registers a leg at a relay. initial, at the accepter, is the random
 // ID of the offer's first flight.
 func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string, initial *cid.ID) (*link, *control.Registered, error) {
-	h, err := e.acquire(ctx, r)
+	h, err := e.acquire(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := newLink(h, session, role, token)
+	var l *link
+	if _, err = h.current(ctx); err == nil { // the relay has answered somewhere
+		l, err = newLink(h, session, role, token)
+	}
 	if err != nil {
 		e.release(h)
 		return nil, nil, err

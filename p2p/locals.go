@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"net"
-	"net/netip"
 	"sync"
 
 	"github.com/quicway/quicway/internal/netmon"
@@ -15,9 +14,10 @@ import (
 type locals struct {
 	endpoint *Endpoint
 	monitor  *netmon.Monitor // nil: it cannot be told
-	mapper   *portmap.Mapper // nil: not wanted
 
-	mu      sync.Mutex // guards the following
+	mu      sync.Mutex      // guards the following
+	mapper  *portmap.Mapper // nil: not wanted
+	closed  bool
 	waiting map[*Conn]chan<- struct{}
 }
 
@@ -29,13 +29,10 @@ func (e *Endpoint) openLocals() *locals {
 		return e.locals
 	}
 	l := &locals{endpoint: e, waiting: make(map[*Conn]chan<- struct{})}
-	if e.conf.list != nil || isUDP(e.mux.sockets[0]) {
+	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
 		l.watch()
 	}
-	if s := e.mux.toward(netip.IPv4Unspecified()); s != nil && isUDP(s) && !e.conf.DisablePortMapping {
-		l.mapper = portmap.New(s.LocalAddr().Port(), nil)
-		e.tasks.Go(func() { l.follow(l.mapper.Changes(), false) })
-	}
+	l.remap()
 	e.tasks.Go(func() {
 		<-e.ctx.Done()
 		l.close()
@@ -54,7 +51,7 @@ func isUDP(s *udp.Socket) bool {
 func (l *locals) watch() {
 	e := l.endpoint
 	var err error
-	if l.monitor, err = netmon.New(&netmon.Config{List: e.conf.list}); err != nil {
+	if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
 		e.log.Warn("the addresses of this host cannot be listed", "err", err)
 		return
 	}
@@ -64,10 +61,10 @@ func (l *locals) watch() {
 // follow tells the connections of changes until there are no more.
 func (l *locals) follow(changes <-chan struct{}, host bool) {
 	for range changes {
+		l.mu.Lock()
 		if host && l.mapper != nil {
 			l.mapper.Refresh()
 		}
-		l.mu.Lock()
 		for _, c := range l.waiting {
 			poke(c)
 		}
@@ -96,13 +93,44 @@ func (l *locals) ignore(c *Conn) {
 	delete(l.waiting, c)
 }
 
-// candidates are the addresses as they are now.
+// monitor says which of the host's addresses are of interest.
+func (c *Config) monitor() *netmon.Config {
+	conf := &netmon.Config{List: c.list, Partial: true}
+	if wanted := c.LocalInterfaces; wanted != nil {
+		conf.Filter = func(a netmon.Address) bool { return wanted(a.Interface) }
+	}
+	return conf
+}
+
+// candidates are the addresses as they are now, those of most worth first. There is
+// room left for the one that the relay sees.
 func (l *locals) candidates() []candidate {
-	var out []candidate
-	for _, s := range l.endpoint.mux.sockets {
+	all := l.all()
+	return all[:min(len(all), maxCandidates-1)]
+}
+
+// hostAddrs are the addresses of this host, as they are now, without looking for
+// changes.
+func (e *Endpoint) hostAddrs() []candidate {
+	l := &locals{endpoint: e}
+	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
+		var err error
+		if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
+			e.log.Warn("the addresses of this host cannot be listed", "err", err)
+		} else {
+			defer l.monitor.Close()
+		}
+	}
+	return l.all()
+}
+
+// all are the addresses as they are now, those of most worth first.
+func (l *locals) all() []candidate {
+	var ranked []rankedAddr
+	for _, s := range l.endpoint.mux.all() {
 		bound := s.LocalAddr()
 		if !bound.Addr().IsUnspecified() {
-			out = append(out, candidate{HostCandidate, bound})
+			ranked = append(ranked, rankedHost(netmon.Address{Addr: bound.Addr(), Role: netmon.Uplink}, bound.Port()))
 			continue
 		}
 		if l.monitor == nil {
@@ -110,23 +138,30 @@ func (l *locals) candidates() []candidate {
 		}
 		for _, a := range l.monitor.Addresses() {
 			if l.endpoint.mux.toward(a.Addr) == s {
-				out = append(out, candidate{HostCandidate, netip.AddrPortFrom(a.Addr, bound.Port())})
+				ranked = append(ranked, rankedHost(a, bound.Port()))
 			}
 		}
 	}
-	if l.mapper != nil {
-		if m, ok := l.mapper.Mapping(); ok && !m.Private() {
-			out = append(out, candidate{MappedCandidate, m.External})
+	l.mu.Lock()
+	mapper := l.mapper
+	l.mu.Unlock()
+	if mapper != nil {
+		if m, ok := mapper.Mapping(); ok && !m.Private() {
+			ranked = append(ranked, rankedAddr{candidate: candidate{MappedCandidate, m.External}, worth: worthMapped})
 		}
 	}
-	return out
+	return byWorth(ranked)
 }
 
 func (l *locals) close() {
 	if l.monitor != nil {
 		_ = l.monitor.Close()
 	}
-	if l.mapper != nil {
-		_ = l.mapper.Close()
+	l.mu.Lock()
+	l.closed = true
+	mapper := l.mapper
+	l.mu.Unlock()
+	if mapper != nil {
+		_ = mapper.Close()
 	}
 }

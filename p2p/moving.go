@@ -64,7 +64,8 @@ func (f *pathfinder) moved(m move) {
 	if m.err != nil {
 		f.conn.endpoint.log.Debug("no direct path", "remote", m.remote, "err", m.err)
 		if p != nil {
-			p.answered = time.Time{} // not with QUIC
+			p.answered, p.err = time.Time{}, m.err // not with QUIC
+			f.unusable = true
 		}
 		return
 	}
@@ -76,6 +77,11 @@ func (f *pathfinder) moved(m move) {
 		_ = old.path.Close()
 	}
 	f.using, f.left = &m, nil
+	size := baseSize
+	if p != nil {
+		size = max(size, p.size)
+	}
+	f.measureDirect(size, now)
 	f.arrive(m.remote, p, now, why)
 	f.list.settle()
 	f.prepare()
@@ -106,7 +112,7 @@ func (f *pathfinder) change(why PathReason) {
 				p.Local = q.observed
 			}
 		}
-		if why == WhyNoAnswer || why == WhyPunched {
+		if why == WhyNoAnswer || why == WhyNotUsable || why == WhyPunched {
 			p.Tried = f.list.results()
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -19,12 +20,14 @@ const batchSize = 32
 // mux shares the sockets of an endpoint among the QUIC transports on it. It
 // sorts what arrives by Destination Connection ID, as the relay does.
 type mux struct {
-	sockets []*udp.Socket
+	conf *udp.Config
+	// sockets are those in use: a list that is never changed, only replaced.
+	sockets atomic.Pointer[[]*udp.Socket]
 
 	mu       sync.RWMutex     // guards the following
 	links    map[cid.ID]*link // by the IDs that they have made
 	initials map[cid.ID]*link // by the one that the other side drew at first
-	controls map[netip.AddrPort]*home
+	controls map[netip.AddrPort][]*home
 	probed   map[probeTag]*pathfinder // by the tag that their probes carry
 
 	unsorted atomic.Uint64 // packets for nobody here
@@ -35,27 +38,55 @@ type mux struct {
 // newMux starts to read conns, which it owns, also if it returns an error.
 func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 	m := &mux{
+		conf:     conf,
 		links:    make(map[cid.ID]*link),
 		initials: make(map[cid.ID]*link),
-		controls: make(map[netip.AddrPort]*home),
+		controls: make(map[netip.AddrPort][]*home),
 		probed:   make(map[probeTag]*pathfinder),
 	}
+	sockets, err := m.open(conns)
+	if err != nil {
+		return nil, err
+	}
+	m.sockets.Store(&sockets)
+	return m, nil
+}
+
+// open makes sockets of conns, which it owns, and starts to read them.
+func (m *mux) open(conns []net.PacketConn) ([]*udp.Socket, error) {
+	var sockets []*udp.Socket
 	var errs []error
 	for _, conn := range conns {
-		socket, err := udp.New(conn, conf)
+		socket, err := udp.New(conn, m.conf)
 		if err != nil {
 			errs = append(errs, err, conn.Close())
 			continue
 		}
-		m.sockets = append(m.sockets, socket)
+		sockets = append(sockets, socket)
 	}
 	if len(errs) > 0 {
-		return nil, fmt.Errorf("p2p: open socket: %w", errors.Join(errors.Join(errs...), m.close()))
+		for _, s := range sockets {
+			errs = append(errs, s.Close())
+		}
+		return nil, fmt.Errorf("p2p: open socket: %w", errors.Join(errs...))
 	}
-	for _, socket := range m.sockets {
+	for _, socket := range sockets {
 		m.readers.Go(func() { m.read(socket) })
 	}
-	return m, nil
+	return sockets, nil
+}
+
+// all returns the sockets in use.
+func (m *mux) all() []*udp.Socket { return *m.sockets.Load() }
+
+// replace puts others in the place of the sockets, which it returns. They are still
+// read until the caller closes them.
+func (m *mux) replace(conns []net.PacketConn) ([]*udp.Socket, error) {
+	sockets, err := m.open(conns)
+	if err != nil {
+		return nil, err
+	}
+	return *m.sockets.Swap(&sockets), nil
 }
 
 // read sorts what a socket receives until it is closed.
@@ -102,7 +133,7 @@ func (m *mux) dispatch(run *udp.Message) {
 		return
 	}
 	m.mu.RLock()
-	link, control := m.links[id], m.controls[run.Remote]
+	link, controls := m.links[id], m.controls[run.Remote]
 	if link == nil && wire.IsLong(run.Data[0]) {
 		link = m.initials[id]
 	}
@@ -110,8 +141,11 @@ func (m *mux) dispatch(run *udp.Message) {
 	switch {
 	case link != nil:
 		link.receive(run)
-	case control != nil:
-		control.receive(run)
+	case len(controls) > 0:
+		// More than one if a relay has several names: quic-go knows its own.
+		for _, h := range controls {
+			h.receive(run)
+		}
 	default:
 		m.unsorted.Add(1)
 	}
@@ -131,32 +165,43 @@ func (m *mux) dispatchProbe(tag probeTag, run *udp.Message) {
 // path MTU discovery. quic-go ends a connection at any other error, but a host
 // that has no route just now will have one again.
 func (m *mux) write(msg *udp.Message) error {
+	if err := m.push(msg); udp.IsMessageTooLong(err) {
+		return err
+	}
+	return nil
+}
+
+// errNoSocket: the endpoint has no socket of an address's family.
+var errNoSocket = errors.New("no socket for this family of addresses")
+
+// push sends a message and reports what the system says.
+func (m *mux) push(msg *udp.Message) error {
 	// quic-go answers from the address that it was reached at, which this
 	// host may have no more: let the system choose.
 	msg.Local = netip.Addr{}
 	socket := m.toward(msg.Remote.Addr())
 	if socket == nil {
 		m.refused.Add(1)
-		return nil
+		return errNoSocket
 	}
 	err := socket.Write(msg)
-	if err == nil || udp.IsMessageTooLong(err) {
-		return err
+	if err != nil && !udp.IsMessageTooLong(err) {
+		m.refused.Add(1)
 	}
-	m.refused.Add(1)
-	return nil
+	return err
 }
 
 // toward returns the socket that reaches an address, or nil.
 func (m *mux) toward(addr netip.Addr) *udp.Socket {
-	for _, s := range m.sockets {
+	sockets := m.all()
+	for _, s := range sockets {
 		if s.LocalAddr().Addr().Is4() == addr.Is4() {
 			return s
 		}
 	}
-	for _, s := range m.sockets {
+	for _, s := range sockets {
 		// A socket bound to :: may reach both families.
-		if local := s.LocalAddr().Addr(); local.Is6() && local.IsUnspecified() && len(m.sockets) == 1 {
+		if local := s.LocalAddr().Addr(); local.Is6() && local.IsUnspecified() && len(sockets) == 1 {
 			return s
 		}
 	}
@@ -190,19 +235,29 @@ func (m *mux) addInitial(id cid.ID, l *link) bool {
 
 func (m *mux) removeInitial(id cid.ID, l *link) { unroute(&m.mu, m.initials, id, l) }
 
-// addControl routes what comes from a relay, and carries no link's ID, to the
-// connection with it. It returns false if there is one already.
-func (m *mux) addControl(addr netip.AddrPort, h *home) bool {
+// addControl routes what comes from an address of a relay, and carries no link's ID,
+// to the connections with it.
+func (m *mux) addControl(addr netip.AddrPort, h *home) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.controls[addr] != nil {
-		return false
+	if !slices.Contains(m.controls[addr], h) {
+		m.controls[addr] = append(slices.Clip(m.controls[addr]), h) // dispatch reads the old one
 	}
-	m.controls[addr] = h
-	return true
 }
 
-func (m *mux) removeControl(addr netip.AddrPort, h *home) { unroute(&m.mu, m.controls, addr, h) }
+func (m *mux) removeControl(addr netip.AddrPort, h *home) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rest []*home
+	for _, other := range m.controls[addr] {
+		if other != h {
+			rest = append(rest, other)
+		}
+	}
+	if m.controls[addr] = rest; rest == nil {
+		delete(m.controls, addr)
+	}
+}
 
 // addProbed routes probes with a tag to a pathfinder.
 func (m *mux) addProbed(tag probeTag, f *pathfinder) {
@@ -225,7 +280,7 @@ func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {
 // close closes the sockets and waits for their readers.
 func (m *mux) close() error {
 	var errs []error
-	for _, s := range m.sockets {
+	for _, s := range m.all() {
 		errs = append(errs, s.Close())
 	}
 	m.readers.Wait()

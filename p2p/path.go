@@ -63,6 +63,10 @@ const (
 	WhyPathDied
 	// WhyPeerMoved: the peer has another address, or has left the path.
 	WhyPeerMoved
+	// WhyNotUsable: addresses of the peer have answered probes, but QUIC could not
+	// use them: see Path.Tried. The connection stays on the relay, and tries again
+	// later.
+	WhyNotUsable
 	// WhyPolicy: [Config.Policy] or the peer's wants it so.
 	WhyPolicy
 )
@@ -78,6 +82,7 @@ var reasonNames = map[PathReason]string{
 	WhySilent:         "peer names no addresses",
 	WhyPathDied:       "path died",
 	WhyPeerMoved:      "peer moved",
+	WhyNotUsable:      "QUIC failed where probes were answered",
 	WhyPolicy:         "policy",
 }
 
@@ -103,7 +108,7 @@ type Path struct {
 	// Since is when the path became like this, and Why the reason.
 	Since time.Time
 	Why   PathReason
-	// Tried is what probing has told, if Why is WhyNoAnswer or WhyPunched.
+	// Tried is what probing has told, if Why is WhyNoAnswer, WhyNotUsable or WhyPunched.
 	Tried []PairResult
 }
 
@@ -115,12 +120,24 @@ type PairResult struct {
 	Probes int
 	// RTT is the shortest round-trip time, or 0: there was no answer.
 	RTT time.Duration
+	// Size is the largest probe that was answered, in bytes of UDP payload, or 0:
+	// only small ones were. A path that does not carry 1200 is not taken.
+	Size int
+	// Err is why the system did not send the probes (EPERM: a firewall of this host;
+	// ENETUNREACH: no route), or why QUIC could not use an address that has
+	// answered. nil otherwise.
+	Err error
 }
 
 // String returns the result in a few words.
 func (r PairResult) String() string {
 	answer := "no answer"
-	if r.RTT > 0 {
+	switch {
+	case r.Err != nil:
+		answer = r.Err.Error()
+	case r.RTT > 0 && r.Size < baseSize:
+		answer = "only small packets"
+	case r.RTT > 0:
 		answer = r.RTT.String()
 	}
 	return fmt.Sprintf("%v (%v): %s", r.Remote, r.Kind, answer)

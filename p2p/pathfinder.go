@@ -25,6 +25,7 @@ type pathfinder struct {
 	frames  chan frame
 	probes  chan arrived
 	changed chan struct{} // addresses of this host
+	sized   chan struct{} // large packets are being sent
 	moves   chan move
 	standby chan standby
 
@@ -41,6 +42,7 @@ type pathfinder struct {
 	using    *move // a dialer's direct path in use
 	left     *move // the one that it has left last, if nothing has come by the relay since
 	moving   bool  // a move is under way
+	unusable bool  // QUIC has failed in this round where probes were answered
 	back     *quic.Path
 	// preparing says that the way back is being validated.
 	preparing bool
@@ -50,12 +52,15 @@ type pathfinder struct {
 	choose    time.Time // when a pair is to be chosen; zero: never
 	retry     time.Time // when the standby is to be prepared again; zero: never
 	found     time.Time // when the relay was there last
+
+	relaySize, directSize sizer
+	relay                 relayWatch
 }
 
 // arrived is a probe, or what looks like one.
 type arrived struct {
 	data []byte
-	from netip.AddrPort
+	from netip.AddrPort // the zero AddrPort: in an envelope, by the relay
 }
 
 // standby is the way back over the relay, or why there is none.
@@ -77,15 +82,18 @@ func newPathfinder(c *Conn) (*pathfinder, error) {
 		frames:  make(chan frame),
 		probes:  make(chan arrived, probeQueue),
 		changed: make(chan struct{}, 1),
+		sized:   make(chan struct{}, 1),
 		moves:   make(chan move, 1),
 		standby: make(chan standby, 1),
 		policy:  c.endpoint.conf.Policy,
 		list:    newChecklist(),
 		named:   make(map[uint64]candidate),
 	}
-	if c.link.home.addr.Addr().IsLoopback() {
+	if c.link.relay.Addr().IsLoopback() {
 		f.policy = RelayOnly // no way is shorter than by this very host
 	}
+	f.relaySize.size, f.directSize.size = &c.link.size, &c.link.direct.size
+	c.link.mail.Store(&mail{own: prober.own, peer: prober.peer, finder: f})
 	if f.policy != RelayOnly {
 		f.locals = c.endpoint.openLocals()
 		c.endpoint.mux.addProbed(prober.own, f)
@@ -114,6 +122,7 @@ func (f *pathfinder) heed(fr frame) {
 
 // run finds paths until the connection ends.
 func (f *pathfinder) run() {
+	f.relaySize.restart(baseSize, time.Now())
 	if f.locals == nil {
 		f.idle()
 		return
@@ -141,6 +150,7 @@ func (f *pathfinder) run() {
 			f.moved(m)
 		case s := <-f.standby:
 			f.prepared(s)
+		case <-f.sized:
 		case <-timer.C:
 		}
 		timer.Reset(time.Until(f.advance(time.Now())))
@@ -150,12 +160,21 @@ func (f *pathfinder) run() {
 // idle is run for a side that wants nothing but the relay. It says so.
 func (f *pathfinder) idle() {
 	f.wish()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-f.conn.Context().Done():
 			return
 		case <-f.frames:
+		case <-f.changed:
+		case a := <-f.probes:
+			f.probe(a)
+		case <-f.sized:
+		case <-timer.C:
 		}
+		now := time.Now()
+		timer.Reset(time.Until(earliest(now, f.measure(now), f.watchRelay(now))))
 	}
 }
 
@@ -164,10 +183,15 @@ func (f *pathfinder) advance(now time.Time) time.Time {
 	if f.link.role == control.Accepter {
 		f.follow(now)
 	}
-	next := now.Add(time.Hour)
-	for _, at := range []time.Time{
+	return earliest(now,
 		f.watch(now), f.begin(now), f.send(now), f.decide(now), f.end(now), f.renew(now), f.comeBack(now), f.enforce(now),
-	} {
+		f.measure(now), f.watchRelay(now))
+}
+
+// earliest returns the first of the times that are not zero, in an hour at most.
+func earliest(now time.Time, times ...time.Time) time.Time {
+	next := now.Add(time.Hour)
+	for _, at := range times {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}

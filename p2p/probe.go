@@ -94,9 +94,13 @@ type probe struct {
 // ping makes a question, and returns its sequence number. The bytes are valid until
 // the next call. It is as large as its answer, so that nobody gets more than he
 // sends.
-func (p *prober) ping() ([]byte, uint64) {
+func (p *prober) ping() ([]byte, uint64) { return p.pingOf(0) }
+
+// pingOf is ping in a datagram of a size, or of the smallest if that is larger.
+func (p *prober) pingOf(size int) ([]byte, uint64) {
 	b := append(p.begin(), probePing)
-	b = append(b, make([]byte, 8+addressSize)...)
+	padding := max(8+addressSize, size-len(b)-chacha20poly1305.Overhead)
+	b = append(b, make([]byte, padding)...)
 	return p.finish(b), p.sequence
 }
 

@@ -56,7 +56,8 @@ func TestTransportsAreOfOneClass(t *testing.T) {
 			}
 			defer e.Close()
 			relay := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-			h := &home{endpoint: e, addr: relay}
+			h := &home{endpoint: e}
+			h.moved(relay)
 			var oob []bool
 			for range 2 {
 				l, err := newLink(h, [16]byte{}, 0, "")

@@ -68,26 +68,57 @@ func (r Relay) String() string {
 	return u.String()
 }
 
-// resolve returns the relay's addresses, of the families that have a socket.
-func (r Relay) resolve(ctx context.Context, usable func(netip.Addr) bool) (netip.AddrPort, error) {
+// relayKey is what tells relays apart.
+type relayKey struct {
+	addr string
+	pin  PeerID
+}
+
+func (r Relay) key() relayKey { return relayKey{r.Addr, r.Pin} }
+
+// split returns the host and the port of Addr.
+func (r Relay) split() (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(r.Addr)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%w: address %q: %w", ErrRelay, r.Addr, err)
+		return "", 0, fmt.Errorf("%w: address %q: %w", ErrRelay, r.Addr, err)
 	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil || port == 0 {
-		return netip.AddrPort{}, fmt.Errorf("%w: port %q", ErrRelay, service)
+	n, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("%w: address %q", ErrRelay, r.Addr)
 	}
-	addrs, err := lookup(ctx, host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
+	return host, uint16(n), nil
+}
+
+// lookups asks for the relay's addresses of both families at once, because either
+// answer may take long (RFC 8305 §3), and tells how many answers will come. Of what
+// comes only those addresses are left that there is a socket for.
+func (r Relay) lookups(ctx context.Context, e *Endpoint) (<-chan found, int) {
+	out := make(chan found, 2)
+	host, port, err := r.split()
+	if addr, bad := netip.ParseAddr(host); err != nil || bad == nil {
+		out <- found{"ip", e.usable([]netip.Addr{addr}, port), err}
+		return out, 1
 	}
+	for _, network := range []string{"ip6", "ip4"} {
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+			defer cancel()
+			addrs, err := e.conf.lookupIP(ctx, network, host)
+			out <- found{network, e.usable(addrs, port), err}
+		}()
+	}
+	return out, cap(out)
+}
+
+// usable returns the addresses that there is a socket for.
+func (e *Endpoint) usable(addrs []netip.Addr, port uint16) []netip.AddrPort {
+	var out []netip.AddrPort
 	for _, a := range addrs {
-		if a = numberZone(a.Unmap()); usable(a) {
-			return netip.AddrPortFrom(a, uint16(port)), nil
+		if a = numberZone(a.Unmap()); a.IsValid() && e.mux.reaches(a) {
+			out = append(out, netip.AddrPortFrom(a, port))
 		}
 	}
-	return netip.AddrPort{}, fmt.Errorf("%w: no socket for the addresses of %s", ErrRelayUnreachable, host)
+	return out
 }
 
 // numberZone names the interface of a link-local address by its number, as in
@@ -100,11 +131,12 @@ func numberZone(addr netip.Addr) netip.Addr {
 	return addr.WithZone(strconv.Itoa(i.Index))
 }
 
-func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{addr}, nil
+// lookupIP asks the system's resolver, or the tests'.
+func (c *Config) lookupIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if c.lookup != nil {
+		return c.lookup(ctx, network, host)
 	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	return net.DefaultResolver.LookupNetIP(ctx, network, host)
 }
 
 // hostname is the name that a certificate must be valid for.

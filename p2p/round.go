@@ -44,6 +44,7 @@ func (f *pathfinder) start(now time.Time) {
 	}
 	f.round.number++
 	f.round.running, f.round.began, f.round.next = true, now, time.Time{}
+	f.unusable = false
 	f.list.restart(now)
 }
 
@@ -74,32 +75,43 @@ func (f *pathfinder) send(now time.Time) time.Time {
 		if p == nil {
 			return next
 		}
-		// Small, because nobody knows yet who is there. Whether the path
-		// carries QUIC's packets is QUIC's to validate.
-		f.ping(p.addr, now)
+		f.ping(p.addr, p.ask(), now)
 		f.list.probed(p, now)
 	}
 }
 
-// ping asks an address whether the peer is there.
-func (f *pathfinder) ping(to netip.AddrPort, now time.Time) {
-	data, sequence := f.prober.ping()
-	f.list.ask(to, sequence, now)
-	f.write(data, to)
+// ping asks an address whether the peer is there, by a probe of a size; 0 is the
+// smallest. It returns the probe's number, and the error of the system if it is too
+// large.
+func (f *pathfinder) ping(to netip.AddrPort, size int, now time.Time) (uint64, error) {
+	data, sequence := f.prober.pingOf(size)
+	f.list.ask(to, sequence, size, now)
+	err := f.link.mux.push(&udp.Message{Data: data, Remote: to})
+	if udp.IsMessageTooLong(err) {
+		return sequence, err
+	}
+	if p := f.list.find(to); p != nil {
+		p.err = err
+	}
+	return sequence, nil
 }
 
-func (f *pathfinder) write(data []byte, to netip.AddrPort) {
-	_ = f.link.mux.write(&udp.Message{Data: data, Remote: to})
+func (f *pathfinder) write(data []byte, to netip.AddrPort) error {
+	return f.link.mux.write(&udp.Message{Data: data, Remote: to})
 }
 
 // probe takes what may be a probe of the peer's.
 func (f *pathfinder) probe(a arrived) {
 	p, err := f.prober.parse(a.data)
-	if err != nil || a.from == f.link.home.addr {
+	if err != nil || f.link.isRelay(a.from) {
 		f.link.mux.unsorted.Add(1)
 		return
 	}
 	now := time.Now()
+	if !a.from.IsValid() {
+		f.relayed(p, now)
+		return
+	}
 	switch p.kind {
 	case probePing:
 		f.asked(p, a.from, now)
@@ -116,7 +128,8 @@ func (f *pathfinder) asked(p probe, from netip.AddrPort, now time.Time) {
 		return
 	}
 	f.link.direct.learn(from, f.current)
-	f.write(f.prober.pong(p.sequence, from), from)
+	_ = f.write(f.prober.pong(p.sequence, from), from)
+	f.doubtRelay(now)
 	q := f.list.find(from)
 	switch {
 	case q == nil:
@@ -125,7 +138,7 @@ func (f *pathfinder) asked(p probe, from netip.AddrPort, now time.Time) {
 		q.next = now // its NAT lets us through now
 	}
 	if !f.round.running && f.silent(now) {
-		f.ping(from, now)
+		f.ping(from, 0, now)
 	}
 }
 
@@ -139,6 +152,7 @@ func (f *pathfinder) silent(now time.Time) bool {
 func (f *pathfinder) reaim(to netip.AddrPort, now time.Time) {
 	f.using.way.remote.Store(&to)
 	f.using.remote, f.current = to, to
+	f.measureDirect(baseSize, now)
 	f.link.direct.activity.reset(now)
 	f.vitals = vitals{rtt: f.vitals.rtt}
 	f.change(WhyPeerMoved)
@@ -151,6 +165,9 @@ func (f *pathfinder) answered(p probe, from netip.AddrPort, now time.Time) {
 		return
 	}
 	f.link.direct.learn(from, f.current)
+	if from == f.current {
+		f.directSize.answer(p.answers, now)
+	}
 	switch {
 	case from != f.current && f.silent(now):
 		f.reaim(from, now)
@@ -164,7 +181,11 @@ func (f *pathfinder) answered(p probe, from netip.AddrPort, now time.Time) {
 		f.vitals.rtt = now.Sub(question.at)
 	}
 	q := f.list.answer(p, from, now)
-	if q == nil || f.link.role != control.Dialer || f.moving || !f.round.running {
+	if q == nil || !f.round.running {
+		return
+	}
+	f.fit(q, now)
+	if f.link.role != control.Dialer || f.moving || !q.fit() {
 		return
 	}
 	if f.choose.IsZero() {
@@ -193,7 +214,11 @@ func (f *pathfinder) end(now time.Time) time.Time {
 		f.round.next = now.Add(f.round.pause)
 	}
 	if len(f.list.pairs) > 0 && f.list.best() == nil {
-		f.change(WhyNoAnswer)
+		why := WhyNoAnswer
+		if f.unusable {
+			why = WhyNotUsable
+		}
+		f.change(why)
 	}
 	return f.round.next
 }

@@ -70,7 +70,7 @@ type EndpointStats struct {
 // Stats returns the counters.
 func (e *Endpoint) Stats() EndpointStats {
 	out := EndpointStats{Unsorted: e.mux.unsorted.Load(), Unsent: e.mux.refused.Load()}
-	for _, s := range e.mux.sockets {
+	for _, s := range e.mux.all() {
 		out.ReceiveOverflow += s.Stats().RxOverflow
 	}
 	return out

@@ -14,8 +14,8 @@ const directOnlyPatience = 10 * time.Second
 // follow takes note of where quic-go has gone after its client: a server's path is
 // the client's to choose.
 func (f *pathfinder) follow(now time.Time) {
-	at := addrPortOf(f.conn.RemoteAddr())
-	if dead := f.link.direct.dead.Load(); at == f.link.home.addr || dead != nil && at == *dead {
+	at := addrPortOf(f.conn.Conn.RemoteAddr())
+	if dead := f.link.direct.dead.Load(); at == f.link.relay || dead != nil && at == *dead {
 		at = netip.AddrPort{}
 	}
 	switch {
@@ -25,6 +25,7 @@ func (f *pathfinder) follow(now time.Time) {
 		if f.direct() {
 			why = WhyPeerMoved
 		}
+		f.measureDirect(baseSize, now)
 		f.arrive(at, f.list.find(at), now, why)
 	default:
 		f.leave(WhyPeerMoved, now)
@@ -48,7 +49,7 @@ func (f *pathfinder) watch(now time.Time) time.Time {
 		f.abandon(now)
 		return now
 	case f.vitals.suspect(a, now):
-		f.ping(f.current, now)
+		f.ping(f.current, 0, now)
 		f.vitals.ask(now)
 	}
 	return now.Add(f.vitals.period(a, now))
@@ -60,6 +61,7 @@ func (f *pathfinder) abandon(now time.Time) {
 	f.conn.counters.fallbacks.Add(1)
 	f.shorten(now)
 	dead := f.current
+	f.link.size.grant(int(f.link.direct.size.granted.Load())) // an accepter's quic-go stays
 	f.link.direct.dead.Store(&dead)
 	if f.link.role == control.Dialer {
 		f.retreat()
@@ -97,6 +99,7 @@ func (f *pathfinder) rejoin(now time.Time) {
 		return
 	}
 	f.left, f.using = nil, m
+	f.directSize.resume(now)
 	f.arrive(m.remote, f.list.find(m.remote), now, WhyPunched)
 	f.conn.wake()
 }
@@ -104,6 +107,7 @@ func (f *pathfinder) rejoin(now time.Time) {
 // leave takes note that the connection is on the relay again.
 func (f *pathfinder) leave(why PathReason, now time.Time) {
 	f.current, f.since = netip.AddrPort{}, now
+	f.directSize.stop()
 	f.change(why)
 }
 

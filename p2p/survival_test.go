@@ -14,6 +14,7 @@ import (
 
 	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/wire"
 )
 
 // beat sends a byte every 20 ms from one side, which the other sends back, and
@@ -481,8 +482,11 @@ func TestFallbackIsAtOnce(t *testing.T) {
 func TestFallbackWithoutStandby(t *testing.T) {
 	runLab(t, func(l *lab) {
 		const pathProbe = 1200 // what QUIC pads these to
-		l.net.Filter(func(p nettest.Packet) bool { return p.To.String() != relayAddr || len(p.Data) != pathProbe })
-		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
+		l.net.Filter(func(p nettest.Packet) bool {
+			return p.To.String() != relayAddr || len(p.Data) != pathProbe || wire.IsLong(p.Data[0])
+		})
+		larger := func(c *Config) { c.QUIC = &quic.Config{InitialPacketSize: pathProbe + 32} }
+		a, b := l.connect(l.public().peer(larger), l.public().peer(larger))
 		l.until(Direct, a, b)
 		time.Sleep(3 * time.Second)
 		l.net.Cut("198.51.100.1", "198.51.100.2")

@@ -256,24 +256,25 @@ func sleepUntil(ctx context.Context, next time.Time, changed <-chan struct{}) {
 	}
 }
 
-// waitLocked makes a request one that waits. Of a key's owner each connection has
-// one request, the latest, and beyond maxWaiters the oldest connection has none.
+// waitLocked makes a request one that waits. A key's owner has one request, the
+// latest: the one before is given up if it came on the same connection, and told so if
+// it came on another, whose endpoint has the same identity.
 func (b *box) waitLocked(c *client) (*waiter, error) {
 	var waiting []*waiter
 	for _, w := range b.waiters {
 		switch {
 		case w.displaced:
-		case b.sole() && w.client == c:
+		case b.sole():
 			w.displaced = true
+			if w.client != c {
+				w.why = errDisplaced
+			}
 		default:
 			waiting = append(waiting, w)
 		}
 	}
 	if len(waiting) >= maxWaiters {
-		if !b.sole() {
-			return nil, errWaiters
-		}
-		waiting[0].displaced, waiting[0].why = true, errDisplaced
+		return nil, errWaiters
 	}
 	b.wakeLocked()
 	w := &waiter{client: c}

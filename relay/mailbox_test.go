@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -167,6 +168,31 @@ func TestTakerSupersedesItself(t *testing.T) {
 			if text := <-answer; text != want {
 				l.Errorf("request %d of %d got %q, want %q", i+1, requests, text, want)
 			}
+		}
+	})
+}
+
+// TestDisplacedTakerIsTold: a request of another connection with the same key ends
+// one that waits, and says why.
+func TestDisplacedTakerIsTold(t *testing.T) {
+	nettest.Bubble(t, func(t *testing.T) {
+		m := newMailbox(&Config{OfferTTL: time.Minute, MaxOffers: 1, MaxOffersPerName: 1, MaxOfferSize: 100})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		first, second := make(chan error, 1), make(chan error, 1)
+		for _, answer := range []chan error{first, second} {
+			go func() {
+				_, err := m.take(ctx, boxName{text: "bob"}, &client{}, 0)
+				answer <- err
+			}()
+			time.Sleep(time.Second)
+		}
+		if err := <-first; !errors.Is(err, errDisplaced) {
+			t.Errorf("displaced: %v", err)
+		}
+		cancel()
+		if err := <-second; err != nil {
+			t.Errorf("not displaced: %v", err)
 		}
 	})
 }
@@ -391,33 +417,6 @@ func TestOfferStaysUntilAcknowledged(t *testing.T) {
 		wantStatus(l, "give up", alice.end(alice.key), http.StatusNoContent)
 		if n := l.server.Stats().Offers; n != 0 {
 			l.Errorf("%d offers stay", n)
-		}
-	})
-}
-
-// TestTwinsWait: requests of one key on several connections do not end each other,
-// so that nobody asks again at once; and those beyond the bound are told.
-func TestTwinsWait(t *testing.T) {
-	runLab(t, nil, func(l *lab) {
-		bob := l.peer()
-		var statuses [maxWaiters + 1]chan int
-		for i := range statuses {
-			statuses[i] = make(chan int, 1)
-			twin := bob.again()
-			go func() {
-				status, _ := twin.take(bob.name(), "", 20*time.Second)
-				statuses[i] <- status
-			}()
-			time.Sleep(time.Second)
-		}
-		for i, status := range statuses {
-			want := http.StatusOK
-			if i == 0 {
-				want = http.StatusConflict
-			} else if i == 1 {
-				wantStatus(l, "leave", l.peer().put(bob.name(), l.server.Token(), "hello"), http.StatusNoContent)
-			}
-			wantStatus(l, fmt.Sprint("request ", i), <-status, want)
 		}
 	})
 }

@@ -32,10 +32,11 @@ func (s *Server) locate(c *client) (legAddr, error) {
 func remoteAddr(conn *quic.Conn) netip.AddrPort { return addrPort(conn.RemoteAddr()) }
 
 // localAddr is the address at which the client sees the relay, or the zero
-// Addr where the system does not tell.
+// Addr where the system does not tell, as where quic-go names the first socket,
+// which may be of the other family.
 func localAddr(conn *quic.Conn) netip.Addr {
 	addr := addrPort(conn.LocalAddr()).Addr()
-	if addr.IsUnspecified() {
+	if addr.IsUnspecified() || addr.Is4() != remoteAddr(conn).Addr().Is4() {
 		return netip.Addr{}
 	}
 	return addr

@@ -27,8 +27,9 @@ const (
 	maxStrangers       = 4096
 	maxStrangersSite   = 512
 	maxStrangersSource = 128
-	// packetSize fits the smallest MTU of IPv6, 1280 bytes (RFC 8200 §5).
-	packetSize = 1280 - 48
+	// packetSize is what every path of QUIC carries (RFC 9000 §14). Messages are
+	// small, and a path that carries larger ones today may not tomorrow.
+	packetSize = 1200
 	// noTokens makes those of NEW_TOKEN frames (RFC 9000 §8.1.3) good for nothing:
 	// whoever has had an address once may show one as often as it likes. Those
 	// of a Retry are good for ten seconds, twice HandshakeIdleTimeout.
@@ -42,6 +43,7 @@ func controlConfig() *quic.Config {
 		MaxIdleTimeout:                 time.Minute,
 		HandshakeIdleTimeout:           5 * time.Second,
 		InitialPacketSize:              packetSize,
+		DisablePathMTUDiscovery:        true,
 		InitialStreamReceiveWindow:     8 << 10,
 		MaxStreamReceiveWindow:         16 << 10,
 		InitialConnectionReceiveWindow: 16 << 10,

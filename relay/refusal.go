@@ -26,8 +26,8 @@ var (
 	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
 	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the session has been joined already"}
 	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid is another leg's"}
+	errDisplaced    = &refusal{http.StatusConflict, control.CodeConflict, "another connection with the same key has asked for its offers since"}
 	errSubscribed   = &refusal{http.StatusConflict, control.CodeConflict, "this connection has its events already"}
-	errDisplaced    = &refusal{http.StatusConflict, control.CodeConflict, "other connections with the same key wait in this one's place"}
 	errNoSession    = &refusal{http.StatusNotFound, control.CodeNotFound, "there is no such session or leg"}
 
 	errTooManySessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the relay has no room for another session"}

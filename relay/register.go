@@ -45,6 +45,9 @@ func (s *Server) register(ctx context.Context, c *client, id control.SessionID, 
 	s.moveLocked(ses, req.Role, addr)
 	if fresh {
 		s.arrivedLocked(ses, req.Role, req.Next, now)
+		if s.same.note(addr.remote) {
+			s.log.Warn("all clients come from one private address: something before the relay hides theirs (SNAT), and peers will find no direct paths", "addr", addr.remote.Addr())
+		}
 	}
 	if req.Role == control.Accepter {
 		s.mailbox.settle(ses.account, ses.id)

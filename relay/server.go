@@ -60,6 +60,7 @@ type Server struct {
 	running   sync.WaitGroup
 	closeOnce sync.Once
 	closeErr  error
+	same      sameSource // whether clients can be told apart
 }
 
 // Listen opens cfg.Shards UDP sockets at address (host:port, as in

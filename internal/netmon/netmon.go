@@ -1,9 +1,12 @@
 // Package netmon says which addresses this host has that a peer may reach, and
-// tells when they change: by netlink on Linux, by looking again elsewhere.
+// tells when they change: by netlink on Linux, by looking again elsewhere and where
+// netlink is denied.
 package netmon
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,8 +21,35 @@ const (
 
 // Address is one of the host's.
 type Address struct {
-	Interface string     // the name of the interface that has it
+	Interface string     // the name of the interface that has it; "" if it is not known
 	Addr      netip.Addr // with a zone if it is IPv6 link-local
+	Role      Role       // of the interface
+}
+
+// String returns the interface and the address.
+func (a Address) String() string { return fmt.Sprintf("{%s %v}", a.Interface, a.Addr) }
+
+// Role is what an interface is for, as far as that can be told.
+type Role uint8
+
+// The roles.
+const (
+	// Plain is an interface of which nothing is known.
+	Plain Role = iota
+	// Uplink has a default route.
+	Uplink
+	// Inner joins what runs on this host: a bridge or a virtual cable, without a
+	// default route.
+	Inner
+)
+
+// innerNames begin the names of interfaces that containers and virtual machines
+// hang on, where the system does not say what an interface is.
+var innerNames = []string{"br-", "docker", "veth", "virbr", "lxcbr", "lxdbr", "cni", "podman", "cali", "flannel", "vmnet", "vboxnet", "vnet"}
+
+// innerName says whether a name is such a one.
+func innerName(name string) bool {
+	return slices.ContainsFunc(innerNames, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // Config says what is listed, and when. Its zero value, and nil, work.
@@ -41,6 +71,10 @@ type Config struct {
 	// Interval is how often to look where the system does not tell of
 	// changes. The default is 10 seconds.
 	Interval time.Duration
+	// Partial makes do with the addresses that packets to other hosts would come
+	// from, looked at every Interval, if the system does not let this process
+	// list all or hear of changes, as Android does not. Without it New fails.
+	Partial bool
 	// Settle is how long to wait after a change for those that come with it,
 	// as they do when an interface comes up. The default is 250 ms.
 	Settle time.Duration
@@ -105,12 +139,22 @@ func New(cfg *Config) (*Monitor, error) {
 	return m, nil
 }
 
-// open chooses the system.
+// open chooses the system, and lists for the first time.
 func open(conf *Config) (system, error) {
 	if conf.List != nil {
 		return &poll{lister: conf.List, interval: conf.Interval}, nil
 	}
-	return openSystem(conf)
+	s, err := openSystem(conf)
+	if err == nil {
+		if _, err = s.list(); err == nil {
+			return s, nil
+		}
+		err = closeWith(s, err)
+	}
+	if !conf.Partial {
+		return nil, err
+	}
+	return &poll{lister: sources, interval: conf.Interval}, nil
 }
 
 func closeWith(s system, err error) error {
@@ -187,11 +231,19 @@ func (m *Monitor) list() ([]Address, error) {
 		return nil, err
 	}
 	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a Address) bool { return !m.conf.usable(a) })
+	for i := range addrs {
+		if a := &addrs[i]; a.Role == Plain && innerName(a.Interface) {
+			a.Role = Inner
+		}
+	}
 	slices.SortFunc(addrs, func(a, b Address) int {
 		if a.Interface != b.Interface {
 			return strings.Compare(a.Interface, b.Interface)
 		}
-		return a.Addr.Compare(b.Addr)
+		if c := a.Addr.Compare(b.Addr); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Role, b.Role)
 	})
 	return slices.Compact(addrs), nil
 }

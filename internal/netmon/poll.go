@@ -9,6 +9,7 @@ import (
 type poll struct {
 	lister   func() ([]Address, error)
 	interval time.Duration
+	closer   func() error // nil: there is nothing to close
 }
 
 var _ system = (*poll)(nil)
@@ -22,4 +23,9 @@ func (p *poll) wait(ctx context.Context) {
 	}
 }
 
-func (p *poll) close() error { return nil }
+func (p *poll) close() error {
+	if p.closer == nil {
+		return nil
+	}
+	return p.closer()
+}

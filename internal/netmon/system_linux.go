@@ -28,15 +28,20 @@ type kernel struct {
 var _ system = (*kernel)(nil)
 
 func openSystem(conf *Config) (system, error) {
-	events, err := subscribe()
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to address changes: %w", err)
-	}
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), events.Close())
+		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	return &kernel{handle: handle, events: events, all: conf.All}, nil
+	events, err := subscribe()
+	switch {
+	case err == nil:
+		return &kernel{handle: handle, events: events, all: conf.All}, nil
+	case conf.Partial: // it lists, but does not tell
+		k := &kernel{handle: handle, all: conf.All}
+		return &poll{lister: k.list, interval: conf.Interval, closer: k.close}, nil
+	}
+	handle.Close()
+	return nil, fmt.Errorf("subscribe to address changes: %w", err)
 }
 
 // subscribe opens a socket that is readable when links or addresses change.
@@ -61,6 +66,9 @@ func (k *kernel) wait(ctx context.Context) {
 
 // drain reads the events that came since, for which one look is enough.
 func (k *kernel) drain() {
+	if k.events == nil {
+		return
+	}
 	raw, err := k.events.SyscallConn()
 	if err != nil {
 		return
@@ -82,10 +90,10 @@ func (k *kernel) list() ([]Address, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	names := make(map[int]string, len(links))
+	up := make(map[int]netlink.Link, len(links))
 	for _, l := range links {
 		if a := l.Attrs(); k.all || a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.OperState != netlink.OperDown {
-			names[a.Index] = a.Name
+			up[a.Index] = l
 		}
 	}
 	of, err := k.handle.AddrList(nil, netlink.FAMILY_ALL)
@@ -95,19 +103,72 @@ func (k *kernel) list() ([]Address, error) {
 	var addrs []Address
 	for _, a := range of {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		name := names[a.LinkIndex]
-		if !ok || name == "" || a.Flags&unusable != 0 && !k.all {
+		link := up[a.LinkIndex]
+		if !ok || link == nil || a.Flags&unusable != 0 && !k.all {
 			continue
 		}
+		name := link.Attrs().Name
 		if addr = addr.Unmap(); addr.Is6() && addr.IsLinkLocalUnicast() {
 			addr = addr.WithZone(name)
 		}
 		addrs = append(addrs, Address{Interface: name, Addr: addr})
 	}
-	return addrs, nil
+	return k.assign(addrs, up), nil
+}
+
+// assign says what the interfaces of addresses are for.
+func (k *kernel) assign(addrs []Address, up map[int]netlink.Link) []Address {
+	roles := make(map[string]Role)
+	for i := range addrs {
+		name := addrs[i].Interface
+		if _, known := roles[name]; !known && k.leads(name) {
+			roles[name] = Uplink
+		} else if !known {
+			roles[name] = Plain
+		}
+	}
+	for _, l := range up {
+		if name := l.Attrs().Name; roles[name] == Plain && isInner(l) {
+			roles[name] = Inner
+		}
+	}
+	for _, to := range destinations[:outside] { // by an interface without a gateway, as of PPP
+		routes, err := k.handle.RouteGet(to.Addr().AsSlice())
+		if err == nil && len(routes) > 0 && up[routes[0].LinkIndex] != nil {
+			roles[up[routes[0].LinkIndex].Attrs().Name] = Uplink
+		}
+	}
+	for i := range addrs {
+		addrs[i].Role = roles[addrs[i].Interface]
+	}
+	return addrs
+}
+
+// leads says whether packets for outside may leave by an interface through a gateway.
+func (k *kernel) leads(name string) bool {
+	for _, to := range destinations[:outside] {
+		routes, err := k.handle.RouteGetWithOptions(to.Addr().AsSlice(), &netlink.RouteGetOptions{Oif: name})
+		// For an interface without a route the kernel takes it that all is on the link.
+		if err == nil && len(routes) > 0 && (len(routes[0].Gw) > 0 || routes[0].Via != nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// isInner says whether an interface is of a kind that joins what runs on this host.
+func isInner(l netlink.Link) bool {
+	switch l.Type() {
+	case "bridge", "dummy", "openvswitch":
+		return true
+	}
+	return innerName(l.Attrs().Name)
 }
 
 func (k *kernel) close() error {
 	k.handle.Close()
+	if k.events == nil {
+		return nil
+	}
 	return k.events.Close()
 }

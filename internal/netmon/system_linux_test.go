@@ -103,3 +103,77 @@ func TestNetlinkAll(t *testing.T) {
 		}
 	}
 }
+
+// TestRoles: the kernel says which interfaces lead outside, and which only join what
+// runs on this host.
+func TestRoles(t *testing.T) {
+	a, b := nettest.NewHost(t), nettest.NewHost(t)
+	nettest.Cable(a, "zz0", []string{"192.168.1.2/24"}, b, "eth0", []string{"192.168.1.1/24"})
+	nettest.Cable(a, "aa0", []string{"10.1.1.2/24"}, b, "eth1", nil)
+	a.Route("0.0.0.0/0", "192.168.1.1")
+	a.Do(func() error {
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "mine0"}}
+		if err := netlink.LinkAdd(bridge); err != nil {
+			return err
+		}
+		port := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "port0", MasterIndex: bridge.Index}, PeerName: "port1"}
+		if err := netlink.LinkAdd(port); err != nil {
+			return err
+		}
+		for _, name := range []string{"port0", "port1", "mine0"} {
+			l, err := netlink.LinkByName(name)
+			if err == nil {
+				err = netlink.LinkSetUp(l)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		addr, err := netlink.ParseAddr("172.17.0.1/16")
+		if err != nil {
+			return err
+		}
+		return netlink.AddrAdd(bridge, addr)
+	})
+	var m *Monitor
+	a.Do(func() (err error) {
+		m, err = New(&Config{Settle: time.Millisecond})
+		return err
+	})
+	defer m.Close()
+	for timeout := time.After(10 * time.Second); len(m.Addresses()) < 3; { // a bridge takes a moment
+		select {
+		case <-m.Changes():
+		case <-timeout:
+			t.Fatalf("got %v", m.Addresses())
+		}
+	}
+	want := map[string]Role{"zz0": Uplink, "aa0": Plain, "mine0": Inner}
+	for _, addr := range m.Addresses() {
+		if role, ok := want[addr.Interface]; !ok || addr.Role != role {
+			t.Errorf("%v: role %d, want %d", addr, addr.Role, role)
+		}
+		delete(want, addr.Interface)
+	}
+	if len(want) > 0 {
+		t.Errorf("missing: %v", want)
+	}
+}
+
+// TestSources: the addresses that packets for outside come from are known without
+// netlink.
+func TestSources(t *testing.T) {
+	a, b := nettest.NewHost(t), nettest.NewHost(t)
+	nettest.Cable(a, "eth0", []string{"192.168.1.2/24", "2001:db8::2/64"}, b, "eth0", []string{"192.168.1.1/24", "2001:db8::1/64"})
+	nettest.Cable(a, "eth1", []string{"10.1.1.2/24"}, b, "eth1", []string{"10.1.1.1/24"})
+	a.Route("0.0.0.0/0", "192.168.1.1")
+	a.Route("::/0", "2001:db8::1")
+	a.Route("10.0.0.0/8", "10.1.1.1")
+	a.Do(func() error {
+		addrs, err := sources()
+		if got := fmt.Sprint(addrs); err != nil || got != "[{ 192.168.1.2} { 2001:db8::2} { 10.1.1.2}]" {
+			t.Errorf("%v, %v", got, err)
+		}
+		return nil
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type Conn struct {
 	close  sync.Once
 
 	unreachable atomic.Bool
+	mtu         atomic.Int64
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -49,6 +51,10 @@ func newConn(addr netip.AddrPort) *Conn {
 
 // Unreachable makes every write fail with [ErrUnreachable], or work again.
 func (c *Conn) Unreachable(yes bool) { c.unreachable.Store(yes) }
+
+// SetMTU makes writes of more than n bytes fail with EMSGSIZE, as a host's do whose
+// interface carries no more. 0 is no limit.
+func (c *Conn) SetMTU(n int) { c.mtu.Store(int64(n)) }
 
 // Public returns the address that others on the network see. That of a node's
 // conn is the one it has where its packets go by default, if any.
@@ -107,6 +113,9 @@ func (c *Conn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	network, from, ok := c.source(to.Addr())
 	if !ok || c.unreachable.Load() {
 		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: ErrUnreachable}
+	}
+	if mtu := c.mtu.Load(); mtu > 0 && int64(len(b)) > mtu {
+		return 0, &net.OpError{Op: "write", Net: "udp", Addr: addr, Err: syscall.EMSGSIZE}
 	}
 	network.send(Packet{From: from, To: to, Data: slices.Clone(b)})
 	return len(b), nil

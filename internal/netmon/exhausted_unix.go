@@ -1,0 +1,14 @@
+//go:build unix
+
+package netmon
+
+import (
+	"errors"
+	"syscall"
+)
+
+// exhausted says whether err tells of the process and not of the network.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
+}

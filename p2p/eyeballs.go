@@ -1,0 +1,234 @@
+package p2p
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Timing of a connection attempt to a name with several addresses (RFC 8305 §8).
+const (
+	// attemptDelay is how long an attempt goes without answer before the next
+	// address is tried as well.
+	attemptDelay = 250 * time.Millisecond
+	// resolutionDelay is how long IPv6 addresses may come later than IPv4 ones.
+	resolutionDelay = 50 * time.Millisecond
+	// lookupPatience is how long a resolver may take, if addresses are known
+	// from the last time.
+	lookupPatience = 2 * time.Second
+)
+
+// maxRelayAddrs bounds the addresses of one relay that are tried.
+const maxRelayAddrs = 16
+
+// found is what one lookup has told.
+type found struct {
+	network string
+	addrs   []netip.AddrPort
+	err     error
+}
+
+// race connects to the relay at the first of its addresses that answers, whatever
+// their family: Happy Eyeballs (RFC 8305). The name is looked up anew each time. If
+// that fails, the addresses of the last time are tried. timeout bounds each attempt.
+func (h *home) race(ctx context.Context, timeout time.Duration) (*line, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	lookups, count := h.relay.lookups(ctx, h.endpoint)
+	r := &race{home: h, timeout: timeout, pending: count, began: time.Now(), results: make(chan attempted, maxRelayAddrs)}
+	defer r.end(cancel)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for r.pending > 0 || !r.over() {
+		timer.Reset(r.wait(time.Now()))
+		select {
+		case f := <-lookups:
+			r.resolved(f, time.Now())
+		case <-timer.C:
+			r.next(ctx, time.Now())
+		case a := <-r.results:
+			r.running--
+			if a.err == nil {
+				r.won = a.addr
+				h.moved(a.addr)
+				return a.line, nil
+			}
+			r.errs = append(r.errs, a.err)
+			r.due = time.Now() // for the next one (RFC 8305 §5)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	return nil, r.failure(h.relay.Addr)
+}
+
+// attempted is how an attempt at one address has ended.
+type attempted struct {
+	addr netip.AddrPort
+	line *line
+	err  error
+}
+
+// race is what is going on until one address answers.
+type race struct {
+	home    *home
+	timeout time.Duration    // of an attempt
+	addrs   []netip.AddrPort // all
+	waiting []netip.AddrPort // those that have not been tried yet
+	tried   []netip.AddrPort
+	running int
+	pending int       // lookups
+	began   time.Time // when they did
+	due     time.Time // when the next address is to be tried
+	results chan attempted
+	errs    []error
+	lookup  error // why the name, or a family of it, cannot be resolved
+	fresh   bool  // addrs are of this lookup
+	won     netip.AddrPort
+}
+
+// wait is how long nothing is to be done unless something happens.
+func (r *race) wait(now time.Time) time.Duration {
+	switch {
+	case len(r.waiting) > 0:
+		return max(r.due.Sub(now), 0)
+	case len(r.addrs) == 0 && len(r.home.known) > 0:
+		return max(r.began.Add(lookupPatience).Sub(now), 0)
+	}
+	return time.Hour
+}
+
+// resolved takes what a lookup has told.
+func (r *race) resolved(f found, now time.Time) {
+	r.pending--
+	if f.err != nil {
+		r.lookup = f.err
+	}
+	r.add(f.addrs)
+	r.fresh = r.fresh || len(f.addrs) > 0
+	switch {
+	case r.running > 0:
+	case r.pending > 0 && f.network == "ip4":
+		r.due = now.Add(resolutionDelay) // IPv6 may come in a moment
+	default:
+		r.due = now
+	}
+	if r.pending == 0 && len(r.addrs) == 0 {
+		r.add(r.home.known)
+	}
+}
+
+// add makes addresses ones to try.
+func (r *race) add(addrs []netip.AddrPort) {
+	for _, a := range addrs {
+		if err := r.home.mayReach(a); err != nil {
+			r.errs = append(r.errs, err)
+			continue
+		}
+		if len(r.addrs) < maxRelayAddrs && !slices.Contains(r.addrs, a) {
+			r.addrs = append(r.addrs, a)
+			r.waiting = append(r.waiting, a)
+		}
+	}
+	r.waiting = interleave(r.waiting, r.home.address())
+}
+
+// interleave puts the address that has worked last first, and has the families
+// take turns after it, as in RFC 8305 §4. The order within a family is kept.
+func interleave(addrs []netip.AddrPort, last netip.AddrPort) []netip.AddrPort {
+	addrs = slices.Clone(addrs)
+	slices.SortStableFunc(addrs, func(a, b netip.AddrPort) int {
+		return cmp.Compare(rank(a == last), rank(b == last))
+	})
+	if len(addrs) == 0 {
+		return addrs
+	}
+	first, rest := []netip.AddrPort(nil), []netip.AddrPort(nil)
+	for _, a := range addrs {
+		if a.Addr().Is4() == addrs[0].Addr().Is4() {
+			first = append(first, a)
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	out := addrs[:0]
+	for i := range max(len(first), len(rest)) {
+		if i < len(first) {
+			out = append(out, first[i])
+		}
+		if i < len(rest) {
+			out = append(out, rest[i])
+		}
+	}
+	return out
+}
+
+func rank(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
+}
+
+// next begins an attempt at the next address. If the resolver takes too long, that
+// is one of the last time.
+func (r *race) next(ctx context.Context, now time.Time) {
+	if len(r.addrs) == 0 {
+		r.add(r.home.known)
+	}
+	if len(r.waiting) == 0 {
+		return
+	}
+	addr := r.waiting[0]
+	r.waiting = r.waiting[1:]
+	r.tried = append(r.tried, addr)
+	r.running++
+	r.due = now.Add(attemptDelay)
+	r.home.endpoint.mux.addControl(addr, r.home)
+	go func() {
+		l, err := r.home.connectTo(ctx, addr, r.timeout)
+		r.results <- attempted{addr, l, err}
+	}()
+}
+
+// over says whether every address has failed.
+func (r *race) over() bool { return r.running == 0 && len(r.waiting) == 0 }
+
+// end gives up the attempts that have not won.
+func (r *race) end(cancel context.CancelFunc) {
+	cancel()
+	for ; r.running > 0; r.running-- {
+		if a := <-r.results; a.line != nil {
+			a.line.close()
+		}
+	}
+	for _, a := range r.tried {
+		if a != r.won {
+			r.home.endpoint.mux.removeControl(a, r.home)
+		}
+	}
+	r.home.tried = len(r.tried) > 0
+	if r.fresh {
+		r.home.known = r.addrs
+	}
+}
+
+// failure is why no address has worked. That of an address that has answered, and
+// is not the relay, says more than silence.
+func (r *race) failure(name string) error {
+	for _, err := range r.errs {
+		if errors.Is(err, ErrRelayMismatch) {
+			return err
+		}
+	}
+	switch {
+	case len(r.errs) > 0:
+		return errors.Join(r.errs...)
+	case r.lookup != nil:
+		return fmt.Errorf("%w: %w", ErrRelayUnreachable, r.lookup)
+	}
+	return fmt.Errorf("%w: no socket for the addresses of %s", ErrRelayUnreachable, name)
+}

@@ -1,0 +1,68 @@
+package p2p
+
+import (
+	"context"
+	"time"
+)
+
+// Bounds of how often a mailbox is asked, whatever the relay answers.
+const (
+	// offerEvery is how often offers may come for long, offerBurst how many may
+	// come at once.
+	offerEvery = 10 * time.Millisecond
+	offerBurst = 256
+	// soon is an answer that comes too early to say that no offer has come: a
+	// relay waits with it.
+	soon = time.Second
+	// Whoever is displaced asks again after firstDisplaced, then after twice as
+	// long each time, up to lastDisplaced.
+	firstDisplaced = 5 * time.Second
+	lastDisplaced  = 5 * time.Minute
+)
+
+// pace says when the mailbox may be asked next. It is not safe for concurrent use.
+type pace struct {
+	next  time.Time     // when
+	pause time.Duration // after answers without an offer that came too soon
+	spent time.Time     // when the offers that have come are paid for
+	// displaced is when another endpoint took the place of this one, and for how
+	// long that left it alone.
+	displaced     time.Time
+	displacedWait time.Duration
+}
+
+// wait waits until the mailbox may be asked.
+func (p *pace) wait(ctx context.Context) {
+	if d := time.Until(p.next); d > 0 {
+		sleep(ctx, d)
+	}
+}
+
+// brought takes note of an offer.
+func (p *pace) brought(now time.Time) {
+	p.pause = 0
+	if p.spent.Before(now) {
+		p.spent = now
+	}
+	p.spent = p.spent.Add(offerEvery)
+	p.next = p.spent.Add(-offerBurst * offerEvery)
+}
+
+// empty takes note of an answer without an offer, to a question of that time.
+func (p *pace) empty(asked, now time.Time) {
+	if now.Sub(asked) >= soon {
+		p.pause = 0
+		return
+	}
+	p.pause = min(max(2*p.pause, minBackoff), maxBackoff)
+	p.next = now.Add(p.pause)
+}
+
+// yield leaves the mailbox to another endpoint with the same identity.
+func (p *pace) yield(now time.Time) {
+	p.displacedWait = min(max(2*p.displacedWait, firstDisplaced), lastDisplaced)
+	if now.Sub(p.displaced) > 4*lastDisplaced {
+		p.displacedWait = firstDisplaced
+	}
+	p.displaced, p.next = now, now.Add(p.displacedWait)
+}
