@@ -51,15 +51,24 @@ func openPin(dir string) (*pin, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make the directory to pin in: %w", explain(err))
+	for {
+		if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("make the directory to pin in: %w", explain(err))
+		}
+		p, err := lockPin(dir)
+		switch {
+		case errors.Is(err, errReplaced), errors.Is(err, fs.ErrNotExist):
+			continue // whoever had it has just removed it
+		case errors.Is(err, ErrConfig):
+			_ = (&pin{dir: dir}).remove() // unless it is in use
+		}
+		return p, err
 	}
-	p, err := lockPin(dir)
-	if errors.Is(err, ErrConfig) {
-		_ = (&pin{dir: dir}).remove() // unless it is in use
-	}
-	return p, err
 }
+
+// errReplaced: a directory was removed before it was locked, and another may have its
+// name: the lock keeps nobody away.
+var errReplaced = errors.New("the directory was removed meanwhile")
 
 func lockPin(dir string) (*pin, error) {
 	lock, err := os.Open(dir)
@@ -79,7 +88,22 @@ func lockPin(dir string) (*pin, error) {
 		err := fmt.Errorf("%w: a process that runs has what is pinned at %s", ErrBusy, dir)
 		return nil, errors.Join(err, p.close())
 	}
+	if err := p.current(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	return p, nil
+}
+
+// current returns errReplaced if the directory that is locked has lost its name.
+func (p *pin) current() error {
+	locked, err := p.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(p.dir); err != nil || !os.SameFile(locked, named) {
+		return errReplaced
+	}
+	return nil
 }
 
 // close gives the directory to the next process.

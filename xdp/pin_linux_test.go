@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
@@ -203,4 +204,64 @@ func TestPinRefused(t *testing.T) {
 	if err := Unpin(dir); !errors.Is(err, ErrConfig) {
 		t.Errorf("unpinned on another file system: %v, want %v", err, ErrConfig)
 	}
+}
+
+// TestPinReplaced: a lock on a directory that has been removed, whose name another has,
+// keeps nobody away, and is not taken for one that does.
+func TestPinReplaced(t *testing.T) {
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	p, err := openPin(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := p.current(); err != nil {
+		t.Errorf("%v, want none for the directory that has the name", err)
+	}
+	if err := p.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.current(); !errors.Is(err, errReplaced) {
+		t.Errorf("%v, want %v for a directory without a name", err, errReplaced)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.current(); !errors.Is(err, errReplaced) {
+		t.Errorf("%v, want %v for a directory whose name another has", err, errReplaced)
+	}
+}
+
+// TestFailedLoadLeavesNothing: a late step that fails leaves no descriptor behind.
+func TestFailedLoadLeavesNothing(t *testing.T) {
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	mustLoad(t, nil) // what the process opens once
+	if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Pin(filepath.Join(dir, pinnedMaps, pinnedNotes)); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	if _, err := Load(&Config{Sessions: 4, Quota: true, Flows: 16, Pin: dir}); err == nil {
+		t.Fatal("loaded, with notes that are no notes")
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors, want %d as before", after, before)
+	}
+}
+
+// descriptors is how many the process has.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }

@@ -75,7 +75,7 @@ func Load(cfg *Config) (*Program, error) {
 		p.notes, err = p.pin.newNotes(max(p.sessions, 1)) // a map of none is none
 	}
 	if err != nil {
-		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.pin.abandon()))
+		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.release(), p.pin.abandon()))
 	}
 	return p, nil
 }
@@ -142,9 +142,21 @@ func (p *Program) loadAs(conf *Config, guarded bool) error {
 		p.lesson, err = newLesson(p.objects.Tracks)
 	}
 	if err != nil {
-		return errors.Join(err, p.objects.Close())
+		return errors.Join(err, p.release())
 	}
 	return nil
+}
+
+// release closes all that was loaded, of a program that will not be used.
+func (p *Program) release() error {
+	errs := []error{p.egress.close(), p.lesson.Close(), p.notes.Close(), p.objects.Close()}
+	for _, ring := range []*ringbuf.Reader{p.events, p.drops} {
+		if ring != nil {
+			errs = append(errs, ring.Close())
+		}
+	}
+	p.events, p.drops, p.egress, p.lesson, p.notes, p.objects = nil, nil, nil, nil, nil, datapathObjects{}
+	return errors.Join(errs...)
 }
 
 func (p *Program) programOptions() ebpf.ProgramOptions {
