@@ -180,6 +180,16 @@ func (l *checklist) over(now time.Time) bool {
 	return true
 }
 
+// anyAnswered says whether an address has answered in this round, whatever it carries.
+func (l *checklist) anyAnswered() bool {
+	for _, p := range l.pairs {
+		if !p.answered.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // best returns the pair to use among those that have answered, and carry QUIC's
 // packets, or nil.
 func (l *checklist) best() (best *pair) {

@@ -62,17 +62,17 @@ func TestRelayBehindSNAT(t *testing.T) {
 	}
 }
 
-// onlySmallDirect lets past the relay only what is as small as a probe.
-func (l *lab) onlySmallDirect(p nettest.Packet) bool {
+// onlyProbesDirect lets nothing but probes past the relay.
+func (l *lab) onlyProbesDirect(p nettest.Packet) bool {
 	relay := netip.MustParseAddrPort(relayAddr)
-	return p.From == relay || p.To == relay || len(p.Data) < 1000
+	return p.From == relay || p.To == relay || p.Data[0]&^1 == probeType
 }
 
 // TestProbesThatQUICCannotUse: it is not said that nobody has answered when QUIC could
 // not use what answers.
 func TestProbesThatQUICCannotUse(t *testing.T) {
 	runLab(t, func(l *lab) {
-		l.net.Filter(l.onlySmallDirect)
+		l.net.Filter(l.onlyProbesDirect)
 		a, _ := l.connect(l.public().peer(nil), l.public().peer(nil))
 		for p := range a.PathEvents(l.Context()) {
 			if p.Why == WhyNoAnswer {

@@ -140,7 +140,7 @@ func TestNarrowPathIsNotTaken(t *testing.T) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		var tried []PairResult
 		for p := range a.PathEvents(l.Context()) {
-			if tried = p.Tried; p.Why == WhyNoAnswer {
+			if tried = p.Tried; p.Why == WhyNotUsable {
 				break
 			}
 		}

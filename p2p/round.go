@@ -215,7 +215,7 @@ func (f *pathfinder) end(now time.Time) time.Time {
 	}
 	if len(f.list.pairs) > 0 && f.list.best() == nil {
 		why := WhyNoAnswer
-		if f.unusable {
+		if f.unusable || f.list.anyAnswered() {
 			why = WhyNotUsable
 		}
 		f.change(why)
