@@ -154,31 +154,32 @@ func (e *Endpoint) collectOn(h *home, ln *line) error {
 	if err != nil {
 		return err
 	}
-	if t != nil && e.answer(h.relay, t) {
-		e.pace.brought(time.Now())
-	} else {
+	if t == nil {
 		e.pace.empty(asked, time.Now())
+		return nil
 	}
+	e.pace.brought(time.Now()) // useless ones as well, which do not delay others
+	e.answer(h.relay, t)
 	return nil
 }
 
 // answer answers an offer in the background. The relay it came from is the one
 // that it is about, whatever it says: nobody sends us to another's address. If as
 // many are being answered as may be, the offer stays in the mailbox, and is shown
-// again. It returns false if it is no offer.
-func (e *Endpoint) answer(r Relay, t *taken) bool {
+// again.
+func (e *Endpoint) answer(r Relay, t *taken) {
 	offer, err := ParseOffer(t.text)
 	if err != nil {
 		e.log.Warn("offer in mailbox", "err", err)
 		e.tasks.Go(func() { e.acknowledge(t) })
-		return false
+		return
 	}
 	offer.relay = r
 	// The relay has kept it no longer than it should, by its own clock. Those of the
 	// peers may be anything.
 	offer.expires = time.Now().Add(mailboxLife)
 	if !e.startAnswer(t.sender) {
-		return true
+		return
 	}
 	e.tasks.Go(func() {
 		defer e.endAnswer(t.sender)
@@ -186,7 +187,6 @@ func (e *Endpoint) answer(r Relay, t *taken) bool {
 			e.acknowledge(t)
 		}
 	})
-	return true
 }
 
 // final says whether there is no use in showing an offer again that led to err.
