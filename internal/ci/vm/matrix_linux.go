@@ -35,7 +35,7 @@ func parseRow(line string) (row, bool) {
 
 // hostRows runs the test on this machine's kernel.
 func hostRows(ctx context.Context) (rows []row, err error) {
-	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestStages$", "./xdp").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestStages$", "github.com/quicway/quicway/xdp").CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("go test ./xdp: %w\n%s", err, out)
 	}
