@@ -194,6 +194,7 @@ func TestSendErrorsEndNoConnection(t *testing.T) {
 		time.Sleep(12 * time.Second) // a keep-alive goes unanswered
 		relay.Unreachable(false)
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		if l.server.gate.total != 1 {
 			t.Error("the relay has given up the connection")
 		}

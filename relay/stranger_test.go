@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
@@ -44,8 +45,9 @@ func TestStrangersEnd(t *testing.T) {
 			}
 		}
 		wantStatus(l, "waiting", <-got, http.StatusNoContent)
-		if l.server.lobby.total != 0 {
-			l.Errorf("%d strangers are left", l.server.lobby.total)
+		synctest.Wait()
+		if n := l.server.lobby.total; n != 0 {
+			l.Errorf("%d strangers are left", n)
 		}
 	})
 }
