@@ -154,6 +154,7 @@ func TestPlainClients(t *testing.T) {
 				l.Errorf("IDs of %d bytes: %v", length, err)
 			}
 		}
+		synctest.Wait()
 		if len(l.server.proven.addrs) != 10 {
 			l.Errorf("%d addresses are proven, want 10", len(l.server.proven.addrs))
 		}

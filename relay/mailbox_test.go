@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
@@ -401,6 +402,7 @@ func TestOfferStaysUntilAcknowledged(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
 		wantStatus(l, "leave", alice.put(bob.name(), l.server.Token(), "offer"), http.StatusNoContent)
+		synctest.Wait()
 		number := l.server.mailbox.number
 		for _, step := range []struct {
 			who  *peer

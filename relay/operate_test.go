@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -128,6 +129,7 @@ func TestEndAccount(t *testing.T) {
 		time.Sleep(defaultTTL + 2*sweepPeriod)
 		wantStatus(l, "resume what was opened afterwards", again.refresh(), http.StatusOK)
 		time.Sleep(resumeTTLs*defaultTTL + 2*sweepPeriod)
+		synctest.Wait()
 		if n := len(l.server.ended.accounts); n != 0 {
 			l.Errorf("%d endings are remembered", n)
 		}
