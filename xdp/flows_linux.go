@@ -117,7 +117,11 @@ func monitorFlows(spec *ebpf.CollectionSpec, flows int) error {
 		spec.Maps[datapathMapStrangers].MaxEntries = 1
 		return nil
 	}
-	spec.Maps[datapathMapTracks].MaxEntries = uint32(flows)
+	entries, err := lruEntries(flows)
+	if err != nil {
+		return err
+	}
+	spec.Maps[datapathMapTracks].MaxEntries = entries
 	spec.Maps[datapathMapSamples].MaxEntries = samplesSize
 	return spec.Variables[datapathVarMonitorOn].Set(true)
 }

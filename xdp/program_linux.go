@@ -188,10 +188,16 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 	for name, entries := range map[string]int{
 		datapathMapGuards:  65536 / guardedPorts,
 		datapathMapAllowed: conf.Prefixes, datapathMapDenied: conf.Prefixes, datapathMapExceptions: conf.Prefixes,
-		datapathMapTurned: conf.Sources, datapathMapBuckets: conf.Sources,
-		datapathMapOrigins: conf.Attempts,
+		datapathMapTurned: conf.Sources,
 	} {
 		spec.Maps[name].MaxEntries = uint32(entries)
+	}
+	for name, wanted := range map[string]int{datapathMapBuckets: conf.Sources, datapathMapOrigins: conf.Attempts} {
+		entries, err := lruEntries(wanted)
+		if err != nil {
+			return err
+		}
+		spec.Maps[name].MaxEntries = entries
 	}
 	// Twice as many as asked for, because some are fuller than others.
 	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptWays))

@@ -66,7 +66,7 @@ func buildTest(ctx context.Context, o *options, pkg, root string) (plan.Test, er
 	t := plan.Test{
 		Package: name,
 		Binary:  filepath.Join("/src", name, "t.test"),
-		Args:    []string{"-test.v", "-test.run", o.run, "-test.timeout", fmt.Sprint(o.timeout)},
+		Args:    []string{"-test.v", "-test.run", o.run, "-test.count", fmt.Sprint(o.count), "-test.timeout", fmt.Sprint(o.timeout)},
 	}
 	if o.skip != "" {
 		t.Args = append(t.Args, "-test.skip", o.skip)

@@ -25,6 +25,7 @@ type options struct {
 	kernels  []string
 	run      string
 	skip     string
+	count    int
 	timeout  time.Duration
 	cpus     int
 	cache    string
@@ -50,6 +51,7 @@ func parseFlags() *options {
 	flag.StringVar(&kernels, "kernel", "6.1,6.12", "`versions` of Debian's kernel")
 	flag.StringVar(&o.run, "run", ".", "`regexp` of the tests to run")
 	flag.StringVar(&o.skip, "skip", "", "`regexp` of the tests not to run")
+	flag.IntVar(&o.count, "count", 1, "how often to run each test")
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long a machine may run")
 	flag.IntVar(&o.cpus, "cpus", 2, "processors of a machine")
 	flag.StringVar(&o.cache, "cache", "", "`folder` for kernels (default: the user's cache)")

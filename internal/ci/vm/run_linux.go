@@ -69,8 +69,9 @@ func boot(ctx context.Context, o *options, a arch, k *kernel, image string) (*re
 	return r, errors.Join(err, cmd.Wait())
 }
 
-// worthy are the lines that are printed in any case.
-var worthy = regexp.MustCompile(`^(=== FAIL|--- FAIL|\s*--- (FAIL|SKIP)|panic|fatal|FAIL|init:|.*_test\.go:)`)
+// worthy are the lines that are printed in any case: results, and messages of tests,
+// whose further lines begin with more blanks.
+var worthy = regexp.MustCompile(`^(=== FAIL|--- FAIL|\s*--- (FAIL|SKIP)|panic|fatal|FAIL|init:|.*_test\.go:|        )`)
 
 // read reads what a machine prints.
 func (r *report) read(out io.Reader, verbose bool) error {
