@@ -2,8 +2,10 @@ package xdp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/packet"
 )
 
 // ifaceKind is one sort of interface, over the veth in0 whose other end is in0p.
@@ -56,7 +59,9 @@ func newKind(t *testing.T, link netlink.Link) {
 }
 
 // TestInterfaceKinds: on every kind of interface with Ethernet headers Auto attaches in
-// a mode, which is generic for these, in which the relay stage forwards real packets.
+// a mode, which is generic for these, in which all stages see real packets: the relay
+// stage forwards one, the quota stage drops those of a denied source, and the monitor
+// stage shows both.
 func TestInterfaceKinds(t *testing.T) {
 	for _, k := range ifaceKinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -67,7 +72,7 @@ func TestInterfaceKinds(t *testing.T) {
 			newKind(t, link)
 			w.raise(link, base, k.port)
 			w.in = w.address("k0", relayAB, alice, bob)
-			w.program = mustLoad(t, &Config{Sessions: 16})
+			w.program = mustLoad(t, &Config{Sessions: 16, Quota: true, Flows: 16})
 			mode, err := w.program.Attach("k0", Auto)
 			if mode != Generic || err != nil {
 				t.Fatalf("%v, %v, want %v", mode, err, Generic)
@@ -77,6 +82,11 @@ func TestInterfaceKinds(t *testing.T) {
 			}
 			w.session(0, bob, relayAB)
 			w.forwardsOne(k)
+			w.dropsDenied(k)
+			sights, err := w.program.Sights()
+			if err != nil || sights[FlowsNew] != 2 || sights[SightTold] == 0 {
+				t.Errorf("%v, %v, want two flows", sights, err)
+			}
 		})
 	}
 }
@@ -118,6 +128,38 @@ func (w *wire) forwardsOne(k ifaceKind) {
 	w.Errorf("nothing comes back; counters %v", w.stats())
 }
 
+// dropsDenied sends a packet of a denied source in until the quota stage has dropped
+// one.
+func (w *wire) dropsDenied(k ifaceKind) {
+	w.Helper()
+	quota, err := w.program.Quota()
+	if err != nil {
+		w.Fatal(err)
+	}
+	denied := carol.at(0, 3000)
+	err = errors.Join(
+		quota.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64, Patience: time.Hour}),
+		quota.Put(DenyList, netip.PrefixFrom(denied.Addr(), 32), time.Hour),
+		quota.Guard(guardPort, 8),
+		quota.Renew(time.Hour),
+	)
+	if err != nil {
+		w.Fatal(err)
+	}
+	frame := packet.Frame{Src: denied, Dst: relayAB.at(0, guardPort), TTL: 64, Payload: initialWith()}
+	in := frame.Build(edgeMAC, w.in.HardwareAddr)
+	if k.tagged {
+		in = withTag(in)
+	}
+	cable := openCable(w, "in0p")
+	for deadline := time.Now().Add(30 * time.Second); w.stats()[QuotaDenied] == 0; cable.next() {
+		if time.Now().After(deadline) {
+			w.Fatalf("no packet of a denied source is dropped; counters %v", w.stats())
+		}
+		cable.send(in)
+	}
+}
+
 // withTag puts a VLAN tag into a frame.
 func withTag(frame []byte) []byte {
 	return append(append(append([]byte{}, frame[:12]...), 0x81, 0, 0, kindVLAN), frame[12:]...)
@@ -136,12 +178,14 @@ func openCable(tb testing.TB, name string) *cable {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0x0300) // ETH_P_ALL as on the wire
+	// The kernel wants the number in the order of the network.
+	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(all))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { unix.Close(fd) })
-	c := &cable{TB: tb, fd: fd, to: unix.SockaddrLinklayer{Protocol: 0x0300, Ifindex: iface.Index}}
+	c := &cable{TB: tb, fd: fd, to: unix.SockaddrLinklayer{Protocol: all, Ifindex: iface.Index}}
 	wait := unix.Timeval{Usec: 200_000}
 	if err := errors.Join(unix.Bind(fd, &c.to), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)); err != nil {
 		tb.Fatal(err)
