@@ -130,6 +130,8 @@ type Config struct {
 	// it is attached to. It may be attached and detached while the server
 	// runs. The server writes into it until it is closed, and leaves it to
 	// its owner then, without sessions, so that one server uses one program.
+	// New fails if the program was loaded without a relay stage. If the kernel has
+	// refused that stage, the server forwards all packets itself, and logs so.
 	//
 	// If the program is pinned (xdp.Config.Pin) it forwards on without the
 	// server, and the next one takes the sessions over, with the legs' keys.

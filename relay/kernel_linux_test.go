@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -367,5 +368,16 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 	}
 	for id := range n.program.Routes() {
 		t.Errorf("ID %v is left", id)
+	}
+}
+
+// TestProgramWithoutRelayStage: whoever wants the kernel to forward, and has loaded a
+// program that cannot, is told so.
+func TestProgramWithoutRelayStage(t *testing.T) {
+	program := xdptest.Load(t, &xdp.Config{Sessions: -1, Quota: true})
+	s, err := relay.Listen(t.Context(), "udp", "127.0.0.1:0", &relay.Config{XDP: program})
+	if !errors.Is(err, xdp.ErrConfig) || !strings.Contains(err.Error(), "relay stage") {
+		t.Errorf("%v, want %v that names the stage", err, xdp.ErrConfig)
+		s.Close()
 	}
 }

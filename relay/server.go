@@ -150,11 +150,8 @@ func (s *Server) setup() error {
 	if s.conf.Store == nil {
 		s.conf.Store = cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: s.conf.MaxSessions * idsPerSession})
 	}
-	if s.conf.XDP != nil {
-		s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
-		if err := s.takeOver(s.conf.XDP); err != nil {
-			return err
-		}
+	if err := s.setupOffload(); err != nil {
+		return err
 	}
 	for _, socket := range s.sockets.all {
 		s.shards = append(s.shards, newShard(s, socket))
@@ -164,6 +161,24 @@ func (s *Server) setup() error {
 		return err
 	}
 	return s.setupControl()
+}
+
+// setupOffload lets the XDP program forward, unless the kernel has refused its relay
+// stage.
+func (s *Server) setupOffload() error {
+	if s.conf.XDP == nil {
+		return nil
+	}
+	switch err := s.conf.XDP.StageErr(xdp.RelayStage); {
+	case errors.Is(err, xdp.ErrUnsupported):
+		s.log.Warn("the kernel does not forward; the server forwards all packets", "err", err)
+		s.conf.XDP = nil
+		return nil
+	case err != nil:
+		return err
+	}
+	s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
+	return s.takeOver(s.conf.XDP)
 }
 
 // setupControl makes the relay's own QUIC and HTTP/3.

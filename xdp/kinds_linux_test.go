@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -45,17 +44,10 @@ var ifaceKinds = []ifaceKind{
 	}},
 }
 
-// newKind makes an interface of a kind. A kernel without the kind skips the test,
-// unless QUICWAY_REQUIRE_INTERFACES=1 says that this one has all of them.
+// newKind makes an interface of a kind.
 func newKind(t *testing.T, link netlink.Link) {
 	t.Helper()
-	err := netlink.LinkAdd(link)
-	if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv("QUICWAY_REQUIRE_INTERFACES") != "1" {
-		t.Skipf("this kernel has no interface of kind %s; make test-vm runs the test on one that has", link.Type())
-	}
-	if err != nil {
-		t.Fatalf("make an interface of kind %s: %v", link.Type(), err)
-	}
+	nettest.Modular(t, "interface of kind "+link.Type(), netlink.LinkAdd(link))
 }
 
 // TestInterfaceKinds: on every kind of interface with Ethernet headers Auto attaches in

@@ -27,6 +27,9 @@ func (p *Program) SetNext(int) error { return ErrUnsupported }
 // Stats returns ErrUnsupported.
 func (p *Program) Stats() (map[Reason]uint64, error) { return nil, ErrUnsupported }
 
+// StageErr returns ErrUnsupported.
+func (p *Program) StageErr(Stage) error { return ErrUnsupported }
+
 // Test returns ErrUnsupported.
 func (p *Program) Test(int, []byte) (Verdict, []byte, error) { return Aborted, nil, ErrUnsupported }
 

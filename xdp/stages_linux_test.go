@@ -168,4 +168,11 @@ func TestStageErr(t *testing.T) {
 			t.Errorf("%v, want %v with %q", err, ErrUnsupported, word)
 		}
 	}
+	p.refused[QuotaStage] = refusedError(QuotaStage, nil, errors.New("math between pointers"))
+	if _, err := p.Flows(); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("Flows: %v, want %v", err, ErrUnsupported)
+	}
+	if _, err := p.Quota(); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("Quota: %v, want %v", err, ErrUnsupported)
+	}
 }

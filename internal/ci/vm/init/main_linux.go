@@ -79,7 +79,7 @@ func runTest(test plan.Test) {
 	begin := time.Now()
 	cmd := exec.Command(test.Binary, test.Args...)
 	cmd.Dir = filepath.Dir(test.Binary)
-	cmd.Env = append(os.Environ(), "HOME=/tmp", "PATH=/", "QUICWAY_REQUIRE_KERNEL=1", "QUICWAY_REQUIRE_INTERFACES=1")
+	cmd.Env = append(os.Environ(), "HOME=/tmp", "PATH=/", "QUICWAY_REQUIRE_KERNEL=1", "QUICWAY_REQUIRE_MODULES=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	result := "passed"
 	if err := cmd.Run(); err != nil {
