@@ -18,17 +18,26 @@ import (
 // logs why that is not possible; with a relay stage on a veth or a bond it is Generic. An
 // interface without Ethernet headers, as WireGuard's or a TUN device, is refused with
 // ErrUnsupported. With flows to count, what leaves by the interface
-// is seen as well, where [Program.SeesEgress] says so. Errors wrap ErrBusy, ErrMTU,
-// ErrUnsupported, ErrPermission or ErrClosed.
+// is seen as well, where [Program.SeesEgress] says so. If the interface is deleted, and
+// another is made with its name, the program is attached to that as well, until Detach
+// or Close. Errors wrap ErrBusy, ErrMTU, ErrUnsupported, ErrPermission or ErrClosed.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
+	got, before, err := p.attachAndFollow(iface, mode)
+	if err = errors.Join(err, before.stop()); err != nil {
+		return mode, fmt.Errorf("xdp: attach to %s: %w", iface, err)
+	}
+	p.log.Info("attached", "interface", iface, "mode", got)
+	return got, nil
+}
+
+func (p *Program) attachAndFollow(iface string, mode Mode) (got Mode, before *follower, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a, err := p.attachLocked(iface, mode)
 	if err != nil {
-		return mode, fmt.Errorf("xdp: attach to %s: %w", iface, err)
+		return mode, nil, err
 	}
-	p.log.Info("attached", "interface", iface, "mode", a.mode)
-	return a.mode, nil
+	return a.mode, p.followLocked(iface, mode), nil
 }
 
 func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
@@ -39,10 +48,15 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.attached[iface.Index] != nil {
-		return nil, fmt.Errorf("%w: this program is attached already", ErrBusy)
+	switch a := p.attached[iface.Index]; {
+	case a == nil:
+		err = p.forgetLocked(iface)
+	case a.again: // which the caller need not know
+		err = p.detachLocked(a)
+	default:
+		err = fmt.Errorf("%w: this program is attached already", ErrBusy)
 	}
-	if err := p.forgetLocked(iface); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if iface.Flags&net.FlagLoopback == 0 && len(iface.HardwareAddr) != 6 {
@@ -162,23 +176,31 @@ func holder(index int) string {
 // Detach takes the program off an interface, also off one that a process before
 // this one has left it on ([Config].Pin). It is no error if it is not there.
 func (p *Program) Detach(iface string) error {
+	before, found, err := p.detach(iface)
+	if err = errors.Join(err, before.stop()); err != nil {
+		return fmt.Errorf("xdp: detach from %s: %w", iface, err)
+	}
+	if found {
+		p.log.Info("detached", "interface", iface)
+	}
+	return nil
+}
+
+func (p *Program) detach(iface string) (before *follower, found bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil
+		return nil, false, nil
 	}
+	before = p.unfollowLocked(iface)
 	a, err := p.attachmentLocked(iface)
-	if a == nil && err == nil {
-		return nil
+	if a == nil || err != nil {
+		return before, false, err
 	}
-	if err == nil {
-		err = p.detachLocked(a)
+	if before == nil { // it has another name by now
+		before = p.unfollowLocked(a.name)
 	}
-	if err != nil {
-		return fmt.Errorf("xdp: detach from %s: %w", iface, err)
-	}
-	p.log.Info("detached", "interface", iface)
-	return nil
+	return before, true, p.detachLocked(a)
 }
 
 // attachmentLocked finds what is attached to an interface by the name that it has

@@ -38,10 +38,12 @@ type Program struct {
 	closed   bool
 	quota    *Quota              // nil: nobody has it
 	attached map[int]*attachment // by index
-	epoch    uint32
-	ports    [65536 / 64]uint64
-	flows    *Flows // nil: nobody reads them
-	round    uint32
+	// followers are by the names of the interfaces.
+	followers map[string]*follower
+	epoch     uint32
+	ports     [65536 / 64]uint64
+	flows     *Flows // nil: nobody reads them
+	round     uint32
 }
 
 // attachment is the program on an interface.
@@ -50,6 +52,7 @@ type attachment struct {
 	name  string // when it was attached
 	mode  Mode
 	link  link.Link
+	again bool // by a follower, not by the caller of Attach
 
 	egress link.Link // nil: what leaves is not seen
 }
@@ -64,9 +67,10 @@ func Load(cfg *Config) (*Program, error) {
 		return nil, err
 	}
 	p := &Program{
-		log:      conf.Logger,
-		attached: make(map[int]*attachment),
-		epoch:    rand.Uint32(), // not that of a program before this one
+		log:       conf.Logger,
+		attached:  make(map[int]*attachment),
+		followers: make(map[string]*follower),
+		epoch:     rand.Uint32(), // not that of a program before this one
 	}
 	if p.pin, err = openPin(conf.Pin); err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", err)
@@ -248,12 +252,22 @@ func explain(err error) error {
 // with its maps, unless it is pinned. [Program.Events], [Quota.Drops] and
 // [Flows.Read] end. It may be called more than once.
 func (p *Program) Close() error {
+	followers, err := p.close()
+	if err = errors.Join(err, stopAll(followers)); err != nil {
+		return fmt.Errorf("xdp: close: %w", err)
+	}
+	return nil
+}
+
+// close leaves the followers to the caller, who stops them without the lock.
+func (p *Program) close() (followers map[string]*follower, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil
+		return nil, nil
 	}
 	p.closed = true
+	followers, p.followers = p.followers, nil
 	errs := []error{p.events.Close(), p.egress.close(), p.lesson.Close()}
 	if p.drops != nil {
 		errs = append(errs, p.drops.Close())
@@ -272,10 +286,7 @@ func (p *Program) Close() error {
 		errs = append(errs, p.notes.Close())
 	}
 	errs = append(errs, p.objects.Close(), p.pin.close())
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("xdp: close: %w", err)
-	}
-	return nil
+	return followers, errors.Join(errs...)
 }
 
 // FD returns the program's file descriptor, for a program of the user's own to

@@ -32,7 +32,7 @@ func openSystem(conf *Config) (system, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	events, err := subscribe()
+	events, err := subscribe(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
 	switch {
 	case err == nil:
 		return &kernel{handle: handle, events: events, all: conf.All}, nil
@@ -44,13 +44,12 @@ func openSystem(conf *Config) (system, error) {
 	return nil, fmt.Errorf("subscribe to address changes: %w", err)
 }
 
-// subscribe opens a socket that is readable when links or addresses change.
-func subscribe() (*os.File, error) {
+// subscribe opens a socket that is readable when something of these groups changes.
+func subscribe(groups uint32) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	groups := uint32(unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR)
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
