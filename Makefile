@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak strangers compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -70,6 +70,11 @@ bench-quota:
 ## bench-monitor: those that are about the monitor (root)
 bench-monitor:
 	$(GO) run ./internal/bench -run Monitor
+
+## strangers: what ten thousand connections without a token cost a relay, and how long
+## they live (STRANGERS=flags)
+strangers:
+	$(GO) run ./internal/strangers $(STRANGERS)
 
 ## soak: hundreds of endpoints come and go by a relay under attack, whose network fails,
 ## and leave nothing; SOAK is its flags, as -duration=10m (root)

@@ -29,8 +29,11 @@ type client struct {
 	requests  chan struct{} // holds one token for each request under way
 	shown     atomic.Bool   // it has shown a token, or has a leg
 	listening atomic.Int32  // requests for offers of its own key
-	// Where it came from, for the lobby.
-	source, site netip.Prefix
+	over      atomic.Bool
+
+	placing      sync.Mutex   // guards the following
+	place        *lobby       // where the connection is bounded, or nil
+	source, site netip.Prefix // of its address, for the lobby
 
 	mu    sync.Mutex     // guards the following
 	seen  netip.AddrPort // the address told last

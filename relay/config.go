@@ -20,6 +20,7 @@ const (
 	defaultTTL        = 2 * time.Minute
 	minTTL            = 5 * time.Second
 	defaultSessions   = 65536
+	defaultListeners  = 4096
 	defaultPerSource  = 1024
 	maxSessionsLimit  = 1 << 24
 	defaultOfferTTL   = 2 * time.Minute
@@ -81,6 +82,13 @@ type Config struct {
 	// address of IPv4, or 64 bits of IPv6: many peers may be behind one
 	// NAT, but nobody takes all the room. 0 means 1024.
 	MaxConnectionsPerSource int
+
+	// MaxListeners bounds the control connections that wait for offers to their
+	// own key and have shown no token, which they need not have. A site, 48 bits
+	// of IPv6, may have a quarter of them, and a source, 64 bits, an eighth. Where there
+	// are too many, the one that came first gives way, of the site that has most,
+	// and has to come again. Each may take 100 kB. 0 means 4096.
+	MaxListeners int
 
 	// TTL is how long a leg lives without traffic or refresh: what a peer
 	// gets, unless it asks for less. Traffic counts if it comes from the leg's
@@ -197,6 +205,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.MaxSessions, defaultSessions)
 	setDefault(&out.MaxSessionsPerAccount, out.MaxSessions)
 	setDefault(&out.MaxConnectionsPerSource, defaultPerSource)
+	setDefault(&out.MaxListeners, defaultListeners)
 	setDefault(&out.TTL, defaultTTL)
 	setDefault(&out.OfferTTL, defaultOfferTTL)
 	setDefault(&out.MaxOffers, defaultOffers)
@@ -224,6 +233,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: MaxSessionsPerAccount is negative", ErrConfig)
 	case c.MaxConnectionsPerSource < 0:
 		return fmt.Errorf("%w: MaxConnectionsPerSource is negative", ErrConfig)
+	case c.MaxListeners < 0:
+		return fmt.Errorf("%w: MaxListeners is negative", ErrConfig)
 	case c.TTL < minTTL:
 		return fmt.Errorf("%w: TTL is %v, want at least %v", ErrConfig, c.TTL, minTTL)
 	case c.OfferTTL < 0:

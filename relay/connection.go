@@ -30,10 +30,11 @@ func (s *Server) serveConnection(conn *quic.Conn) {
 		return
 	}
 	c := conn.Context().Value(clientKey{}).(*client)
-	if gone := s.lobby.enter(c, remoteAddr(conn).Addr()); gone != nil {
-		gone.end("others came")
-	}
-	defer s.lobby.leave(c)
+	s.place(c)
+	defer func() {
+		c.over.Store(true)
+		s.place(c)
+	}()
 	defer c.watch()()
 	var streams sync.WaitGroup
 	defer streams.Wait()
@@ -90,7 +91,7 @@ func newRequests() chan struct{} {
 // show notes that the client has shown a token or has a leg.
 func (s *Server) show(c *client) {
 	if c.shown.CompareAndSwap(false, true) {
-		s.lobby.leave(c)
+		s.place(c)
 		for range maxRequests - strangersRequests {
 			<-c.requests
 		}
@@ -100,9 +101,34 @@ func (s *Server) show(c *client) {
 // listen notes that the client waits for offers of its own key until it calls done.
 // That is no proof of anything, but what it is there for.
 func (s *Server) listen(c *client) (done func()) {
-	s.lobby.leave(c)
 	c.listening.Add(1)
-	return func() { c.listening.Add(-1) }
+	s.place(c)
+	return func() {
+		c.listening.Add(-1)
+		s.place(c)
+	}
+}
+
+// place moves the client to where connections are bounded that are as it is now.
+func (s *Server) place(c *client) {
+	c.placing.Lock()
+	defer c.placing.Unlock()
+	var to *lobby
+	switch {
+	case c.shown.Load() || c.over.Load():
+	case c.listening.Load() > 0:
+		to = s.listeners
+	default:
+		to = s.lobby
+	}
+	if to == c.place {
+		return
+	}
+	c.place.leave(c)
+	c.place = to
+	if gone := to.enter(c, remoteAddr(c.conn).Addr()); gone != nil {
+		gone.end("others came")
+	}
 }
 
 // watch ends the connection when it has shown nothing for too long.

@@ -6,33 +6,42 @@ import (
 	"sync"
 )
 
-// lobby holds the control connections that have shown nothing yet. All that they hold
-// is bounded by their number: whoever comes gets in, and where there are too many,
-// the one that has shown nothing for longest gives way.
+// lobby holds control connections that have shown neither a token nor a leg. All that
+// they hold is bounded by their number: whoever comes gets in, and where there are too
+// many, the one that has been there for longest gives way.
 type lobby struct {
+	max, maxSite, maxSource int
+
 	mu    sync.Mutex // guards the following
 	sites map[netip.Prefix][]*client
 	total int
 }
 
+// newLobby makes a lobby with room for max connections. A site may have a quarter of
+// it, and a source an eighth.
+func newLobby(max int) *lobby {
+	return &lobby{max: max, maxSite: (max + 3) / 4, maxSource: (max + 7) / 8, sites: make(map[netip.Prefix][]*client)}
+}
+
 // enter adds a connection from an address, and returns the one that gives way to it,
-// or nil: of the same source, of the same site, or of the site that has most.
+// or nil: of the same source, of the same site, or of the site that has most. A nil
+// lobby holds nobody, and bounds nothing.
 func (l *lobby) enter(c *client, addr netip.Addr) (gone *client) {
+	if l == nil {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sites == nil {
-		l.sites = make(map[netip.Prefix][]*client)
-	}
 	c.source, c.site = sourceOf(addr), siteOf(addr)
 	l.sites[c.site] = append(l.sites[c.site], c)
 	l.total++
 	switch {
-	case l.countLocked(c) > maxStrangersSource:
+	case l.countLocked(c) > l.maxSource:
 		i := slices.IndexFunc(l.sites[c.site], func(o *client) bool { return o.source == c.source })
 		gone = l.sites[c.site][i]
-	case len(l.sites[c.site]) > maxStrangersSite:
+	case len(l.sites[c.site]) > l.maxSite:
 		gone = l.sites[c.site][0]
-	case l.total > maxStrangers:
+	case l.total > l.max:
 		gone = l.largestLocked()[0]
 	}
 	if gone != nil {
@@ -59,8 +68,11 @@ func (l *lobby) largestLocked() (largest []*client) {
 	return largest
 }
 
-// leave removes a connection that has shown something, or is over.
+// leave removes a connection, if it is there.
 func (l *lobby) leave(c *client) {
+	if l == nil {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.removeLocked(c)

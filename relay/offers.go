@@ -125,6 +125,9 @@ func (s *Server) mayTake(r *http.Request, c *client) (boxName, error) {
 		if err != nil || have != owner {
 			return boxName{}, errNotAddressee
 		}
+		if token := bearer(r); token != "" && !c.shown.Load() {
+			_, _ = s.authorize(r.Context(), c, token, TakeOffer, name) // it need not have one
+		}
 		return boxName{text: name}, nil
 	}
 	account, err := s.authorize(r.Context(), c, bearer(r), TakeOffer, name)

@@ -14,19 +14,18 @@ const (
 	spareConnections = 4096
 	maxHeaderBytes   = 8 << 10
 	// maxRequests may be under way on one connection, and strangersRequests on
-	// one that has shown nothing yet.
+	// one that has shown nothing yet: it waits for offers, hears events, and
+	// registers.
 	maxRequests       = 16
-	strangersRequests = 4
+	strangersRequests = 3
 	// requestPatience is how long a request may take to arrive.
 	requestPatience = 10 * time.Second
 	// strangersPatience is how long a connection may show nothing: neither a
 	// token nor a leg, nor wait for the offers of its own key.
 	strangersPatience = 30 * time.Second
-	// Connections that have shown nothing yet, in all, from one site (48 bits of
-	// IPv6), and from one source. Beyond that the oldest gives way.
-	maxStrangers       = 4096
-	maxStrangersSite   = 512
-	maxStrangersSource = 128
+	// maxStrangers bounds the connections that have shown nothing yet. Each may
+	// hold 150 kB.
+	maxStrangers = 256
 	// packetSize is what every path of QUIC carries (RFC 9000 §14). Messages are
 	// small, and a path that carries larger ones today may not tomorrow.
 	packetSize = 1200

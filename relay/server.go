@@ -48,7 +48,8 @@ type Server struct {
 	proven    proven
 	ended     endings
 	amplify   *amplify.Limit // of what the relay's own QUIC sends
-	lobby     lobby
+	lobby     *lobby         // strangers
+	listeners *lobby         // that wait for offers of their own keys
 	serving   sync.WaitGroup // of control connections
 
 	closing   context.Context // done when Close begins
@@ -113,17 +114,19 @@ func New(cfg *Config, conns ...net.PacketConn) (*Server, error) {
 
 func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 	s := &Server{
-		conf:     conf,
-		log:      conf.Logger,
-		sockets:  groupSockets(all),
-		addrs:    ownAddrs{log: conf.Logger},
-		sessions: newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
-		mailbox:  newMailbox(conf),
-		offload:  noOffload{},
-		hits:     make(chan route, maxHits),
-		amplify:  amplify.New(amplify.Config{IDLen: cid.Len}),
-		broken:   make(chan error, 1),
-		gate:     gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource},
+		conf:      conf,
+		log:       conf.Logger,
+		sockets:   groupSockets(all),
+		addrs:     ownAddrs{log: conf.Logger},
+		sessions:  newTable(conf.MaxSessions, conf.MaxSessionsPerAccount),
+		mailbox:   newMailbox(conf),
+		offload:   noOffload{},
+		hits:      make(chan route, maxHits),
+		amplify:   amplify.New(amplify.Config{IDLen: cid.Len}),
+		broken:    make(chan error, 1),
+		lobby:     newLobby(maxStrangers),
+		listeners: newLobby(conf.MaxListeners),
+		gate:      gate{max: 2*conf.MaxSessions + spareConnections, maxEach: conf.MaxConnectionsPerSource},
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.setup(); err != nil {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -46,8 +47,39 @@ func TestStrangersEnd(t *testing.T) {
 		}
 		wantStatus(l, "waiting", <-got, http.StatusNoContent)
 		synctest.Wait()
-		if n := l.server.lobby.total; n != 0 {
+		if n := l.server.lobby.total; n != 1 { // the one that no longer waits
 			l.Errorf("%d strangers are left", n)
+		}
+	})
+}
+
+// TestListenersAreBounded: of connections that wait for offers without a token, the one
+// that came first gives way; those with a token do not.
+func TestListenersAreBounded(t *testing.T) {
+	runLab(t, &Config{MaxListeners: 1}, func(l *lab) {
+		wait := func(token string) *peer {
+			p := l.peer()
+			go func() { // which the relay may end
+				path := fmt.Sprintf(control.OffersPath+"?wait=60", p.name())
+				req, _ := http.NewRequest(http.MethodGet, "https://relay"+path, nil)
+				req.Header.Set("Authorization", control.Bearer+token)
+				if resp, err := p.http.RoundTrip(req); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			synctest.Wait()
+			return p
+		}
+		member, first := wait(l.server.Token()), wait("")
+		second := wait("wrong")
+		time.Sleep(time.Second)
+		for name, c := range map[string]struct {
+			*peer
+			lives bool
+		}{"member": {member, true}, "first": {first, false}, "second": {second, true}} {
+			if lives := c.quic.Context().Err() == nil; lives != c.lives {
+				l.Errorf("%s: lives: %v", name, lives)
+			}
 		}
 	})
 }
@@ -72,7 +104,7 @@ func TestHalfRequestsEnd(t *testing.T) {
 // TestLobbyIsBounded: by source, by site and in all, and nobody is kept out by those
 // of another.
 func TestLobbyIsBounded(t *testing.T) {
-	var l lobby
+	l := newLobby(maxStrangers)
 	fill := func(addr func(i int) netip.Addr, n int) (gone int) {
 		for i := range n {
 			if l.enter(&client{}, addr(i)) != nil {
@@ -82,13 +114,13 @@ func TestLobbyIsBounded(t *testing.T) {
 		return gone
 	}
 	source := func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
-	if gone := fill(source, maxStrangersSource+10); gone != 10 || l.total != maxStrangersSource {
+	if gone := fill(source, l.maxSource+10); gone != 10 || l.total != l.maxSource {
 		t.Errorf("of one source %d give way, %d are there", gone, l.total)
 	}
 	site := func(i int) netip.Addr {
 		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, byte(i >> 8), byte(i), 15: 1})
 	}
-	if gone := fill(site, maxStrangersSite+10); gone != 10 {
+	if gone := fill(site, l.maxSite+10); gone != 10 {
 		t.Errorf("of one site %d give way", gone)
 	}
 	many := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }

@@ -1,0 +1,96 @@
+// Command strangers opens very many control connections to a relay, from many sources
+// without a token, with requests whose bodies never end, and says what they cost the
+// relay, which is a process of its own, and how long they live. All the while two
+// honest peers exchange messages by that relay. It fails if the relay needs too much
+// memory, keeps connections for too long, or a message is late. It needs no root.
+//
+//	go run ./internal/strangers [-connections N] [-bodies N] [-memory BYTES] [-patience DURATION]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// options are what the flags say.
+type options struct {
+	connections int
+	each        int // connections of a source
+	bodies      int // of a connection
+	memory      int // bytes that the relay may need
+	patience    time.Duration
+	late        time.Duration
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == asRelay {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, "strangers: relay:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	flag.IntVar(&o.connections, "connections", 10_000, "`number` of connections")
+	flag.IntVar(&o.each, "each", 100, "`number` of connections of one source")
+	flag.IntVar(&o.bodies, "bodies", 16, "`number` of requests that are half sent, on each connection")
+	flag.IntVar(&o.memory, "memory", 256<<20, "`bytes` that the relay may need")
+	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the relay may keep connections that do nothing")
+	flag.DurationVar(&o.late, "late", 10*time.Second, "how long a message of honest peers may take")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, &o); err != nil {
+		fmt.Fprintln(os.Stderr, "strangers:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o *options) error {
+	relay, err := startRelay(ctx)
+	if err != nil {
+		return err
+	}
+	defer relay.stop()
+	talk, err := startTalk(ctx, relay)
+	if err != nil {
+		return err
+	}
+	defer talk.stop()
+	before, err := relay.memory()
+	if err != nil {
+		return err
+	}
+	peak := relay.watchMemory(ctx)
+	crowd := newCrowd(relay.Addr)
+	defer crowd.close()
+	begin := time.Now()
+	crowd.come(ctx, o)
+	came := time.Since(begin)
+	held, begin := crowd.alive(), time.Now()
+	for crowd.alive() > 0 && time.Since(begin) < o.patience && ctx.Err() == nil {
+		time.Sleep(100 * time.Millisecond)
+	}
+	fmt.Printf("%d connections with %d half requests each were opened within %v; the relay ended %d of them meanwhile to make room\n",
+		crowd.opened, o.bodies, came.Round(time.Second), crowd.opened-held)
+	fmt.Printf("the relay needed %d MiB at most, %d MiB before\n", peak()>>20, before>>20)
+	fmt.Printf("%d connections are left %v after the last one came\n", crowd.alive(), time.Since(begin).Round(time.Second))
+	messages, slowest, err := talk.result()
+	fmt.Printf("honest peers: %d messages went by the relay and back, the slowest within %v; errors: %v\n", messages, slowest.Round(time.Millisecond), err)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case crowd.opened < o.connections*9/10:
+		return fmt.Errorf("only %d connections were opened: %v", crowd.opened, crowd.failure)
+	case crowd.alive() > 0 || peak() > o.memory || slowest > o.late || messages == 0:
+		return fmt.Errorf("too much: want %d MiB, none left after %v, and no message later than %v", o.memory>>20, o.patience, o.late)
+	}
+	return nil
+}
