@@ -33,8 +33,7 @@ const helloPatience = 10 * time.Second
 // connection. It uses the relay that the offer names. Errors wrap ErrOffer,
 // ErrOfferExpired, ErrOfferUsed, ErrPeerMismatch, ErrPeerRefused, ErrPeerGone,
 // ErrNoDirectPath, ErrRelayUnreachable, ErrRelayNotAllowed ([Config.OfferRelays]),
-// ErrRelayMismatch, ErrRelayRefused,
-// ErrClosed or ctx's error.
+// ErrRelayMismatch, ErrRelayRefused, ErrNotForwarded, ErrClosed or ctx's error.
 func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
 	conn, err := e.acceptOffer(ctx, offer)
 	if err == nil {
@@ -88,7 +87,8 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 			e.discard(l)
 		}
 	}()
-	return e.respond(ctx, l, &o)
+	conn, err := e.respond(ctx, l, &o)
+	return conn, l.explain(err)
 }
 
 // inTime judges an offer by this host's clock, which the dialer's may differ from. The

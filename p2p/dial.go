@@ -23,7 +23,8 @@ import (
 // With the zero PeerID, which needs a [DialConfig.Deliver], whoever gets the
 // offer first is the peer; [Conn.RemoteID] then tells who it is. Errors wrap
 // ErrConfig if nobody is named, ErrRelay if no relay is, ErrOfferExpired, ErrPeerAbsent
-// together with that or ctx's error if the offer lies in the mailbox untaken,
+// together with that or ctx's error if the offer lies in the mailbox untaken, or
+// ErrNotForwarded if the relay does not forward what the peers send,
 // ErrPeerMismatch, ErrPeerRefused, ErrNoDirectPath, ErrRelayUnreachable,
 // ErrRelayMismatch, ErrRelayRefused, ErrUnauthorized, ErrClosed, ctx's error, or
 // that of Deliver.
@@ -132,9 +133,10 @@ func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, m
 		if mailbox && delivered.Load() && !l.joined.Load() && !errors.Is(err, ErrClosed) {
 			err = fmt.Errorf("%w: %w", ErrPeerAbsent, err)
 		}
-		return nil, err
+		return nil, l.explain(err)
 	}
-	return e.greet(ctx, l, attempt.conn, &offer)
+	conn, err := e.greet(ctx, l, attempt.conn, &offer)
+	return conn, l.explain(err)
 }
 
 // attempt is a QUIC handshake under way.

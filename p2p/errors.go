@@ -61,6 +61,11 @@ var (
 	// peer is not there. It comes with why the wait is over.
 	ErrPeerAbsent = errors.New("the offer lies in the mailbox untaken: the peer is not there")
 
+	// ErrNotForwarded: the relay answers and both peers are there, but nothing
+	// comes from the other one: the relay, or something before it, does not let
+	// their packets through. It comes with why the wait is over.
+	ErrNotForwarded = errors.New("the relay answers, but does not forward what the peers send")
+
 	// ErrRelayMismatch: what answers is not the relay that was asked for.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")
 

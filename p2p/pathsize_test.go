@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"sync/atomic"
@@ -270,6 +271,31 @@ func TestSearchIsRefused(t *testing.T) {
 	if s.refuses(1400) || !s.carries(1400) || s.carries(1401) {
 		t.Error("a packet that passes is refused")
 	}
+}
+
+// TestDialByRelayThatDoesNotForward: both peers hear why they are not connected.
+func TestDialByRelayThatDoesNotForward(t *testing.T) {
+	runLab(t, func(l *lab) {
+		alice, bob := l.public().peer(nil), l.public().peer(nil)
+		relay := netip.MustParseAddrPort(relayAddr)
+		l.net.Filter(func(p nettest.Packet) bool {
+			return p.To != relay || wire.IsLong(p.Data[0]) || p.Data[1]&0x80 != 0
+		})
+		ctx, cancel := context.WithTimeout(l.Context(), 20*time.Second)
+		defer cancel()
+		accepted := make(chan error, 1)
+		_, err := alice.Dial(ctx, bob.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
+			_, err := bob.AcceptOffer(ctx, o)
+			accepted <- err
+			return nil
+		}})
+		if !errors.Is(err, ErrNotForwarded) || !errors.Is(err, context.DeadlineExceeded) {
+			l.Fatalf("dial: %v", err)
+		}
+		if err := <-accepted; !errors.Is(err, ErrNotForwarded) {
+			l.Errorf("accept: %v", err)
+		}
+	})
 }
 
 // TestRelayDoesNotForward: a relay that answers and forwards nothing is lost. A

@@ -1,6 +1,12 @@
 package p2p
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
+)
 
 // A relay that answers us may forward nothing all the same. While packets that went by
 // it have no answer the peer is asked by the same way. The relay is lost to a
@@ -14,6 +20,16 @@ const (
 	// not want it.
 	unneededEvery = 15 * time.Second
 )
+
+// explain adds to the error of a connection that has not come about that packets by
+// the relay have had no answer, though both peers are there.
+func (l *link) explain(err error) error {
+	there := l.joined.Load() || l.role == control.Accepter
+	if err == nil || errors.Is(err, ErrClosed) || !there || l.activity.overdue(time.Now()) < forwardPatience {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrNotForwarded, err)
+}
 
 // relayWatch is what is known of the relay's forwarding.
 type relayWatch struct {
