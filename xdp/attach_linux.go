@@ -18,18 +18,26 @@ import (
 // logs why that is not possible; with a relay stage on a veth or a bond it is Generic. An
 // interface without Ethernet headers, as WireGuard's or a TUN device, is refused with
 // ErrUnsupported. With flows to count, what leaves by the interface
-// is seen as well, where [Program.SeesEgress] says so. If the interface is deleted, and
-// another is made with its name, the program is attached to that as well, until Detach
-// or Close. Errors wrap ErrBusy, ErrMTU, ErrUnsupported, ErrPermission or ErrClosed.
+// is seen as well, where [Program.SeesEgress] says so.
+//
+// If the interface is deleted, and another is made with its name in the network
+// namespace of the calling thread, the program is attached to that as well, until
+// Detach or Close: that takes three descriptors and a goroutine for each interface,
+// keeps the namespace, and needs CAP_SYS_ADMIN if it is not the process's own. Attach is
+// no error then for whoever watches by himself. Errors wrap ErrBusy, ErrMTU,
+// ErrUnsupported, ErrPermission or ErrClosed.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 	got, before, err := p.attachAndFollow(iface, mode)
-	if err = errors.Join(err, before.stop()); err != nil {
+	before.stop()
+	if err != nil {
 		return mode, fmt.Errorf("xdp: attach to %s: %w", iface, err)
 	}
 	p.log.Info("attached", "interface", iface, "mode", got)
 	return got, nil
 }
 
+// attachAndFollow returns the follower that was there before, which the caller stops
+// without the lock.
 func (p *Program) attachAndFollow(iface string, mode Mode) (got Mode, before *follower, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -37,7 +45,12 @@ func (p *Program) attachAndFollow(iface string, mode Mode) (got Mode, before *fo
 	if err != nil {
 		return mode, nil, err
 	}
-	return a.mode, p.followLocked(iface, mode), nil
+	if before = a.follower; before == nil {
+		before = p.waitingLocked(iface)
+	}
+	before = p.unfollowLocked(before)
+	p.followLocked(a, mode)
+	return a.mode, before, nil
 }
 
 func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
@@ -48,15 +61,17 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch a := p.attached[iface.Index]; {
-	case a == nil:
-		err = p.forgetLocked(iface)
-	case a.again: // which the caller need not know
-		err = p.detachLocked(a)
-	default:
-		err = fmt.Errorf("%w: this program is attached already", ErrBusy)
+	if a := p.attached[iface.Index]; a != nil && !a.gone() {
+		switch {
+		case !a.again:
+			return nil, fmt.Errorf("%w: this program is attached already", ErrBusy)
+		case mode == Auto || mode == a.mode:
+			a.again = false
+			return a, nil
+		}
+		return p.replaceLocked(a, iface.Name, mode)
 	}
-	if err != nil {
+	if err := p.forgetLocked(iface); err != nil {
 		return nil, err
 	}
 	if iface.Flags&net.FlagLoopback == 0 && len(iface.HardwareAddr) != 6 {
@@ -79,17 +94,39 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	return a, p.renewHopsLocked()
 }
 
-// forgetLocked forgets the interface that had the name of another, and is gone.
+// replaceLocked attaches in another mode than the follower has, or leaves all as it is.
+func (p *Program) replaceLocked(a *attachment, name string, mode Mode) (*attachment, error) {
+	f := a.follower
+	if err := p.detachLocked(a); err != nil {
+		return nil, err
+	}
+	b, err := p.attachLocked(name, mode)
+	if err != nil && f != nil {
+		err = errors.Join(err, f.attachLocked(true))
+	}
+	return b, err
+}
+
+// forgetLocked forgets interfaces that are gone and had the name of another, or its
+// index.
 func (p *Program) forgetLocked(iface *net.Interface) error {
 	for _, a := range p.attached {
-		if a.name != iface.Name {
-			continue
-		}
-		if _, err := net.InterfaceByIndex(a.index); err != nil {
+		if (a.name == iface.Name || a.index == iface.Index) && a.gone() {
 			return p.detachLocked(a)
 		}
 	}
 	return nil
+}
+
+// gone says whether the interface does not exist any more.
+func (a *attachment) gone() bool {
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	info, err := a.link.Info()
+	if err != nil || info.XDP() == nil {
+		return false
+	}
+	return info.XDP().Ifindex == 0
 }
 
 // attachNew attaches to an interface that has no program yet.
@@ -177,7 +214,8 @@ func holder(index int) string {
 // this one has left it on ([Config].Pin). It is no error if it is not there.
 func (p *Program) Detach(iface string) error {
 	before, found, err := p.detach(iface)
-	if err = errors.Join(err, before.stop()); err != nil {
+	before.stop()
+	if err != nil {
 		return fmt.Errorf("xdp: detach from %s: %w", iface, err)
 	}
 	if found {
@@ -186,20 +224,18 @@ func (p *Program) Detach(iface string) error {
 	return nil
 }
 
+// detach returns the interface's follower, which the caller stops without the lock.
 func (p *Program) detach(iface string) (before *follower, found bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, false, nil
 	}
-	before = p.unfollowLocked(iface)
 	a, err := p.attachmentLocked(iface)
 	if a == nil || err != nil {
-		return before, false, err
+		return p.unfollowLocked(p.waitingLocked(iface)), false, err
 	}
-	if before == nil { // it has another name by now
-		before = p.unfollowLocked(a.name)
-	}
+	before = p.unfollowLocked(a.follower)
 	return before, true, p.detachLocked(a)
 }
 
@@ -222,6 +258,9 @@ func (p *Program) attachmentLocked(name string) (*attachment, error) {
 
 func (p *Program) detachLocked(a *attachment) error {
 	delete(p.attached, a.index)
+	if a.follower != nil {
+		a.follower.on, a.follower = nil, nil
+	}
 	err := p.objects.Devices.Delete(uint32(a.index))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil // the interface is gone
@@ -231,12 +270,21 @@ func (p *Program) detachLocked(a *attachment) error {
 
 // end takes the program off the interface, pinned or not.
 func (a *attachment) end() error {
+	a.asking.Lock()
+	defer a.asking.Unlock()
 	err := a.link.Unpin()
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
 	// Closing would do the same, but not at once.
 	return errors.Join(err, a.link.Detach(), a.link.Close(), a.endEgress())
+}
+
+// leave lets a pinned program stay on the interface.
+func (a *attachment) leave() error {
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	return errors.Join(a.link.Close(), a.endEgress())
 }
 
 // renewHopsLocked makes the program ask for all next hops again.

@@ -3,9 +3,13 @@ package xdp
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/quicway/quicway/internal/netmon"
 )
+
+// attachRetry is how long after a failure a follower tries again, if nothing changes.
+const attachRetry = 2 * time.Second
 
 // follower attaches the program again to an interface that is deleted and made anew,
 // with the same name: the kernel takes the program off with the interface.
@@ -17,68 +21,124 @@ type follower struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	failure string // that was logged last
+
+	on *attachment // guarded by the program's mu; nil: the interface is gone
 }
 
 // followLocked begins to follow an interface, in the network namespace of the calling
-// thread. It returns the follower that had the name before, which the caller stops
-// without the lock. Without netlink nobody follows.
-func (p *Program) followLocked(name string, mode Mode) (before *follower) {
-	before = p.unfollowLocked(name)
+// thread. Without netlink nobody follows.
+func (p *Program) followLocked(a *attachment, mode Mode) {
 	links, err := netmon.WatchLinks()
 	if err != nil {
-		p.log.Warn("the program is not attached again if the interface is made anew", "interface", name, "err", err)
-		return before
+		p.log.Warn("the program is not attached again if the interface is made anew", "interface", a.name, "err", err)
+		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &follower{program: p, name: name, mode: mode, links: links, cancel: cancel, done: make(chan struct{})}
-	p.followers[name] = f
+	f := &follower{program: p, name: a.name, mode: mode, links: links, cancel: cancel, done: make(chan struct{}), on: a}
+	a.follower = f
+	p.followers[f] = struct{}{}
 	go f.run(ctx)
-	return before
 }
 
-// unfollowLocked forgets the follower of a name. It does nothing any more; the caller
+// waitingLocked returns the follower that waits for an interface with the name, or nil.
+func (p *Program) waitingLocked(name string) *follower {
+	for f := range p.followers {
+		if f.name == name && f.on == nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// unfollowLocked makes a follower, which may be nil, do nothing any more. The caller
 // stops it.
-func (p *Program) unfollowLocked(name string) *follower {
-	f := p.followers[name]
-	delete(p.followers, name)
-	if f != nil {
-		f.cancel()
+func (p *Program) unfollowLocked(f *follower) *follower {
+	if f == nil {
+		return nil
+	}
+	delete(p.followers, f)
+	f.cancel()
+	if f.on != nil {
+		f.on.follower = nil
 	}
 	return f
 }
 
 // stop returns when the follower has ended. The caller does not hold the program's
 // lock, which the follower may wait for.
-func (f *follower) stop() error {
+func (f *follower) stop() {
 	if f == nil {
-		return nil
+		return
 	}
 	f.cancel()
 	<-f.done
-	return f.links.Close()
+	if err := f.links.Close(); err != nil {
+		f.program.log.Warn("close netlink", "interface", f.name, "err", err)
+	}
 }
 
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	for ctx.Err() == nil {
-		f.links.Wait(ctx)
-		f.look(ctx)
+		f.report(f.look(ctx))
+		f.wait(ctx)
 	}
 }
 
-// look finds out whether the interface has gone, or come again.
-func (f *follower) look(ctx context.Context) {
-	p := f.program
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if ctx.Err() != nil || p.closed {
-		return
+func (f *follower) wait(ctx context.Context) {
+	if f.failure != "" { // there may be no event that says when it works
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attachRetry)
+		defer cancel()
 	}
-	err := f.leave()
-	if err == nil {
-		err = f.attachAgain()
+	f.links.Wait(ctx)
+}
+
+// look finds out whether the interface has gone, or come again. It has the lock only
+// if there is something to do.
+func (f *follower) look(ctx context.Context) error {
+	f.program.mu.Lock()
+	on := f.on
+	f.program.mu.Unlock()
+	if on != nil && !on.gone() {
+		return nil
 	}
-	f.report(err)
+	exists, err := f.links.Named(f.name)
+	if err != nil || on == nil && !exists {
+		return err
+	}
+	f.program.mu.Lock()
+	defer f.program.mu.Unlock()
+	if ctx.Err() != nil || f.program.closed {
+		return nil
+	}
+	return errors.Join(f.leaveLocked(), f.attachLocked(exists))
+}
+
+// leaveLocked forgets the interface, if it has gone.
+func (f *follower) leaveLocked() error {
+	if f.on == nil || !f.on.gone() {
+		return nil
+	}
+	f.program.log.Warn("the interface is gone; the program is attached again when there is one with its name", "interface", f.name)
+	return f.program.detachLocked(f.on)
+}
+
+// attachLocked attaches to the interface that has the name now, if the program is on
+// none.
+func (f *follower) attachLocked(exists bool) error {
+	if f.on != nil || !exists {
+		return nil
+	}
+	return f.links.Inside(func() error {
+		a, err := f.program.attachLocked(f.name, f.mode)
+		if err != nil {
+			return err
+		}
+		a.again, a.follower, f.on = true, f, a
+		f.program.log.Info("attached again", "interface", f.name, "mode", a.mode)
+		return nil
+	})
 }
 
 // report logs why the program is not attached again, if that is new.
@@ -91,57 +151,4 @@ func (f *follower) report(err error) {
 		f.program.log.Error("the program is not attached again", "interface", f.name, "err", err)
 	}
 	f.failure = failure
-}
-
-// attached is what is attached to the interface that had the name, or nil.
-func (f *follower) attached() *attachment {
-	for _, a := range f.program.attached {
-		if a.name == f.name {
-			return a
-		}
-	}
-	return nil
-}
-
-// leave forgets the interface, if it has gone.
-func (f *follower) leave() error {
-	a := f.attached()
-	if a == nil {
-		return nil
-	}
-	exists, err := f.links.Has(a.index)
-	if exists || err != nil {
-		return err
-	}
-	f.program.log.Warn("the interface is gone; the program is attached again when there is one with its name", "interface", f.name)
-	return f.program.detachLocked(a)
-}
-
-// attachAgain attaches to the interface that has the name now, if the program is on
-// none.
-func (f *follower) attachAgain() error {
-	if f.attached() != nil {
-		return nil
-	}
-	exists, err := f.links.Named(f.name)
-	if !exists || err != nil {
-		return err
-	}
-	return f.links.Inside(func() error {
-		a, err := f.program.attachLocked(f.name, f.mode)
-		if err == nil {
-			a.again = true
-			f.program.log.Info("attached again", "interface", f.name, "mode", a.mode)
-		}
-		return err
-	})
-}
-
-// stopAll stops followers, and joins their errors.
-func stopAll(followers map[string]*follower) error {
-	var errs []error
-	for _, f := range followers {
-		errs = append(errs, f.stop())
-	}
-	return errors.Join(errs...)
 }

@@ -86,8 +86,18 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 }
 
-// TestInterfaceRenamed: an interface that gets another name keeps the program, and the
-// program can be detached by that name.
+// looked waits until every follower has looked after all that has happened.
+func looked(t *testing.T, p *Program) {
+	t.Helper()
+	for f := range p.followers {
+		if err := f.look(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestInterfaceRenamed: an interface that gets another name keeps the program, and so
+// does another that gets the name and is deleted and made anew.
 func TestInterfaceRenamed(t *testing.T) {
 	nettest.Namespace(t)
 	w := &wire{TB: t, key: cid.NewKey()}
@@ -96,24 +106,60 @@ func TestInterfaceRenamed(t *testing.T) {
 	if _, err := p.Attach("in0", Generic); err != nil {
 		t.Fatal(err)
 	}
-	index := indexOf(p, "in0")
+	old := indexOf(p, "in0")
 	rename(t, "in0", "in1")
 	rename(t, "in0p", "in1p")
 	other := w.link("in0", relayAB)
-	if got := indexOf(p, "in0"); got != index || got == other.Index {
-		t.Errorf("attached to interface %d, want %d", got, index)
+	looked(t, p)
+	if got := indexOf(p, "in0"); got != old || got == other.Index {
+		t.Errorf("attached to interface %d, want %d", got, old)
 	}
+	if _, err := p.Attach("in0", Generic); err != nil {
+		t.Fatal(err)
+	}
+	unplug(t, "in0")
+	other = w.link("in0", relayAB)
+	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 	if err := p.Detach("in1"); err != nil {
 		t.Error(err)
 	}
-	if len(p.followers) != 0 || len(p.attached) != 0 {
+	looked(t, p)
+	if attachedTo(t, "in0") == 0 || attachedTo(t, "in1") != 0 {
+		t.Error("the program was detached from another interface")
+	}
+	if len(p.followers) != 1 || len(p.attached) != 1 || p.attached[other.Index] == nil {
 		t.Errorf("%d followers and %d interfaces are left", len(p.followers), len(p.attached))
 	}
 }
 
-// TestNotAttachedAgain: nobody attaches the program to an interface made anew after
-// Detach, whether the interface was there at that time or not.
-func TestNotAttachedAgain(t *testing.T) {
+// TestInterfaceWithOldIndex: an interface made anew is noticed even if it has the index
+// of the one before.
+func TestInterfaceWithOldIndex(t *testing.T) {
+	nettest.Namespace(t)
+	w := &wire{TB: t, key: cid.NewKey()}
+	w.veth("in0")
+	p := mustLoad(t, &Config{Sessions: 1})
+	if _, err := p.Attach("in0", Generic); err != nil {
+		t.Fatal(err)
+	}
+	p.mu.Lock() // the follower sees nothing meanwhile
+	index := 0
+	for i := range p.attached {
+		index = i
+	}
+	unplug(t, "in0")
+	anew := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "in0", Index: index}, PeerName: "in0p"}
+	err := netlink.LinkAdd(anew)
+	p.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+}
+
+// TestAttachOfTheFollowed: whoever attaches to an interface made anew by himself gets
+// no error, and a mode that cannot be had costs nothing.
+func TestAttachOfTheFollowed(t *testing.T) {
 	nettest.Namespace(t)
 	w := &wire{TB: t, key: cid.NewKey()}
 	w.veth("in0")
@@ -122,11 +168,50 @@ func TestNotAttachedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	unplug(t, "in0")
-	within(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
-	if err := p.Detach("in0"); err != nil {
-		t.Error(err)
+	w.veth("in0")
+	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	peer, err := netlink.LinkByName("in0p")
+	if err == nil {
+		err = netlink.LinkSetMTU(peer, 9000)
 	}
-	if len(p.followers) != 0 {
-		t.Error("somebody waits for the interface")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Attach("in0", Native); !errors.Is(err, ErrMTU) {
+		t.Errorf("Attach: %v, want %v", err, ErrMTU)
+	}
+	within(t, "the program is on the interface again", func() bool { return attachedTo(t, "in0") != 0 })
+	if _, err := p.Attach("in0", Auto); err != nil {
+		t.Errorf("Attach: %v", err)
+	}
+	if _, err := p.Attach("in0", Auto); !errors.Is(err, ErrBusy) {
+		t.Errorf("Attach twice: %v, want %v", err, ErrBusy)
+	}
+}
+
+// TestDetachEndsFollower: nobody waits for an interface after Detach, whether the
+// interface is there or not.
+func TestDetachEndsFollower(t *testing.T) {
+	nettest.Namespace(t)
+	w := &wire{TB: t, key: cid.NewKey()}
+	p := mustLoad(t, &Config{Sessions: 1})
+	for _, there := range []bool{true, false} {
+		w.veth("in0")
+		if _, err := p.Attach("in0", Generic); err != nil {
+			t.Fatal(err)
+		}
+		if !there {
+			unplug(t, "in0")
+			within(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
+		}
+		if err := p.Detach("in0"); err != nil {
+			t.Error(err)
+		}
+		if len(p.followers) != 0 || len(p.attached) != 0 {
+			t.Errorf("%d followers and %d interfaces are left", len(p.followers), len(p.attached))
+		}
+		if there {
+			unplug(t, "in0")
+		}
 	}
 }

@@ -33,13 +33,12 @@ type Program struct {
 	egress   *egress         // nil: no monitor stage
 	lesson   *ebpf.Program   // nil: no monitor stage
 
-	changing sync.Mutex // held while ways change
-	mu       sync.Mutex // guards the following
-	closed   bool
-	quota    *Quota              // nil: nobody has it
-	attached map[int]*attachment // by index
-	// followers are by the names of the interfaces.
-	followers map[string]*follower
+	changing  sync.Mutex // held while ways change
+	mu        sync.Mutex // guards the following
+	closed    bool
+	quota     *Quota              // nil: nobody has it
+	attached  map[int]*attachment // by index
+	followers map[*follower]struct{}
 	epoch     uint32
 	ports     [65536 / 64]uint64
 	flows     *Flows // nil: nobody reads them
@@ -52,7 +51,10 @@ type attachment struct {
 	name  string // when it was attached
 	mode  Mode
 	link  link.Link
-	again bool // by a follower, not by the caller of Attach
+	again bool // by its follower, not by the caller of Attach
+
+	follower *follower  // nil: nobody follows
+	asking   sync.Mutex // held while link is asked, or ended
 
 	egress link.Link // nil: what leaves is not seen
 }
@@ -69,7 +71,7 @@ func Load(cfg *Config) (*Program, error) {
 	p := &Program{
 		log:       conf.Logger,
 		attached:  make(map[int]*attachment),
-		followers: make(map[string]*follower),
+		followers: make(map[*follower]struct{}),
 		epoch:     rand.Uint32(), // not that of a program before this one
 	}
 	if p.pin, err = openPin(conf.Pin); err != nil {
@@ -253,14 +255,17 @@ func explain(err error) error {
 // [Flows.Read] end. It may be called more than once.
 func (p *Program) Close() error {
 	followers, err := p.close()
-	if err = errors.Join(err, stopAll(followers)); err != nil {
+	for f := range followers {
+		f.stop()
+	}
+	if err != nil {
 		return fmt.Errorf("xdp: close: %w", err)
 	}
 	return nil
 }
 
 // close leaves the followers to the caller, who stops them without the lock.
-func (p *Program) close() (followers map[string]*follower, err error) {
+func (p *Program) close() (followers map[*follower]struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -279,7 +284,7 @@ func (p *Program) close() (followers map[string]*follower, err error) {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(a))
 		} else {
-			errs = append(errs, a.link.Close(), a.endEgress())
+			errs = append(errs, a.leave())
 		}
 	}
 	if p.notes != nil {

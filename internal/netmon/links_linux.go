@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -36,13 +37,11 @@ func WatchLinks() (*Links, error) {
 	return l, nil
 }
 
-// Wait returns when an interface may have changed, or ctx is done.
-func (l *Links) Wait(ctx context.Context) { l.kernel.wait(ctx) }
-
-// Has says whether there is an interface with an index.
-func (l *Links) Has(index int) (bool, error) {
-	_, err := l.kernel.handle.LinkByIndex(index)
-	return found(err)
+// Wait returns when an interface may have changed since the last call, or ctx is done.
+func (l *Links) Wait(ctx context.Context) {
+	_ = l.kernel.events.SetReadDeadline(time.Time{}) // which the end of the last ctx has set
+	l.kernel.wait(ctx)
+	l.kernel.drain()
 }
 
 // Named says whether there is an interface with a name.
