@@ -71,7 +71,7 @@ bench-quota:
 bench-monitor:
 	$(GO) run ./internal/bench -run Monitor
 
-## strangers: what ten thousand connections without a token cost a relay, and how long
+## strangers: what ten thousand connections with half requests cost a relay, and how long
 ## they live (STRANGERS=flags)
 strangers:
 	$(GO) run ./internal/strangers $(STRANGERS)

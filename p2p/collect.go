@@ -150,7 +150,7 @@ func (e *Endpoint) collectAt(r Relay) error {
 // collectOn takes an offer on a connection with the relay, and has it answered.
 func (e *Endpoint) collectOn(h *home, ln *line) error {
 	asked := time.Now()
-	t, err := ln.takeOffer(e.ctx, e.ID().String())
+	t, err := ln.takeOffer(e.ctx, e.ID().String(), e.conf.Relay.Token)
 	if err != nil {
 		return err
 	}

@@ -31,10 +31,11 @@ var relaySecret = bytes.Repeat([]byte{9}, 32)
 // lab is a network with a relay in it, on the fake clock.
 type lab struct {
 	*testing.T
-	net    *nettest.Network
-	server *relay.Server
-	served chan error
-	hosts  int
+	net          *nettest.Network
+	server       *relay.Server
+	served       chan error
+	maxListeners int
+	hosts        int
 }
 
 // runLab runs a test with a relay. Everything must be gone at the end: synctest
@@ -58,7 +59,7 @@ func runLabSeeded(t *testing.T, seed uint64, test func(*lab)) {
 
 func (l *lab) startRelay() {
 	l.Helper()
-	server, err := relay.New(&relay.Config{Secret: relaySecret, TTL: 20 * time.Second}, l.net.Listen(relayAddr))
+	server, err := relay.New(&relay.Config{Secret: relaySecret, TTL: 20 * time.Second, MaxListeners: l.maxListeners}, l.net.Listen(relayAddr))
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -153,11 +153,16 @@ type taken struct {
 	sender string // whose offers these are; "" if the relay does not say
 }
 
-// takeOffer waits for an offer. It returns nil if none came in time.
-func (l *line) takeOffer(ctx context.Context, name string) (*taken, error) {
+// takeOffer waits for an offer. It returns nil if none came in time. A token is not
+// needed, but the relay has more room for those who show one.
+func (l *line) takeOffer(ctx context.Context, name, token string) (*taken, error) {
+	authorization := ""
+	if token != "" {
+		authorization = control.Bearer + token
+	}
 	path := fmt.Sprintf(control.OffersPath+"?wait=%d&%s=%d", name, control.MaxWait/time.Second, control.AgainParameter, showAgain/time.Second)
 	var t *taken
-	err := l.request(ctx, http.MethodGet, path, "", nil, func(resp *http.Response) error {
+	err := l.request(ctx, http.MethodGet, path, authorization, nil, func(resp *http.Response) error {
 		text, err := io.ReadAll(io.LimitReader(resp.Body, maxOfferText+1))
 		if err != nil {
 			return err

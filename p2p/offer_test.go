@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -422,6 +424,31 @@ func FuzzOfferText(f *testing.F) {
 		}
 		if _, err := o.datagrams(); err != nil {
 			t.Errorf("an offer whose packets can't be made: %v", err)
+		}
+	})
+}
+
+// TestListenersWithToken: endpoints that wait for offers and have a token stay with a
+// relay that has room for one without.
+func TestListenersWithToken(t *testing.T) {
+	runLab(t, func(l *lab) {
+		l.stopRelay()
+		l.maxListeners = 1
+		l.startRelay()
+		for range 3 {
+			go l.public().peer(nil).Accept(l.Context())
+		}
+		time.Sleep(5 * time.Second)
+		var handshakes atomic.Int32
+		l.net.Filter(func(p nettest.Packet) bool {
+			if p.To == netip.MustParseAddrPort(relayAddr) && wire.IsLong(p.Data[0]) {
+				handshakes.Add(1)
+			}
+			return true
+		})
+		time.Sleep(time.Minute)
+		if n := handshakes.Load(); n != 0 {
+			l.Errorf("%d packets of handshakes with the relay, want none", n)
 		}
 	})
 }

@@ -29,11 +29,13 @@ type client struct {
 	requests  chan struct{} // holds one token for each request under way
 	shown     atomic.Bool   // it has shown a token, or has a leg
 	listening atomic.Int32  // requests for offers of its own key
+	asked     atomic.Bool   // Authorize has been asked about listening
 	over      atomic.Bool
 
 	placing      sync.Mutex   // guards the following
-	place        *lobby       // where the connection is bounded, or nil
+	place        *lobby       // that the connection is in, or nil
 	source, site netip.Prefix // of its address, for the lobby
+	number       uint64       // in the order of those that came to the lobby
 
 	mu    sync.Mutex     // guards the following
 	seen  netip.AddrPort // the address told last

@@ -85,9 +85,10 @@ type Config struct {
 
 	// MaxListeners bounds the control connections that wait for offers to their
 	// own key and have shown no token, which they need not have. A site, 48 bits
-	// of IPv6, may have a quarter of them, and a source, 64 bits, an eighth. Where there
-	// are too many, the one that came first gives way, of the site that has most,
-	// and has to come again. Each may take 100 kB. 0 means 4096.
+	// of IPv6, may have half of them, and a source, 64 bits, a quarter. If there
+	// are too many, the one that has waited for longest is ended: of the source or
+	// site that has too many, or of the site that has most. Each may take 100 kB. 0
+	// means 4096.
 	MaxListeners int
 
 	// TTL is how long a leg lives without traffic or refresh: what a peer
@@ -168,6 +169,10 @@ const (
 	// TakeOffer takes offers, or acknowledges one, under a name that is no
 	// key's.
 	TakeOffer
+	// AwaitOffers waits for offers to the client's own key, which needs no token: the
+	// client is not bounded by [Config.MaxListeners] if Authorize takes the one
+	// that it shows. It is asked once for each connection.
+	AwaitOffers
 )
 
 // String returns a name fit for a log.
@@ -179,6 +184,8 @@ func (p Purpose) String() string {
 		return "leave offer"
 	case TakeOffer:
 		return "take offer"
+	case AwaitOffers:
+		return "await offers"
 	}
 	return fmt.Sprintf("purpose %d", uint8(p))
 }

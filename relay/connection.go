@@ -109,8 +109,15 @@ func (s *Server) listen(c *client) (done func()) {
 	}
 }
 
-// place moves the client to where connections are bounded that are as it is now.
+// place moves the client to the lobby of its present state, and ends the client that
+// gives way there.
 func (s *Server) place(c *client) {
+	if gone := s.move(c); gone != nil {
+		_ = gone.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), errTooManyConnections.Error())
+	}
+}
+
+func (s *Server) move(c *client) (gone *client) {
 	c.placing.Lock()
 	defer c.placing.Unlock()
 	var to *lobby
@@ -122,13 +129,11 @@ func (s *Server) place(c *client) {
 		to = s.lobby
 	}
 	if to == c.place {
-		return
+		return nil
 	}
 	c.place.leave(c)
 	c.place = to
-	if gone := to.enter(c, remoteAddr(c.conn).Addr()); gone != nil {
-		gone.end("others came")
-	}
+	return to.enter(c, remoteAddr(c.conn).Addr())
 }
 
 // watch ends the connection when it has shown nothing for too long.

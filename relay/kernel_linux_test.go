@@ -376,8 +376,10 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 func TestProgramWithoutRelayStage(t *testing.T) {
 	program := xdptest.Load(t, &xdp.Config{Sessions: -1, Quota: true})
 	s, err := relay.Listen(t.Context(), "udp", "127.0.0.1:0", &relay.Config{XDP: program})
-	if !errors.Is(err, xdp.ErrConfig) || !strings.Contains(err.Error(), "relay stage") {
-		t.Errorf("%v, want %v that names the stage", err, xdp.ErrConfig)
+	if err == nil {
 		s.Close()
+	}
+	if !errors.Is(err, relay.ErrConfig) || !strings.Contains(err.Error(), "relay stage") {
+		t.Errorf("%v, want %v that names the stage", err, relay.ErrConfig)
 	}
 }

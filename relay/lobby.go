@@ -7,20 +7,22 @@ import (
 )
 
 // lobby holds control connections that have shown neither a token nor a leg. All that
-// they hold is bounded by their number: whoever comes gets in, and where there are too
-// many, the one that has been there for longest gives way.
+// they hold is bounded by their number: whoever comes gets in, and if there are too
+// many, the one that has been there for longest gives way, of those that have too many
+// or most.
 type lobby struct {
 	max, maxSite, maxSource int
 
 	mu    sync.Mutex // guards the following
 	sites map[netip.Prefix][]*client
 	total int
+	last  uint64 // number
 }
 
-// newLobby makes a lobby with room for max connections. A site may have a quarter of
-// it, and a source an eighth.
+// newLobby makes a lobby with room for max connections. A site may have half of it, and
+// a source a quarter.
 func newLobby(max int) *lobby {
-	return &lobby{max: max, maxSite: (max + 3) / 4, maxSource: (max + 7) / 8, sites: make(map[netip.Prefix][]*client)}
+	return &lobby{max: max, maxSite: (max + 1) / 2, maxSource: (max + 3) / 4, sites: make(map[netip.Prefix][]*client)}
 }
 
 // enter adds a connection from an address, and returns the one that gives way to it,
@@ -35,6 +37,8 @@ func (l *lobby) enter(c *client, addr netip.Addr) (gone *client) {
 	c.source, c.site = sourceOf(addr), siteOf(addr)
 	l.sites[c.site] = append(l.sites[c.site], c)
 	l.total++
+	l.last++
+	c.number = l.last
 	switch {
 	case l.countLocked(c) > l.maxSource:
 		i := slices.IndexFunc(l.sites[c.site], func(o *client) bool { return o.source == c.source })
@@ -59,9 +63,11 @@ func (l *lobby) countLocked(c *client) (n int) {
 	return n
 }
 
+// largestLocked returns the site that has most, of several the one whose first came
+// first.
 func (l *lobby) largestLocked() (largest []*client) {
 	for _, all := range l.sites {
-		if len(all) > len(largest) {
+		if len(all) > len(largest) || len(all) == len(largest) && all[0].number < largest[0].number {
 			largest = all
 		}
 	}

@@ -125,8 +125,8 @@ func (s *Server) mayTake(r *http.Request, c *client) (boxName, error) {
 		if err != nil || have != owner {
 			return boxName{}, errNotAddressee
 		}
-		if token := bearer(r); token != "" && !c.shown.Load() {
-			_, _ = s.authorize(r.Context(), c, token, TakeOffer, name) // it need not have one
+		if token := bearer(r); token != "" && !c.shown.Load() && c.asked.CompareAndSwap(false, true) {
+			_, _ = s.authorize(r.Context(), c, token, AwaitOffers, name) // it need not have one
 		}
 		return boxName{text: name}, nil
 	}

@@ -178,7 +178,7 @@ func (s *Server) setupOffload() error {
 		s.conf.XDP = nil
 		return nil
 	case err != nil:
-		return err
+		return fmt.Errorf("%w: XDP: %w", ErrConfig, err)
 	}
 	s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
 	return s.takeOver(s.conf.XDP)

@@ -128,6 +128,15 @@ func TestLobbyIsBounded(t *testing.T) {
 	if l.total != maxStrangers {
 		t.Errorf("%d in all, want %d", l.total, maxStrangers)
 	}
+	one := newLobby(4)
+	first := &client{}
+	one.enter(first, many(0))
+	for i := range 3 {
+		one.enter(&client{}, many(i+1))
+	}
+	if gone := one.enter(&client{}, many(4)); gone != first {
+		t.Error("another gives way than the one that came first")
+	}
 	for _, all := range l.sites {
 		for _, c := range all {
 			l.leave(c)

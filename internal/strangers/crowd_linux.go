@@ -39,6 +39,7 @@ const atOnce = 16
 // come opens all connections, from as many sources as it takes.
 func (c *crowd) come(ctx context.Context, o *options) {
 	var all sync.WaitGroup
+	defer all.Wait()
 	places := make(chan struct{}, atOnce)
 	for i := range o.connections {
 		if i%o.each == 0 && !c.source(i/o.each) {
@@ -51,12 +52,13 @@ func (c *crowd) come(ctx context.Context, o *options) {
 			c.open(ctx, transport, o.bodies)
 		})
 	}
-	all.Wait()
 }
 
 // source opens the socket of another source, an address of 127.0.0.0/8.
 func (c *crowd) source(n int) bool {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 1, byte(n>>8), byte(n))})
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if err != nil {
 		c.failure = err
 		return false

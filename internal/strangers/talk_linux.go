@@ -17,6 +17,7 @@ type talk struct {
 	done   chan struct{}
 
 	mu       sync.Mutex // guards the following
+	began    time.Time  // the message under way
 	messages int
 	slowest  time.Duration
 	err      error
@@ -66,7 +67,7 @@ func (t *talk) chat(ctx context.Context, conn *p2p.Conn) {
 	stream, err := conn.OpenStreamSync(ctx)
 	message := make([]byte, 1000)
 	for err == nil && ctx.Err() == nil {
-		begin := time.Now()
+		begin := t.begin()
 		if _, err = stream.Write(message); err == nil {
 			_, err = io.ReadFull(stream, message)
 		}
@@ -76,12 +77,19 @@ func (t *talk) chat(ctx context.Context, conn *p2p.Conn) {
 	t.fail(ctx, err)
 }
 
+func (t *talk) begin() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.began = time.Now()
+	return t.began
+}
+
 func (t *talk) came(err error, after time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
 		t.messages++
-		t.slowest = max(t.slowest, after)
+		t.slowest, t.began = max(t.slowest, after), time.Time{}
 	}
 }
 
@@ -97,7 +105,11 @@ func (t *talk) fail(ctx context.Context, err error) {
 func (t *talk) result() (messages int, slowest time.Duration, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.messages, t.slowest, t.err
+	slowest = t.slowest
+	if !t.began.IsZero() { // one has not come back yet
+		slowest = max(slowest, time.Since(t.began))
+	}
+	return t.messages, slowest, t.err
 }
 
 func (t *talk) stop() {
