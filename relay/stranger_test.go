@@ -1,13 +1,16 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
 	"github.com/quicway/quicway/internal/control"
 )
 
@@ -89,14 +92,22 @@ func TestHalfRequestsEnd(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
 		p.mustRegister(control.NewSessionID(), control.Register{Key: p.key}, l.server.Token())
-		for range maxRequests - 1 {
-			stream, err := p.quic.OpenStream()
+		var streams []*quic.Stream
+		for range maxRequests {
+			stream, err := p.quic.OpenStreamSync(l.Context())
 			if err != nil {
 				l.Fatal(err)
 			}
 			stream.Write(append([]byte{0x01, 0x5f, 0x40}, make([]byte, 900)...))
+			streams = append(streams, stream)
 		}
 		time.Sleep(requestPatience + time.Second)
+		for _, stream := range streams {
+			stream.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, err := stream.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+				l.Fatal("a half request is still under way")
+			}
+		}
 		wantStatus(l, "a whole request", p.refresh(), http.StatusOK)
 	})
 }
