@@ -32,7 +32,7 @@ var arches = map[string]arch{
 // modules are those that tests use and that Debian's kernels do not contain. Those
 // that they need themselves are loaded as well.
 var modules = []string{
-	"veth", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_redir", "nft_reject_inet", "nft_fib_inet", "nft_limit",
+	"veth", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_redir", "nft_reject_inet", "nft_fib_inet", "nft_limit", "nf_conntrack_netlink",
 	"tun", "dummy", "bridge", "bonding", "8021q", "macvlan", "wireguard", "vxlan", "sch_ingress", "sch_netem", "sch_tbf", "cls_bpf",
 }
 
