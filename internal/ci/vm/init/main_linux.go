@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/internal/ci/vm/plan"
@@ -42,6 +43,9 @@ func run() error {
 			fmt.Printf("init: module %s: %v\n", filepath.Base(module), err)
 		}
 	}
+	if err := raiseLoopback(); err != nil {
+		fmt.Println("init:", err)
+	}
 	for _, test := range p.Tests {
 		runTest(test)
 	}
@@ -61,6 +65,18 @@ func mountAll() error {
 		}
 	}
 	return os.MkdirAll("/run/netns", 0o755)
+}
+
+// raiseLoopback gives the machine its addresses 127.0.0.1 and ::1.
+func raiseLoopback() error {
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("set loopback up: %w", err)
+	}
+	return nil
 }
 
 func loadModule(path string) error {
