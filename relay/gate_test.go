@@ -119,7 +119,7 @@ func TestHandshakesAreNoConnections(t *testing.T) {
 		t.Error("one more connection than a source may have")
 	}
 	for _, p := range forged {
-		if p.establish() && p.stage == fresh {
+		if p.stage == fresh && p.establish() {
 			t.Error("a handshake has become a connection beyond what the source may have")
 		}
 	}

@@ -118,7 +118,12 @@ func TestLobbyIsBounded(t *testing.T) {
 	l := newLobby(maxStrangers)
 	fill := func(addr func(i int) netip.Addr, n int) (gone int) {
 		for i := range n {
-			if l.enter(&client{}, addr(i)) != nil {
+			c := &client{}
+			switch l.enter(c, addr(i)) {
+			case nil:
+			case c:
+				t.Fatal("whoever comes is kept out")
+			default:
 				gone++
 			}
 		}
