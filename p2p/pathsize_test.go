@@ -94,6 +94,7 @@ func TestPathShrinks(t *testing.T) {
 				}
 				n.limit.Store(test.limit)
 				l.within(done)
+				time.Sleep(30 * time.Second) // until the search for what passes is over
 				n.limit.Store(0)
 				go func() { done <- pass(a, b, random(4<<20)) }()
 				l.within(done)
