@@ -24,7 +24,7 @@ import (
 // offer first is the peer; [Conn.RemoteID] then tells who it is. Errors wrap
 // ErrConfig if nobody is named, ErrRelay if no relay is, ErrOfferExpired, ErrPeerAbsent
 // together with that or ctx's error if the offer lies in the mailbox untaken, or
-// ErrNotForwarded if the relay does not forward what the peers send,
+// ErrNotForwarded if nothing comes from the peer by the relay,
 // ErrPeerMismatch, ErrPeerRefused, ErrNoDirectPath, ErrRelayUnreachable,
 // ErrRelayMismatch, ErrRelayRefused, ErrUnauthorized, ErrClosed, ctx's error, or
 // that of Deliver.

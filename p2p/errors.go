@@ -61,10 +61,11 @@ var (
 	// peer is not there. It comes with why the wait is over.
 	ErrPeerAbsent = errors.New("the offer lies in the mailbox untaken: the peer is not there")
 
-	// ErrNotForwarded: the relay answers and both peers are there, but nothing
-	// comes from the other one: the relay, or something before it, does not let
-	// their packets through. It comes with why the wait is over.
-	ErrNotForwarded = errors.New("the relay answers, but does not forward what the peers send")
+	// ErrNotForwarded: the relay answers and the other peer has come to it, but
+	// nothing comes from there: the relay, or something before it, does not let
+	// the peers' packets through, or the other peer is gone. It comes with why
+	// the wait is over.
+	ErrNotForwarded = errors.New("the relay answers, but nothing comes from the peer by the relay")
 
 	// ErrRelayMismatch: what answers is not the relay that was asked for.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")

@@ -235,15 +235,16 @@ func TestServeFailsLoudly(t *testing.T) {
 
 func TestConfigRefused(t *testing.T) {
 	for name, conf := range map[string]Config{
-		"short secret":      {Secret: []byte("short")},
-		"negative sessions": {MaxSessions: -1},
-		"endless sessions":  {MaxSessions: maxSessionsLimit + 1},
-		"negative account":  {MaxSessionsPerAccount: -1},
-		"short TTL":         {TTL: time.Second},
-		"offer TTL":         {OfferTTL: -1},
-		"offers per name":   {MaxOffersPerName: -1},
-		"offer size":        {MaxOfferSize: -1},
-		"shards":            {Shards: -1},
+		"short secret":       {Secret: []byte("short")},
+		"negative sessions":  {MaxSessions: -1},
+		"endless sessions":   {MaxSessions: maxSessionsLimit + 1},
+		"negative account":   {MaxSessionsPerAccount: -1},
+		"negative listeners": {MaxListeners: -1},
+		"short TTL":          {TTL: time.Second},
+		"offer TTL":          {OfferTTL: -1},
+		"offers per name":    {MaxOffersPerName: -1},
+		"offer size":         {MaxOfferSize: -1},
+		"shards":             {Shards: -1},
 	} {
 		if s, err := Listen(t.Context(), "udp", "127.0.0.1:0", &conf); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v, want %v", name, err, ErrConfig)

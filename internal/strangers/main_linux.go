@@ -89,8 +89,12 @@ func run(ctx context.Context, o *options) error {
 		return ctx.Err()
 	case crowd.opened < o.connections*9/10:
 		return fmt.Errorf("only %d connections were opened: %v", crowd.opened, crowd.failure)
-	case crowd.alive() > 0 || peak() > o.memory || slowest > o.late || messages == 0:
-		return fmt.Errorf("too much: want %d MiB, none left after %v, and no message later than %v", o.memory>>20, o.patience, o.late)
+	case crowd.alive() > 0:
+		return fmt.Errorf("connections are left after %v", o.patience)
+	case peak() > o.memory:
+		return fmt.Errorf("the relay needed more than %d MiB", o.memory>>20)
+	case messages == 0 || slowest > o.late:
+		return fmt.Errorf("a message of honest peers took longer than %v, or none came", o.late)
 	}
 	return nil
 }
