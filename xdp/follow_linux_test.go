@@ -86,6 +86,19 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 }
 
+// attachedWire is an interface in0 that the program is on.
+func attachedWire(t *testing.T) (*wire, *Program) {
+	t.Helper()
+	nettest.Namespace(t)
+	w := &wire{TB: t, key: cid.NewKey()}
+	w.veth("in0")
+	p := mustLoad(t, &Config{Sessions: 1})
+	if _, err := p.Attach("in0", Generic); err != nil {
+		t.Fatal(err)
+	}
+	return w, p
+}
+
 // looked waits until every follower has looked after all that has happened.
 func looked(t *testing.T, p *Program) {
 	t.Helper()
@@ -99,13 +112,7 @@ func looked(t *testing.T, p *Program) {
 // TestInterfaceRenamed: an interface that gets another name keeps the program, and so
 // does another that gets the name and is deleted and made anew.
 func TestInterfaceRenamed(t *testing.T) {
-	nettest.Namespace(t)
-	w := &wire{TB: t, key: cid.NewKey()}
-	w.veth("in0")
-	p := mustLoad(t, &Config{Sessions: 1})
-	if _, err := p.Attach("in0", Generic); err != nil {
-		t.Fatal(err)
-	}
+	w, p := attachedWire(t)
 	old := indexOf(p, "in0")
 	rename(t, "in0", "in1")
 	rename(t, "in0p", "in1p")
@@ -135,13 +142,7 @@ func TestInterfaceRenamed(t *testing.T) {
 // TestInterfaceWithOldIndex: an interface made anew is noticed even if it has the index
 // of the one before.
 func TestInterfaceWithOldIndex(t *testing.T) {
-	nettest.Namespace(t)
-	w := &wire{TB: t, key: cid.NewKey()}
-	w.veth("in0")
-	p := mustLoad(t, &Config{Sessions: 1})
-	if _, err := p.Attach("in0", Generic); err != nil {
-		t.Fatal(err)
-	}
+	_, p := attachedWire(t)
 	p.mu.Lock() // the follower sees nothing meanwhile
 	index := 0
 	for i := range p.attached {
@@ -160,13 +161,7 @@ func TestInterfaceWithOldIndex(t *testing.T) {
 // TestAttachOfTheFollowed: whoever attaches to an interface made anew by himself gets
 // no error, and a mode that cannot be had costs nothing.
 func TestAttachOfTheFollowed(t *testing.T) {
-	nettest.Namespace(t)
-	w := &wire{TB: t, key: cid.NewKey()}
-	w.veth("in0")
-	p := mustLoad(t, &Config{Sessions: 1})
-	if _, err := p.Attach("in0", Generic); err != nil {
-		t.Fatal(err)
-	}
+	w, p := attachedWire(t)
 	unplug(t, "in0")
 	w.veth("in0")
 	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
