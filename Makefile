@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak strangers compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak half-requests compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -29,57 +29,57 @@ test-kernel:
 
 ## test-unprivileged: as whoever has just cloned this, also if root runs it
 test-unprivileged:
-	./internal/ci/unprivileged.sh
+	./tools/ci/unprivileged.sh
 
 ## cross: the systems that the library must build on, and what it must not pull in
 cross:
-	./internal/ci/cross.sh
+	./tools/ci/cross.sh
 
 ## test-vm: the kernel's program on the kernels that docs/kernels.md promises, in virtual
 ## machines, and the table there (root, apt; about ten minutes)
 test-vm:
-	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
-	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
 
 ## test-vm-all: all tests of these packages there, and the program on other processors
 ## (an hour)
 test-vm-all: test-vm
-	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -timeout 1h -skip 'Chaos|Experiment' ./relay ./quota ./monitor
-	$(GO) run ./internal/ci/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
-	$(GO) run ./internal/ci/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
-	$(GO) run ./internal/ci/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./xdp
-	$(GO) run ./internal/ci/vm -arch arm64 -kernel 6.12 -run Parity ./relay ./quota ./monitor
-	$(GO) run ./internal/ci/vm -arch s390x -kernel 6.1 -run Parity ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 1h -skip 'Chaos|Experiment' ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
+	$(GO) run ./tools/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
+	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./xdp
+	$(GO) run ./tools/vm -arch arm64 -kernel 6.12 -run Parity ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -run Parity ./relay ./quota ./monitor
 
 ## fuzz: every fuzz target for FUZZTIME
 fuzz:
-	./internal/ci/fuzz.sh $(FUZZTIME)
+	./tools/ci/fuzz.sh $(FUZZTIME)
 
 ## bench: the tables in README.md; BENCH is a regexp over their titles (root)
 bench:
-	$(GO) run ./internal/bench -run '$(BENCH)'
+	$(GO) run ./tools/bench -run '$(BENCH)'
 
 ## bench-kernel: those that are about the relay in the kernel (root)
 bench-kernel:
-	$(GO) run ./internal/bench -run '^Kernel:'
+	$(GO) run ./tools/bench -run '^Kernel:'
 
 ## bench-quota: those that are about the quota, with eQUIC's experiment (root)
 bench-quota:
-	$(GO) run ./internal/bench -run '[Qq]uota' -count 10
+	$(GO) run ./tools/bench -run '[Qq]uota' -count 10
 
 ## bench-monitor: those that are about the monitor (root)
 bench-monitor:
-	$(GO) run ./internal/bench -run Monitor
+	$(GO) run ./tools/bench -run Monitor
 
-## strangers: what ten thousand connections with half requests cost a relay, and how long
-## they live (STRANGERS=flags)
-strangers:
-	$(GO) run ./internal/strangers $(STRANGERS)
+## half-requests: what ten thousand connections with half requests cost a relay, and how long
+## they live (HALF_REQUESTS=flags)
+half-requests:
+	$(GO) run ./tools/halfrequests $(HALF_REQUESTS)
 
 ## soak: hundreds of endpoints come and go by a relay under attack, whose network fails,
 ## and leave nothing; SOAK is its flags, as -duration=10m (root)
 soak:
-	$(GO) run ./internal/soak $(SOAK)
+	$(GO) run ./tools/soak $(SOAK)
 
 ## compare: the table in README.md of what LinkQUIC's rules find beside ours
 compare:
@@ -87,8 +87,8 @@ compare:
 
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:
-	./internal/ci/demo-netns.sh
+	./tools/ci/demo-netns.sh
 
 ## demo-nat: two peers behind NATs find a direct path, lose it, and find it again (root)
 demo-nat:
-	$(GO) run ./internal/ci/demonat -size $(or $(SIZE),67108864)
+	$(GO) run ./examples/nat -size $(or $(SIZE),67108864)

@@ -20,8 +20,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/wire"
 )
 

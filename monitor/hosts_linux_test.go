@@ -19,8 +19,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/vishvananda/netlink"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/xdp"
 )
 

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/test/packet"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/wire"
-	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 

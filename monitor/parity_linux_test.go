@@ -12,9 +12,9 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/decap"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/wire"
-	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 

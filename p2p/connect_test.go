@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestTransfer: what is sent arrives, whatever the network does.

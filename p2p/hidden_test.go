@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/internal/netmon"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // journal is what has been logged.

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/xdptest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // mobile makes an endpoint that opens its sockets itself, each time at another port.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestPathDiesBeforeStandby: a NAT forgets everything just when the connection has

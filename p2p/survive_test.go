@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestRelayRestart: the relay is away for a while and has forgotten everything

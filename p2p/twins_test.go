@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestOneIdentityTwice: two endpoints with one identity, which do nothing but accept,

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/netmon"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 func hostAddr(iface, addr string, role netmon.Role) netmon.Address {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/test/quotatest"
 	"github.com/quicway/quicway/internal/wire"
 )
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/test/quotatest"
 	"github.com/quicway/quicway/internal/wire"
 )
 

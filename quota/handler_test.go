@@ -10,7 +10,7 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestRetryAfter: whole seconds, and enough of them; also for what is no QUIC.

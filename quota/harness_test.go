@@ -18,8 +18,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 const serverAddr = "192.0.2.1:443"

@@ -15,9 +15,9 @@ import (
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/sys/unix"
 
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/packet"
-	"github.com/quicway/quicway/internal/xdptest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/packet"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 

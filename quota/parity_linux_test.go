@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/packet"
-	"github.com/quicway/quicway/internal/quotatest"
-	"github.com/quicway/quicway/internal/xdptest"
+	"github.com/quicway/quicway/internal/test/packet"
+	"github.com/quicway/quicway/internal/test/quotatest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/xdp"
 )
 

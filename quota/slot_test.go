@@ -12,7 +12,7 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestHalfOpenBecomesConnection: by being told, or, at last, by itself.

@@ -6,9 +6,9 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
-	"github.com/quicway/quicway/internal/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )

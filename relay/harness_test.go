@@ -22,8 +22,8 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/wire"
 )
 

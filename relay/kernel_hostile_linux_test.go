@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/net/ipv4"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
 )

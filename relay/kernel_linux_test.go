@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/xdptest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"

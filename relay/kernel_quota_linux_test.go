@@ -17,7 +17,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/quicway/quicway/internal/pki"
-	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/test/quotatest"
 	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/relay"

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 func (p *peer) put(name, token, text string) int {

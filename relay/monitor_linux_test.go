@@ -5,7 +5,7 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/quicway/quicway/internal/xdptest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/xdp"
 )

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/netmon"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestOwnAddressesAreCurrent: a packet asks what a monitor knows. As long as nothing

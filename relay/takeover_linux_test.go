@@ -19,7 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"

@@ -10,8 +10,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/quotatest"
 	quic "github.com/quicway/quicway/internal/wire"
 )
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // loadFlows loads a program that counts flows.

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/packet"
 )
 
 // ifaceKind is one sort of interface, over the veth in0 whose other end is in0p.

@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 func loadPinned(t *testing.T, dir string, sessions int) *Program {

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/packet"
-	"github.com/quicway/quicway/internal/quotatest"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/packet"
+	"github.com/quicway/quicway/internal/test/quotatest"
 	quic "github.com/quicway/quicway/internal/wire"
 )
 

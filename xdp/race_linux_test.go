@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/test/packet"
 )
 
 // TestConcurrentChanges: a frame that is relayed on one processor while another

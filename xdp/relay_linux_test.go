@@ -13,8 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/nettest"
-	"github.com/quicway/quicway/internal/packet"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/packet"
 )
 
 // wire is a namespace with an interface at which frames come in, and one more.

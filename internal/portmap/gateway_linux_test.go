@@ -6,7 +6,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 func TestGateway(t *testing.T) {

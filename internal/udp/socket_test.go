@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // listen opens a socket on loopback that is closed with the test.

@@ -19,8 +19,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // pump hands all that a socket reads to a conn, until it is closed.

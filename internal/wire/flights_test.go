@@ -17,8 +17,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 
-	"github.com/quicway/quicway/internal/nettest"
 	"github.com/quicway/quicway/internal/pki"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // The recording is new every time, as keys and IDs are drawn at random, so it

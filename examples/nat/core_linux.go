@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // core joins hosts by TUN devices, and holds back what it forwards: the kernel's

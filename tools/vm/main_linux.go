@@ -2,7 +2,7 @@
 // machine's and on other processors: it boots Debian's kernels in qemu, without
 // KVM. It needs apt and qemu; .ci/run installs what it needs.
 //
-//	go run ./internal/ci/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
+//	go run ./tools/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
 //
 // It prints the lines of failed and skipped tests, and one line for each package
 // and kernel. It fails if a test fails or is skipped for what the kernel lacks.

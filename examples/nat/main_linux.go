@@ -1,10 +1,10 @@
-// Command demonat puts two peers behind NATs of the kernel's, and a relay, into
+// Command nat puts two peers behind NATs of the kernel's, and a relay, into
 // network namespaces with links that take their time, and prints what becomes of
 // the connection between the peers: when it is on the relay, when it is direct, and
 // how long it was without packets each time that it had to move. It fails if a step
 // does not happen. It needs root.
 //
-//	go run ./internal/ci/demonat [-size BYTES] [-delay DURATION]
+//	go run ./examples/nat [-size BYTES] [-delay DURATION]
 package main
 
 import (
@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 )

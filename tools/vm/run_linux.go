@@ -12,7 +12,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/quicway/quicway/internal/ci/vm/plan"
+	"github.com/quicway/quicway/tools/vm/plan"
 )
 
 // report is what a machine said.

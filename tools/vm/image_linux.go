@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/quicway/quicway/internal/ci/vm/plan"
+	"github.com/quicway/quicway/tools/vm/plan"
 )
 
 // buildImage makes the first file system of a machine, with all that it needs, in
@@ -34,7 +34,7 @@ func buildImage(ctx context.Context, o *options, k *kernel, folder string) (stri
 		}
 		p.Tests = append(p.Tests, test)
 	}
-	if err := compile(ctx, o, "build", filepath.Join(root, "init"), "./internal/ci/vm/init"); err != nil {
+	if err := compile(ctx, o, "build", filepath.Join(root, "init"), "./tools/vm/init"); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(p)

@@ -5,7 +5,7 @@
 // before and after, prints a table, and fails if one line of it is wrong. It needs
 // root.
 //
-//	go run ./internal/soak [-duration DURATION] [-endpoints N] [-stage loop|xdp|both]
+//	go run ./tools/soak [-duration DURATION] [-endpoints N] [-stage loop|xdp|both]
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // options are what the flags say.

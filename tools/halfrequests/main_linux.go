@@ -4,7 +4,7 @@
 // honest peers exchange messages by that relay. It fails if the relay needs too much
 // memory, keeps connections for too long, or a message is late. It needs no root.
 //
-//	go run ./internal/strangers [-connections N] [-bodies N] [-memory BYTES] [-patience DURATION]
+//	go run ./tools/halfrequests [-connections N] [-bodies N] [-memory BYTES] [-patience DURATION]
 package main
 
 import (

@@ -4,7 +4,7 @@ package xdptest
 import (
 	"errors"
 
-	"github.com/quicway/quicway/internal/nettest"
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/xdp"
 )
 

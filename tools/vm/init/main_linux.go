@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/quicway/quicway/internal/ci/vm/plan"
+	"github.com/quicway/quicway/tools/vm/plan"
 )
 
 func main() {

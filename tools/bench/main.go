@@ -2,7 +2,7 @@
 // these as tables. What is compared runs in turns, in one go, on one machine:
 // each figure is the median of several runs, each ratio that of two medians.
 //
-//	go run ./internal/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
+//	go run ./tools/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
 package main
 
 import (
