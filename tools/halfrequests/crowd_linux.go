@@ -18,7 +18,7 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// crowd is the strangers. They keep their connections alive.
+// crowd is the unauthenticated clients. They keep their connections alive.
 type crowd struct {
 	relay net.Addr
 

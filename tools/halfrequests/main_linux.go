@@ -1,4 +1,4 @@
-// Command strangers opens very many control connections to a relay, from many sources
+// Command halfrequests opens very many control connections to a relay, from many sources
 // without a token, with requests whose bodies never end, and says what they cost the
 // relay, which is a process of its own, and how long they live. All the while two
 // honest peers exchange messages by that relay. It fails if the relay needs too much
@@ -30,7 +30,7 @@ type options struct {
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == asRelay {
 		if err := serve(); err != nil {
-			fmt.Fprintln(os.Stderr, "strangers: relay:", err)
+			fmt.Fprintln(os.Stderr, "halfrequests: relay:", err)
 			os.Exit(1)
 		}
 		return
@@ -46,7 +46,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, &o); err != nil {
-		fmt.Fprintln(os.Stderr, "strangers:", err)
+		fmt.Fprintln(os.Stderr, "halfrequests:", err)
 		os.Exit(1)
 	}
 }
