@@ -92,7 +92,7 @@ func ExampleNew() {
 // The kernel counts on the interfaces of a host, or of a router.
 func ExampleKernel() {
 	watch := func(ctx context.Context, interfaces []string) error {
-		program, err := xdp.Load(&xdp.Config{Flows: xdp.DefaultFlows, Sessions: -1}) // no relay here
+		program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.MonitorStage}})
 		if err != nil {
 			return err
 		}

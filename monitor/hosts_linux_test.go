@@ -221,12 +221,12 @@ func (s *street) compared(f [2]string, mode xdp.Mode, place string, size int) bo
 	if c.FromClient.Bytes < uint64(size) || c.FromServer.Bytes < uint64(size) {
 		s.Errorf("got %v and %v", c.FromClient, c.FromServer)
 	}
-	sights, err := program.Sights()
+	sights, err := program.Stats()
 	if err != nil {
 		s.Fatal(err)
 	}
 	all := c.FromClient.Packets + c.FromServer.Packets
-	if shown := sights[xdp.SightTold]; shown*20 > all {
+	if shown := sights["monitor_reported"]; shown*20 > all {
 		s.Errorf("%d of %d packets were shown: %v", shown, all, sights)
 	}
 	if st := kernel.Stats(); st.Glued != 0 || st.SourceDropped != 0 {

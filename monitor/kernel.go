@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/xdp"
@@ -14,8 +15,8 @@ import (
 
 // kernel is a program that counts flows, and shows what it does not know.
 type kernel struct {
-	program *xdp.Program
-	flows   *xdp.Flows
+	program *datapath.Program
+	flows   *datapath.Monitor
 	mirrors map[tuple]*mirror // guarded by the tracker's mu
 	round   uint64
 }
@@ -32,8 +33,8 @@ const behind = int64(time.Second)
 // mirror is what is known of a flow in the kernel.
 type mirror struct {
 	born     uint64
-	known    [2]xdp.Tally // what was counted of each lane so far
-	held     [2]xdp.Tally
+	known    [2]datapath.Tally // what was counted of each lane so far
+	held     [2]datapath.Tally
 	spins    [2]uint32 // packets that its spin bit was followed by
 	lessons  [2]lesson
 	whole    [2]uint32
@@ -53,16 +54,16 @@ type mirror struct {
 // there is another, xdp.ErrConfig without flows, and xdp.ErrUnsupported where
 // there is no XDP. Its Close leaves the program as it is.
 func Kernel(program *xdp.Program) (Source, error) {
-	flows, err := program.Flows()
+	flows, err := program.Datapath().Monitor()
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
-	return &kernel{program: program, flows: flows, mirrors: make(map[tuple]*mirror)}, nil
+	return &kernel{program: program.Datapath(), flows: flows, mirrors: make(map[tuple]*mirror)}, nil
 }
 
 // Read implements [Source].
 func (k *kernel) Read(p *Packet) error {
-	var s xdp.Sample
+	var s datapath.Sample
 	if err := k.flows.Read(&s); err != nil {
 		if errors.Is(err, net.ErrClosed) {
 			return net.ErrClosed
@@ -85,11 +86,11 @@ func (k *kernel) Live() bool { return true }
 // Dropped implements [Source]: packets that there was no room to show, though most
 // of them are counted, and those of which there are too many to read.
 func (k *kernel) Dropped() uint64 {
-	sights, err := k.program.Sights()
+	sights, err := k.program.Stats()
 	if err != nil {
 		return 0
 	}
-	return sights[xdp.SightLost] + sights[xdp.SightSkipped] + sights[xdp.FlowsFull]
+	return sights[datapath.MonitorRingFull] + sights[datapath.MonitorSkipped] + sights[datapath.MonitorFlowFailed]
 }
 
 // Close implements [Source].
@@ -112,7 +113,9 @@ func (k *kernel) follow(ctx context.Context, tick func(now time.Time)) {
 	}
 }
 
-func flowKey(key tuple) xdp.FlowKey { return xdp.FlowKey{A: key.a.AddrPort(), B: key.b.AddrPort()} }
+func flowKey(key tuple) datapath.FlowKey {
+	return datapath.FlowKey{A: key.a.AddrPort(), B: key.b.AddrPort()}
+}
 
 // fetch implements [offload].
 func (k *kernel) fetch(t *Tracker, key tuple) {
@@ -150,23 +153,23 @@ func (k *kernel) fetchAll(t *Tracker) {
 }
 
 // apply takes what is new of a flow.
-func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
+func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *datapath.Flow) {
 	if f.Born != m.born { // another one: the kernel has forgotten the first
 		if m.born != 0 {
 			t.counters.FlowsEvicted++
 		}
 		*m = mirror{born: f.Born, round: m.round}
 	}
-	for i := range f.Lanes {
-		l, fromA := &f.Lanes[i], i == 0
+	for i := range f.Directions {
+		l, fromA := &f.Directions[i], i == 0
 		m.whole[i] = l.Whole
 		k.applyHeld(t, key, fromA, &m.held[i], l)
 		// The bytes of a packet may be seen after it: the program counts meanwhile.
-		if l.Known == m.known[i] {
+		if l.Matched == m.known[i] {
 			continue
 		}
-		p := t.counted(key, fromA, m.lessons[i].path, since(&m.known[i], l.Known), l.Last.UnixNano())
-		if p != nil && l.Taught == xdp.ByID && l.Spin.Packets != m.spins[i] {
+		p := t.counted(key, fromA, m.lessons[i].path, since(&m.known[i], l.Matched), l.Last.UnixNano())
+		if p != nil && l.Match == datapath.MatchID && l.Spin.Packets != m.spins[i] {
 			m.spins[i] = l.Spin.Packets
 			t.spun(p, p.side(fromA), &l.Spin)
 		}
@@ -176,13 +179,13 @@ func (k *kernel) apply(t *Tracker, key tuple, m *mirror, f *xdp.Flow) {
 // applyHeld takes what is new of a lane's packets that the tracker should have seen.
 // They are of the connection whose ID was shown last. If the tracker has yet to see
 // that one, they wait.
-func (k *kernel) applyHeld(t *Tracker, key tuple, fromA bool, taken *xdp.Tally, l *xdp.Lane) {
-	if l.Held == *taken {
+func (k *kernel) applyHeld(t *Tracker, key tuple, fromA bool, taken *datapath.Tally, l *datapath.Direction) {
+	if l.Unreported == *taken {
 		return
 	}
 	var owner *path
 	if e := t.flows.peek(key); e != nil && len(e.value.paths) > 1 {
-		owner = e.value.owner(fromA, l.Told[:])
+		owner = e.value.owner(fromA, l.Reported[:])
 		if owner == nil && k.flows.Pending() {
 			return
 		}
@@ -190,11 +193,11 @@ func (k *kernel) applyHeld(t *Tracker, key tuple, fromA bool, taken *xdp.Tally, 
 			owner = e.value.likely(fromA, t.slack)
 		}
 	}
-	t.counted(key, fromA, owner, since(taken, l.Held), l.Last.UnixNano())
+	t.counted(key, fromA, owner, since(taken, l.Unreported), l.Last.UnixNano())
 }
 
 // since is what has been counted since before.
-func since(before *xdp.Tally, now xdp.Tally) Traffic {
+func since(before *datapath.Tally, now datapath.Tally) Traffic {
 	n := Traffic{now.Packets - before.Packets, now.Bytes - before.Bytes}
 	*before = now
 	return n
@@ -224,7 +227,7 @@ func (k *kernel) teach(t *Tracker, key tuple, seen bool) {
 	}
 	again := m.ruledOut && !ruledOut
 	l := k.lesson(t, key, m, lessons, ruledOut)
-	if ok, err := k.flows.Teach(flowKey(key), &l); err != nil || !ok {
+	if ok, err := k.flows.SetRules(flowKey(key), &l); err != nil || !ok {
 		delete(k.mirrors, key)
 	}
 	if again {
@@ -234,7 +237,7 @@ func (k *kernel) teach(t *Tracker, key tuple, seen bool) {
 
 // reconsider makes the kernel look up flows that were ruled out.
 func (k *kernel) reconsider() {
-	_ = k.flows.Reconsider() // an error says that it is closed
+	_ = k.flows.ForgetIgnored() // an error says that it is closed
 }
 
 // begin takes over what was counted of a flow before it was shown.
@@ -262,18 +265,18 @@ func (k *kernel) differs(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ru
 
 // lesson makes it, and notes what the kernel knows then. Where the tracker has
 // followed the spin bit itself, the kernel goes on from there.
-func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ruledOut bool) (l xdp.Lesson) {
-	l.RuledOut, l.More = ruledOut, k.wantsMore(t, key, m)
-	if l.More {
+func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, ruledOut bool) (l datapath.FlowRules) {
+	l.Ignored, l.WholeAgain = ruledOut, k.wantsMore(t, key, m)
+	if l.WholeAgain {
 		m.whole = [2]uint32{}
 	}
 	for i, what := range lessons {
-		lane := &l.Lanes[i]
-		lane.Taught, lane.ID, lane.IDLen, lane.Segment = what.what, what.id.bytes, what.id.Len(), int(what.segment)
+		lane := &l.Directions[i]
+		lane.Match, lane.ID, lane.IDLen, lane.Segment = what.what, what.id.bytes, what.id.Len(), int(what.segment)
 		w := what.way(i == 0)
 		if w != nil && (w.spin.packets != m.spins[i] || m.lessons[i].path != what.path) {
 			m.spins[i] = w.spin.packets
-			lane.Spin = new(xdp.Spin)
+			lane.Spin = new(datapath.Spin)
 			w.spin.to(lane.Spin)
 		}
 	}
@@ -283,7 +286,7 @@ func (k *kernel) lesson(t *Tracker, key tuple, m *mirror, lessons [2]lesson, rul
 
 // way returns the one whose spin bit the lesson is about, or nil for none.
 func (l *lesson) way(fromA bool) *way {
-	if l.what != xdp.ByID {
+	if l.what != datapath.MatchID {
 		return nil
 	}
 	return &l.path.ways[l.path.side(fromA)]
@@ -325,7 +328,7 @@ func (k *kernel) forget(key tuple) {
 }
 
 // spun takes what the kernel has made of the spin bit.
-func (t *Tracker) spun(p *path, from wire.Side, k *xdp.Spin) {
+func (t *Tracker) spun(p *path, from wire.Side, k *datapath.Spin) {
 	s := &p.ways[from].spin
 	before := s.samples
 	s.from(k)
@@ -335,7 +338,7 @@ func (t *Tracker) spun(p *path, from wire.Side, k *xdp.Spin) {
 }
 
 // from and to exchange the state of the spin bit with the kernel.
-func (s *spin) from(k *xdp.Spin) {
+func (s *spin) from(k *datapath.Spin) {
 	*s = spin{
 		sum: int64(k.Sum), half: int64(k.Half),
 		packets: k.Packets, edges: k.Edges, samples: k.Samples, rejected: k.Rejected,
@@ -346,8 +349,8 @@ func (s *spin) from(k *xdp.Spin) {
 	}
 }
 
-func (s *spin) to(k *xdp.Spin) {
-	*k = xdp.Spin{
+func (s *spin) to(k *datapath.Spin) {
+	*k = datapath.Spin{
 		Sum: time.Duration(s.sum), Half: time.Duration(s.half),
 		Packets: s.packets, Edges: s.edges, Samples: s.samples, Rejected: s.rejected,
 		Value: s.value, Started: s.started,

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/cilium/ebpf"
 	"github.com/quicway/quicway/internal/test/packet"
 	"github.com/quicway/quicway/internal/test/xdptest"
@@ -72,7 +74,7 @@ func TestRingOverflow(t *testing.T) {
 		o.run(ethernet(dialogOf(n + 1).begin(t)))
 	}
 	o.run(ethernet(d.short(200)))
-	lost := o.sights()[xdp.SightLost]
+	lost := o.sights()["monitor_ring_full"]
 	if lost == 0 || o.source.Dropped() != lost {
 		t.Fatalf("%d of %d were lost, the source says %d: the test needs more", lost, strangers, o.source.Dropped())
 	}
@@ -135,7 +137,7 @@ func TestManyFlows(t *testing.T) {
 			o.run(ethernet(dialogOf(n).short(100)))
 		}
 	}
-	shown := o.sights()[xdp.SightTold]
+	shown := o.sights()["monitor_reported"]
 	if shown != 2*flows {
 		t.Errorf("%d packets were shown, want the first two of each of %d flows", shown, flows)
 	}
@@ -165,14 +167,14 @@ func TestOffloadedTrains(t *testing.T) {
 		if got, want := o.fromServer(d.client), (Traffic{34, 3*12500 + 100}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
-		if n := o.sights()[xdp.SightTold]; n > 3 {
+		if n := o.sights()["monitor_reported"]; n > 3 {
 			t.Errorf("%d packets were shown, want 3: one to see the size of the segments", n)
 		}
 	})
 	t.Run("TCX", func(t *testing.T) {
 		needsTCX(t)
-		sized := hook{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) {
-			return p.TestEgress(1, b, map[bool]int{true: 1200}[len(b) > 2000])
+		sized := hook{"TCX", func(p *xdp.Program, b []byte) (datapath.Verdict, []byte, error) {
+			return p.Datapath().TestEgress(1, b, map[bool]int{true: 1200}[len(b) > 2000])
 		}}
 		o := newOffloaded(t, sized, 100, nil)
 		train.data = train.data[:2900] // a test run takes no more
@@ -180,7 +182,7 @@ func TestOffloadedTrains(t *testing.T) {
 		if got, want := o.fromServer(d.client), (Traffic{9, 3 * 2900}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
-		if n := o.sights()[xdp.SightTold]; n != 2 {
+		if n := o.sights()["monitor_reported"]; n != 2 {
 			t.Errorf("%d packets were shown, want 2", n)
 		}
 	})
@@ -228,7 +230,7 @@ func TestOddFrames(t *testing.T) {
 				if c.FromServer != (Traffic{3, 300}) || c.ServerName != "kernel.example" {
 					t.Errorf("got %v of %q", c.FromServer, c.ServerName)
 				}
-				if n := o.sights()[xdp.SightTold]; n != 2 {
+				if n := o.sights()["monitor_reported"]; n != 2 {
 					t.Errorf("%d packets were shown, want 2", n)
 				}
 			})
@@ -240,7 +242,7 @@ func TestOddFrames(t *testing.T) {
 		o.run(build(dialogOf(0).short(100), packet.Frame{Flags: 100}))
 	}
 	sights := o.sights()
-	if n := sights[xdp.SightTold] + sights[xdp.SightSkipped]; n != fragments || sights[xdp.SightSkipped] == 0 {
+	if n := sights["monitor_reported"] + sights["monitor_skipped"]; n != fragments || sights["monitor_skipped"] == 0 {
 		t.Errorf("of %d fragments some were to be shown and most to be skipped: %v", fragments, sights)
 	}
 }
@@ -251,13 +253,13 @@ func TestFloodOfIDs(t *testing.T) {
 	o := newOffloaded(t, hooks[0], 100, nil)
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100))
-	before, began := o.sights()[xdp.SightTold], time.Now()
+	before, began := o.sights()["monitor_reported"], time.Now()
 	for n := range 5000 {
 		liar := d
 		liar.id = binary.BigEndian.AppendUint64(nil, uint64(n)<<32)
 		o.all(liar.short(60))
 	}
-	shown, most := o.sights()[xdp.SightTold]-before, 64+20*uint64(time.Since(began)/time.Second+1)
+	shown, most := o.sights()["monitor_reported"]-before, 64+20*uint64(time.Since(began)/time.Second+1)
 	if shown > most {
 		t.Errorf("%d packets of a flood were shown, want %d at most", shown, most)
 	}
@@ -280,8 +282,8 @@ func TestToldLast(t *testing.T) {
 			}
 			shown := 0
 			for _, f := range o.source.flows.All() {
-				for _, l := range f.Lanes {
-					if bytes.HasPrefix(l.Told[:], other.id) {
+				for _, l := range f.Directions {
+					if bytes.HasPrefix(l.Reported[:], other.id) {
 						shown++
 					}
 				}
@@ -355,17 +357,17 @@ func TestSourceAgain(t *testing.T) {
 			if c.ServerName != "kernel.example" || c.FromServer != (Traffic{3, 300}) || c.FromClient.Packets != 1 {
 				t.Errorf("got %v and %v of %q, want all that came meanwhile", c.FromClient, c.FromServer, c.ServerName)
 			}
-			before := again.sights()[xdp.SightTold]
+			before := again.sights()["monitor_reported"]
 			again.all(known.short(100), known.short(100), stranger)
-			if got := again.sights()[xdp.SightTold] - before; got != 3 {
+			if got := again.sights()["monitor_reported"] - before; got != 3 {
 				t.Errorf("%d packets of flows that the first source knew were shown, want 3", got)
 			}
-			before = again.sights()[xdp.SightTold]
+			before = again.sights()["monitor_reported"]
 			again.all(late.short(100), late.short(100), stranger)
 			if got := again.fromServer(late.client); got != (Traffic{5, 500}) {
 				t.Errorf("got %v, want five packets", got)
 			}
-			if got := again.sights()[xdp.SightTold] - before; got != 0 {
+			if got := again.sights()["monitor_reported"] - before; got != 0 {
 				t.Errorf("%d packets were shown of what is known again", got)
 			}
 		})
@@ -482,7 +484,7 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	// Of connections that share endpoints those within a while were heard of at
 	// once. Here all are: how long a packet takes decides nothing.
 	o.tracker.slack = int64(time.Hour)
-	before := o.sights()[xdp.SightHeld]
+	before := o.sights()["monitor_limited"]
 	for i := range all {
 		all[i].at = o.now()
 		o.all(all[i])
@@ -490,7 +492,7 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	if o.now().Sub(o.opened) > time.Duration(sweepEvery)/2 {
 		return false
 	}
-	if held := o.sights()[xdp.SightHeld] - before; held > 0 {
+	if held := o.sights()["monitor_limited"] - before; held > 0 {
 		tb.Errorf("%d packets of so few were not shown", held)
 	}
 	o.same(all)
@@ -640,9 +642,9 @@ func TestTornTally(t *testing.T) {
 	track(tracker, []sent{dialogOf(0).begin(t)})
 	k, m := &kernel{}, &mirror{}
 	for e := range tracker.flows.all() {
-		for _, n := range []xdp.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
-			lane := xdp.Lane{Known: n, Last: start}
-			k.apply(tracker, e.key, m, &xdp.Flow{Born: 1, Lanes: [2]xdp.Lane{lane, lane}})
+		for _, n := range []datapath.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
+			direction := datapath.Direction{Matched: n, Last: start}
+			k.apply(tracker, e.key, m, &datapath.Flow{Born: 1, Directions: [2]datapath.Direction{direction, direction}})
 		}
 	}
 	if got, want := only(t, tracker).FromServer, (Traffic{2, 300}); got != want {
@@ -678,9 +680,9 @@ func TestForgottenStranger(t *testing.T) {
 	other := func(from string) sent { return at(0, from, serverAddr, make([]byte, 60)) }
 	shown := func(want uint64, from string) {
 		t.Helper()
-		before := o.sights()[xdp.SightTold]
+		before := o.sights()["monitor_reported"]
 		o.all(other(from))
-		if got := o.sights()[xdp.SightTold] - before; got != want {
+		if got := o.sights()["monitor_reported"] - before; got != want {
 			t.Errorf("%d packets of %s were shown, want %d", got, from, want)
 		}
 	}

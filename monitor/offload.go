@@ -3,8 +3,8 @@ package monitor
 import (
 	"slices"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/wire"
-	"github.com/quicway/quicway/xdp"
 )
 
 // offload is who counts packets that the tracker need not see: the kernel, or
@@ -33,7 +33,7 @@ func (noOffload) forget(tuple)                {}
 // lesson is what need not be seen of one direction of a flow: packets of a path.
 type lesson struct {
 	path    *path // nil: none
-	what    xdp.Taught
+	what    datapath.Match
 	id      ID
 	segment uint16
 }
@@ -123,7 +123,7 @@ func (p *path) lesson(from wire.Side) lesson {
 	r, w := p.record, &p.ways[from]
 	switch n := r.ends[1-from].idLen; {
 	case r.confidence == GoogleQUIC:
-		return lesson{path: p, what: xdp.AnyShort}
+		return lesson{path: p, what: datapath.MatchShort}
 	case !p.validated || p != r.active && r.flips < maxFlips:
 		return lesson{} // it is to be judged
 	case from == wire.Client && r.answered != 0 && r.concluded == 0:
@@ -131,9 +131,9 @@ func (p *path) lesson(from wire.Side) lesson {
 	case n > 0 && int(w.id.len) != int(n):
 		return lesson{} // none has come yet
 	case n > 0:
-		return lesson{p, xdp.ByID, w.id, w.segment}
+		return lesson{p, datapath.MatchID, w.id, w.segment}
 	}
-	return lesson{path: p, what: xdp.ByID}
+	return lesson{path: p, what: datapath.MatchID}
 }
 
 // counted adds what was counted of a flow, and of a path if that is known, without

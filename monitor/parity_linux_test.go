@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/decap"
@@ -21,19 +23,21 @@ import (
 // loadFlows loads a program that counts flows.
 func loadFlows(tb testing.TB, flows int) *xdp.Program {
 	tb.Helper()
-	program := xdptest.Load(tb, &xdp.Config{Sessions: 1, Flows: flows})
+	program := xdptest.Load(tb, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.MonitorStage}, Sessions: 1, Flows: flows})
 	return program
 }
 
 // hook runs frames through one of the program's two hooks.
 type hook struct {
 	name string
-	run  func(p *xdp.Program, frame []byte) (xdp.Verdict, []byte, error)
+	run  func(p *xdp.Program, frame []byte) (datapath.Verdict, []byte, error)
 }
 
 var hooks = []hook{
-	{"XDP", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.Test(1, b) }},
-	{"TCX", func(p *xdp.Program, b []byte) (xdp.Verdict, []byte, error) { return p.TestEgress(1, b, 0) }},
+	{"XDP", func(p *xdp.Program, b []byte) (datapath.Verdict, []byte, error) { return p.Datapath().Test(1, b) }},
+	{"TCX", func(p *xdp.Program, b []byte) (datapath.Verdict, []byte, error) {
+		return p.Datapath().TestEgress(1, b, 0)
+	}},
 }
 
 // hooksHere returns those that this kernel has: before Linux 6.6 there is no TCX.
@@ -84,7 +88,7 @@ func (o *offloaded) run(frame []byte) {
 	if err != nil {
 		o.Fatal(err)
 	}
-	if verdict != xdp.Pass || !bytes.Equal(out, frame) {
+	if verdict != datapath.Pass || !bytes.Equal(out, frame) {
 		o.Fatalf("verdict %v, %d bytes of %d changed or not: want pass, and no change", verdict, len(out), len(frame))
 	}
 }
@@ -229,7 +233,7 @@ func TestParity(t *testing.T) {
 				o.same(all)
 				// Few packets are shown, or it would be for nothing.
 				sights := o.sights()
-				if n := sights[xdp.SightTold]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
+				if n := sights["monitor_reported"]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
 					t.Errorf("%d of %d packets were shown", n, len(all))
 				}
 			})
@@ -256,14 +260,14 @@ func (o *offloaded) same(all []sent) {
 	packets, edges := spins(o.tracker)
 	wantPackets, wantEdges := spins(file)
 	// What is held, because all of it comes at once, is only counted.
-	if sights := o.sights(); sights[xdp.SightHeld] == 0 && (packets != wantPackets || edges != wantEdges) {
+	if sights := o.sights(); sights["monitor_limited"] == 0 && (packets != wantPackets || edges != wantEdges) {
 		o.Errorf("the spin bit had %d edges in %d packets, want %d in %d; %v", edges, packets, wantEdges, wantPackets, sights)
 	}
 }
 
-func (o *offloaded) sights() map[xdp.Sight]uint64 {
+func (o *offloaded) sights() map[xdp.Reason]uint64 {
 	o.Helper()
-	sights, err := o.program.Sights()
+	sights, err := o.program.Stats()
 	if err != nil {
 		o.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func TestMonitoredMove(t *testing.T) {
 
 // routerFlows watches the inner interface of a router with the kernel's program.
 func routerFlows(t *testing.T, router *nettest.Host) (monitor.Source, error) {
-	program := xdptest.Load(t, &xdp.Config{Sessions: -1, Flows: 1000})
+	program := xdptest.Load(t, &xdp.Config{Stages: []xdp.Stage{xdp.MonitorStage}, Flows: 1000})
 	if _, err := program.Attach("in", xdp.Native); err != nil {
 		return nil, err
 	}

@@ -75,7 +75,7 @@ func New(cfg *Config) (*Controller, error) {
 	}
 	c.makeShards()
 	if conf.XDP != nil && !conf.DryRun {
-		kernel, err := newKernelEnforcer(conf.XDP, c.policy(), c.log, c.noteKernel)
+		kernel, err := newKernelEnforcer(conf.XDP.Datapath(), c.policy(), c.log, c.noteKernel)
 		if err != nil {
 			return nil, fmt.Errorf("quota: %w", err)
 		}

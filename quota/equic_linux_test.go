@@ -8,13 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/test/nettest"
-	"github.com/quicway/quicway/xdp"
 )
 
 // TestKernelKeepsWhatIsGranted: somebody has all connections of its quota, asks for
@@ -121,9 +122,9 @@ func attachEQUIC(w *town) *ebpf.Map {
 		asm.JEq.Imm(asm.R0, 0, "pass"),
 		asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
 		asm.JLT.Imm(asm.R1, quota, "pass"),
-		asm.Mov.Imm(asm.R0, int32(xdp.Drop)),
+		asm.Mov.Imm(asm.R0, int32(datapath.Drop)),
 		asm.Return(),
-		asm.Mov.Imm(asm.R0, int32(xdp.Pass)).WithSymbol("pass"),
+		asm.Mov.Imm(asm.R0, int32(datapath.Pass)).WithSymbol("pass"),
 		asm.Return(),
 	}})
 	if err != nil {

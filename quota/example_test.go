@@ -111,7 +111,7 @@ func ExampleController_Admit() {
 // The kernel drops what the filter would drop.
 func ExampleConfig_xdp() {
 	run := func() error {
-		program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1}) // no relay here
+		program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 		if err != nil {
 			return err
 		}

@@ -118,7 +118,7 @@ func serveExperiment(t *testing.T, mode string) {
 		if err := xdpMode.UnmarshalText([]byte(mode)); err != nil {
 			t.Fatal(err)
 		}
-		program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1})
+		program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/quicway/quicway/xdp"
+	"github.com/quicway/quicway/internal/datapath"
 )
 
 const (
@@ -23,11 +23,11 @@ const (
 
 // kernelEnforcer has an XDP program drop what the packet filter would drop.
 type kernelEnforcer struct {
-	stage   *xdp.Quota
-	program *xdp.Program
+	stage   *datapath.Quota
+	program *datapath.Program
 	log     *slog.Logger
-	drops   func(xdp.SourceDrops)
-	before  map[xdp.Reason]uint64 // what others have counted
+	drops   func(datapath.SourceDrops)
+	before  map[datapath.Reason]uint64 // what others have counted
 	errors  atomic.Uint64
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -53,7 +53,7 @@ var _ enforcer = (*kernelEnforcer)(nil)
 
 // newKernelEnforcer takes the program's quota stage, and gives it a policy. It gets
 // drops of sources beyond their rates.
-func newKernelEnforcer(program *xdp.Program, policy *xdp.QuotaPolicy, log *slog.Logger, drops func(xdp.SourceDrops)) (*kernelEnforcer, error) {
+func newKernelEnforcer(program *datapath.Program, policy *datapath.QuotaPolicy, log *slog.Logger, drops func(datapath.SourceDrops)) (*kernelEnforcer, error) {
 	stage, err := program.Quota()
 	if err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (k *kernelEnforcer) renewLocked() {
 func (k *kernelEnforcer) allow(prefix netip.Prefix, ttl time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	err := k.stage.Put(xdp.AllowList, prefix, ttl)
+	err := k.stage.Put(datapath.AllowList, prefix, ttl)
 	k.check(err)
 	was := len(k.missing)
 	if err != nil && ttl > 0 {
@@ -123,11 +123,11 @@ func (k *kernelEnforcer) allow(prefix netip.Prefix, ttl time.Duration) {
 }
 
 func (k *kernelEnforcer) deny(prefix netip.Prefix, ttl time.Duration) {
-	k.check(k.stage.Put(xdp.DenyList, prefix, ttl))
+	k.check(k.stage.Put(datapath.DenyList, prefix, ttl))
 }
 
 func (k *kernelEnforcer) turnAway(source netip.Prefix, ttl time.Duration) (dropped uint64) {
-	dropped, err := k.stage.TurnAway(source, ttl)
+	dropped, err := k.stage.Refuse(source, ttl)
 	k.check(err)
 	return dropped
 }
@@ -169,12 +169,12 @@ func (k *kernelEnforcer) packets(list List, prefix netip.Prefix) uint64 {
 	return n
 }
 
-var kernelLists = [numLists]xdp.List{DenyList: xdp.DenyList, AllowList: xdp.AllowList}
+var kernelLists = [numLists]datapath.List{DenyList: datapath.DenyList, AllowList: datapath.AllowList}
 
 // kernelReasons are those of what the kernel drops.
-var kernelReasons = map[xdp.Reason]Reason{
-	xdp.QuotaDenied: Denied, xdp.QuotaPacketRate: PacketRate, xdp.QuotaShortInitial: ShortInitial,
-	xdp.QuotaTurnedAway: Connections, xdp.QuotaAttemptRate: AttemptRate,
+var kernelReasons = map[datapath.Reason]Reason{
+	datapath.QuotaDenied: Denied, datapath.QuotaPacketRate: PacketRate, datapath.QuotaShortInitial: ShortInitial,
+	datapath.QuotaRefused: Connections, datapath.QuotaAttemptRate: AttemptRate,
 }
 
 func (k *kernelEnforcer) dropped() map[Reason]uint64 {
@@ -207,7 +207,7 @@ func (k *kernelEnforcer) close() error {
 // check counts what failed, and logs the first of it: the packet filter drops what
 // the kernel does not.
 func (k *kernelEnforcer) check(err error) {
-	if err == nil || errors.Is(err, xdp.ErrClosed) {
+	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
 	if k.errors.Add(1) == 1 {
@@ -216,10 +216,10 @@ func (k *kernelEnforcer) check(err error) {
 }
 
 // policy is what the kernel is to know of a configuration.
-func (c *Controller) policy() *xdp.QuotaPolicy {
-	p := &xdp.QuotaPolicy{
+func (c *Controller) policy() *datapath.QuotaPolicy {
+	p := &datapath.QuotaPolicy{
 		Limits:     kernelLimits(c.source),
-		Exceptions: make(map[netip.Prefix]xdp.QuotaLimits),
+		Exceptions: make(map[netip.Prefix]datapath.QuotaLimits),
 		IPv4Bits:   c.conf.IPv4Bits, IPv6Bits: c.conf.IPv6Bits,
 		Patience: c.conf.HandshakeTimeout,
 	}
@@ -229,15 +229,15 @@ func (c *Controller) policy() *xdp.QuotaPolicy {
 	return p
 }
 
-func kernelLimits(l *limits) xdp.QuotaLimits {
-	return xdp.QuotaLimits{
-		Attempts: xdp.RateLimit{Interval: time.Duration(l.attempt.interval), Depth: time.Duration(l.attempt.depth)},
-		Packets:  xdp.RateLimit{Interval: time.Duration(l.packet.interval), Depth: time.Duration(l.packet.depth)},
+func kernelLimits(l *limits) datapath.QuotaLimits {
+	return datapath.QuotaLimits{
+		Attempts: datapath.RateLimit{Interval: time.Duration(l.attempt.interval), Depth: time.Duration(l.attempt.depth)},
+		Packets:  datapath.RateLimit{Interval: time.Duration(l.packet.interval), Depth: time.Duration(l.packet.depth)},
 	}
 }
 
 // noteKernel counts for a source what the kernel has dropped, and reports it.
-func (c *Controller) noteKernel(d xdp.SourceDrops) {
+func (c *Controller) noteKernel(d datapath.SourceDrops) {
 	now := c.now()
 	sh := c.shardOf(d.Source)
 	sh.mu.Lock()

@@ -86,7 +86,7 @@ func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
 	t.Helper()
 	w := newHosts(t)
 	w.settle(family)
-	program := xdptest.Load(t, &xdp.Config{Quota: true, Sessions: 16})
+	program := xdptest.Load(t, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.QuotaStage}, Sessions: 16})
 	w.program = program
 	w.server.Do(func() error {
 		got, err := program.Attach("eth0", mode)

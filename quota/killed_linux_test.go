@@ -62,7 +62,7 @@ func TestKilledIsSucceeded(t *testing.T) {
 	}
 	child.Wait()
 	killed := time.Now()
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1, Pin: pin})
+	program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}, Pin: pin})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func (w *town) denier(pin string) (child *exec.Cmd, heard func(patience time.Dur
 
 // denyUntilKilled is the process that is killed.
 func denyUntilKilled(t *testing.T, pin string) {
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1, Pin: pin})
+	program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}, Pin: pin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/quicway/quicway/internal/test/packet"
 	"github.com/quicway/quicway/internal/test/quotatest"
 	"github.com/quicway/quicway/internal/test/xdptest"
@@ -19,7 +21,7 @@ const kernelPort = 443
 // loadKernel loads a program with the quota stage alone.
 func loadKernel(tb testing.TB) *xdp.Program {
 	tb.Helper()
-	program := xdptest.Load(tb, &xdp.Config{Quota: true, Sessions: -1})
+	program := xdptest.Load(tb, &xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 	return program
 }
 
@@ -60,18 +62,18 @@ func (b *both) judge(from netip.AddrPort, payload []byte) (kernel bool, pass boo
 	}
 	f := packet.Frame{Src: from, Dst: netip.AddrPortFrom(to, kernelPort), TTL: 64, Payload: payload}
 	frame := f.Build(net.HardwareAddr{2, 0, 0, 0, 0, 3}, net.HardwareAddr{2, 0, 0, 0, 0, 1})
-	verdict, out, err := b.program.Test(0, frame)
+	verdict, out, err := b.program.Datapath().Test(0, frame)
 	if err != nil {
 		b.Fatal(err)
 	}
-	if verdict == xdp.Pass && !bytes.Equal(out, frame) {
+	if verdict == datapath.Pass && !bytes.Equal(out, frame) {
 		b.Errorf("passed, but changed:\n%x\n%x", frame, out)
 	}
 	pass, why = b.filter.judge(plainPort(from), payload, b.c.now())
-	if verdict != xdp.Pass && pass {
+	if verdict != datapath.Pass && pass {
 		b.Errorf("the kernel drops what the filter passes (%v) from %v:\n%x", why, from, payload[:min(len(payload), 80)])
 	}
-	return verdict == xdp.Pass, pass, why
+	return verdict == datapath.Pass, pass, why
 }
 
 func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
@@ -205,8 +207,8 @@ func TestParity(t *testing.T) {
 func TestFlightsOfClientsInKernel(t *testing.T) {
 	program := loadKernel(t)
 	reasons := map[Reason]xdp.Reason{
-		PassOther: xdp.QuotaOther, PassContinuing: xdp.QuotaContinuing, PassFlow: xdp.QuotaFlow,
-		PassNew: xdp.QuotaNew, Connections: xdp.QuotaTurnedAway,
+		PassOther: "quota_other", PassContinuing: "quota_continuing", PassFlow: "quota_known_attempt",
+		PassNew: "quota_new", Connections: "quota_refused",
 	}
 	run := uint32(1)
 	for _, f := range flightsOfClients {

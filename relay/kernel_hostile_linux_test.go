@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
 )
@@ -81,7 +82,7 @@ func TestKernelRefusesStrangers(t *testing.T) {
 	before := n.stats()
 	wrong := func() uint64 { return n.server.Stats().Dropped[relay.DropWrongSource] }
 	ids := 0
-	for id := range n.program.Routes() {
+	for id := range xdptest.Relay(n, n.program).Routes() {
 		ids++
 		packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 		seen := wrong()
@@ -95,11 +96,11 @@ func TestKernelRefusesStrangers(t *testing.T) {
 	after := n.stats()
 	// A few of his packets are forwarded by Go, and may turn the window to
 	// other IDs.
-	passed := after[xdp.PassSource] - before[xdp.PassSource] + after[xdp.PassUnknown] - before[xdp.PassUnknown]
+	passed := after["pass_source"] - before["pass_source"] + after["pass_unknown"] - before["pass_unknown"]
 	if ids == 0 || passed < uint64(ids)*packets {
 		t.Errorf("%d packets with %d IDs were passed, want %d of each", passed, ids, packets)
 	}
-	if got := after[xdp.Relayed] - before[xdp.Relayed]; got > packets/2 {
+	if got := after["relayed"] - before["relayed"]; got > packets/2 {
 		t.Errorf("the kernel has forwarded %d packets", got)
 	}
 	n.transfer(a, b, 4<<20)
@@ -120,13 +121,13 @@ func TestKernelPassesWhatWouldDie(t *testing.T) {
 	}
 	before, dropped := n.stats(), n.server.Stats().Dropped[relay.DropHopLimit]
 	n.until("nothing is dropped for its hop limit", func() bool {
-		for id := range n.program.Routes() {
+		for id := range xdptest.Relay(n, n.program).Routes() {
 			packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 			if _, err := conn.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(f.relay))); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return n.server.Stats().Dropped[relay.DropHopLimit] > dropped && n.stats()[xdp.PassTTL] > before[xdp.PassTTL]
+		return n.server.Stats().Dropped[relay.DropHopLimit] > dropped && n.stats()["pass_ttl"] > before["pass_ttl"]
 	})
 	if err := ipv4.NewConn(conn).SetTTL(64); err != nil {
 		t.Fatal(err)

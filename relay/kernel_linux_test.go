@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/p2p"
@@ -283,7 +285,7 @@ func (n *internet) relayed() uint64 {
 	if err != nil {
 		n.Fatal(err)
 	}
-	return s[xdp.Relayed]
+	return s["relayed"]
 }
 
 const kernelTransfer = 64 << 20
@@ -361,12 +363,12 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 	if s.OffloadedPackets != n.relayed() || s.OffloadErrors != 0 {
 		t.Errorf("the relay has counted %d packets of the kernel's %d, and %d errors", s.OffloadedPackets, n.relayed(), s.OffloadErrors)
 	}
-	for index := range n.program.Sessions() {
-		if traffic, err := n.program.Traffic(index); err != nil || traffic != [2]xdp.Traffic{} {
+	for index := range xdptest.Relay(n, n.program).Sessions() {
+		if traffic, err := xdptest.Relay(n, n.program).Traffic(index); err != nil || traffic != [2]datapath.Traffic{} {
 			t.Errorf("session %d is left: %+v, %v", index, traffic, err)
 		}
 	}
-	for id := range n.program.Routes() {
+	for id := range xdptest.Relay(n, n.program).Routes() {
 		t.Errorf("ID %v is left", id)
 	}
 }
@@ -374,7 +376,7 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 // TestProgramWithoutRelayStage: whoever wants the kernel to forward, and has loaded a
 // program that cannot, is told so.
 func TestProgramWithoutRelayStage(t *testing.T) {
-	program := xdptest.Load(t, &xdp.Config{Sessions: -1, Quota: true})
+	program := xdptest.Load(t, &xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 	s, err := relay.Listen(t.Context(), "udp", "127.0.0.1:0", &relay.Config{XDP: program})
 	if err == nil {
 		s.Close()

@@ -34,7 +34,7 @@ func TestKernelForwardsUnderFlood(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			f := kernelFamilies[0]
 			n := newHosts(t, (*internet).oneNIC)
-			n.load(&xdp.Config{Sessions: 64, Quota: true})
+			n.load(&xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.QuotaStage}, Sessions: 64})
 			c, err := quota.New(&quota.Config{
 				XDP: n.program, Excess: quota.Drop,
 				Source: quota.Limits{Connections: 16, HalfOpen: 8, AttemptRate: 50},

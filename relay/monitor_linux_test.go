@@ -17,7 +17,7 @@ func TestMonitoredRelay(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
 			f := kernelFamilies[0]
-			n := newInternetWith(t, (*internet).oneNIC, f, &xdp.Config{Sessions: 64, Flows: 1000}, nil)
+			n := newInternetWith(t, (*internet).oneNIC, f, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.MonitorStage}, Sessions: 64, Flows: 1000}, nil)
 			n.attach(mode)
 			m := watched(t, n.program)
 			a, b := n.connect(f)
@@ -80,7 +80,7 @@ func TestMonitoredRouter(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			f := kernelFamilies[0]
 			n := newInternet(t, (*internet).oneNIC, f)
-			program := xdptest.Load(t, &xdp.Config{Sessions: 1, Flows: 1000})
+			program := xdptest.Load(t, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.MonitorStage}, Sessions: 1, Flows: 1000})
 			for _, iface := range []string{"r1", "r2", "r3"} {
 				n.router.Do(func() error {
 					_, err := program.Attach(iface, mode)

@@ -8,7 +8,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
-	"github.com/quicway/quicway/xdp"
+	"github.com/quicway/quicway/internal/datapath"
 )
 
 // offload is told what has been decided about sessions, so that something faster
@@ -23,11 +23,11 @@ type offload interface {
 	// setDue says from which counter on an ID of a leg is news.
 	setDue(num uint64, role control.Role, counter uint64)
 	// putSession says where the two legs of a session are.
-	putSession(num uint64, legs [2]xdp.Leg)
+	putSession(num uint64, legs [2]datapath.Leg)
 	// deleteSession says that the session is over.
 	deleteSession(num uint64)
 	// traffic returns what has been forwarded for a session.
-	traffic(num uint64) [2]xdp.Traffic
+	traffic(num uint64) [2]datapath.Traffic
 	// note keeps what another server should know of a session.
 	note(num uint64, note []byte)
 	// near is how many IDs of a leg may be known: 0 if none are wanted.
@@ -39,14 +39,14 @@ type noOffload struct{}
 
 var _ offload = noOffload{}
 
-func (noOffload) putRoute(cid.ID, cid.Association)     {}
-func (noOffload) deleteRoute(cid.ID)                   {}
-func (noOffload) setDue(uint64, control.Role, uint64)  {}
-func (noOffload) putSession(uint64, [2]xdp.Leg)        {}
-func (noOffload) deleteSession(uint64)                 {}
-func (noOffload) traffic(uint64) (none [2]xdp.Traffic) { return none }
-func (noOffload) note(uint64, []byte)                  {}
-func (noOffload) near() uint64                         { return 0 }
+func (noOffload) putRoute(cid.ID, cid.Association)          {}
+func (noOffload) deleteRoute(cid.ID)                        {}
+func (noOffload) setDue(uint64, control.Role, uint64)       {}
+func (noOffload) putSession(uint64, [2]datapath.Leg)        {}
+func (noOffload) deleteSession(uint64)                      {}
+func (noOffload) traffic(uint64) (none [2]datapath.Traffic) { return none }
+func (noOffload) note(uint64, []byte)                       {}
+func (noOffload) near() uint64                              { return 0 }
 
 // nearIDs is how many IDs of a leg the kernel knows: the one in use, one before it
 // whose packets may come late, and three after it. quic-go keeps four ready, and
@@ -59,9 +59,9 @@ const nearPinned = cid.Ahead
 
 // kernelOffload lets an XDP program forward.
 type kernelOffload struct {
-	program *xdp.Program
-	log     *slog.Logger
-	errors  atomic.Uint64
+	stage  *datapath.Relay
+	log    *slog.Logger
+	errors atomic.Uint64
 }
 
 var _ offload = (*kernelOffload)(nil)
@@ -70,11 +70,11 @@ var _ offload = (*kernelOffload)(nil)
 // room for it there.
 func (o *kernelOffload) index(num uint64) (uint32, bool) {
 	slot := uint32(num & (1<<slotBits - 1))
-	return slot, slot < o.program.Sessions()
+	return slot, slot < o.stage.Sessions()
 }
 
 func (o *kernelOffload) near() uint64 {
-	if o.program.Pinned() {
+	if o.stage.Pinned() {
 		return nearPinned
 	}
 	return nearIDs
@@ -82,53 +82,53 @@ func (o *kernelOffload) near() uint64 {
 
 func (o *kernelOffload) putRoute(id cid.ID, a cid.Association) {
 	if index, ok := o.index(a.Session); ok {
-		o.check(o.program.PutRoute(id, xdp.Route{Session: index, Leg: a.Leg, Counter: a.Counter}))
+		o.check(o.stage.PutRoute(id, datapath.Route{Session: index, Leg: a.Leg, Counter: a.Counter}))
 	}
 }
 
-func (o *kernelOffload) deleteRoute(id cid.ID) { o.check(o.program.DeleteRoute(id)) }
+func (o *kernelOffload) deleteRoute(id cid.ID) { o.check(o.stage.DeleteRoute(id)) }
 
 func (o *kernelOffload) setDue(num uint64, role control.Role, counter uint64) {
 	if index, ok := o.index(num); ok {
-		o.check(o.program.SetDue(index, uint8(role), counter))
+		o.check(o.stage.SetDue(index, uint8(role), counter))
 	}
 }
 
-func (o *kernelOffload) putSession(num uint64, legs [2]xdp.Leg) {
+func (o *kernelOffload) putSession(num uint64, legs [2]datapath.Leg) {
 	index, ok := o.index(num)
 	if !ok {
-		o.check(xdp.ErrFull)
+		o.check(datapath.ErrFull)
 		return
 	}
-	o.check(o.program.PutSession(index, legs))
+	o.check(o.stage.PutSession(index, legs))
 }
 
 func (o *kernelOffload) deleteSession(num uint64) {
 	if index, ok := o.index(num); ok {
-		o.check(o.program.DeleteSession(index))
+		o.check(o.stage.DeleteSession(index))
 	}
 }
 
-func (o *kernelOffload) traffic(num uint64) [2]xdp.Traffic {
+func (o *kernelOffload) traffic(num uint64) [2]datapath.Traffic {
 	index, ok := o.index(num)
 	if !ok {
-		return [2]xdp.Traffic{}
+		return [2]datapath.Traffic{}
 	}
-	t, err := o.program.Traffic(index)
+	t, err := o.stage.Traffic(index)
 	o.check(err)
 	return t
 }
 
 func (o *kernelOffload) note(num uint64, note []byte) {
 	if index, ok := o.index(num); ok {
-		o.check(o.program.PutNote(index, note))
+		o.check(o.stage.PutNote(index, note))
 	}
 }
 
 // check counts what failed, and logs the first of it: those packets take the
 // loop.
 func (o *kernelOffload) check(err error) {
-	if err == nil || errors.Is(err, xdp.ErrClosed) {
+	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
 	if o.errors.Add(1) == 1 {
@@ -137,11 +137,11 @@ func (o *kernelOffload) check(err error) {
 }
 
 // ways are the legs of a session as the offload wants them.
-func (s *Server) ways(ses *session) (out [2]xdp.Leg) {
+func (s *Server) ways(ses *session) (out [2]datapath.Leg) {
 	for r := range ses.legs {
 		if a := ses.legs[r].addr.Load(); a != nil && a.local.IsValid() {
 			port := s.sockets.groups[a.group].addr.Port()
-			out[r] = xdp.Leg{Remote: a.remote, Local: netip.AddrPortFrom(a.local, port)}
+			out[r] = datapath.Leg{Remote: a.remote, Local: netip.AddrPortFrom(a.local, port)}
 		}
 	}
 	return out
@@ -202,8 +202,8 @@ func (s *Server) departLocked(l *leg) {
 }
 
 // followEvents slides windows after packets that only the offload has seen.
-func (s *Server) followEvents(program *xdp.Program) {
-	for e := range program.Events(s.closing) {
+func (s *Server) followEvents(stage *datapath.Relay) {
+	for e := range stage.Events(s.closing) {
 		ses := s.sessions.atSlot(e.Session)
 		if ses == nil || e.Leg > 1 {
 			continue

@@ -7,7 +7,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
-	"github.com/quicway/quicway/xdp"
+	"github.com/quicway/quicway/internal/datapath"
 )
 
 // fakeOffload says that it has forwarded something, and notes what it is told.
@@ -19,9 +19,9 @@ type fakeOffload struct {
 
 func (o *fakeOffload) near() uint64 { return nearIDs }
 
-func (o *fakeOffload) traffic(uint64) [2]xdp.Traffic {
+func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 	n := o.packets.Load()
-	return [2]xdp.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
+	return [2]datapath.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
 }
 
 func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }

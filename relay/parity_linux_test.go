@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
@@ -121,7 +123,7 @@ func (p *parity) know(tb testing.TB, family int) {
 	tb.Helper()
 	for role, key := range p.keys {
 		for c := range uint64(nearIDs) {
-			if err := p.program.PutRoute(key.ID(cid.Peer, c), xdp.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
+			if err := xdptest.Relay(tb, p.program).PutRoute(key.ID(cid.Peer, c), datapath.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
 				tb.Fatal(err)
 			}
 		}
@@ -134,21 +136,21 @@ func (p *parity) check(tb testing.TB, family int, f *packet.Frame, cut int) (rel
 	tb.Helper()
 	frame := f.Build(paritySender, p.iface.HardwareAddr)
 	frame = frame[:max(len(frame)-cut, 14)]
-	var verdict xdp.Verdict
+	var verdict datapath.Verdict
 	var out []byte
 	if err := p.host.Run(func() (err error) {
-		verdict, out, err = p.program.Test(p.iface.Index, frame)
+		verdict, out, err = p.program.Datapath().Test(p.iface.Index, frame)
 		return err
 	}); err != nil {
 		tb.Fatal(err)
 	}
-	if verdict == xdp.Pass {
+	if verdict == datapath.Pass {
 		if !bytes.Equal(out, frame) {
 			tb.Errorf("passed, but changed:\n%x\n%x", frame, out)
 		}
 		return false
 	}
-	if verdict != xdp.TX {
+	if verdict != datapath.TX {
 		tb.Fatalf("verdict %d for %x", verdict, frame)
 	}
 	want, ok := p.loop(family, f)

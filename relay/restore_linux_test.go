@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
+
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/test/nettest"
@@ -20,7 +22,8 @@ import (
 // sense to this server, and whatever is not is deleted.
 func TestRestoreJudgesNotes(t *testing.T) {
 	program := xdptest.Load(t, &xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
-	legs := [2]xdp.Leg{
+	stage := xdptest.Relay(t, program)
+	legs := [2]datapath.Leg{
 		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
 		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
 	}
@@ -29,7 +32,7 @@ func TestRestoreJudgesNotes(t *testing.T) {
 			n.Legs[r].Present, n.Legs[r].Key = true, cid.NewKey()
 		}
 		b, err := binary.Append(nil, binary.BigEndian, &n)
-		err = errors.Join(err, program.PutSession(slot, legs), program.PutNote(slot, b))
+		err = errors.Join(err, stage.PutSession(slot, legs), stage.PutNote(slot, b))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,12 +56,12 @@ func TestRestoreJudgesNotes(t *testing.T) {
 	if sessions, legs := server.sessions.count(); sessions != 1 || legs != 2 {
 		t.Errorf("%d sessions, %d legs, want 1 and 2", sessions, legs)
 	}
-	for slot := range program.Sessions() {
-		kept, err := program.Session(slot)
+	for slot := range stage.Sessions() {
+		kept, err := stage.Session(slot)
 		if want := slot == 1; err != nil || kept[0].Valid() != want {
 			t.Errorf("slot %d: %v, %v, want it kept: %v", slot, kept, err, want)
 		}
-		b, err := program.Note(slot)
+		b, err := stage.Note(slot)
 		if want := slot == 1; err != nil || (b[0] != 0) != want {
 			t.Errorf("slot %d: note of version %d, %v, want one: %v", slot, b[0], err, want)
 		}
@@ -80,6 +83,7 @@ func TestEndPinnedSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer program.Close()
+	stage := xdptest.Relay(t, program)
 	start := func() *Server {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
@@ -95,7 +99,7 @@ func TestEndPinnedSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	legs := [2]xdp.Leg{
+	legs := [2]datapath.Leg{
 		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
 		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
 	}
@@ -105,7 +109,7 @@ func TestEndPinnedSessions(t *testing.T) {
 			n.Legs[r] = legNote{Present: true, Key: cid.NewKey(), TTL: time.Minute}
 		}
 		b, err := binary.Append(nil, binary.BigEndian, &n)
-		if err := errors.Join(err, program.PutSession(uint32(slot), legs), program.PutNote(uint32(slot), b)); err != nil {
+		if err := errors.Join(err, stage.PutSession(uint32(slot), legs), stage.PutNote(uint32(slot), b)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +133,7 @@ func TestEndPinnedSessions(t *testing.T) {
 	if got := left(server); len(got) != 1 || got[0] != last {
 		t.Errorf("left %v, want %v", got, last)
 	}
-	for id, r := range program.Routes() {
+	for id, r := range stage.Routes() {
 		if r.Session != 3 {
 			t.Errorf("%v leads to session %d", id, r.Session)
 		}

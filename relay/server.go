@@ -19,8 +19,8 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/udp"
-	"github.com/quicway/quicway/xdp"
 )
 
 // Server is a relay. Make one with [Listen] or [New], then call
@@ -36,7 +36,8 @@ type Server struct {
 	sessions *table
 	mailbox  *mailbox
 	offload  offload
-	hits     chan route // windows that slideLoop is to slide
+	kernel   *datapath.Relay // nil: the kernel does not forward
+	hits     chan route      // windows that slideLoop is to slide
 	counters serverCounters
 	// storeSwept is when the store was last expired. For the sweep alone.
 	storeSwept time.Time
@@ -172,16 +173,17 @@ func (s *Server) setupOffload() error {
 	if s.conf.XDP == nil {
 		return nil
 	}
-	switch err := s.conf.XDP.StageErr(xdp.RelayStage); {
-	case errors.Is(err, xdp.ErrUnsupported):
+	stage, err := s.conf.XDP.Datapath().Relay()
+	switch {
+	case errors.Is(err, datapath.ErrUnsupported):
 		s.log.Warn("the kernel does not forward; the server forwards all packets", "err", err)
-		s.conf.XDP = nil
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w: XDP: %w", ErrConfig, err)
 	}
-	s.offload = &kernelOffload{program: s.conf.XDP, log: s.log}
-	return s.takeOver(s.conf.XDP)
+	s.kernel = stage
+	s.offload = &kernelOffload{stage: stage, log: s.log}
+	return s.takeOver(stage)
 }
 
 // setupControl makes the relay's own QUIC and HTTP/3.
@@ -290,8 +292,8 @@ func (s *Server) start() error {
 		s.running.Go(func() { s.addrs.watch(s.closing) })
 	}
 	s.running.Go(func() { s.slideLoop(s.closing) })
-	if s.conf.XDP != nil {
-		s.running.Go(func() { s.followEvents(s.conf.XDP) })
+	if s.kernel != nil {
+		s.running.Go(func() { s.followEvents(s.kernel) })
 	}
 	var accepting http3.QUICListener = listener
 	if s.conf.Quota != nil {
@@ -304,11 +306,11 @@ func (s *Server) start() error {
 
 // openPorts makes our packets known to the kernel's program.
 func (s *Server) openPorts() error {
-	if s.conf.XDP == nil {
+	if s.kernel == nil {
 		return nil
 	}
 	for i := range s.sockets.groups {
-		if err := s.conf.XDP.OpenPort(s.sockets.groups[i].addr.Port()); err != nil {
+		if err := s.kernel.OpenPort(s.sockets.groups[i].addr.Port()); err != nil {
 			return fmt.Errorf("relay: %w", err)
 		}
 	}
@@ -318,24 +320,24 @@ func (s *Server) openPorts() error {
 // withdraw leaves the kernel's program without anything of ours, unless it is
 // there to go on.
 func (s *Server) withdraw() error {
-	if s.conf.XDP == nil {
+	if s.kernel == nil {
 		return nil
 	}
 	for _, ses := range s.sessions.snapshot() {
 		ses.mu.Lock()
 		s.accountLocked(ses)
-		if !s.conf.XDP.Pinned() {
+		if !s.kernel.Pinned() {
 			s.withdrawLocked(ses)
 		}
 		ses.mu.Unlock()
 	}
-	if s.conf.XDP.Pinned() {
+	if s.kernel.Pinned() {
 		return nil
 	}
 	var errs []error
 	for i := range s.sockets.groups {
-		err := s.conf.XDP.ClosePort(s.sockets.groups[i].addr.Port())
-		if !errors.Is(err, xdp.ErrClosed) { // its owner was quicker
+		err := s.kernel.ClosePort(s.sockets.groups[i].addr.Port())
+		if !errors.Is(err, datapath.ErrClosed) { // its owner was quicker
 			errs = append(errs, err)
 		}
 	}

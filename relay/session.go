@@ -9,8 +9,8 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/quota"
-	"github.com/quicway/quicway/xdp"
 )
 
 // linger is how long an ended leg still gets packets, so that the last ones
@@ -62,9 +62,9 @@ type leg struct {
 	owner       cid.Owner
 	ids         *cid.Deriver
 	window      cid.Window
-	near        cid.Range   // what of it the offload knows
-	offloaded   xdp.Traffic // what it has sent to the leg, as far as that is counted
-	initial     cid.ID      // zero: none
+	near        cid.Range        // what of it the offload knows
+	offloaded   datapath.Traffic // what it has sent to the leg, as far as that is counted
+	initial     cid.ID           // zero: none
 	initialGone time.Time
 	client      *client
 	ttl         time.Duration

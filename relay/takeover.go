@@ -6,7 +6,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
-	"github.com/quicway/quicway/xdp"
+	"github.com/quicway/quicway/internal/datapath"
 )
 
 // A program that is pinned forwards while no server runs. Each server keeps a note
@@ -17,7 +17,7 @@ import (
 // one does not understand; zero is none.
 const noteVersion = 1
 
-// note is what there is to know of a session. The addresses are in the program.
+// note is what there is to know of a session. The addresses are in the stage.
 type note struct {
 	Version uint8
 	Joined  bool
@@ -50,16 +50,16 @@ func (s *Server) noteLocked(ses *session) {
 }
 
 // takeOver goes on with the sessions of a server before this one.
-func (s *Server) takeOver(program *xdp.Program) error {
-	if !program.Pinned() {
+func (s *Server) takeOver(stage *datapath.Relay) error {
+	if !stage.Pinned() {
 		return nil
 	}
-	for slot := range program.Sessions() {
-		b, err := program.Note(slot)
+	for slot := range stage.Sessions() {
+		b, err := stage.Note(slot)
 		if err != nil {
 			return err
 		}
-		legs, err := program.Session(slot)
+		legs, err := stage.Session(slot)
 		if err != nil {
 			return err
 		}
@@ -67,11 +67,11 @@ func (s *Server) takeOver(program *xdp.Program) error {
 		_, err = binary.Decode(b, binary.BigEndian, &n)
 		if err == nil && s.restorable(slot, &n) && legs[0].Valid() && legs[1].Valid() {
 			s.restore(slot, &n, legs)
-		} else if err := program.DeleteSession(slot); err != nil {
+		} else if err := stage.DeleteSession(slot); err != nil {
 			return err
 		}
 	}
-	s.forgetStale(program)
+	s.forgetStale(stage)
 	if sessions, legs := s.sessions.count(); sessions > 0 {
 		s.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
 	}
@@ -86,7 +86,7 @@ func (s *Server) restorable(slot uint32, n *note) bool {
 
 // restore makes a session what it was. A session with one leg is not restored:
 // nothing can be forwarded for it, and the peer comes back.
-func (s *Server) restore(slot uint32, n *note, at [2]xdp.Leg) {
+func (s *Server) restore(slot uint32, n *note, at [2]datapath.Leg) {
 	counted, err := s.countSession(at[0].Remote)
 	if err != nil {
 		counted = nil // it is there all the same, beyond the quota
@@ -125,9 +125,9 @@ func (s *Server) restore(slot uint32, n *note, at [2]xdp.Leg) {
 
 // forgetStale deletes the IDs that a server has left which was stopped between two
 // steps.
-func (s *Server) forgetStale(program *xdp.Program) {
+func (s *Server) forgetStale(stage *datapath.Relay) {
 	var stale []cid.ID
-	for id, r := range program.Routes() {
+	for id, r := range stage.Routes() {
 		ses := s.sessions.atSlot(r.Session)
 		if ses == nil || !ses.legs[r.Leg].near.HasLow(uint32(r.Counter)) {
 			stale = append(stale, id)

@@ -19,7 +19,9 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
@@ -254,7 +256,7 @@ func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	t.Cleanup(func() { m.Close() })
 	return func() (sum uint64) {
 		var perCPU []uint64
-		if err := m.Lookup(uint32(xdp.Relayed), &perCPU); err != nil {
+		if err := m.Lookup(uint32(datapath.Relayed), &perCPU); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range perCPU {
@@ -272,9 +274,10 @@ func leftInPinned(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	defer p.Close()
+	stage := xdptest.Relay(t, p)
 	var live []uint32
-	for index := range p.Sessions() {
-		if legs, err := p.Session(index); legs[0].Valid() && legs[1].Valid() && err == nil {
+	for index := range stage.Sessions() {
+		if legs, err := stage.Session(index); legs[0].Valid() && legs[1].Valid() && err == nil {
 			live = append(live, index)
 		}
 	}
@@ -282,7 +285,7 @@ func leftInPinned(t *testing.T, dir string) {
 		t.Fatalf("sessions %v, want one", live)
 	}
 	ids := 0
-	for id, route := range p.Routes() {
+	for id, route := range stage.Routes() {
 		ids++
 		if route.Session != live[0] {
 			t.Errorf("ID %v leads to session %d", id, route.Session)

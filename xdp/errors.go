@@ -1,31 +1,19 @@
 package xdp
 
-import (
-	"errors"
-	"net"
-)
+import "github.com/quicway/quicway/internal/datapath"
 
 var (
-	// ErrClosed is returned by calls on a [Program] that is closed. It wraps
-	// net.ErrClosed.
-	ErrClosed error = closedError{}
+	// ErrClosed is returned by methods of a closed [Program]. It wraps net.ErrClosed.
+	ErrClosed = datapath.ErrClosed
 	// ErrConfig is wrapped by errors about a [Config] that cannot work.
-	ErrConfig = errors.New("invalid configuration")
-	// ErrUnsupported: this system has no XDP, or an interface has it not in
-	// the way that was asked for.
-	ErrUnsupported = errors.New("not supported here")
+	ErrConfig = datapath.ErrConfig
+	// ErrUnsupported: the system, or an interface, does not support XDP or the mode.
+	ErrUnsupported = datapath.ErrUnsupported
 	// ErrPermission: the process lacks CAP_BPF or CAP_NET_ADMIN.
-	ErrPermission = errors.New("needs CAP_BPF and CAP_NET_ADMIN")
-	// ErrBusy: another program is attached to the interface, or another
-	// process has what is pinned.
-	ErrBusy = errors.New("in use by another")
+	ErrPermission = datapath.ErrPermission
+	// ErrBusy: another program is attached to the interface, or another process uses the
+	// directory of Config.Pin.
+	ErrBusy = datapath.ErrBusy
 	// ErrMTU: the interface's MTU is too large for native mode.
-	ErrMTU = errors.New("the MTU is too large for native mode")
-	// ErrFull: there is no room for another ID or session.
-	ErrFull = errors.New("no room in the kernel's map")
+	ErrMTU = datapath.ErrMTU
 )
-
-type closedError struct{}
-
-func (closedError) Error() string { return "program closed" }
-func (closedError) Unwrap() error { return net.ErrClosed }

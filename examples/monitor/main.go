@@ -111,9 +111,8 @@ func open(interfaces, mode string, args []string) (source monitor.Source, end fu
 // attach puts the kernel's program on interfaces.
 func attach(interfaces []string) (monitor.Source, func() error, error) {
 	program, err := xdp.Load(&xdp.Config{
-		Sessions: -1, // no relay
-		Flows:    xdp.DefaultFlows,
-		Logger:   slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Stages: []xdp.Stage{xdp.MonitorStage},
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return nil, nil, err

@@ -19,7 +19,7 @@ func newOffload(o *options) (*offload, error) {
 	if o.xdp == "" {
 		return &offload{modes: "userspace"}, nil
 	}
-	program, err := xdp.Load(&xdp.Config{Quota: true, Sessions: -1})
+	program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 	return &offload{program: program}, err
 }
 

@@ -36,11 +36,15 @@ func (s *stage) measure() (u usage, err error) {
 	if s.program == nil {
 		return u, nil
 	}
-	for range s.program.Routes() {
+	kernel, err := s.program.Datapath().Relay()
+	if err != nil {
+		return u, err
+	}
+	for range kernel.Routes() {
 		u.routes++
 	}
-	for i := range s.program.Sessions() {
-		legs, err := s.program.Session(i)
+	for i := range kernel.Sessions() {
+		legs, err := kernel.Session(i)
 		if err != nil {
 			return u, err
 		}

@@ -4,6 +4,7 @@ package xdptest
 import (
 	"errors"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/xdp"
 )
@@ -26,4 +27,14 @@ func Load(tb nettest.TB, conf *xdp.Config) *xdp.Program {
 		}
 	}
 	return program
+}
+
+// Relay returns the relay stage of a program.
+func Relay(tb nettest.TB, program *xdp.Program) *datapath.Relay {
+	tb.Helper()
+	stage, err := program.Datapath().Relay()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return stage
 }

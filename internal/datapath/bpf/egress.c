@@ -1,0 +1,42 @@
+// The monitor stage for what leaves by an interface, with the maps of the program
+// for what comes in.
+#include "monitor.h"
+#include "maps.h"
+
+char __license[] SEC("license") = "Dual MIT/GPL";
+
+// __sk_buff is as in include/uapi/linux/bpf.h.
+struct __sk_buff {
+	__u32 len;
+	__u32 unused0[8];
+	__u32 ingress_ifindex;
+	__u32 ifindex;
+	__u32 unused1[8];
+	__u32 data;
+	__u32 data_end;
+	__u32 unused2[14];
+	__u32 data_meta;
+	__u64 flow_keys;
+	__u64 tstamp;
+	__u32 wire_len;
+	__u32 gso_segs;
+	__u64 sk;
+	__u32 gso_size;
+};
+
+#define TCX_NEXT -1
+
+SEC("tcx/egress")
+int quicway_out(struct __sk_buff *ctx) {
+	// What this host only forwards was seen when it came in.
+	__u32 in = ctx->ingress_ifindex;
+	if (in && bpf_map_lookup_elem(&devices, &in))
+		return TCX_NEXT;
+	struct datagram g = {.segment = ctx->gso_size};
+	int found        = scan(ctx, true, &g);
+	if (found == FOUND_UDP)
+		watch(ctx, true, ctx->len, ctx->ifindex, &g);
+	else if (found == UNREAD)
+		report_unread(ctx, true, ctx->len, ctx->ifindex, &g);
+	return TCX_NEXT;
+}

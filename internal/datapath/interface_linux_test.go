@@ -1,0 +1,121 @@
+package datapath
+
+import (
+	"bytes"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/test/nettest"
+)
+
+// TestDetachWhatIsPinned: also from an interface that only a process before this
+// one has attached to.
+func TestDetachWhatIsPinned(t *testing.T) {
+	newVeth(t, 1500)
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	first := loadPinned(t, dir, 4)
+	for _, name := range []string{"q0", "q1"} {
+		if _, err := first.Attach(name, Native); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first.Close()
+	second := loadPinned(t, dir, 4)
+	if _, err := second.Attach("q0", Auto); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Detach("q1"); err != nil {
+		t.Fatal(err)
+	}
+	if id := attachedTo(t, "q1"); id != 0 {
+		t.Errorf("program %d is left on q1", id)
+	}
+	if attachedTo(t, "q0") == 0 {
+		t.Error("nothing is left on q0")
+	}
+}
+
+// TestInterfaceChanges: one that is renamed is still the same, one that has been
+// made anew is another.
+func TestInterfaceChanges(t *testing.T) {
+	newVeth(t, 1500)
+	p := load(t)
+	if _, err := p.Attach("q0", Native); err != nil {
+		t.Fatal(err)
+	}
+	l, err := netlink.LinkByName("q0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(netlink.LinkSetDown(l), netlink.LinkSetName(l, "lan0")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Detach("lan0"); err != nil {
+		t.Fatal(err)
+	}
+	if id := attachedTo(t, "lan0"); id != 0 {
+		t.Errorf("program %d is left on what was renamed", id)
+	}
+	if _, err := p.Attach("lan0", Native); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkDel(l); err != nil {
+		t.Fatal(err)
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}, PeerName: "q1"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Attach("lan0", Native); err != nil {
+		t.Errorf("on an interface that has been made anew: %v", err)
+	}
+	if attachedTo(t, "lan0") == 0 {
+		t.Error("nothing is attached to it")
+	}
+	if len(p.attached) != 1 {
+		t.Errorf("%d interfaces are remembered, want 1", len(p.attached))
+	}
+}
+
+// TestNoSuchLeg: a session has two, and what is said of another is refused rather
+// than written over the session after it.
+func TestNoSuchLeg(t *testing.T) {
+	newVeth(t, 1500)
+	p := load(t)
+	before := make([]byte, 4*sessionSize)
+	if _, err := p.relay.memory.ReadAt(before, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.relay.SetDue(1, 2, 7); !errors.Is(err, ErrConfig) {
+		t.Errorf("set due of leg 2: %v, want %v", err, ErrConfig)
+	}
+	for _, r := range []Route{{Session: 1, Leg: 2}, {Session: 1 << routeLeg}} {
+		if err := p.relay.PutRoute(cid.NewKey().ID(cid.Peer, 1), r); !errors.Is(err, ErrConfig) {
+			t.Errorf("put %+v: %v, want %v", r, err, ErrConfig)
+		}
+	}
+	if n := countRoutes(p); n != 0 {
+		t.Errorf("%d routes, want none", n)
+	}
+	after := make([]byte, 4*sessionSize)
+	if _, err := p.relay.memory.ReadAt(after, 0); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("sessions have changed, %v", err)
+	}
+}
+
+// TestTestAfterClose says what is the matter.
+func TestTestAfterClose(t *testing.T) {
+	newVeth(t, 1500)
+	p := load(t)
+	p.Close()
+	if _, _, err := p.Test(1, make([]byte, 64)); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v, want %v", err, ErrClosed)
+	}
+	if _, _, err := p.TestEgress(1, make([]byte, 64), 0); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v, want %v", err, ErrClosed)
+	}
+}

@@ -1,0 +1,268 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// pin is a directory on a BPF file system: what is named there outlives the
+// process. A nil pin keeps nothing.
+type pin struct {
+	dir  string
+	lock *os.File
+}
+
+// Names in the directory. The one of the maps changes with what is in them, so
+// that no process takes over what it does not understand.
+const (
+	pinnedMaps  = "maps-2"
+	pinnedNotes = "notes"
+	pinnedLinks = "link-" // and the index of the interface
+)
+
+// keptMaps are those that the next process goes on with. The others are parts of
+// the program: among them all of the quota stage, whose verdicts are about
+// connections that end with the process.
+var keptMaps = []string{
+	datapathMapCounters, datapathMapPorts, datapathMapRoutes, datapathMapSessions,
+	datapathMapEvents, datapathMapDevices, datapathMapNext,
+}
+
+// newNotes makes the map of notes, or opens the one that is pinned.
+func (p *pin) newNotes(sessions uint32) (*ebpf.Map, error) {
+	spec := &ebpf.MapSpec{Name: pinnedNotes, Type: ebpf.Array, KeySize: 4, ValueSize: NoteSize, MaxEntries: sessions, Pinning: ebpf.PinByName}
+	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)})
+}
+
+// openPin makes the directory, and keeps other processes from it.
+func openPin(dir string) (*pin, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	for {
+		if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("make the directory to pin in: %w", explain(err))
+		}
+		p, err := lockPin(dir)
+		switch {
+		case errors.Is(err, errReplaced), errors.Is(err, fs.ErrNotExist):
+			continue // whoever had it has just removed it
+		case errors.Is(err, ErrConfig):
+			_ = (&pin{dir: dir}).remove() // unless it is in use
+		}
+		return p, err
+	}
+}
+
+// errReplaced: a directory was removed before it was locked, and another may have its
+// name: the lock keeps nobody away.
+var errReplaced = errors.New("the directory was removed meanwhile")
+
+func lockPin(dir string) (*pin, error) {
+	lock, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &pin{dir: dir, lock: lock}
+	var stat unix.Statfs_t
+	if err := unix.Fstatfs(int(lock.Fd()), &stat); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	if uint32(stat.Type) != unix.BPF_FS_MAGIC {
+		err := fmt.Errorf("%w: Pin: %s is not on a BPF file system; this makes one: mount -t bpf bpf /sys/fs/bpf", ErrConfig, dir)
+		return nil, errors.Join(err, p.close())
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		err := fmt.Errorf("%w: a process that runs has what is pinned at %s", ErrBusy, dir)
+		return nil, errors.Join(err, p.close())
+	}
+	if err := p.current(); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// current returns errReplaced if the directory that is locked has lost its name.
+func (p *pin) current() error {
+	locked, err := p.lock.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(p.dir); err != nil || !os.SameFile(locked, named) {
+		return errReplaced
+	}
+	return nil
+}
+
+// close gives the directory to the next process.
+func (p *pin) close() error {
+	if p == nil {
+		return nil
+	}
+	return p.lock.Close()
+}
+
+// abandon is close for a process that has failed to load: it leaves what there
+// was before.
+func (p *pin) abandon() error {
+	if p == nil {
+		return nil
+	}
+	if links, err := p.links(); err != nil || len(links) > 0 {
+		return errors.Join(err, p.close())
+	}
+	return errors.Join(p.unpinMaps(), p.remove(), p.close())
+}
+
+// load loads objects, with the maps that are pinned if these are alike.
+func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs ebpf.ProgramOptions, log *slog.Logger) error {
+	if p == nil {
+		return spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: programs})
+	}
+	for _, name := range keptMaps {
+		spec.Maps[name].Pinning = ebpf.PinByName
+	}
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)}, Programs: programs}
+	err := spec.LoadAndAssign(objects, opts)
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		log.Warn("not taking over the maps that are pinned: others were asked for", "err", err)
+		if err := p.unpinMaps(); err != nil {
+			return err
+		}
+		err = spec.LoadAndAssign(objects, opts)
+	}
+	return err
+}
+
+func (p *pin) unpinMaps() error {
+	var errs []error
+	for _, name := range append([]string{pinnedNotes}, keptMaps...) {
+		if err := os.Remove(filepath.Join(p.dir, pinnedMaps, name)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *pin) linkPath(iface int) string {
+	return filepath.Join(p.dir, pinnedLinks+strconv.Itoa(iface))
+}
+
+// keep makes an attachment outlive the process.
+func (p *pin) keep(a *attachment) error {
+	if p == nil {
+		return nil
+	}
+	return a.link.Pin(p.linkPath(a.index))
+}
+
+// left returns what an earlier process has left on an interface, or nil.
+func (p *pin) left(iface int) (*attachment, error) {
+	if p == nil {
+		return nil, nil
+	}
+	path := p.linkPath(iface)
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, explain(err))
+	}
+	return &attachment{index: iface, mode: modeOf(iface), link: l}, nil
+}
+
+// takeOver puts the program in the place of the one that an earlier process has
+// left on an interface. It returns nil if there is none, or not in the mode that
+// is asked for.
+func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*attachment, error) {
+	a, err := p.left(iface.Index)
+	if a == nil || err != nil {
+		return nil, err
+	}
+	a.name = iface.Name
+	if mode == Auto || mode == a.mode {
+		if err = a.link.Update(prog); err == nil {
+			return a, nil
+		}
+		// The interface that it was on is gone, and this is another
+		// with its index.
+		if !errors.Is(err, unix.ENOLINK) {
+			return nil, errors.Join(fmt.Errorf("take over %s: %w", p.linkPath(a.index), explain(err)), a.link.Close())
+		}
+	}
+	return nil, a.end()
+}
+
+// modeOf is how a program is attached to an interface: Auto if none is.
+func modeOf(iface int) Mode {
+	l, err := netlink.LinkByIndex(iface)
+	if err != nil || l.Attrs().Xdp == nil {
+		return Auto
+	}
+	switch l.Attrs().Xdp.AttachMode {
+	case nl.XDP_ATTACHED_DRV:
+		return Native
+	case nl.XDP_ATTACHED_SKB:
+		return Generic
+	}
+	return Auto
+}
+
+// Pinned says whether what the program has been told, and where it is attached,
+// outlives the process.
+func (p *Program) Pinned() bool { return p.pin != nil }
+
+// Unpin ends what is pinned in a directory: it detaches the program there, and
+// removes it with its maps and the directory. It is no error if there is nothing.
+// It returns ErrBusy while a process uses it, and ErrConfig if it is no directory
+// to pin in.
+func Unpin(dir string) error {
+	p, err := lockPin(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("xdp: unpin: %w", err)
+	}
+	if err := errors.Join(p.unpinLinks(), p.unpinMaps(), p.remove(), p.close()); err != nil {
+		return fmt.Errorf("xdp: unpin: %w", err)
+	}
+	return nil
+}
+
+func (p *pin) unpinLinks() error {
+	links, err := p.links()
+	errs := []error{err}
+	for _, path := range links {
+		l, err := link.LoadPinnedLink(path, nil)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, (&attachment{link: l}).end())
+	}
+	return errors.Join(errs...)
+}
+
+// links returns where attachments are pinned.
+func (p *pin) links() ([]string, error) {
+	return filepath.Glob(filepath.Join(p.dir, pinnedLinks+"*"))
+}
+
+// remove removes the directory, if nothing else is in it.
+func (p *pin) remove() error {
+	return errors.Join(os.Remove(filepath.Join(p.dir, pinnedMaps)), os.Remove(p.dir))
+}

@@ -1,0 +1,267 @@
+package datapath
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/test/nettest"
+)
+
+func loadPinned(t *testing.T, dir string, sessions int) *Program {
+	t.Helper()
+	p := mustLoad(t, &Config{Sessions: sessions, Pin: dir})
+	return p
+}
+
+// pinnedLegs are those of a session that is taken over, of both families.
+var pinnedLegs = [][2]Leg{
+	{
+		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("192.0.2.9:4433")},
+		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("192.0.2.8:4433")},
+	},
+	{
+		{Remote: netip.MustParseAddrPort("[2001:db8::1]:1"), Local: netip.MustParseAddrPort("[2001:db8::9]:4433")},
+		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("192.0.2.8:4433")},
+	},
+}
+
+// TestPin: what a process has told the program is there for the next, which takes
+// its place on the interface.
+func TestPin(t *testing.T) {
+	for _, mode := range []Mode{Native, Generic} {
+		t.Run(mode.String(), func(t *testing.T) {
+			newVeth(t, 1500)
+			dir := filepath.Join(nettest.BPFFS(t), "a", "quicway")
+			first := loadPinned(t, dir, 4)
+			if !first.Pinned() {
+				t.Error("not pinned")
+			}
+			id, route := cid.NewKey().ID(cid.Peer, 1<<32+7), Route{Session: 1, Leg: 1, Counter: 7}
+			tell(t, first, id, route)
+			if _, err := first.Attach("q0", mode); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(&Config{Pin: dir}); !errors.Is(err, ErrBusy) {
+				t.Errorf("loaded by two at once: %v, want %v", err, ErrBusy)
+			}
+			if err := Unpin(dir); !errors.Is(err, ErrBusy) {
+				t.Errorf("unpinned while it is used: %v, want %v", err, ErrBusy)
+			}
+			if err := first.Close(); err != nil {
+				t.Fatal(err)
+			}
+			before := attachedTo(t, "q0")
+			if before == 0 {
+				t.Fatal("not attached after Close")
+			}
+
+			second := loadPinned(t, dir, 4)
+			knows(t, second, id, route)
+			if attachedTo(t, "q0") != before {
+				t.Error("loading has changed the interface")
+			}
+			if got, err := second.Attach("q0", Auto); got != mode || err != nil {
+				t.Errorf("taken over in mode %v, %v, want %v", got, err, mode)
+			}
+			if now := attachedTo(t, "q0"); now == before || now == 0 {
+				t.Errorf("program %d is attached after %d", now, before)
+			}
+			if err := second.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := Unpin(dir); err != nil {
+				t.Error(err)
+			}
+			if id := attachedTo(t, "q0"); id != 0 {
+				t.Errorf("program %d is left", id)
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the directory is left: %v", err)
+			}
+			if err := Unpin(dir); err != nil {
+				t.Errorf("unpin nothing: %v", err)
+			}
+		})
+	}
+}
+
+// tell gives a program something to remember.
+func tell(t *testing.T, p *Program, id cid.ID, route Route) {
+	t.Helper()
+	for i, legs := range pinnedLegs {
+		if err := p.relay.PutSession(uint32(i), legs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(p.relay.OpenPort(4433), p.relay.PutRoute(id, route)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func knows(t *testing.T, p *Program, id cid.ID, route Route) {
+	t.Helper()
+	for i, want := range pinnedLegs {
+		if got, err := p.relay.Session(uint32(i)); got != want || err != nil {
+			t.Errorf("session %d: %v, %v, want %v", i, got, err, want)
+		}
+	}
+	if got, err := p.relay.Session(2); got != [2]Leg{} || err != nil {
+		t.Errorf("a session that is not there: %v, %v", got, err)
+	}
+	if got, ok, err := p.relay.Route(id); got != route || !ok || err != nil {
+		t.Errorf("route %v, %v, %v, want %v", got, ok, err, route)
+	}
+	if _, ok, err := p.relay.Route(cid.NewKey().ID(cid.Peer, 0)); ok || err != nil {
+		t.Errorf("a route that is not there: %v, %v", ok, err)
+	}
+	// That of another is not forgotten when one is opened in the same word.
+	if err := p.relay.OpenPort(4434); err != nil {
+		t.Fatal(err)
+	}
+	var word uint64
+	if err := p.objects.Ports.Lookup(uint32(4433/64), &word); err != nil || word != 3<<(4433%64) {
+		t.Errorf("open ports: %b, %v", word, err)
+	}
+}
+
+// TestPinOtherwise: what cannot be taken over is done anew.
+func TestPinOtherwise(t *testing.T) {
+	newVeth(t, 1500)
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	id, route := cid.NewKey().ID(cid.Peer, 7), Route{Session: 1}
+	first := loadPinned(t, dir, 4)
+	tell(t, first, id, route)
+	if _, err := first.Attach("q0", Generic); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+
+	larger := loadPinned(t, dir, 8)
+	if _, ok, err := larger.relay.Route(id); ok || err != nil {
+		t.Errorf("maps of another size were taken over: %v, %v", ok, err)
+	}
+	if got, err := larger.Attach("q0", Native); got != Native || err != nil {
+		t.Errorf("attached in mode %v, %v, want %v", got, err, Native)
+	}
+	larger.Close()
+
+	if err := netlink.LinkDel(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "q0"}}); err != nil {
+		t.Fatal(err)
+	}
+	index := indexOfPin(t, dir)
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "q0", Index: index}, PeerName: "q1"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Fatal(err)
+	}
+	another := loadPinned(t, dir, 8)
+	if _, err := another.Attach("q0", Native); err != nil {
+		t.Errorf("on another interface with the index of one that is gone: %v", err)
+	}
+	if err := another.Detach("q0"); err != nil {
+		t.Fatal(err)
+	}
+	if links, err := filepath.Glob(filepath.Join(dir, pinnedLinks+"*")); len(links) != 0 || err != nil {
+		t.Errorf("left after Detach: %v, %v", links, err)
+	}
+}
+
+func indexOfPin(t *testing.T, dir string) int {
+	t.Helper()
+	p := &pin{dir: dir}
+	links, err := p.links()
+	if err != nil || len(links) != 1 {
+		t.Fatalf("pinned links: %v, %v, want one", links, err)
+	}
+	for index := range 1 << 16 {
+		if p.linkPath(index) == links[0] {
+			return index
+		}
+	}
+	t.Fatalf("%s names no interface", links[0])
+	return 0
+}
+
+// TestPinRefused where nothing can be pinned.
+func TestPinRefused(t *testing.T) {
+	nettest.Namespace(t)
+	dir := filepath.Join(t.TempDir(), "quicway")
+	if _, err := Load(&Config{Pin: dir}); !errors.Is(err, ErrConfig) {
+		t.Errorf("pinned on another file system: %v, want %v", err, ErrConfig)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left after a failure: %v", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Unpin(dir); !errors.Is(err, ErrConfig) {
+		t.Errorf("unpinned on another file system: %v, want %v", err, ErrConfig)
+	}
+}
+
+// TestPinReplaced: a lock on a directory that has been removed, whose name another has,
+// keeps nobody away, and is not taken for one that does.
+func TestPinReplaced(t *testing.T) {
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	p, err := openPin(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := p.current(); err != nil {
+		t.Errorf("%v, want none for the directory that has the name", err)
+	}
+	if err := p.remove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.current(); !errors.Is(err, errReplaced) {
+		t.Errorf("%v, want %v for a directory without a name", err, errReplaced)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.current(); !errors.Is(err, errReplaced) {
+		t.Errorf("%v, want %v for a directory whose name another has", err, errReplaced)
+	}
+}
+
+// TestFailedLoadLeavesNothing: a late step that fails leaves no descriptor behind.
+func TestFailedLoadLeavesNothing(t *testing.T) {
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	mustLoad(t, nil) // what the process opens once
+	if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := other.Pin(filepath.Join(dir, pinnedMaps, pinnedNotes)); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	if _, err := Load(&Config{Stages: []Stage{RelayStage, QuotaStage, MonitorStage}, Sessions: 4, Flows: 16, Pin: dir}); err == nil {
+		t.Fatal("loaded, with notes that are no notes")
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors, want %d as before", after, before)
+	}
+}
+
+// descriptors is how many the process has.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}

@@ -1,0 +1,286 @@
+package datapath
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// Quota is the quota stage of a program: a view of its maps. Its verdicts all have
+// an end, and hold only while somebody renews the lease ([Quota.Renew]), so that
+// everything is let in when the process dies. All methods may be called
+// concurrently. After Close, or that of the program, they return ErrClosed.
+type Quota struct {
+	p *Program
+
+	// Guarded by the program's mutex.
+	closed bool
+	rules  datapathRules
+	clock  clock
+	guards [65536 / guardedPorts]datapathGuard
+	// How many bits of IPv4 and of IPv6 a source has: none before the policy.
+	sourceBits [2]int
+	hosts      map[uint32]struct{} // where some may be
+}
+
+// What is in one value of a map, and how many keys of a hash there are.
+const (
+	guardedPorts   = len(datapathGuard{}.Port)
+	attemptSetSize = len(datapathAttemptSet{}.Tag)
+	hashKeys       = 69
+)
+
+// Bits of an address in the one form that the program knows, which for IPv4 is that
+// mapped into IPv6.
+const (
+	addrBits = 128
+	ipv4Bits = addrBits - 32
+)
+
+// Quota gives the quota stage to the caller, who closes it. It begins empty, and
+// judges nothing before the first lease. Returns the error of
+// [Program.StageErr] if the program has no such stage, and ErrBusy if somebody has it.
+func (p *Program) Quota() (*Quota, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil, ErrClosed
+	case p.StageErr(QuotaStage) != nil:
+		return nil, p.StageErr(QuotaStage)
+	case p.quota != nil:
+		return nil, fmt.Errorf("xdp: quota stage: %w", ErrBusy)
+	}
+	q := &Quota{p: p, sourceBits: [2]int{-1, -1}, hosts: make(map[uint32]struct{})}
+	if err := q.compareClocks(); err != nil {
+		return nil, err
+	}
+	p.quota = q
+	return q, nil
+}
+
+// lock takes the program's mutex, or says that it is too late.
+func (q *Quota) lock() error {
+	q.p.mu.Lock()
+	if q.closed || q.p.closed {
+		q.p.mu.Unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close ends all verdicts, forgets them and what sources have used of their rates, and
+// gives the stage back.
+func (q *Quota) Close() error {
+	if q.lock() != nil {
+		return nil
+	}
+	defer q.p.mu.Unlock()
+	q.closed = true
+	q.p.quota = nil
+	o := &q.p.objects
+	errs := []error{o.Policy.Put(uint32(0), datapathRules{}), q.forgetHosts()}
+	for word := range q.guards {
+		if q.guards[word] != (datapathGuard{}) {
+			errs = append(errs, o.Guards.Put(uint32(word), datapathGuard{}))
+		}
+	}
+	for _, m := range []*ebpf.Map{o.Allowed, o.Denied, o.Exceptions, o.Refused, o.Buckets} {
+		errs = append(errs, deleteIf(m, func([]byte) bool { return true }))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp: close quota stage: %w", err)
+	}
+	return nil
+}
+
+// compareClocks asks the program for the time.
+func (q *Quota) compareClocks() (err error) {
+	q.clock, err = q.p.askTime()
+	return err
+}
+
+// now is the time on the program's clock.
+func (q *Quota) now() uint64 { return q.clock.now() }
+
+// deadline is the end of what holds for so long from now on.
+func (q *Quota) deadline(ttl time.Duration) uint64 { return q.now() + uint64(max(ttl, 0)) }
+
+// Renew lets what has been decided hold for so long from now on; 0 ends it all for
+// as long as nobody renews it.
+func (q *Quota) Renew(lease time.Duration) error {
+	if err := q.lock(); err != nil {
+		return err
+	}
+	defer q.p.mu.Unlock()
+	if err := q.compareClocks(); err != nil {
+		return err
+	}
+	q.rules.Lease = 0
+	if lease > 0 {
+		q.rules.Lease = q.deadline(lease)
+	}
+	return q.putRulesLocked()
+}
+
+func (q *Quota) putRulesLocked() error {
+	if err := q.p.objects.Policy.Put(uint32(0), &q.rules); err != nil {
+		return fmt.Errorf("xdp: set policy: %w", err)
+	}
+	return nil
+}
+
+// SetPolicy sets what holds for all, once. It returns ErrFull if there are more
+// exceptions than Config.Prefixes.
+func (q *Quota) SetPolicy(policy *QuotaPolicy) error {
+	if err := q.lock(); err != nil {
+		return err
+	}
+	defer q.p.mu.Unlock()
+	q.rules.Patience = uint64(policy.Patience)
+	q.rules.Limits = policy.Limits.kernel(0)
+	q.sourceBits = [2]int{policy.IPv4Bits, policy.IPv6Bits}
+	q.rules.Mask4, q.rules.Mask6 = maskWords(ipv4Bits+policy.IPv4Bits), maskWords(policy.IPv6Bits)
+	limited := policy.Limits.Packets.Interval > 0
+	for prefix, limits := range policy.Exceptions {
+		key := prefixKey(prefix)
+		if err := full(q.p.objects.Exceptions.Put(&key, limits.kernel(key.Bits))); err != nil {
+			return fmt.Errorf("xdp: put exception for %v: %w", prefix, err)
+		}
+		q.rules.Exceptions = 1
+		limited = limited || limits.Packets.Interval > 0
+	}
+	if limited {
+		q.rules.Packets = 1
+	}
+	return q.putRulesLocked()
+}
+
+func (l QuotaLimits) kernel(bits uint32) datapathLimits {
+	return datapathLimits{
+		Attempt: uint64(l.Attempts.Interval), AttemptDepth: uint64(l.Attempts.Depth),
+		Packet: uint64(l.Packets.Interval), PacketDepth: uint64(l.Packets.Depth),
+		Bits: bits,
+	}
+}
+
+// Guard puts UDP packets to a port under the quota. The connection IDs that its
+// server makes have idLen bytes.
+func (q *Quota) Guard(port uint16, idLen int) error { return q.setGuard(port, uint8(idLen)+1) }
+
+// Unguard ends it.
+func (q *Quota) Unguard(port uint16) error { return q.setGuard(port, 0) }
+
+func (q *Quota) setGuard(port uint16, entry uint8) error {
+	if err := q.lock(); err != nil {
+		return err
+	}
+	defer q.p.mu.Unlock()
+	word := port / uint16(guardedPorts)
+	q.guards[word].Port[port%uint16(guardedPorts)] = entry
+	if err := q.p.objects.Guards.Put(uint32(word), &q.guards[word]); err != nil {
+		return fmt.Errorf("xdp: guard port %d: %w", port, err)
+	}
+	return nil
+}
+
+// Refuse has new attempts of a source dropped for so long, or no longer if that
+// is 0 or less. It returns how many were since the last call, and ErrFull if there
+// is no room.
+func (q *Quota) Refuse(source netip.Prefix, ttl time.Duration) (dropped uint64, err error) {
+	if err := q.lock(); err != nil {
+		return 0, err
+	}
+	defer q.p.mu.Unlock()
+	key, m := prefixKey(source).Addr, q.p.objects.Refused
+	var old datapathRefusal
+	if err = m.Lookup(&key, &old); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, fmt.Errorf("xdp: read source %v: %w", source, err)
+	}
+	if ttl <= 0 {
+		err = m.Delete(&key)
+	} else {
+		err = q.putSwept(m, &key, &datapathRefusal{Until: q.deadline(ttl)})
+	}
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return old.Packets, fmt.Errorf("xdp: turn away %v: %w", source, err)
+	}
+	return old.Packets, nil
+}
+
+// Expect lets in, for so long, Initials with an ID of our length from a peer that we
+// have dialed.
+func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
+	if err := q.lock(); err != nil {
+		return err
+	}
+	defer q.p.mu.Unlock()
+	port := binary.BigEndian.AppendUint16(nil, peer.Port())
+	key := datapathOrigin{Addr: addrWords(peer.Addr()), Tag: uint64(binary.NativeEndian.Uint16(port))}
+	if err := q.p.objects.Origins.Put(&key, q.deadline(ttl)); err != nil {
+		return fmt.Errorf("xdp: expect %v: %w", peer, err)
+	}
+	return nil
+}
+
+// Drops yields which sources are beyond their rates, each at most once a second,
+// until ctx is done or the program is closed. One caller at a time gets them.
+func (q *Quota) Drops(ctx context.Context) iter.Seq[SourceDrops] {
+	const size = 24
+	return func(yield func(SourceDrops) bool) {
+		defer context.AfterFunc(ctx, func() { q.p.drops.Flush() })()
+		var record ringbuf.Record
+		for ctx.Err() == nil {
+			err := q.p.drops.ReadInto(&record)
+			if errors.Is(err, ringbuf.ErrFlushed) {
+				continue
+			}
+			b := record.RawSample
+			if err != nil || len(b) < size {
+				return
+			}
+			d := SourceDrops{
+				Source:  netip.AddrFrom16([16]byte(b)).Unmap(),
+				Reason:  Reason(binary.NativeEndian.Uint32(b[16:])),
+				Packets: binary.NativeEndian.Uint32(b[20:]),
+			}
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// prefixKey is struct prefix.
+func prefixKey(p netip.Prefix) datapathPrefix {
+	p = p.Masked()
+	bits := p.Bits()
+	if p.Addr().Is4() {
+		bits += ipv4Bits
+	}
+	return datapathPrefix{Bits: uint32(bits), Addr: addrWords(p.Addr())}
+}
+
+// addrWords are the bytes of an address as on the wire.
+func addrWords(addr netip.Addr) (words [4]uint32) {
+	b := addr.As16()
+	for i := range words {
+		words[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return words
+}
+
+// maskWords has the first bits set.
+func maskWords(bits int) [4]uint32 {
+	ones := netip.AddrFrom16([16]byte{
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	})
+	return addrWords(netip.PrefixFrom(ones, bits).Masked().Addr())
+}

@@ -1,0 +1,405 @@
+package datapath
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"sync"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// Relay is the relay stage of a program: the sessions and connection IDs that the kernel
+// forwards for. All methods may be called concurrently. After Close of the program they
+// return ErrClosed.
+type Relay struct {
+	program  *Program
+	sessions uint32
+	memory   *ebpf.Memory // of the map of sessions
+	notes    *ebpf.Map    // nil: not pinned
+	events   *ringbuf.Reader
+	changing sync.Mutex // held while addresses of a leg change
+
+	ports [65536 / 64]uint64 // guarded by the program's mu
+}
+
+// Relay returns the relay stage. It ends with the program. Relay returns the error of
+// [Program.StageErr] if the program has no such stage.
+func (p *Program) Relay() (*Relay, error) {
+	if err := p.StageErr(RelayStage); err != nil {
+		return nil, err
+	}
+	return &p.relay, nil
+}
+
+// readPorts learns which ports are open already.
+func (v *Relay) readPorts() error {
+	for i := range v.ports {
+		if err := v.program.objects.Ports.Lookup(uint32(i), &v.ports[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sessions returns how many sessions there is room for: indices below it are
+// good.
+func (v *Relay) Sessions() uint32 { return v.sessions }
+
+// Pinned says whether sessions and connection IDs outlive the process.
+func (v *Relay) Pinned() bool { return v.program.Pinned() }
+
+// OpenPort makes UDP packets to a port the relay's.
+func (v *Relay) OpenPort(port uint16) error { return v.setPort(port, true) }
+
+// ClosePort ends it.
+func (v *Relay) ClosePort(port uint16) error { return v.setPort(port, false) }
+
+func (v *Relay) setPort(port uint16, open bool) error {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return ErrClosed
+	}
+	word := &v.ports[port/64]
+	if open {
+		*word |= 1 << (port % 64)
+	} else {
+		*word &^= 1 << (port % 64)
+	}
+	if err := v.program.objects.Ports.Put(uint32(port/64), *word); err != nil {
+		return fmt.Errorf("xdp: set port %d: %w", port, err)
+	}
+	return nil
+}
+
+// routeLeg is where a route has its leg.
+const routeLeg = 31
+
+// kernelRoute is struct route.
+type kernelRoute struct{ Session, Counter uint32 }
+
+// PutRoute says who is behind an ID, of [cid.Len] bytes. It returns ErrFull if
+// there is no room, and ErrConfig for a leg that no session has.
+func (v *Relay) PutRoute(id cid.ID, r Route) error {
+	if r.Leg > 1 || r.Session >= 1<<routeLeg {
+		return fmt.Errorf("xdp: put route: %w: session %d, leg %d, want leg 0 or 1", ErrConfig, r.Session, r.Leg)
+	}
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return ErrClosed
+	}
+	value := kernelRoute{r.Session | uint32(r.Leg)<<routeLeg, uint32(r.Counter)}
+	err := v.program.objects.Routes.Put(idKey(id), &value)
+	switch {
+	case errors.Is(err, unix.E2BIG):
+		return fmt.Errorf("xdp: put route: %w", ErrFull)
+	case err != nil:
+		return fmt.Errorf("xdp: put route: %w", err)
+	}
+	return nil
+}
+
+// DeleteRoute says that nobody is behind an ID. It is no error if nobody was.
+func (v *Relay) DeleteRoute(id cid.ID) error {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return ErrClosed
+	}
+	if err := v.program.objects.Routes.Delete(idKey(id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("xdp: delete route: %w", err)
+	}
+	return nil
+}
+
+func idKey(id cid.ID) [cid.Len]byte {
+	return [cid.Len]byte(append(id.Bytes(), make([]byte, cid.Len)...))
+}
+
+// Where the fields of a way to a leg are in the map of sessions.
+const (
+	sessionSize = int64(unsafe.Sizeof(datapathSession{}))
+	legSize     = int64(unsafe.Sizeof(datapathSession{}.Legs[0]))
+	atFrom      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].From))
+	atAt        = int64(unsafe.Offsetof(datapathSession{}.Legs[0].At))
+	atVia       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Via))
+	atTo        = int64(unsafe.Offsetof(datapathSession{}.Legs[0].To))
+	atDue       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Due))
+	atVersion   = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Version))
+	atPackets   = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Packets))
+)
+
+// endpointSize is that of struct endpoint, whose family is at its end.
+const (
+	endpointSize = 20
+	atFamily     = 18
+)
+
+func legOffset(session uint32, leg uint8) int64 {
+	return int64(session)*sessionSize + int64(leg)*legSize
+}
+
+// PutSession says where the two legs of a session are. While one of them is
+// nowhere, packets of the session are passed. Its counters go on.
+func (v *Relay) PutSession(session uint32, legs [2]Leg) error {
+	if session >= v.sessions {
+		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
+	}
+	ok := legs[0].Valid() && legs[1].Valid()
+	v.changing.Lock()
+	defer v.changing.Unlock()
+	var errs []error
+	for leg := range uint8(2) {
+		errs = append(errs, v.change(session, leg, func(w int64) error {
+			if !ok {
+				return v.write(w+atFrom+atFamily, make([]byte, 2))
+			}
+			to, from := legs[leg], legs[leg^1]
+			return errors.Join(
+				v.write(w+atTo, endpoint(to.Remote)),
+				v.write(w+atVia, endpoint(to.Local)),
+				v.write(w+atAt, endpoint(from.Local)),
+				v.write(w+atFrom, endpoint(from.Remote)),
+			)
+		}))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("xdp: put session %d: %w", session, err)
+	}
+	return nil
+}
+
+// DeleteSession forgets a session, with its counters and its note.
+func (v *Relay) DeleteSession(session uint32) error {
+	if session >= v.sessions {
+		return nil
+	}
+	v.changing.Lock()
+	defer v.changing.Unlock()
+	for leg := range uint8(2) {
+		err := v.change(session, leg, func(w int64) error {
+			return errors.Join(
+				v.write(w, make([]byte, atVersion)),
+				v.write(w+atPackets, make([]byte, legSize-atPackets)),
+			)
+		})
+		if err != nil {
+			return fmt.Errorf("xdp: delete session %d: %w", session, err)
+		}
+	}
+	return v.PutNote(session, nil)
+}
+
+// change changes the way to a leg. Packets that go it meanwhile are passed: its
+// version is odd until then, and another one afterwards, also if a process before
+// this one has not come to an end.
+func (v *Relay) change(session uint32, leg uint8, do func(way int64) error) error {
+	w := legOffset(session, leg)
+	version, err := v.version(w)
+	if err != nil {
+		return err
+	}
+	version |= 1
+	return errors.Join(
+		v.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version)),
+		do(w),
+		v.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version+1)),
+	)
+}
+
+func (v *Relay) version(way int64) (uint16, error) {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return 0, ErrClosed
+	}
+	var b [2]byte
+	_, err := v.memory.ReadAt(b[:], way+atVersion)
+	return binary.NativeEndian.Uint16(b[:]), err
+}
+
+// endpoint is struct endpoint.
+func endpoint(a netip.AddrPort) []byte {
+	b := make([]byte, 0, endpointSize)
+	family := uint16(unix.AF_INET6)
+	if a.Addr().Is4() {
+		family = unix.AF_INET
+		b = append(append(b, make([]byte, 12)...), a.Addr().AsSlice()...)
+	} else {
+		b = append(b, a.Addr().AsSlice()...)
+	}
+	b = binary.BigEndian.AppendUint16(b, a.Port())
+	return binary.NativeEndian.AppendUint16(b, family)
+}
+
+// SetDue makes the program tell when packets to a leg carry an ID with this
+// counter or one of the 2^31 after it: once in a tick of the kernel, of 1 to 10
+// milliseconds, until it is set anew. It returns ErrConfig for a leg that no
+// session has.
+func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
+	if leg > 1 {
+		return fmt.Errorf("xdp: set due: %w: leg %d, want 0 or 1", ErrConfig, leg)
+	}
+	if session >= v.sessions {
+		return nil
+	}
+	return v.write(legOffset(session, leg)+atDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
+}
+
+// Traffic returns what the kernel has forwarded to the legs of a session.
+func (v *Relay) Traffic(session uint32) ([2]Traffic, error) {
+	var out [2]Traffic
+	if session >= v.sessions {
+		return out, nil
+	}
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return out, ErrClosed
+	}
+	var b [16]byte
+	for leg := range uint8(2) {
+		if _, err := v.memory.ReadAt(b[:], legOffset(session, leg)+atPackets); err != nil {
+			return out, fmt.Errorf("xdp: read session %d: %w", session, err)
+		}
+		out[leg] = Traffic{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}
+	}
+	return out, nil
+}
+
+// write changes the map of sessions in place.
+func (v *Relay) write(at int64, b []byte) error {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return ErrClosed
+	}
+	_, err := v.memory.WriteAt(b, at)
+	return err
+}
+
+// Events yields events until ctx is done or the program is closed. One caller at
+// a time gets them.
+func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
+	return func(yield func(Event) bool) {
+		defer context.AfterFunc(ctx, func() { v.events.Flush() })()
+		var record ringbuf.Record
+		for ctx.Err() == nil {
+			err := v.events.ReadInto(&record)
+			if errors.Is(err, ringbuf.ErrFlushed) {
+				continue
+			}
+			if err != nil || len(record.RawSample) < 12 {
+				return
+			}
+			b := record.RawSample
+			e := Event{
+				Session: binary.NativeEndian.Uint32(b),
+				Leg:     uint8(binary.NativeEndian.Uint32(b[4:])),
+				Counter: binary.NativeEndian.Uint32(b[8:]),
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Session returns where the two legs of a session are: the zero Leg is nowhere.
+func (v *Relay) Session(session uint32) (legs [2]Leg, err error) {
+	if session >= v.sessions {
+		return legs, nil
+	}
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return legs, ErrClosed
+	}
+	for leg := range legs {
+		var way [atVersion + 2]byte
+		if _, err := v.memory.ReadAt(way[:], legOffset(session, uint8(leg))); err != nil {
+			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
+		}
+		changed := binary.NativeEndian.Uint16(way[atVersion:])%2 == 0 // and not left half done
+		if changed && at(way[atFrom:]).IsValid() {
+			legs[leg] = Leg{Remote: at(way[atTo:]), Local: at(way[atVia:])}
+		}
+	}
+	return legs, nil
+}
+
+// at reads what endpoint has made.
+func at(b []byte) netip.AddrPort {
+	port := binary.BigEndian.Uint16(b[16:])
+	switch binary.NativeEndian.Uint16(b[atFamily:]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[:16])), port)
+	}
+	return netip.AddrPort{}
+}
+
+// Route returns who is behind an ID, and whether anybody is. Of the counter it
+// knows the low 32 bits.
+func (v *Relay) Route(id cid.ID) (Route, bool, error) {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return Route{}, false, ErrClosed
+	}
+	var r kernelRoute
+	err := v.program.objects.Routes.Lookup(idKey(id), &r)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return Route{}, false, nil
+	}
+	if err != nil {
+		return Route{}, false, fmt.Errorf("xdp: get route: %w", err)
+	}
+	return r.route(), true, nil
+}
+
+func (r kernelRoute) route() Route {
+	return Route{Session: r.Session &^ (1 << routeLeg), Leg: uint8(r.Session >> routeLeg), Counter: uint64(r.Counter)}
+}
+
+// Routes yields the IDs that lead to a session, as [Relay.Route] returns them,
+// until the program is closed. Those that come and go meanwhile may be left out,
+// or come twice.
+func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
+	const batch = 1024
+	return func(yield func(cid.ID, Route) bool) {
+		var cursor ebpf.MapBatchCursor
+		keys, routes := make([][cid.Len]byte, batch), make([]kernelRoute, batch)
+		for err := error(nil); err == nil; {
+			var n int
+			n, err = v.someRoutes(&cursor, keys, routes)
+			for i := range n {
+				id, _ := cid.IDFrom(keys[i][:])
+				if !yield(id, routes[i].route()) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// someRoutes gets a few at a time, so that nobody waits for all.
+func (v *Relay) someRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
+	v.program.mu.Lock()
+	defer v.program.mu.Unlock()
+	if v.program.closed {
+		return 0, ErrClosed
+	}
+	return v.program.objects.Routes.BatchLookup(cursor, keys, routes, nil)
+}
