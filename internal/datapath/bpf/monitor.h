@@ -188,15 +188,14 @@ static __always_inline bool report(void *ctx, bool out, __u32 length, __u32 ifac
 static __always_inline enum outcome show(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *l, __u64 now) {
 	bool long_header = g->first & 0x80;
 	bool whole       = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
-	// Each branch has constants of its own: the verifier of a process without CAP_PERFMON
-	// refuses computed offsets.
+	// Each branch has a constant offset: see opaque.
 	__u64 *rest, burst = REPORT_BURST;
 	if (long_header) {
 		rest = &l->rest[0];
-		asm volatile("" : "+r"(rest));
+		opaque(rest);
 	} else {
 		rest = &l->rest[1];
-		asm volatile("" : "+r"(rest));
+		opaque(rest);
 		if (already_reported(l, g))
 			burst /= 2; // the other half is for new IDs
 	}
@@ -257,11 +256,13 @@ static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface
 	if (g->from_a) {
 		l    = &t->direction[0];
 		back = &t->direction[1];
-		asm volatile("" : "+r"(l), "+r"(back));
+		opaque(l);
+		opaque(back);
 	} else {
 		l    = &t->direction[1];
 		back = &t->direction[0];
-		asm volatile("" : "+r"(l), "+r"(back));
+		opaque(l);
+		opaque(back);
 	}
 	if (matches(l, g) && splits(ctx, out, l, g)) {
 		__u32 n = datagrams(g);
