@@ -37,7 +37,7 @@ const helloPatience = 10 * time.Second
 func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) {
 	conn, err := e.acceptOffer(ctx, offer)
 	if err == nil {
-		conn, err = conn.settled(ctx)
+		conn, err = conn.awaitPolicy(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: accept offer: %w", err)

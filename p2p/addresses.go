@@ -6,169 +6,144 @@ import (
 	"time"
 )
 
-// Addresses that a peer names are sent probes, so that it may not name too many:
-// budgetSize in budgetPeriod.
-const (
-	budgetSize   = 4 * maxCandidates
-	budgetPeriod = time.Minute
-)
-
-// budget is what is left of that.
-type budget struct {
-	since time.Time
-	spent int
+// ownAddresses are the addresses of this host that the peer has been told. Used only
+// by the pathfinder's run goroutine.
+type ownAddresses struct {
+	conn     *Conn
+	locals   *localAddresses
+	named    []candidate
+	numbers  []uint64 // the sequence numbers of named
+	sequence uint64   // the last one used
 }
 
-func (b *budget) take(now time.Time) bool {
-	if now.Sub(b.since) >= budgetPeriod {
-		*b = budget{since: now}
-	}
-	b.spent++
-	return b.spent <= budgetSize
-}
-
-// announce tells the peer the addresses that this side has now. If there are others
-// than before, all is tried again.
-func (f *pathfinder) announce() {
-	own := f.locals.all()
-	if seen := f.link.observed(); seen.IsValid() {
-		own = withObserved(own, seen)
-	}
-	accept := f.conn.endpoint.conf.LocalCandidates
-	own = slices.DeleteFunc(own, func(c candidate) bool {
-		return !speakable(c.addr) || accept != nil && !accept(c.addr.Addr())
-	})
-	own = own[:min(len(own), maxCandidates)]
-	news := false
-	for i, c := range f.own {
+// announce tells the peer what has changed since the last call. It returns true if
+// something has, except for the first time.
+func (o *ownAddresses) announce() (changed bool) {
+	own := o.current()
+	for i, c := range o.named {
 		if !slices.Contains(own, c) {
-			f.conn.tell(numbered(frameRemoveAddress, f.numbers[i]))
-			news = true
+			o.conn.queueFrame(numbered(frameRemoveAddress, o.numbers[i]))
+			changed = true
 		}
 	}
 	var numbers []uint64
 	for _, c := range own {
-		if i := slices.Index(f.own, c); i >= 0 {
-			numbers = append(numbers, f.numbers[i])
+		if i := slices.Index(o.named, c); i >= 0 {
+			numbers = append(numbers, o.numbers[i])
 			continue
 		}
-		f.sequence++
-		numbers = append(numbers, f.sequence)
-		f.conn.tell(addAddress(f.sequence, c))
-		news = true
+		o.sequence++
+		numbers = append(numbers, o.sequence)
+		o.conn.queueFrame(addAddress(o.sequence, c))
+		changed = true
 	}
-	first := f.own == nil
-	f.own, f.numbers = own, numbers
-	if news && !first {
-		f.again(time.Now())
-	}
+	first := o.named == nil
+	o.named, o.numbers = own, numbers
+	return changed && !first
 }
 
-// withObserved puts the address that the relay sees first, whatever else it is.
+// current returns the addresses that the peer may be told, the best first.
+func (o *ownAddresses) current() []candidate {
+	own := o.locals.all()
+	if seen := o.conn.link.observed(); seen.IsValid() {
+		own = withObserved(own, seen)
+	}
+	accept := o.conn.endpoint.conf.LocalCandidates
+	own = slices.DeleteFunc(own, func(c candidate) bool {
+		return !isUnicast(c.addr) || accept != nil && !accept(c.addr.Addr())
+	})
+	return own[:min(len(own), maxCandidates)]
+}
+
+// withObserved moves the address that the relay sees to the front, or adds it there.
 func withObserved(own []candidate, seen netip.AddrPort) []candidate {
 	first := candidate{ObservedCandidate, seen}
-	if hasAddr(own, seen) {
-		i := slices.IndexFunc(own, func(c candidate) bool { return c.addr == seen })
+	if i := slices.IndexFunc(own, func(c candidate) bool { return c.addr == seen }); i >= 0 {
 		first = own[i]
 		own = slices.Delete(own, i, i+1)
 	}
 	return slices.Insert(own, 0, first)
 }
 
-func hasAddr(all []candidate, addr netip.AddrPort) bool {
-	return slices.ContainsFunc(all, func(c candidate) bool { return c.addr == addr })
+// A peer may name budgetSize addresses in each budgetPeriod, because each is sent
+// probes.
+const (
+	budgetSize   = 4 * maxCandidates
+	budgetPeriod = time.Minute
+)
+
+// addressBudget counts the addresses that a peer has named in the present period.
+type addressBudget struct {
+	since time.Time
+	spent int
 }
 
-// wish tells the peer what this side's policy is.
-func (f *pathfinder) wish() {
-	f.conn.tell(numbered(frameWish, uint64(f.policy)))
-}
-
-// frame acts on what the peer says.
-func (f *pathfinder) frame(fr frame) {
-	var err error
-	switch fr.kind {
-	case frameAddAddress:
-		err = f.add(fr.payload)
-	case frameRemoveAddress:
-		err = f.remove(fr.payload)
-	case framePunchMeNow:
-		err = f.punch(fr.payload)
-	case frameWish:
-		err = f.wished(fr.payload)
+// take counts an address. It returns false if it is one too many.
+func (b *addressBudget) take(now time.Time) bool {
+	if now.Sub(b.since) >= budgetPeriod {
+		*b = addressBudget{since: now}
 	}
-	if err != nil {
-		_ = f.conn.CloseWithError(CodeHandshake, err.Error())
-	}
+	b.spent++
+	return b.spent <= budgetSize
 }
 
-// add takes an address of the peer's. One that may not be probed is ignored.
-func (f *pathfinder) add(payload []byte) error {
+// peerAddresses are the addresses that the peer has named. Used only by the
+// pathfinder's run goroutine.
+type peerAddresses struct {
+	conn   *Conn
+	list   *checklist
+	named  map[uint64]candidate // by sequence number
+	budget addressBudget
+}
+
+func newPeerAddresses(c *Conn, list *checklist) peerAddresses {
+	return peerAddresses{conn: c, list: list, named: make(map[uint64]candidate)}
+}
+
+// add takes an ADD_ADDRESS frame. It ignores an address that may not be probed by a
+// host with addresses own, and returns false then.
+func (p *peerAddresses) add(payload []byte, own []candidate, now time.Time) (bool, error) {
 	sequence, c, err := parseAddAddress(payload)
 	if err != nil {
-		return err
+		return false, err
 	}
-	now := time.Now()
-	if old, ok := f.named[sequence]; ok && old != c {
-		delete(f.named, sequence)
-		f.list.remove(sequence)
+	if old, ok := p.named[sequence]; ok && old != c {
+		p.forget(sequence)
 	}
-	if len(f.named) >= maxCandidates || !f.allowed(c.addr) || !f.budget.take(now) {
-		return nil
+	if len(p.named) >= maxCandidates || !p.mayProbe(c.addr, own) || !p.budget.take(now) {
+		return false, nil
 	}
-	p := f.list.add(c, now)
-	if p == nil {
-		return nil
+	pair := p.list.add(c, now)
+	if pair == nil {
+		return false, nil
 	}
-	p.candidate, p.sequence, p.named = c, sequence, true
-	f.named[sequence] = c
-	if !f.round.running {
-		f.start(now)
-	}
-	return nil
+	pair.candidate, pair.sequence, pair.named = c, sequence, true
+	p.named[sequence] = c
+	return true, nil
 }
 
-// allowed says whether an address may be probed.
-func (f *pathfinder) allowed(a netip.AddrPort) bool {
-	if !f.link.mux.reaches(a.Addr()) || f.link.isRelay(a) {
-		return false
-	}
-	if allow := f.conn.endpoint.conf.PeerCandidates; allow != nil {
-		return speakable(a) && allow(a)
-	}
-	return mayProbe(a, f.own)
-}
-
-func (f *pathfinder) remove(payload []byte) error {
+// remove takes a REMOVE_ADDRESS frame.
+func (p *peerAddresses) remove(payload []byte) error {
 	sequence, _, err := cutVarint(payload)
 	if err == nil {
-		delete(f.named, sequence)
-		f.list.remove(sequence)
+		p.forget(sequence)
 	}
 	return err
 }
 
-// punch begins a round with the peer, who has begun one.
-func (f *pathfinder) punch(payload []byte) error {
-	_, _, err := cutVarint(payload)
-	if now := time.Now(); err == nil && now.Sub(f.round.began) > quiet {
-		f.start(now)
-	}
-	return err
+func (p *peerAddresses) forget(sequence uint64) {
+	delete(p.named, sequence)
+	p.list.remove(sequence)
 }
 
-func (f *pathfinder) wished(payload []byte) error {
-	n, _, err := cutVarint(payload)
-	if err != nil {
-		return err
+// mayProbe says whether an address may be probed by a host with addresses own.
+func (p *peerAddresses) mayProbe(a netip.AddrPort, own []candidate) bool {
+	link := p.conn.link
+	if !link.mux.reaches(a.Addr()) || link.isRelay(a) {
+		return false
 	}
-	switch theirs := PathPolicy(min(n, 0xff)); {
-	case theirs == RelayOnly:
-		f.policy = RelayOnly
-		f.round = round{}
-		f.change(WhyPolicy)
-	case theirs == PreferRelay && f.policy == PreferDirect:
-		f.policy = PreferRelay
+	if allow := p.conn.endpoint.conf.PeerCandidates; allow != nil {
+		return isUnicast(a) && allow(a)
 	}
-	return nil
+	return mayProbe(a, own)
 }

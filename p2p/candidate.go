@@ -92,8 +92,9 @@ func cutVarint(b []byte) (n uint64, rest []byte, err error) {
 	return n, b[size:], nil
 }
 
-// speakable says whether packets may be sent to an address at all.
-func speakable(a netip.AddrPort) bool {
+// isUnicast says whether an address is one that a peer can have: not loopback, link-local,
+// multicast or reserved.
+func isUnicast(a netip.AddrPort) bool {
 	ip := a.Addr()
 	return a.Port() != 0 && ip.IsValid() && ip.Zone() == "" && !ip.IsUnspecified() && !ip.IsLoopback() &&
 		!ip.IsMulticast() && !ip.IsLinkLocalUnicast() && ip != broadcast && !isThisNetwork(ip)
@@ -131,7 +132,7 @@ func realmOf(ip netip.Addr) int {
 // where it could be our neighbour's: a stranger shall not have us knock at doors
 // that he cannot reach.
 func mayProbe(a netip.AddrPort, own []candidate) bool {
-	if !speakable(a) {
+	if !isUnicast(a) {
 		return false
 	}
 	realm := realmOf(a.Addr())

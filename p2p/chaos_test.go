@@ -124,7 +124,7 @@ func drip(ctx context.Context, from, to *Conn, got *atomic.Int64) error {
 func (l *lab) gone(c *Conn, h *host) {
 	l.Helper()
 	_ = c.CloseWithError(0, "")
-	<-c.tended
+	<-c.cleaned
 	m := h.mux
 	m.mu.Lock()
 	defer m.mu.Unlock()

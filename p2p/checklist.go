@@ -21,8 +21,6 @@ const (
 	// lastAnswer is how long after the last probe of a round an answer to it
 	// may come.
 	lastAnswer = time.Second
-	// maxAsked bounds the probes that may still be answered.
-	maxAsked = 4 * maxPairs
 )
 
 // pair is one address of the peer, and what probing it has told. From where we
@@ -43,20 +41,10 @@ type pair struct {
 	err      error          // why the last probe was not sent, or QUIC could not use what answers
 }
 
-// asked is a probe that may be answered.
-type asked struct {
-	remote netip.AddrPort
-	size   int // 0: the smallest
-	at     time.Time
-}
+// checklist holds the addresses of the peer that are probed. It sends nothing itself.
+type checklist struct{ pairs []*pair }
 
-// checklist is what is being tried. It sends nothing itself.
-type checklist struct {
-	pairs []*pair
-	asked map[uint64]asked
-}
-
-func newChecklist() *checklist { return &checklist{asked: make(map[uint64]asked)} }
+func newChecklist() *checklist { return &checklist{} }
 
 // find returns the pair with an address, or nil.
 func (l *checklist) find(remote netip.AddrPort) *pair {
@@ -138,35 +126,18 @@ func (l *checklist) probed(p *pair, now time.Time) {
 	p.last = now
 }
 
-// ask takes note of any probe, so that its answer is known.
-func (l *checklist) ask(remote netip.AddrPort, sequence uint64, size int, now time.Time) {
-	if len(l.asked) >= maxAsked {
-		for n := range l.asked {
-			if n+maxAsked/2 < sequence {
-				delete(l.asked, n)
-			}
-		}
-	}
-	l.asked[sequence] = asked{remote, size, now}
-}
-
-// answer takes note of a pong, which counts if it comes from where it was asked
-// for. It returns its pair, or nil.
-func (l *checklist) answer(pong probe, from netip.AddrPort, now time.Time) *pair {
-	question, ok := l.asked[pong.answers]
-	if !ok || question.remote != from {
-		return nil
-	}
-	delete(l.asked, pong.answers)
-	p := l.find(from)
+// answer takes note of the answer to a ping. It returns the pair, or nil if the address
+// is not in the list any more.
+func (l *checklist) answer(pong probe, ping sentPing, now time.Time) *pair {
+	p := l.find(ping.remote)
 	if p == nil {
 		return nil
 	}
-	rtt := now.Sub(question.at)
+	rtt := now.Sub(ping.at)
 	if p.answered.IsZero() || rtt < p.rtt {
 		p.rtt = rtt
 	}
-	p.answered, p.observed, p.size = now, pong.observed, max(p.size, question.size)
+	p.answered, p.observed, p.size = now, pong.observed, max(p.size, ping.size)
 	return p
 }
 
@@ -194,7 +165,7 @@ func (l *checklist) anyAnswered() bool {
 // packets, or nil.
 func (l *checklist) best() (best *pair) {
 	for _, p := range l.pairs {
-		if p.fit() && (best == nil || p.better(best)) {
+		if p.isUsable() && (best == nil || p.better(best)) {
 			best = p
 		}
 	}
@@ -212,12 +183,13 @@ const (
 	narrowMalus = 10 * time.Millisecond
 )
 
-// fit says whether a path can be used: all of QUIC's packets pass (RFC 9000 §14).
-func (p *pair) fit() bool { return !p.answered.IsZero() && p.size >= baseSize }
+// isUsable says whether QUIC can use the path: it carries packets of 1200 bytes (RFC
+// 9000 §14).
+func (p *pair) isUsable() bool { return !p.answered.IsZero() && p.size >= baseSize }
 
-// ask is the size of the next probe. The first ones are small, because nobody knows
-// yet who is there.
-func (p *pair) ask() int {
+// nextSize is the size of the next probe. Probes are small until the address has
+// answered, because it may be somebody else's.
+func (p *pair) nextSize() int {
 	switch {
 	case p.answered.IsZero():
 		return 0

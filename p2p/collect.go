@@ -236,7 +236,7 @@ func (e *Endpoint) endAnswer(sender string) {
 func (e *Endpoint) enqueue(offer Offer) error {
 	c, err := e.acceptOffer(e.ctx, offer)
 	if err == nil {
-		c, err = c.settled(e.ctx)
+		c, err = c.awaitPolicy(e.ctx)
 	}
 	if err != nil {
 		if !errors.Is(err, errClaimed) { // it was shown again, and is being answered

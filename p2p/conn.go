@@ -12,59 +12,61 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Codes with which this package itself ends a connection. Those of the
-// application should differ.
+// Application error codes with which this package itself closes a connection. The
+// application should use others.
 const (
-	// CodeHandshake: the connection was not handed to the application.
+	// CodeHandshake: the handshake failed after TLS. The connection was never handed to
+	// the application.
 	CodeHandshake quic.ApplicationErrorCode = 0x71776179_01
-	// CodePeerGone: the relay says that the peer is gone, and it is silent.
+	// CodePeerGone: the relay says that the peer is gone, and nothing comes from it.
 	CodePeerGone quic.ApplicationErrorCode = 0x71776179_02
-	// CodeNoDirectPath: one side wants nothing else (DirectOnly).
+	// CodeNoDirectPath: there is no direct path, and the policy of one side is
+	// DirectOnly.
 	CodeNoDirectPath quic.ApplicationErrorCode = 0x71776179_03
 )
 
 // Timing of a connection's end.
 const (
-	// closeLinger is how long a closed connection still answers late
-	// packets with its CONNECTION_CLOSE (RFC 9000 §10.2).
+	// closeLinger is how long a closed connection still answers late packets with
+	// CONNECTION_CLOSE (RFC 9000 §10.2).
 	closeLinger = time.Second
-	// goneGrace is how long a peer that the relay calls gone may take to
-	// show that it is not.
+	// goneGrace is how long a peer that the relay reports as gone may take to send
+	// something.
 	goneGrace = 3 * time.Second
-	// peerLast is for how long packets that a peer has sent before it was
-	// gone may still arrive.
-	peerLast = time.Second
+	// lastPackets is how long packets may be under way that a peer sent before it was
+	// gone.
+	lastPackets = time.Second
 )
 
-// Conn is a connection between two peers: one QUIC connection, whatever paths
-// it takes. Its methods may be called concurrently.
+// Conn is a connection between two peers. It is one QUIC connection, which may migrate
+// between the relay and direct paths. Its methods may be called concurrently.
 //
-// The first bidirectional stream is the package's own. What the application
-// opens and accepts begins with the next.
+// The package itself uses the first bidirectional stream. The application opens and
+// accepts the following ones.
 type Conn struct {
 	*quic.Conn
 
 	endpoint *Endpoint
-	sole     atomic.Bool // the endpoint ends with the connection
+	sole     atomic.Bool // the endpoint is closed when the connection ends
 	link     *link
 	signal   *signal
-	outbox   chan frame // for the peer, once quic-go takes it
+	outbox   chan frame // frames for the peer
 	remote   PeerID
 	paths    pathLog
 	finder   *pathfinder
 	began    time.Time
 
-	keepAlive  atomic.Int64 // in nanoseconds: as configured, or less
-	relayLost  atomic.Bool
-	relayState relayState
-	counters   pathCounters
-	background sync.WaitGroup // moves that are under way
+	keepAlive   atomic.Int64 // in nanoseconds: as configured, or less
+	relayLost   atomic.Bool  // one of relayFaults is set
+	relayFaults relayFaults
+	counters    pathCounters
+	background  sync.WaitGroup // migrations under way
 
-	tended chan struct{} // closed when nothing of the connection is left
-	gone   chan struct{} // holds a token when the relay has said that the peer is gone
+	cleaned chan struct{} // closed when nothing of the connection is left
+	gone    chan struct{} // holds a token when the relay has reported that the peer is gone
 }
 
-// newConn makes a connection whose peers have greeted each other.
+// newConn makes a connection of a QUIC connection whose handshake is complete.
 func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 	remote, err := peerOf(qc.ConnectionState().TLS)
 	if err != nil && e.conf.TLS == nil {
@@ -78,7 +80,7 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		outbox:   make(chan frame, outboxSize),
 		remote:   remote,
 		began:    time.Now(),
-		tended:   make(chan struct{}),
+		cleaned:  make(chan struct{}),
 		gone:     make(chan struct{}, 1),
 	}
 	c.paths.init(Path{
@@ -100,9 +102,9 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 	return c, nil
 }
 
-// settled returns the connection when it is as the application wants to have it:
-// with DirectOnly, not before it is direct.
-func (c *Conn) settled(ctx context.Context) (*Conn, error) {
+// awaitPolicy returns the connection when it may be handed to the application: with
+// DirectOnly, when it has a direct path.
+func (c *Conn) awaitPolicy(ctx context.Context) (*Conn, error) {
 	if c.endpoint.conf.Policy != DirectOnly {
 		return c, nil
 	}
@@ -119,12 +121,13 @@ func (c *Conn) settled(ctx context.Context) (*Conn, error) {
 	return nil, fmt.Errorf("%w: tried %v", c.Err(), tried)
 }
 
-// RemoteID returns who is at the other end. It is the zero PeerID if
-// [Config.TLS] lets peers connect without a certificate.
+// RemoteID returns the ID of the peer. It is the zero PeerID if [Config.TLS] lets peers
+// connect without a certificate.
 func (c *Conn) RemoteID() PeerID { return c.remote }
 
-// Err returns why the connection has ended, in the terms of this package where
-// it has some (ErrPeerGone, ErrPeerRefused), or nil while it lives.
+// Err returns why the connection has ended, or nil if it has not. It wraps ErrPeerGone,
+// ErrPeerRefused, ErrNoDirectPath or ErrNoPath if that is the reason. Otherwise it is
+// quic-go's error.
 func (c *Conn) Err() error {
 	if c.Context().Err() == nil {
 		return nil
@@ -148,12 +151,12 @@ func (c *Conn) Err() error {
 	return err
 }
 
-// tend looks after the connection until it ends, and after what it leaves.
-func (c *Conn) tend() {
-	defer close(c.tended)
+// run serves the connection until it ends, and then cleans up.
+func (c *Conn) run() {
+	defer close(c.cleaned)
 	var parts sync.WaitGroup
-	parts.Go(c.listen)
-	parts.Go(c.speak)
+	parts.Go(c.readFrames)
+	parts.Go(c.writeFrames)
 	parts.Go(c.finder.run)
 	c.watch()
 	parts.Wait()
@@ -161,9 +164,8 @@ func (c *Conn) tend() {
 	c.clean()
 }
 
-// listen reads what the peer says about the connection. Types that are new to us
-// are skipped.
-func (c *Conn) listen() {
+// readFrames reads the peer's frames. It skips types that it does not know.
+func (c *Conn) readFrames() {
 	for {
 		f, err := c.signal.read()
 		if err != nil {
@@ -173,26 +175,27 @@ func (c *Conn) listen() {
 			return
 		}
 		if f.kind >= frameAddAddress {
-			c.finder.heed(f)
+			c.finder.receiveFrame(f)
 		}
 	}
 }
 
-// outboxSize is how many frames wait while quic-go may not send. Further ones are
-// lost, but there are few in the time that a connection lives without a path.
+// outboxSize is the number of frames that wait while quic-go cannot send. Further ones
+// are dropped. There are far fewer before the idle timeout ends a connection without a
+// path.
 const outboxSize = 128
 
-// tell has a frame sent to the peer. It does not block: a stream's Write may, as long
-// as no path carries anything, and a path must be found meanwhile.
-func (c *Conn) tell(f frame) {
+// queueFrame has a frame sent to the peer. It does not block. The stream's Write may
+// block until there is a path again, and the caller is the one that looks for it.
+func (c *Conn) queueFrame(f frame) {
 	select {
 	case c.outbox <- f:
 	default:
 	}
 }
 
-// speak sends what the peer is to be told.
-func (c *Conn) speak() {
+// writeFrames sends the queued frames.
+func (c *Conn) writeFrames() {
 	for {
 		select {
 		case <-c.Context().Done():
@@ -203,7 +206,7 @@ func (c *Conn) speak() {
 	}
 }
 
-// observed is told our address, as the relay sees it.
+// observed is called when the relay sees another address of this host.
 func (c *Conn) observed(addr netip.AddrPort) {
 	if c.paths.kind() == Relayed {
 		c.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
@@ -211,27 +214,26 @@ func (c *Conn) observed(addr netip.AddrPort) {
 	poke(c.finder.changed)
 }
 
-// relayed is told whether the relay answers us.
-func (c *Conn) relayed(why PathReason) { c.judgeRelay(&c.relayState.absent, why == WhyRelayLost) }
+// relayAnswers is called when the relay begins or ceases to answer this endpoint.
+func (c *Conn) relayAnswers(yes bool) { c.setRelayFault(&c.relayFaults.unanswering, !yes) }
 
-// forwards is told whether what goes by the relay arrives.
-func (c *Conn) forwards(yes bool) { c.judgeRelay(&c.relayState.idle, !yes) }
+// relayForwards is called when the relay begins or ceases to forward packets.
+func (c *Conn) relayForwards(yes bool) { c.setRelayFault(&c.relayFaults.notForwarding, !yes) }
 
-// relayState is what a relay may fail to do. It is lost if it does.
-type relayState struct {
-	mu     sync.Mutex // guards the following
-	absent bool       // it does not answer us
-	idle   bool       // it does not forward
+// relayFaults are the faults of a relay. A relay with one of them is lost.
+type relayFaults struct {
+	mu            sync.Mutex // guards the following
+	unanswering   bool
+	notForwarding bool
 }
 
-// judgeRelay takes note of one of the two. While there is a direct path that changes
-// nothing.
-func (c *Conn) judgeRelay(fault *bool, is bool) {
-	s := &c.relayState
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// setRelayFault sets one of relayFaults, and reports it unless there is a direct path.
+func (c *Conn) setRelayFault(fault *bool, is bool) {
+	f := &c.relayFaults
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	*fault = is
-	lost, why := s.absent || s.idle, WhyRelayBack
+	lost, why := f.unanswering || f.notForwarding, WhyRelayBack
 	if lost {
 		why = WhyRelayLost
 	}
@@ -246,7 +248,7 @@ func (c *Conn) judgeRelay(fault *bool, is bool) {
 
 // watch keeps the connection alive until it ends, or the endpoint does.
 func (c *Conn) watch() {
-	var said time.Time // when the relay called the peer gone
+	var reported time.Time // when the relay reported that the peer is gone
 	var ask, expired <-chan time.Time
 	keepAlive := time.NewTimer(c.keepAliveIn(time.Now()))
 	defer keepAlive.Stop()
@@ -259,21 +261,21 @@ func (c *Conn) watch() {
 			return
 		case <-c.gone:
 			if expired == nil {
-				said, ask, expired = time.Now(), time.After(peerLast), time.After(goneGrace)
+				reported, ask, expired = time.Now(), time.After(lastPackets), time.After(goneGrace)
 			}
 		case <-ask:
-			// A peer that has only lost the relay answers this.
+			// A peer that has only lost the relay acknowledges this.
 			ask = nil
-			c.tell(frame{kind: frameKeepAlive})
+			c.queueFrame(frame{kind: frameKeepAlive})
 		case <-expired:
 			expired = nil
-			if !c.link.heardSince(said.Add(peerLast)) {
+			if !c.link.heardSince(reported.Add(lastPackets)) {
 				_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
 			}
 		case now := <-keepAlive.C:
 			wait := c.keepAliveIn(now)
 			if wait <= 0 {
-				c.tell(frame{kind: frameKeepAlive})
+				c.queueFrame(frame{kind: frameKeepAlive})
 				wait = time.Duration(c.keepAlive.Load())
 			}
 			keepAlive.Reset(wait)
@@ -281,7 +283,7 @@ func (c *Conn) watch() {
 	}
 }
 
-// keepAliveIn is after how much more silence a keepalive is due.
+// keepAliveIn is how much longer the connection may be silent until a keepalive is due.
 func (c *Conn) keepAliveIn(now time.Time) time.Duration {
 	k := time.Duration(c.keepAlive.Load())
 	if k <= 0 {
@@ -290,7 +292,7 @@ func (c *Conn) keepAliveIn(now time.Time) time.Duration {
 	return k - c.link.idle(now)
 }
 
-// clean gives back what the connection has used.
+// clean releases what the connection has used.
 func (c *Conn) clean() {
 	e := c.endpoint
 	e.log.Info("connection over", "peer", c.remote, "err", c.Err())
@@ -300,11 +302,11 @@ func (c *Conn) clean() {
 	e.discard(c.link)
 	e.remove(c)
 	if c.sole.Load() {
-		go e.Close() // which waits for us
+		go e.Close() // which waits for this goroutine
 	}
 }
 
-// peerGone is told by the relay.
+// peerGone is called when the relay reports that the peer is gone.
 func (c *Conn) peerGone() {
 	select {
 	case c.gone <- struct{}{}:
@@ -312,7 +314,7 @@ func (c *Conn) peerGone() {
 	}
 }
 
-// soleConn ties an endpoint's life to that of its only connection.
+// soleConn has an endpoint closed when its only connection ends, or if there is none.
 func soleConn(e *Endpoint, c *Conn, err error) (*Conn, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.Close())

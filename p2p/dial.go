@@ -35,7 +35,7 @@ func (e *Endpoint) Dial(ctx context.Context, peer PeerID, cfg *DialConfig) (*Con
 	}
 	conn, err := e.dial(ctx, peer, deliver, cfg == nil || cfg.Deliver == nil)
 	if err == nil {
-		conn, err = conn.settled(ctx)
+		conn, err = conn.awaitPolicy(ctx)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("p2p: dial: %w", err)

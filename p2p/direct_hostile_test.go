@@ -62,7 +62,7 @@ func TestProbesCannotBeReplayed(t *testing.T) {
 		if n := len(sent.seen()); n != 0 {
 			l.Errorf("%d packets to a stranger", n)
 		}
-		if a.link.direct.knows(netip.MustParseAddrPort(stranger)) || b.link.direct.knows(netip.MustParseAddrPort(stranger)) {
+		if a.link.direct.isProved(netip.MustParseAddrPort(stranger)) || b.link.direct.isProved(netip.MustParseAddrPort(stranger)) {
 			l.Error("the stranger's address counts as the peer's")
 		}
 		l.exchange(a, b, 10_000)
@@ -224,12 +224,14 @@ func TestSilentPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
 		time.Sleep(time.Second)
-		f := &pathfinder{conn: a, link: a.link, list: newChecklist(), policy: PreferDirect, started: time.Now()}
-		due := f.silence(time.Now())
+		c := newCarrier(a, newChecklist(), nil, nil)
+		s := newSearch(a, c.list, nil, &c)
+		s.policy, s.started = PreferDirect, time.Now()
+		due := s.reportSilence(time.Now())
 		if got := time.Until(due); got != silentAfter || a.Path().Why == WhySilent {
 			l.Errorf("due in %v, path %+v", got, a.Path())
 		}
-		if due = f.silence(due); !due.IsZero() || a.Path().Why != WhySilent {
+		if due = s.reportSilence(due); !due.IsZero() || a.Path().Why != WhySilent {
 			l.Errorf("due at %v, path %+v", due, a.Path())
 		}
 	})
@@ -277,32 +279,32 @@ func TestPacketSizeOnDirectPath(t *testing.T) {
 func TestNamedAddressesAreForgotten(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
-		f := &pathfinder{conn: a, link: a.link, list: newChecklist(), named: make(map[uint64]candidate)}
+		peer := newPeerAddresses(a, newChecklist())
 		for i := range uint64(300) {
 			addr := netip.MustParseAddrPort(fmt.Sprintf("203.0.113.%d:1", 1+i%250))
-			if err := f.add(addAddress(i, candidate{HostCandidate, addr}).payload); err != nil {
+			if _, err := peer.add(addAddress(i, candidate{HostCandidate, addr}).payload, nil, time.Now()); err != nil {
 				l.Fatal(err)
 			}
 			time.Sleep(2 * time.Second)
 		}
-		if len(f.named) > maxCandidates || len(f.list.pairs) > maxPairs {
-			l.Errorf("%d addresses, %d pairs", len(f.named), len(f.list.pairs))
+		if len(peer.named) > maxCandidates || len(peer.list.pairs) > maxPairs {
+			l.Errorf("%d addresses, %d pairs", len(peer.named), len(peer.list.pairs))
 		}
 	})
 }
 
 // TestProvedAddresses: the one in use is not forgotten for others.
 func TestProvedAddresses(t *testing.T) {
-	var d direct
+	var d directLink
 	used := netip.MustParseAddrPort("203.0.113.1:1")
-	d.learn(used, used)
+	d.prove(used, used)
 	for i := range uint16(100) {
-		d.learn(netip.AddrPortFrom(used.Addr(), 2+i), used)
+		d.prove(netip.AddrPortFrom(used.Addr(), 2+i), used)
 	}
-	if !d.knows(used) || !d.knows(netip.AddrPortFrom(used.Addr(), 101)) || d.knows(netip.AddrPortFrom(used.Addr(), 50)) {
-		t.Errorf("knows %v", *d.peers.Load())
+	if !d.isProved(used) || !d.isProved(netip.AddrPortFrom(used.Addr(), 101)) || d.isProved(netip.AddrPortFrom(used.Addr(), 50)) {
+		t.Errorf("knows %v", *d.proved.Load())
 	}
-	if n := len(*d.peers.Load()); n != maxPeers {
-		t.Errorf("%d addresses, want %d", n, maxPeers)
+	if n := len(*d.proved.Load()); n != maxProved {
+		t.Errorf("%d addresses, want %d", n, maxProved)
 	}
 }

@@ -89,7 +89,7 @@ func TestDirect(t *testing.T) {
 		}
 		l.alive(a, b)
 		t.Logf("time to direct %v, %v", a.Stats().TimeToDirect, b.Stats().TimeToDirect)
-		if a.finder.back == nil {
+		if !a.finder.carrier.standby.isReady() {
 			l.Error("there is no way back")
 		}
 	})

@@ -41,7 +41,7 @@ type Endpoint struct {
 	mu     sync.Mutex // guards the following
 	closed bool
 	homes  map[relayKey]*home
-	locals *locals // nil until a connection has asked
+	locals *localAddresses // nil until a connection has asked
 	conns  map[*Conn]struct{}
 	used   map[control.SessionID]time.Time // offers taken, until they expire
 	forgot time.Time                       // when used was last looked through
@@ -206,7 +206,7 @@ func (e *Endpoint) add(c *Conn) error {
 		return ErrClosed
 	}
 	e.conns[c] = struct{}{}
-	e.tasks.Go(c.tend)
+	e.tasks.Go(c.run)
 	return nil
 }
 

@@ -38,22 +38,22 @@ const (
 	shortHeader      = 0x40
 )
 
-// mail is what a link needs to send and tell envelopes.
-type mail struct {
+// envelopes is what a link needs to send and recognize envelopes.
+type envelopes struct {
 	own, peer probeTag
 	finder    *pathfinder
 }
 
 // isOwn says whether a datagram is an envelope for this side.
-func (m *mail) isOwn(b []byte) bool {
+func (e *envelopes) isOwn(b []byte) bool {
 	return len(b) >= smallestEnvelope && b[envelopeSize]&^1 == probeType &&
-		probeTag(b[envelopeSize+1:]) == m.own
+		probeTag(b[envelopeSize+1:]) == e.own
 }
 
 // anyOwn says whether one of the datagrams of a run is.
-func (m *mail) anyOwn(run *udp.Message) bool {
+func (e *envelopes) anyOwn(run *udp.Message) bool {
 	for b := range run.Segments() {
-		if m.isOwn(b) {
+		if e.isOwn(b) {
 			return true
 		}
 	}
@@ -71,39 +71,39 @@ func (l *link) address(packet []byte) {
 	}
 }
 
-// sendEnvelope sends a probe over the relay. It returns false if that is not possible
-// yet, and the error of the system if the probe is too large.
-func (l *link) sendEnvelope(probe []byte) (bool, error) {
+// sendEnvelope sends a probe through the relay. It does nothing until the peer's
+// connection ID is known. The only error is the system's EMSGSIZE.
+func (l *link) sendEnvelope(probe []byte) error {
 	id := l.peerID.Load()
 	if id == nil {
-		return false, nil
+		return nil
 	}
 	b := make([]byte, 0, envelopeSize+len(probe))
 	b = append(append(append(b, shortHeader), id[:]...), probe...)
-	return true, l.mux.write(&udp.Message{Data: b, Remote: l.remote()})
+	return l.mux.write(&udp.Message{Data: b, Remote: l.remote()})
 }
 
-// open takes the envelopes out of a run. The rest is for quic-go.
-func (l *link) open(run *udp.Message, m *mail) {
+// openEnvelopes takes the envelopes out of a run. The rest is for quic-go.
+func (l *link) openEnvelopes(run *udp.Message, e *envelopes) {
 	one := *run
 	one.SegmentSize = 0
 	for b := range run.Segments() {
 		one.Data = b
 		switch {
-		case !m.isOwn(b):
+		case !e.isOwn(b):
 			l.accept(&one)
 		case b[envelopeSize] == pieceType:
 			if one.Data = l.pieces.add(b); one.Data != nil {
 				l.accept(&one)
 			}
-		case !l.isRelay(run.Remote) || !m.finder.receive(b[envelopeSize:], netip.AddrPort{}):
+		case !l.isRelay(run.Remote) || !e.finder.receive(b[envelopeSize:], netip.AddrPort{}):
 			l.mux.unsorted.Add(1)
 		}
 	}
 }
 
-// carry sends what quic-go writes along a path, and finds a way for what is too large
-// for it.
+// carry sends what quic-go writes along a path. It splits packets that are too large for
+// the path.
 func (l *link) carry(m *udp.Message, size *pathSize) error {
 	largest := len(m.Data)
 	if m.Count() > 1 {
@@ -127,16 +127,16 @@ func (l *link) carry(m *udp.Message, size *pathSize) error {
 
 // stir has the pathfinder look at the sizes of paths.
 func (l *link) stir() {
-	if m := l.mail.Load(); m != nil {
-		poke(m.finder.sized)
+	if e := l.envelopes.Load(); e != nil {
+		poke(e.finder.sized)
 	}
 }
 
-// split sends datagrams one by one, and those that the path does not carry in two
-// pieces, if the peer can put them together.
+// split sends datagrams one by one. It sends those that the path does not carry in two
+// pieces, if the peer can join them.
 func (l *link) split(m *udp.Message, size *pathSize) error {
-	mail := l.mail.Load()
-	whole := mail == nil || !l.speaks.Load()
+	envelopes := l.envelopes.Load()
+	whole := envelopes == nil || !l.peerReadsEnvelopes.Load()
 	one := *m
 	one.SegmentSize = 0
 	var last error
@@ -149,7 +149,7 @@ func (l *link) split(m *udp.Message, size *pathSize) error {
 		case whole:
 			last = keep(last, l.mux.write(&one))
 		default:
-			last = keep(last, l.sendPieces(&one, mail))
+			last = keep(last, l.sendPieces(&one, envelopes.peer))
 		}
 	}
 	return last
@@ -167,7 +167,7 @@ func keep(last, err error) error {
 var pieceBuffers = sync.Pool{New: func() any { return new([pieceHeader + fullSize]byte) }}
 
 // sendPieces sends a packet as two halves.
-func (l *link) sendPieces(m *udp.Message, mail *mail) error {
+func (l *link) sendPieces(m *udp.Message, peer probeTag) error {
 	buf := pieceBuffers.Get().(*[pieceHeader + fullSize]byte)
 	defer pieceBuffers.Put(buf)
 	packet := m.Data
@@ -181,7 +181,7 @@ func (l *link) sendPieces(m *udp.Message, mail *mail) error {
 	for i, part := range [][]byte{packet[:half], packet[half:]} {
 		b := append(buf[:0], shortHeader)
 		b = append(append(b, packet[1:envelopeSize]...), pieceType)
-		b = append(b, mail.peer[:]...)
+		b = append(b, peer[:]...)
 		b = binary.BigEndian.AppendUint32(b, number|uint32(i))
 		piece.Data = append(b, part...)
 		last = keep(last, l.mux.write(&piece))

@@ -149,7 +149,7 @@ func (h *home) run(ctx context.Context) {
 			h.serve(ctx, line, lost)
 			line.close()
 			h.publish(nil, nil)
-			h.tell(WhyRelayLost)
+			h.tell(false)
 			lost = true
 			if time.Since(began) >= steady {
 				backoff = minBackoff
@@ -192,7 +192,7 @@ func (h *home) mayReach(a netip.AddrPort) error {
 
 // mayVisit says whether an address that a stranger names may be sent something.
 func (e *Endpoint) mayVisit(a netip.AddrPort) bool {
-	if !speakable(a) {
+	if !isUnicast(a) {
 		return false
 	}
 	return realmOf(a.Addr()) < 0 || mayProbe(a, e.hostAddrs())
@@ -264,7 +264,7 @@ func (h *home) serve(ctx context.Context, l *line, lost bool) {
 				return
 			}
 			if lost {
-				h.tell(WhyRelayBack)
+				h.tell(true)
 				lost = false
 			}
 			if regular {
@@ -453,10 +453,10 @@ func (h *home) end(ctx context.Context, l *link) {
 	}
 }
 
-// tell tells all connections how the relay is.
-func (h *home) tell(why PathReason) {
+// tell tells all connections whether the relay answers.
+func (h *home) tell(answers bool) {
 	for _, l := range h.kept() {
-		l.relayed(why)
+		l.relayAnswers(answers)
 	}
 }
 

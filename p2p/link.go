@@ -37,14 +37,14 @@ type link struct {
 	virtual   udp.Conn
 	flight    *firstFlight // of a dialer, nil otherwise
 	activity  activity     // of the path over the relay
-	direct    direct
+	direct    directLink
 	size      pathSize    // of the path over the relay
 	joined    atomic.Bool // the relay has seen the peer's leg
 
-	mail   atomic.Pointer[mail]          // nil until there is a connection
-	peerID atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
-	speaks atomic.Bool                   // the peer knows envelopes
-	pieces pieces
+	envelopes          atomic.Pointer[envelopes]     // nil until there is a connection
+	peerID             atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
+	peerReadsEnvelopes atomic.Bool
+	pieces             pieces
 
 	mu      sync.Mutex     // guards the following
 	initial cid.ID         // of the offer, at the accepter
@@ -108,8 +108,8 @@ func (l *link) hear(id cid.ID) error {
 
 // receive takes packets that carry one of the link's IDs.
 func (l *link) receive(m *udp.Message) {
-	if mail := l.mail.Load(); mail != nil && mail.anyOwn(m) {
-		l.open(m, mail)
+	if e := l.envelopes.Load(); e != nil && e.anyOwn(m) {
+		l.openEnvelopes(m, e)
 		return
 	}
 	l.accept(m)
@@ -191,10 +191,10 @@ func (l *link) observe(ln *line) {
 	}
 }
 
-// relayed tells the link's connection how the relay is.
-func (l *link) relayed(why PathReason) {
+// relayAnswers tells the link's connection whether the relay answers.
+func (l *link) relayAnswers(yes bool) {
 	if owner := l.conn(); owner != nil {
-		owner.relayed(why)
+		owner.relayAnswers(yes)
 	}
 }
 

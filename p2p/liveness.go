@@ -2,71 +2,72 @@ package p2p
 
 import "time"
 
-// A direct path is judged by what comes over it. While the peer owes an answer to
-// packets of the connection and says nothing, the path is suspect; probes then ask
-// it the simplest question. It is dead when either stays without answer for too
-// long: the packets, because a path may pass probes and nothing else, or the
-// probes, because we may have nothing to send that has to be answered.
+// A direct path is suspect while packets of the connection are unanswered on it. A
+// suspect path is pinged. The path is dead when the packets or the pings stay
+// unanswered for too long. Packets count by themselves because some paths let probes
+// through and drop everything else. Pings count by themselves because this side may
+// have nothing to send that must be answered.
 const (
-	// suspectAfter is the silence after which a path is asked.
+	// suspectAfter is the silence after which a path is suspect, plus the path's
+	// round-trip time.
 	suspectAfter = 150 * time.Millisecond
-	// askEvery is how often.
+	// askEvery is the period of the pings.
 	askEvery = 150 * time.Millisecond
-	// fatalPackets are those that must stay unanswered: one or two may be
-	// mere acknowledgements, to which there is no answer.
+	// fatalPackets is how many packets must be unanswered: one or two may be
+	// acknowledgements, which have no answer.
 	fatalPackets = 3
-	// fatalAsks is how many questions in a row must stay unanswered.
+	// fatalAsks is how many pings in a row must be unanswered.
 	fatalAsks = 3
-	// fatalSilence is how long that must be the case, more if the path is
-	// long.
+	// fatalSilence is how long packets or pings must be unanswered, more if the
+	// round-trip time is long.
 	fatalSilence = 450 * time.Millisecond
 	// activeFor is how long a path is watched closely after a packet.
 	activeFor = 2 * time.Second
 )
 
-// vitals is what is known of the path in use.
-type vitals struct {
+// liveness says whether the direct path in use works.
+type liveness struct {
 	rtt   time.Duration
-	asks  int       // questions since the last answer
-	asked time.Time // the last one
-	heard time.Time // the last answer to one
+	asks  int       // pings since the last pong
+	asked time.Time // the last ping
+	heard time.Time // the last pong
 }
 
-// alive takes note of an answer to a question. The few packets that are without
-// one were acknowledgements then.
-func (v *vitals) alive(a *activity, now time.Time) {
-	v.asks, v.heard = 0, now
+// alive takes note of a pong. If only a few packets are unanswered, they were
+// acknowledgements.
+func (l *liveness) alive(a *activity, now time.Time) {
+	l.asks, l.heard = 0, now
 	if a.owed.Load() < fatalPackets {
 		a.forgive()
 	}
 }
 
-// patience is how long silence may last.
-func (v *vitals) patience() time.Duration { return max(fatalSilence, 2*v.rtt+100*time.Millisecond) }
+// patience is how long packets may stay unanswered.
+func (l *liveness) patience() time.Duration { return max(fatalSilence, 2*l.rtt+100*time.Millisecond) }
 
-// dead says whether the path is to be left.
-func (v *vitals) dead(a *activity, now time.Time) bool {
+// dead says whether the connection must leave the path.
+func (l *liveness) dead(a *activity, now time.Time) bool {
 	silence := a.silence(now)
-	if silence < v.patience() {
+	if silence < l.patience() {
 		return false
 	}
-	return a.owed.Load() >= fatalPackets || v.asks >= fatalAsks && now.Sub(v.asked) >= askEvery
+	return a.owed.Load() >= fatalPackets || l.asks >= fatalAsks && now.Sub(l.asked) >= askEvery
 }
 
-// suspect says whether the path should be asked now.
-func (v *vitals) suspect(a *activity, now time.Time) bool {
-	if a.silence(now) < suspectAfter+v.rtt {
-		v.asks = 0
+// suspect says whether the path should be pinged now.
+func (l *liveness) suspect(a *activity, now time.Time) bool {
+	if a.silence(now) < suspectAfter+l.rtt {
+		l.asks = 0
 		return false
 	}
-	return now.Sub(v.asked) >= askEvery
+	return now.Sub(l.asked) >= askEvery
 }
 
-// ask takes note of a question.
-func (v *vitals) ask(now time.Time) { v.asks, v.asked = v.asks+1, now }
+// ask takes note of a ping.
+func (l *liveness) ask(now time.Time) { l.asks, l.asked = l.asks+1, now }
 
-// period is how often to look.
-func (v *vitals) period(a *activity, now time.Time) time.Duration {
+// period is how often the path should be checked.
+func (l *liveness) period(a *activity, now time.Time) time.Duration {
 	if a.silence(now) > 0 || a.idle(now) < activeFor {
 		return askEvery / 3
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// locals knows at which addresses this host may be reached past the relay, and
+// localAddresses knows at which addresses this host may be reached past the relay, and
 // tells the connections when they change.
-type locals struct {
+type localAddresses struct {
 	endpoint *Endpoint
 	monitor  *netmon.Monitor // nil: it cannot be told
 
@@ -22,13 +22,13 @@ type locals struct {
 }
 
 // openLocals starts to look, once there is a connection that wants to know.
-func (e *Endpoint) openLocals() *locals {
+func (e *Endpoint) openLocals() *localAddresses {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.locals != nil || e.closed {
 		return e.locals
 	}
-	l := &locals{endpoint: e, waiting: make(map[*Conn]chan<- struct{})}
+	l := &localAddresses{endpoint: e, waiting: make(map[*Conn]chan<- struct{})}
 	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
 		l.watch()
 	}
@@ -48,7 +48,7 @@ func isUDP(s *udp.Socket) bool {
 }
 
 // watch begins to watch the host's addresses.
-func (l *locals) watch() {
+func (l *localAddresses) watch() {
 	e := l.endpoint
 	var err error
 	if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
@@ -59,7 +59,7 @@ func (l *locals) watch() {
 }
 
 // follow tells the connections of changes until there are no more.
-func (l *locals) follow(changes <-chan struct{}, host bool) {
+func (l *localAddresses) follow(changes <-chan struct{}, host bool) {
 	for range changes {
 		l.mu.Lock()
 		if host && l.mapper != nil {
@@ -80,14 +80,14 @@ func poke(c chan<- struct{}) {
 	}
 }
 
-// tell makes changes known to a connection, until ignore.
-func (l *locals) tell(c *Conn, changed chan<- struct{}) {
+// subscribe puts a token into changed after each change, until unsubscribe.
+func (l *localAddresses) subscribe(c *Conn, changed chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting[c] = changed
 }
 
-func (l *locals) ignore(c *Conn) {
+func (l *localAddresses) unsubscribe(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, c)
@@ -104,7 +104,7 @@ func (c *Config) monitor() *netmon.Config {
 
 // candidates are the addresses as they are now, those of most worth first. There is
 // room left for the one that the relay sees.
-func (l *locals) candidates() []candidate {
+func (l *localAddresses) candidates() []candidate {
 	all := l.all()
 	return all[:min(len(all), maxCandidates-1)]
 }
@@ -112,7 +112,7 @@ func (l *locals) candidates() []candidate {
 // hostAddrs are the addresses of this host, as they are now, without looking for
 // changes.
 func (e *Endpoint) hostAddrs() []candidate {
-	l := &locals{endpoint: e}
+	l := &localAddresses{endpoint: e}
 	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
 		var err error
 		if l.monitor, err = netmon.New(e.conf.monitor()); err != nil {
@@ -125,7 +125,7 @@ func (e *Endpoint) hostAddrs() []candidate {
 }
 
 // all are the addresses as they are now, those of most worth first.
-func (l *locals) all() []candidate {
+func (l *localAddresses) all() []candidate {
 	var ranked []rankedAddr
 	for _, s := range l.endpoint.mux.all() {
 		bound := s.LocalAddr()
@@ -153,7 +153,7 @@ func (l *locals) all() []candidate {
 	return byWorth(ranked)
 }
 
-func (l *locals) close() {
+func (l *localAddresses) close() {
 	if l.monitor != nil {
 		_ = l.monitor.Close()
 	}

@@ -1,42 +1,63 @@
 package p2p
 
-import (
-	"time"
+import "time"
 
-	"github.com/quicway/quicway/internal/udp"
-)
-
-// measureDirect begins to find out what another direct path carries. known is known to
-// pass.
-func (f *pathfinder) measureDirect(known int, now time.Time) {
-	f.link.direct.size.restart(known, int(f.conn.endpoint.conf.quicConfig().InitialPacketSize))
-	f.directSize.restart(known, now)
+// pathSizes finds out which packets the path in use carries, direct or through the
+// relay. Used only by the pathfinder's run goroutine.
+type pathSizes struct {
+	conn          *Conn
+	link          *link
+	pinger        *pinger
+	initial       int // the size of packets that quic-go begins with
+	relay, direct sizer
 }
 
-// measure finds out what the path in use carries, and says when to look again.
-func (f *pathfinder) measure(now time.Time) time.Time {
-	if f.direct() && f.link.direct.dead.Load() == nil {
-		f.relaySize.stop()
-		a := &f.link.direct.activity
-		return f.enlarge(&f.directSize, now, f.vitals.rtt, a.silence(now) >= suspectAfter+f.vitals.rtt, f.askDirect)
+func newPathSizes(c *Conn, p *pinger) pathSizes {
+	return pathSizes{
+		conn:    c,
+		link:    c.link,
+		pinger:  p,
+		initial: int(c.endpoint.conf.quicConfig().InitialPacketSize),
+		relay:   sizer{size: &c.link.size},
+		direct:  sizer{size: &c.link.direct.size},
 	}
-	f.relaySize.resume(now)
-	return f.enlarge(&f.relaySize, now, f.conn.ConnectionStats().SmoothedRTT, false, f.askRelay)
 }
 
-// enlarge sends the probe that is due.
-func (f *pathfinder) enlarge(z *sizer, now time.Time, rtt time.Duration, silent bool, ask func(int, time.Time) (uint64, error)) time.Time {
+// restartDirect begins to measure another direct path, which is known to carry packets
+// of a size.
+func (s *pathSizes) restartDirect(known int, now time.Time) {
+	s.link.direct.size.restart(known, s.initial)
+	s.direct.restart(known, now)
+}
+
+// measure sends the probe that is due on the path in use: path, or the relay if path
+// is nil. It returns when to look again.
+func (s *pathSizes) measure(path *directPath, now time.Time) time.Time {
+	if path != nil && s.link.direct.dead.Load() == nil {
+		s.relay.stop()
+		silent := s.link.direct.activity.silence(now) >= suspectAfter+path.liveness.rtt
+		return s.probe(&s.direct, now, path.liveness.rtt, silent, func(size int) (uint64, error) {
+			return s.pingDirect(path, size, now)
+		})
+	}
+	s.relay.resume(now)
+	return s.probe(&s.relay, now, s.conn.ConnectionStats().SmoothedRTT, false, s.pinger.pingByRelay)
+}
+
+// probe sends the probe that is due. It returns when to look again. silent says that
+// the path owes answers.
+func (s *pathSizes) probe(z *sizer, now time.Time, rtt time.Duration, silent bool, ping func(size int) (uint64, error)) time.Time {
 	for {
 		size, next := z.next(now, rtt, silent)
 		if size == 0 {
 			return next
 		}
-		sequence, err := ask(size, now)
+		sequence, err := ping(size)
 		if err == nil {
 			z.asked(sequence)
 			return next
 		}
-		z.fail(size, now) // this host sends nothing so large
+		z.fail(size, now) // EMSGSIZE: this host sends nothing so large
 		silent = false
 		if size <= baseSize {
 			return now.Add(confirmEvery)
@@ -44,39 +65,13 @@ func (f *pathfinder) enlarge(z *sizer, now time.Time, rtt time.Duration, silent 
 	}
 }
 
-// askDirect asks whether a size passes on the direct path.
-func (f *pathfinder) askDirect(size int, now time.Time) (uint64, error) {
-	sequence, err := f.ping(f.current, size, now)
-	if f.directSize.tries > 1 && f.directSize.asking <= f.directSize.low && f.vitals.asks == 0 {
-		// Small probes are answered. The path does not die of what was too
-		// large for it; what is sent now is not.
-		f.link.direct.activity.forgive()
+// pingDirect sends a ping of a size on the direct path.
+func (s *pathSizes) pingDirect(path *directPath, size int, now time.Time) (uint64, error) {
+	sequence, err := s.pinger.ping(path.remote, size, now)
+	if s.direct.tries > 1 && s.direct.asking <= s.direct.low && path.liveness.asks == 0 {
+		// Small probes are answered: the path has lost only packets that were too
+		// large for it, and is not dead. From now on it gets smaller ones.
+		s.link.direct.activity.forgive()
 	}
-	return sequence, only(err)
-}
-
-// askRelay asks whether a size passes over the relay.
-func (f *pathfinder) askRelay(size int, _ time.Time) (uint64, error) {
-	data, sequence := f.prober.pingOf(size - envelopeSize)
-	_, err := f.link.sendEnvelope(data)
-	return sequence, only(err)
-}
-
-// only keeps an error that says that a probe is too large.
-func only(err error) error {
-	if udp.IsMessageTooLong(err) {
-		return err
-	}
-	return nil
-}
-
-// fit asks an address that has answered whether it carries QUIC's packets, too.
-func (f *pathfinder) fit(p *pair, now time.Time) {
-	if p.sizing {
-		return
-	}
-	p.sizing = true
-	for _, size := range []int{fullSize, baseSize} {
-		_, _ = f.ping(p.addr, size, now)
-	}
+	return sequence, err
 }

@@ -5,71 +5,48 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/quic-go/quic-go"
-
 	"github.com/quicway/quicway/internal/control"
 )
 
-// probeQueue is how many probes wait for the pathfinder. Further ones are lost.
+// probeQueue is the number of probes that wait for the pathfinder. Further ones are
+// dropped.
 const probeQueue = 32
 
-// pathfinder finds the best path for a connection, and leaves it when it dies. All
-// is done by one goroutine, run; others only hand it what has arrived. ARCHITECTURE
-// has its states.
+// pathfinder finds the best path for a connection, and leaves a path that has died. It
+// is the loop that owns the following, and hands them what arrives:
+//
+//   - the addresses of this host (ownAddresses) and of the peer (peerAddresses),
+//   - the search for a direct path, which is resting, probing or moving,
+//   - the carrier of the packets, which is the relay or a direct path with a standby.
+//
+// ARCHITECTURE draws the states ("The direct path").
 type pathfinder struct {
 	conn   *Conn
-	link   *link
-	locals *locals // nil: RelayOnly
-	prober *prober
+	locals *localAddresses // nil: RelayOnly
 
+	// What other goroutines hand to run.
 	frames  chan frame
-	probes  chan arrived
-	changed chan struct{} // addresses of this host
+	probes  chan receivedProbe
+	changed chan struct{} // addresses of this host, or the state of the relay
 	sized   chan struct{} // large packets are being sent
-	moves   chan move
-	standby chan standby
 
-	// Of run alone.
-	policy   PathPolicy // ours and the peer's
-	list     *checklist
-	own      []candidate          // what the peer has been told
-	numbers  []uint64             // by which sequence numbers
-	sequence uint64               // the last one
-	named    map[uint64]candidate // what the peer has told
-	budget   budget               // of that
-	started  time.Time
-	round    round
-	using    *move // a dialer's direct path in use
-	left     *move // the one that it has left last, if nothing has come by the relay since
-	moving   bool  // a move is under way
-	unusable bool  // QUIC has failed in this round where probes were answered
-	back     *quic.Path
-	// preparing says that the way back is being validated.
-	preparing bool
-	current   netip.AddrPort // where the peer is; the zero AddrPort: at the relay
-	since     time.Time      // when it came there
-	vitals    vitals
-	choose    time.Time // when a pair is to be chosen; zero: never
-	retry     time.Time // when the standby is to be prepared again; zero: never
-	found     time.Time // when the relay was there last
-
-	relaySize, directSize sizer
-	relay                 relayWatch
+	// Used only by the run goroutine.
+	pinger  *pinger
+	own     ownAddresses
+	peer    peerAddresses
+	search  search
+	carrier carrier
+	sizes   pathSizes
+	relay   relayWatch
 }
 
-// arrived is a probe, or what looks like one.
-type arrived struct {
+// receivedProbe is a datagram that looks like a probe.
+type receivedProbe struct {
 	data []byte
-	from netip.AddrPort // the zero AddrPort: in an envelope, by the relay
+	from netip.AddrPort // the zero AddrPort: in an envelope, from the relay
 }
 
-// standby is the way back over the relay, or why there is none.
-type standby struct {
-	path *quic.Path
-	err  error
-}
-
-// newPathfinder makes what finds a connection's paths.
+// newPathfinder makes the pathfinder of a connection.
 func newPathfinder(c *Conn) (*pathfinder, error) {
 	prober, err := newProber(c.ConnectionState().TLS, c.link.role)
 	if err != nil {
@@ -77,25 +54,25 @@ func newPathfinder(c *Conn) (*pathfinder, error) {
 	}
 	f := &pathfinder{
 		conn:    c,
-		link:    c.link,
-		prober:  prober,
 		frames:  make(chan frame),
-		probes:  make(chan arrived, probeQueue),
+		probes:  make(chan receivedProbe, probeQueue),
 		changed: make(chan struct{}, 1),
 		sized:   make(chan struct{}, 1),
-		moves:   make(chan move, 1),
-		standby: make(chan standby, 1),
-		policy:  c.endpoint.conf.Policy,
-		list:    newChecklist(),
-		named:   make(map[uint64]candidate),
 	}
+	list := newChecklist()
+	f.pinger = newPinger(prober, c.link, list)
+	f.sizes = newPathSizes(c, f.pinger)
+	f.relay = relayWatch{conn: c, link: c.link, pinger: f.pinger}
+	f.carrier = newCarrier(c, list, f.pinger, &f.sizes)
+	f.search = newSearch(c, list, f.pinger, &f.carrier)
+	f.peer = newPeerAddresses(c, list)
 	if c.link.relay.Addr().IsLoopback() {
-		f.policy = RelayOnly // no way is shorter than by this very host
+		f.search.policy = RelayOnly // no path is shorter than the one within this host
 	}
-	f.relaySize.size, f.directSize.size = &c.link.size, &c.link.direct.size
-	c.link.mail.Store(&mail{own: prober.own, peer: prober.peer, finder: f})
-	if f.policy != RelayOnly {
+	c.link.envelopes.Store(&envelopes{own: prober.own, peer: prober.peer, finder: f})
+	if f.search.policy != RelayOnly {
 		f.locals = c.endpoint.openLocals()
+		f.own = ownAddresses{conn: c, locals: f.locals}
 		c.endpoint.mux.addProbed(prober.own, f)
 	}
 	return f, nil
@@ -104,15 +81,15 @@ func newPathfinder(c *Conn) (*pathfinder, error) {
 // receive takes a probe from the network. It returns false if there is no room.
 func (f *pathfinder) receive(data []byte, from netip.AddrPort) bool {
 	select {
-	case f.probes <- arrived{bytes.Clone(data), from}:
+	case f.probes <- receivedProbe{bytes.Clone(data), from}:
 		return true
 	default:
 		return false
 	}
 }
 
-// heed takes a frame that the peer has sent.
-func (f *pathfinder) heed(fr frame) {
+// receiveFrame takes a frame that the peer has sent.
+func (f *pathfinder) receiveFrame(fr frame) {
 	fr.payload = bytes.Clone(fr.payload)
 	select {
 	case f.frames <- fr:
@@ -122,16 +99,16 @@ func (f *pathfinder) heed(fr frame) {
 
 // run finds paths until the connection ends.
 func (f *pathfinder) run() {
-	f.relaySize.restart(baseSize, time.Now())
+	f.sizes.relay.restart(baseSize, time.Now())
+	f.search.announcePolicy()
 	if f.locals == nil {
-		f.idle()
+		f.runRelayOnly()
 		return
 	}
-	defer f.conn.endpoint.mux.removeProbed(f.prober.own, f)
-	f.locals.tell(f.conn, f.changed)
-	defer f.locals.ignore(f.conn)
-	f.started = time.Now()
-	f.wish()
+	defer f.conn.endpoint.mux.removeProbed(f.pinger.own, f)
+	f.locals.subscribe(f.conn, f.changed)
+	defer f.locals.unsubscribe(f.conn)
+	f.search.started = time.Now()
 	f.announce()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -140,16 +117,16 @@ func (f *pathfinder) run() {
 		case <-f.conn.Context().Done():
 			return
 		case fr := <-f.frames:
-			f.frame(fr)
+			f.handleFrame(fr)
 		case a := <-f.probes:
-			f.probe(a)
+			f.handleProbe(a)
 		case <-f.changed:
 			f.announce()
-			f.replace(time.Now())
-		case m := <-f.moves:
-			f.moved(m)
-		case s := <-f.standby:
-			f.prepared(s)
+			f.search.relayChanged(time.Now())
+		case m := <-f.carrier.migrations:
+			f.search.migrated(m, time.Now())
+		case r := <-f.carrier.standby.results:
+			f.carrier.standbyReady(r)
 		case <-f.sized:
 		case <-timer.C:
 		}
@@ -157,9 +134,9 @@ func (f *pathfinder) run() {
 	}
 }
 
-// idle is run for a side that wants nothing but the relay. It says so.
-func (f *pathfinder) idle() {
-	f.wish()
+// runRelayOnly is run for a side whose policy is RelayOnly. It neither names addresses
+// nor probes any.
+func (f *pathfinder) runRelayOnly() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -169,23 +146,31 @@ func (f *pathfinder) idle() {
 		case <-f.frames:
 		case <-f.changed:
 		case a := <-f.probes:
-			f.probe(a)
+			f.handleProbe(a)
 		case <-f.sized:
 		case <-timer.C:
 		}
 		now := time.Now()
-		timer.Reset(time.Until(earliest(now, f.measure(now), f.watchRelay(now))))
+		timer.Reset(time.Until(earliest(now, f.sizes.measure(nil, now), f.watchRelay(now))))
 	}
 }
 
 // advance does what is due, and returns when it should be called again.
 func (f *pathfinder) advance(now time.Time) time.Time {
-	if f.link.role == control.Accepter {
+	if f.conn.link.role == control.Accepter {
 		f.follow(now)
 	}
 	return earliest(now,
-		f.watch(now), f.begin(now), f.send(now), f.decide(now), f.end(now), f.renew(now), f.comeBack(now), f.enforce(now),
-		f.measure(now), f.watchRelay(now))
+		f.watchPath(now),
+		f.search.begin(now),
+		f.search.sendProbes(now),
+		f.search.choose(now),
+		f.search.end(now),
+		f.carrier.retryStandby(now),
+		f.search.returnToRelay(now),
+		f.carrier.enforceDirectOnly(now),
+		f.sizes.measure(f.carrier.path, now),
+		f.watchRelay(now))
 }
 
 // earliest returns the first of the times that are not zero, in an hour at most.
@@ -199,5 +184,122 @@ func earliest(now time.Time, times ...time.Time) time.Time {
 	return next
 }
 
-// direct says whether the connection has a direct path.
-func (f *pathfinder) direct() bool { return f.current.IsValid() }
+// announce tells the peer the addresses of this host. If they are other ones than
+// before, all addresses of the peer are tried again.
+func (f *pathfinder) announce() {
+	if f.own.announce() {
+		f.search.restart(time.Now())
+	}
+}
+
+// follow notices that quic-go has followed the dialer to another path.
+func (f *pathfinder) follow(now time.Time) {
+	if f.carrier.follow(now) {
+		f.search.pause = 0
+	}
+}
+
+// watchPath checks the direct path in use, if there is one, and begins to search when
+// it has died.
+func (f *pathfinder) watchPath(now time.Time) time.Time {
+	next, died := f.carrier.watch(now)
+	if died {
+		f.search.restart(now)
+	}
+	return next
+}
+
+// watchRelay checks whether the relay forwards, and begins to search when it does not.
+func (f *pathfinder) watchRelay(now time.Time) time.Time {
+	next, lost := f.relay.watch(f.carrier.isDirect(), f.search.policy, now)
+	if lost && f.locals != nil {
+		f.search.startIfResting(now)
+	}
+	return next
+}
+
+// handleFrame acts on a frame of the peer's.
+func (f *pathfinder) handleFrame(fr frame) {
+	now := time.Now()
+	var err error
+	switch fr.kind {
+	case frameAddAddress:
+		var added bool
+		if added, err = f.peer.add(fr.payload, f.own.named, now); added {
+			f.search.startIfResting(now)
+		}
+	case frameRemoveAddress:
+		err = f.peer.remove(fr.payload)
+	case framePunchMeNow:
+		if _, _, err = cutVarint(fr.payload); err == nil {
+			f.search.join(now)
+		}
+	case frameWish:
+		var theirs uint64
+		if theirs, _, err = cutVarint(fr.payload); err == nil {
+			f.search.peerPolicy(PathPolicy(min(theirs, 0xff)))
+		}
+	}
+	if err != nil {
+		_ = f.conn.CloseWithError(CodeHandshake, err.Error())
+	}
+}
+
+// handleProbe acts on a datagram that may be a probe of the peer's.
+func (f *pathfinder) handleProbe(r receivedProbe) {
+	link := f.conn.link
+	p, err := f.pinger.parse(r.data)
+	if err != nil || link.isRelay(r.from) {
+		link.mux.unsorted.Add(1)
+		return
+	}
+	now := time.Now()
+	switch {
+	case !r.from.IsValid():
+		f.handleRelayedProbe(p, now)
+	case p.kind == probePing:
+		f.handlePing(p, r.from, now)
+	case p.kind == probePong:
+		f.handlePong(p, r.from, now)
+	}
+}
+
+// handleRelayedProbe acts on a probe that has come through the relay.
+func (f *pathfinder) handleRelayedProbe(p probe, now time.Time) {
+	f.conn.link.peerReadsEnvelopes.Store(true)
+	switch p.kind {
+	case probePing:
+		f.pinger.pongByRelay(p.sequence)
+	case probePong:
+		f.relay.answered(now)
+		f.sizes.relay.answer(p.answers, now)
+	}
+}
+
+// handlePing answers a ping. Packets from the address that it comes from are the
+// peer's. The peer itself may be elsewhere, if somebody passes its packets on: only
+// its answer to a ping of ours proves the address.
+func (f *pathfinder) handlePing(p probe, from netip.AddrPort, now time.Time) {
+	if f.search.policy == RelayOnly || !isUnicast(from) {
+		return
+	}
+	f.conn.link.direct.prove(from, f.carrier.remote())
+	f.pinger.pong(p.sequence, from)
+	if f.search.policy == PreferRelay && !f.carrier.isDirect() {
+		f.relay.doubt(now) // the peer prefers the relay, and yet it looks for a direct path
+	}
+	f.search.pinged(from, now)
+}
+
+// handlePong takes the answer to a ping.
+func (f *pathfinder) handlePong(p probe, from netip.AddrPort, now time.Time) {
+	ping, ok := f.pinger.match(p.answers, from)
+	if !ok {
+		return
+	}
+	f.conn.link.direct.prove(from, f.carrier.remote())
+	if f.carrier.answered(p.answers, ping, f.search.phase == moving, now) {
+		f.search.pause = 0
+	}
+	f.search.answered(p, ping, now)
+}

@@ -91,21 +91,19 @@ type probe struct {
 	observed netip.AddrPort
 }
 
-// ping makes a question, and returns its sequence number. The bytes are valid until
-// the next call. It is as large as its answer, so that nobody gets more than he
-// sends.
-func (p *prober) ping() ([]byte, uint64) { return p.pingOf(0) }
-
-// pingOf is ping in a datagram of a size, or of the smallest if that is larger.
-func (p *prober) pingOf(size int) ([]byte, uint64) {
+// sealPing makes a ping in a datagram of a size, and returns its sequence number. Size 0
+// is the smallest, which is that of a pong, so that the answer is never larger than the
+// ping. The bytes are valid until the next call.
+func (p *prober) sealPing(size int) ([]byte, uint64) {
 	b := append(p.begin(), probePing)
 	padding := max(8+addressSize, size-len(b)-chacha20poly1305.Overhead)
 	b = append(b, make([]byte, padding)...)
 	return p.finish(b), p.sequence
 }
 
-// pong makes the answer to a ping that has come from an address.
-func (p *prober) pong(ping uint64, from netip.AddrPort) []byte {
+// sealPong makes the answer to a ping that has come from an address. The bytes are
+// valid until the next call.
+func (p *prober) sealPong(ping uint64, from netip.AddrPort) []byte {
 	b := append(p.begin(), probePong)
 	b = binary.BigEndian.AppendUint64(b, ping)
 	return p.finish(appendAddress(b, from))

@@ -43,7 +43,7 @@ func probers(t testing.TB) (dialer, accepter *prober) {
 func TestProbe(t *testing.T) {
 	a, b := probers(t)
 	for _, seen := range []string{"192.0.2.1:1", "[2001:db8::1]:65535"} {
-		data, sequence := a.ping()
+		data, sequence := a.sealPing(0)
 		ping := bytes.Clone(data)
 		if tag, ok := tagOf(ping); !ok || tag != b.own {
 			t.Errorf("tag %x, %v, want %x", tag, ok, b.own)
@@ -58,7 +58,7 @@ func TestProbe(t *testing.T) {
 		if _, err := a.parse(bytes.Clone(ping)); err == nil {
 			t.Error("a ping is good for the side that has made it")
 		}
-		pong := bytes.Clone(b.pong(sequence, netip.MustParseAddrPort(seen)))
+		pong := bytes.Clone(b.sealPong(sequence, netip.MustParseAddrPort(seen)))
 		if len(pong) > len(ping) {
 			t.Errorf("a pong of %d bytes answers a ping of %d", len(pong), len(ping))
 		}
@@ -72,7 +72,7 @@ func TestProbe(t *testing.T) {
 // TestProbeForged: every byte is authenticated.
 func TestProbeForged(t *testing.T) {
 	a, b := probers(t)
-	data, _ := a.ping()
+	data, _ := a.sealPing(0)
 	for i := range data {
 		forged := bytes.Clone(data)
 		forged[i] ^= 1
@@ -95,7 +95,7 @@ func TestProbeOrder(t *testing.T) {
 	a, b := probers(t)
 	var pings [][]byte
 	for range 70 {
-		data, _ := a.ping()
+		data, _ := a.sealPing(0)
 		pings = append(pings, bytes.Clone(data))
 	}
 	for _, test := range []struct {
@@ -111,9 +111,9 @@ func TestProbeOrder(t *testing.T) {
 // FuzzProbe: nothing but a probe is one, whatever comes.
 func FuzzProbe(f *testing.F) {
 	a, b := probers(f)
-	ping, sequence := a.ping()
+	ping, sequence := a.sealPing(0)
 	f.Add(bytes.Clone(ping))
-	f.Add(bytes.Clone(b.pong(sequence, netip.MustParseAddrPort("192.0.2.1:1"))))
+	f.Add(bytes.Clone(b.sealPong(sequence, netip.MustParseAddrPort("192.0.2.1:1"))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		seen := b.seen
 		b.seen = replayWindow{}
@@ -137,7 +137,7 @@ func FuzzAddress(f *testing.F) {
 		if err != nil || m != n || again != c {
 			t.Errorf("%d %+v, then %d %+v, %v", n, c, m, again, err)
 		}
-		if speakable(c.addr) && (c.addr.Addr().IsLoopback() || c.addr.Addr().IsMulticast() || c.addr.Port() == 0) {
+		if isUnicast(c.addr) && (c.addr.Addr().IsLoopback() || c.addr.Addr().IsMulticast() || c.addr.Port() == 0) {
 			t.Errorf("%v may be sent to", c.addr)
 		}
 	})

@@ -8,21 +8,21 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// A relay that answers us may forward nothing all the same. While packets that went by
-// it have no answer the peer is asked by the same way. The relay is lost to a
-// connection when neither packets nor questions are answered.
+// A relay may answer this side and yet forward nothing. While packets that went through
+// the relay are unanswered, this side pings the peer through the relay. The relay is
+// lost to a connection when neither packets nor pings are answered.
 const (
-	// askRelayEvery is how often.
-	askRelayEvery = 500 * time.Millisecond
-	// forwardPatience is how long that must be the case.
+	// pingRelayEvery is the period of these pings.
+	pingRelayEvery = 500 * time.Millisecond
+	// forwardPatience is how long packets and pings must be unanswered.
 	forwardPatience = 3 * time.Second
-	// unneededEvery is how often a lost relay is asked by a connection that does
-	// not want it.
+	// unneededEvery is the period of pings through a lost relay if the connection has
+	// a direct path and prefers it.
 	unneededEvery = 15 * time.Second
 )
 
-// explain adds to the error of a connection that has not come about that packets by
-// the relay have had no answer, though both peers are there.
+// explain adds ErrNotForwarded to the error of a handshake that has failed, if both
+// peers were at the relay and packets through it had no answer.
 func (l *link) explain(err error) error {
 	there := l.joined.Load() || l.role == control.Accepter
 	if err == nil || errors.Is(err, ErrClosed) || !there || l.activity.overdue(time.Now()) < forwardPatience {
@@ -31,97 +31,87 @@ func (l *link) explain(err error) error {
 	return fmt.Errorf("%w: %w", ErrNotForwarded, err)
 }
 
-// relayWatch is what is known of the relay's forwarding.
+// relayWatch checks whether the relay forwards a connection's packets. Used only by
+// the pathfinder's run goroutine.
 type relayWatch struct {
-	asks  int       // questions since the last answer
-	asked time.Time // the last one
-	first time.Time // the first of them
-	heard time.Time // the last answer
-	doubt time.Time // until when there is another reason to ask
-	lost  time.Time // since when it does not forward; zero: it does
+	conn   *Conn
+	link   *link
+	pinger *pinger
+
+	pings      int       // since the last pong
+	firstPing  time.Time // of these
+	lastPing   time.Time
+	lastPong   time.Time
+	doubtUntil time.Time // until then the relay is pinged though no packet is unanswered
+	lost       time.Time // since when it does not forward; zero: it does
 }
 
-// relayed takes a probe that has come by the relay.
-func (f *pathfinder) relayed(p probe, now time.Time) {
-	f.link.speaks.Store(true)
-	switch p.kind {
-	case probePing:
-		_, _ = f.link.sendEnvelope(f.prober.pong(p.sequence, f.link.remote()))
-	case probePong:
-		f.relay.asks, f.relay.heard = 0, now
-		f.relaySize.answer(p.answers, now)
+// answered takes a pong that has come through the relay.
+func (w *relayWatch) answered(now time.Time) { w.pings, w.lastPong = 0, now }
+
+// doubt has the relay pinged for a while, though no packet is unanswered.
+func (w *relayWatch) doubt(now time.Time) {
+	if w.lost.IsZero() {
+		w.doubtUntil = now.Add(2 * forwardPatience)
 	}
 }
 
-// doubtRelay has the relay asked: the peer, who would rather use it, asks for a direct
-// path.
-func (f *pathfinder) doubtRelay(now time.Time) {
-	if f.policy == PreferRelay && !f.direct() && f.relay.lost.IsZero() {
-		f.relay.doubt = now.Add(2 * forwardPatience)
-	}
-}
-
-// watchRelay judges whether the relay forwards, and says when to look again.
-func (f *pathfinder) watchRelay(now time.Time) time.Time {
-	w := &f.relay
+// watch checks whether the relay forwards. It returns when to look again, and whether
+// the relay has just been lost. direct says that a direct path carries the packets.
+func (w *relayWatch) watch(direct bool, policy PathPolicy, now time.Time) (next time.Time, lost bool) {
 	if !w.lost.IsZero() {
-		return f.awaitRelay(now)
+		return w.awaitReturn(direct, policy, now), false
 	}
-	if f.direct() {
-		return time.Time{}
+	if direct {
+		return time.Time{}, false
 	}
-	silence := f.link.activity.overdue(now)
-	if silence < suspicion && !w.doubt.After(now) {
-		w.asks = 0
-		return now.Add(suspicion - silence)
+	silence := w.link.activity.overdue(now)
+	if silence < suspicion && !w.doubtUntil.After(now) {
+		w.pings = 0
+		return now.Add(suspicion - silence), false
 	}
-	if w.dead(silence, f.link.activity.owed.Load(), now) {
+	if w.dead(silence, w.link.activity.owed.Load(), now) {
 		w.lost = now
-		f.conn.endpoint.log.Info("relay does not forward", "peer", f.conn.remote, "relay", f.link.remote())
-		f.conn.forwards(false)
-		if f.locals != nil && !f.round.running {
-			f.start(now)
-		}
-		return now
+		w.conn.endpoint.log.Info("relay does not forward", "peer", w.conn.remote, "relay", w.link.remote())
+		w.conn.relayForwards(false)
+		return now, true
 	}
-	return f.askPeer(askRelayEvery, now)
+	return w.ping(pingRelayEvery, now), false
 }
 
-// dead says whether packets and questions have been without answer for too long.
+// dead says whether packets and pings have been unanswered for too long.
 func (w *relayWatch) dead(silence time.Duration, owed uint32, now time.Time) bool {
-	if now.Sub(w.heard) < forwardPatience || w.asks < fatalAsks {
+	if now.Sub(w.lastPong) < forwardPatience || w.pings < fatalAsks {
 		return false
 	}
 	packets := silence >= forwardPatience && owed >= fatalPackets
-	questions := !w.heard.IsZero() && now.Sub(w.first) >= forwardPatience
-	return packets || questions
+	pings := !w.lastPong.IsZero() && now.Sub(w.firstPing) >= forwardPatience
+	return packets || pings
 }
 
-// awaitRelay asks a relay that does not forward until it does.
-func (f *pathfinder) awaitRelay(now time.Time) time.Time {
-	w := &f.relay
-	if w.heard.After(w.lost) || f.link.activity.heardSince(w.lost) {
-		w.lost, w.asks = time.Time{}, 0
-		f.conn.forwards(true)
+// awaitReturn pings through a relay that does not forward until it does.
+func (w *relayWatch) awaitReturn(direct bool, policy PathPolicy, now time.Time) time.Time {
+	if w.lastPong.After(w.lost) || w.link.activity.heardSince(w.lost) {
+		w.lost, w.pings = time.Time{}, 0
+		w.conn.relayForwards(true)
 		return now
 	}
-	if f.direct() && f.policy != PreferRelay {
-		return f.askPeer(unneededEvery, now)
+	if direct && policy != PreferRelay {
+		return w.ping(unneededEvery, now)
 	}
-	return f.askPeer(2*askRelayEvery, now)
+	return w.ping(2*pingRelayEvery, now)
 }
 
-// askPeer asks the peer by the relay, if it is time to.
-func (f *pathfinder) askPeer(every time.Duration, now time.Time) time.Time {
-	w := &f.relay
-	if due := w.asked.Add(every); due.After(now) {
+// ping pings the peer through the relay, if the last ping was a period ago. It returns
+// when the next one is due.
+func (w *relayWatch) ping(every time.Duration, now time.Time) time.Time {
+	if due := w.lastPing.Add(every); due.After(now) {
 		return due
 	}
-	if w.asks == 0 {
-		w.first = now
+	if w.pings == 0 {
+		w.firstPing = now
 	}
-	w.asks, w.asked = w.asks+1, now
-	data, _ := f.prober.ping()
-	_, _ = f.link.sendEnvelope(data)
+	w.pings, w.lastPing = w.pings+1, now
+	_, _ = w.pinger.pingByRelay(0)
 	return now.Add(every)
 }

@@ -183,7 +183,7 @@ func (h *home) recheck() {
 }
 
 // remap asks the gateway for the port of the present socket.
-func (l *locals) remap() {
+func (l *localAddresses) remap() {
 	e := l.endpoint
 	s := e.mux.toward(netip.IPv4Unspecified())
 	if s == nil || !isUDP(s) || e.conf.DisablePortMapping {
@@ -205,7 +205,7 @@ func (l *locals) remap() {
 
 // renewed looks at the host's addresses after the network has changed. sockets says
 // that there are others.
-func (l *locals) renewed(sockets bool) {
+func (l *localAddresses) renewed(sockets bool) {
 	if sockets {
 		l.remap()
 	}

@@ -659,7 +659,7 @@ func TestVitals(t *testing.T) {
 			a.unanswered.Store(now.Add(-test.silence).UnixNano())
 			a.owed.Store(test.owed)
 		}
-		v := vitals{rtt: test.rtt, asks: test.asks, asked: now.Add(-askEvery)}
+		v := liveness{rtt: test.rtt, asks: test.asks, asked: now.Add(-askEvery)}
 		if dead := v.dead(&a, now); dead != test.dead {
 			t.Errorf("%s: dead %v, want %v", test.name, dead, test.dead)
 		}
