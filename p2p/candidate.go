@@ -108,8 +108,8 @@ func isThisNetwork(ip netip.Addr) bool {
 	return ip.Is4() && (ip.As4()[0] == 0 || ip.As4()[0] >= 240)
 }
 
-// realms are the ranges that mean something else at each place.
-var realms = []netip.Prefix{
+// privateRanges are the ranges that mean something else at each place.
+var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"),
 	netip.MustParsePrefix("192.168.0.0/16"),
@@ -118,8 +118,8 @@ var realms = []netip.Prefix{
 }
 
 // realmOf returns the private range that an address is in, or -1.
-func realmOf(ip netip.Addr) int {
-	for i, r := range realms {
+func privateRangeOf(ip netip.Addr) int {
+	for i, r := range privateRanges {
 		if r.Contains(ip) {
 			return i
 		}
@@ -135,12 +135,12 @@ func mayProbe(a netip.AddrPort, own []candidate) bool {
 	if !isUnicast(a) {
 		return false
 	}
-	realm := realmOf(a.Addr())
-	if realm < 0 {
+	private := privateRangeOf(a.Addr())
+	if private < 0 {
 		return true
 	}
 	for _, c := range own {
-		if c.kind == HostCandidate && realmOf(c.addr.Addr()) == realm {
+		if c.kind == HostCandidate && privateRangeOf(c.addr.Addr()) == private {
 			return true
 		}
 	}

@@ -184,7 +184,7 @@ func (c *carrier) abandon(now time.Time) {
 	if c.link.role == control.Dialer {
 		c.switchToStandby()
 	}
-	c.link.home.hasten(c.link)
+	c.link.client.legs.hasten(c.link)
 	c.enter(nil, WhyPathDied, now)
 }
 

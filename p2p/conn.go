@@ -211,7 +211,7 @@ func (c *Conn) observed(addr netip.AddrPort) {
 	if c.paths.kind() == Relayed {
 		c.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
 	}
-	poke(c.finder.changed)
+	notify(c.finder.changed)
 }
 
 // relayAnswers is called when the relay begins or ceases to answer this endpoint.
@@ -243,7 +243,7 @@ func (c *Conn) setRelayFault(fault *bool, is bool) {
 	if c.paths.kind() == Relayed {
 		c.paths.change(func(p *Path) { p.Remote, p.Why = c.link.remote(), why })
 	}
-	poke(c.finder.changed)
+	notify(c.finder.changed)
 }
 
 // watch keeps the connection alive until it ends, or the endpoint does.

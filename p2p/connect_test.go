@@ -233,8 +233,8 @@ func TestRefusals(t *testing.T) {
 		dial   *DialConfig
 		want   error
 	}{
-		{"no relay", func(c *Config) { c.Relay = Relay{} }, deliver, ErrRelay},
-		{"relay without port", func(c *Config) { c.Relay.Addr = "192.0.2.1" }, deliver, ErrRelay},
+		{"no relay", func(c *Config) { c.Relay = Relay{} }, deliver, ErrMalformedRelay},
+		{"relay without port", func(c *Config) { c.Relay.Addr = "192.0.2.1" }, deliver, ErrMalformedRelay},
 		{"nobody there", func(c *Config) { c.Relay.Addr = "192.0.2.99:1" }, deliver, ErrRelayUnreachable},
 		{"wrong pin", func(c *Config) { c.Relay.Pin = other.ID() }, deliver, ErrRelayMismatch},
 		{"no pin", func(c *Config) { c.Relay.Pin = PeerID{} }, deliver, ErrRelayMismatch},
@@ -349,7 +349,7 @@ func TestSingle(t *testing.T) {
 		accepted := make(chan result, 1)
 		a, err := Dial(l.Context(), l.net.Listen("198.51.100.8:1"), PeerID{}, &Config{Relay: l.relay(), Policy: RelayOnly}, &DialConfig{
 			Deliver: func(ctx context.Context, o Offer) error {
-				c, err := Accept(ctx, l.net.Listen("198.51.100.9:1"), o, nil)
+				c, err := AcceptOffer(ctx, l.net.Listen("198.51.100.9:1"), o, nil)
 				accepted <- result{c, err}
 				return err
 			},

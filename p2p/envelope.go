@@ -128,7 +128,7 @@ func (l *link) carry(m *udp.Message, size *pathSize) error {
 // stir has the pathfinder look at the sizes of paths.
 func (l *link) stir() {
 	if e := l.envelopes.Load(); e != nil {
-		poke(e.finder.sized)
+		notify(e.finder.sized)
 	}
 }
 

@@ -8,84 +8,84 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
+// Errors that the errors of this package wrap: use errors.Is.
 var (
-	// ErrClosed is returned by calls on an [Endpoint] that is closed, and by
-	// those that wait while it closes. It wraps net.ErrClosed.
+	// ErrClosed: the [Endpoint] is closed, or was closed during the call. It wraps
+	// net.ErrClosed.
 	ErrClosed error = closedError{}
 
-	// ErrPeerID is wrapped by errors about text that is not a PeerID.
-	ErrPeerID = errors.New("not a peer ID")
+	// ErrConfig: a [Config] or [DialConfig] is invalid.
+	ErrConfig = errors.New("invalid configuration")
 
-	// ErrPeerMismatch: the other side is not the peer that was asked for,
-	// or not one that the offer was meant for.
+	// ErrMalformedPeerID: a text is not a [PeerID].
+	ErrMalformedPeerID = errors.New("malformed peer ID")
+
+	// ErrMalformedRelay: a text is not a relay's URL, or the Addr of a [Relay] is empty
+	// or not host:port.
+	ErrMalformedRelay = errors.New("malformed relay")
+
+	// ErrMalformedOffer: a text is not an [Offer], or an Offer cannot be answered.
+	ErrMalformedOffer = errors.New("malformed offer")
+
+	// ErrPeerMismatch: the other side is not the peer that was dialed, not the dialer
+	// that the offer names, or not allowed by [Config.AllowPeer].
 	ErrPeerMismatch = errors.New("another peer answered")
 
-	// ErrPeerRefused: the other side ended the connection before it was
-	// handed to its application.
+	// ErrPeerRefused: the peer closed the connection during the handshake.
 	ErrPeerRefused = errors.New("the peer refused")
 
-	// ErrPeerGone: the relay says that the peer has left, and nothing comes
-	// from it any more. It is the cause that a [Conn] ends with.
+	// ErrPeerAbsent: nobody has taken the offer out of the relay's mailbox. It comes
+	// together with the reason why the wait has ended.
+	ErrPeerAbsent = errors.New("the peer has not taken the offer out of the mailbox")
+
+	// ErrPeerGone: the relay reports that the peer has left, and nothing comes from it
+	// any more. [Conn.Err] returns it.
 	ErrPeerGone = errors.New("the peer is gone")
 
-	// ErrNoDirectPath: no direct path was found, and Config.Policy is
-	// DirectOnly.
+	// ErrNoDirectPath: the policy is DirectOnly, and there is no direct path.
 	ErrNoDirectPath = errors.New("no direct path to the peer")
 
-	// ErrNoPath: neither the direct path nor the relay answers. It is the
-	// cause that a [Conn] ends with after its idle timeout.
+	// ErrNoPath: neither the direct path nor the relay works, and the idle timeout has
+	// passed. [Conn.Err] returns it.
 	ErrNoPath = errors.New("no path to the peer")
 
-	// ErrOffer is wrapped by errors about text that is not an offer.
-	ErrOffer = errors.New("not an offer")
-
-	// ErrOfferExpired: nobody took the offer in time, or it came too late. The
-	// error says "clock" where one that is wrong may be the cause.
+	// ErrOfferExpired: nobody answered the offer in time. The error text mentions the
+	// clock if a wrong one may be the cause.
 	ErrOfferExpired = errors.New("the offer has expired")
 
-	// ErrOfferUsed: the offer has led to a connection already.
+	// ErrOfferUsed: the offer has been answered before.
 	ErrOfferUsed = errors.New("the offer has been used")
-
-	// ErrRelay is wrapped by errors about text that is not a relay's URL,
-	// or a [Relay] that lacks what it needs.
-	ErrRelay = errors.New("not a relay")
 
 	// ErrRelayUnreachable: the relay does not answer.
 	ErrRelayUnreachable = errors.New("the relay does not answer")
 
-	// ErrRelayNotAllowed: an offer names a relay at an address that
+	// ErrRelayNotAllowed: an offer names a relay with an address that
 	// [Config.OfferRelays] does not allow.
-	ErrRelayNotAllowed = errors.New("the offer's relay is at an address that is not allowed")
+	ErrRelayNotAllowed = errors.New("the address of the offer's relay is not allowed")
 
-	// ErrPeerAbsent: the offer lies in the mailbox, and nobody has taken it: the
-	// peer is not there. It comes with why the wait is over.
-	ErrPeerAbsent = errors.New("the offer lies in the mailbox untaken: the peer is not there")
-
-	// ErrNotForwarded: the relay answers and the other peer has come to it, but
-	// nothing comes from there: the relay, or something before it, does not let
-	// the peers' packets through, or the other peer is gone. It comes with why
-	// the wait is over.
-	ErrNotForwarded = errors.New("the relay answers, but nothing comes from the peer by the relay")
-
-	// ErrRelayMismatch: what answers is not the relay that was asked for.
+	// ErrRelayMismatch: the relay's key is not Relay.Pin, or its certificate is not
+	// trusted.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")
 
-	// ErrRelayRefused is wrapped by the errors for what the relay denies.
+	// ErrRelayRefused: the relay refused a request.
 	ErrRelayRefused = errors.New("the relay refused")
 
-	// ErrUnauthorized: the relay does not accept the token. It is an
+	// ErrUnauthorized: the relay does not accept the token. Such an error is an
 	// ErrRelayRefused too.
 	ErrUnauthorized = errors.New("the relay does not accept the token")
 
-	// ErrIdentityInUse: another endpoint, with the same [Identity], takes the offers
-	// that are addressed to it: a copied configuration, or a cloned machine.
-	ErrIdentityInUse = errors.New("another endpoint with this identity is at the relay")
+	// ErrNotForwarded: both peers are at the relay, but nothing comes from the other
+	// one. The relay, or a firewall in front of it, does not let the peers' packets
+	// through, or the other peer is gone. It comes together with the reason why the
+	// wait has ended.
+	ErrNotForwarded = errors.New("the relay answers, but forwards nothing from the peer")
 
-	// ErrConfig is wrapped by errors about a [Config] that cannot work.
-	ErrConfig = errors.New("invalid configuration")
+	// ErrIdentityInUse: another endpoint with the same [Identity] takes the offers that
+	// are addressed to it. A configuration or a machine has been copied.
+	ErrIdentityInUse = errors.New("another endpoint with this identity takes its offers")
 )
 
-// errClaimed: the endpoint has the offer already.
+// errClaimed: this endpoint has answered the offer, or is answering it.
 var errClaimed = fmt.Errorf("%w", ErrOfferUsed)
 
 type closedError struct{}
@@ -93,7 +93,7 @@ type closedError struct{}
 func (closedError) Error() string { return "endpoint closed" }
 func (closedError) Unwrap() error { return net.ErrClosed }
 
-// refusedError is a relay's refusal.
+// refusedError is the refusal of a request by a relay.
 type refusedError struct{ problem control.Problem }
 
 func (e *refusedError) Error() string {
@@ -110,7 +110,7 @@ func (e *refusedError) Is(target error) bool {
 	return false
 }
 
-// refusedAs says whether err is a relay's refusal with that code.
+// refusedAs says whether err is a relay's refusal with a code.
 func refusedAs(err error, code control.Code) bool {
 	var refused *refusedError
 	return errors.As(err, &refused) && refused.problem.Code == code

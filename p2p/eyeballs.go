@@ -32,13 +32,13 @@ type found struct {
 	err     error
 }
 
-// race connects to the relay at the first of its addresses that answers, whatever
-// their family: Happy Eyeballs (RFC 8305). The name is looked up anew each time. If
-// that fails, the addresses of the last time are tried. timeout bounds each attempt.
-func (h *home) race(ctx context.Context, timeout time.Duration) (*line, error) {
+// dial connects to the relay at the first of its addresses that answers, IPv4 or IPv6
+// (Happy Eyeballs, RFC 8305). It looks the name up each time. If that fails, it tries the
+// addresses of the last lookup. timeout bounds the attempt at each address.
+func (c *relayClient) dial(ctx context.Context, timeout time.Duration) (*controlConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	lookups, count := h.relay.lookups(ctx, h.endpoint)
-	r := &race{home: h, timeout: timeout, pending: count, began: time.Now(), results: make(chan attempted, maxRelayAddrs)}
+	lookups, count := c.relay.lookups(ctx, c.endpoint)
+	r := &race{client: c, timeout: timeout, pending: count, began: time.Now(), results: make(chan attempted, maxRelayAddrs)}
 	defer r.end(cancel)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -53,8 +53,8 @@ func (h *home) race(ctx context.Context, timeout time.Duration) (*line, error) {
 			r.running--
 			if a.err == nil {
 				r.won = a.addr
-				h.moved(a.addr)
-				return a.line, nil
+				c.moved(a.addr)
+				return a.conn, nil
 			}
 			r.errs = append(r.errs, a.err)
 			r.due = time.Now() // for the next one (RFC 8305 §5)
@@ -62,19 +62,19 @@ func (h *home) race(ctx context.Context, timeout time.Duration) (*line, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	return nil, r.failure(h.relay.Addr)
+	return nil, r.failure(c.relay.Addr)
 }
 
 // attempted is how an attempt at one address has ended.
 type attempted struct {
 	addr netip.AddrPort
-	line *line
+	conn *controlConn
 	err  error
 }
 
 // race is what is going on until one address answers.
 type race struct {
-	home    *home
+	client  *relayClient
 	timeout time.Duration    // of an attempt
 	addrs   []netip.AddrPort // all
 	waiting []netip.AddrPort // those that have not been tried yet
@@ -95,7 +95,7 @@ func (r *race) wait(now time.Time) time.Duration {
 	switch {
 	case len(r.waiting) > 0:
 		return max(r.due.Sub(now), 0)
-	case len(r.addrs) == 0 && len(r.home.known) > 0:
+	case len(r.addrs) == 0 && len(r.client.known) > 0:
 		return max(r.began.Add(lookupPatience).Sub(now), 0)
 	}
 	return time.Hour
@@ -117,14 +117,14 @@ func (r *race) resolved(f found, now time.Time) {
 		r.due = now
 	}
 	if r.pending == 0 && len(r.addrs) == 0 {
-		r.add(r.home.known)
+		r.add(r.client.known)
 	}
 }
 
 // add makes addresses ones to try.
 func (r *race) add(addrs []netip.AddrPort) {
 	for _, a := range addrs {
-		if err := r.home.mayReach(a); err != nil {
+		if err := r.client.mayReach(a); err != nil {
 			r.errs = append(r.errs, err)
 			continue
 		}
@@ -133,7 +133,7 @@ func (r *race) add(addrs []netip.AddrPort) {
 			r.waiting = append(r.waiting, a)
 		}
 	}
-	r.waiting = interleave(r.waiting, r.home.address())
+	r.waiting = interleave(r.waiting, r.client.address())
 }
 
 // interleave puts the address that has worked last first, and has the families
@@ -177,7 +177,7 @@ func rank(first bool) int {
 // is one of the last time.
 func (r *race) next(ctx context.Context, now time.Time) {
 	if len(r.addrs) == 0 {
-		r.add(r.home.known)
+		r.add(r.client.known)
 	}
 	if len(r.waiting) == 0 {
 		return
@@ -187,9 +187,9 @@ func (r *race) next(ctx context.Context, now time.Time) {
 	r.tried = append(r.tried, addr)
 	r.running++
 	r.due = now.Add(attemptDelay)
-	r.home.endpoint.mux.addControl(addr, r.home)
+	r.client.endpoint.mux.addControl(addr, r.client)
 	go func() {
-		l, err := r.home.connectTo(ctx, addr, r.timeout)
+		l, err := r.client.dialAddr(ctx, addr, r.timeout)
 		r.results <- attempted{addr, l, err}
 	}()
 }
@@ -201,18 +201,18 @@ func (r *race) over() bool { return r.running == 0 && len(r.waiting) == 0 }
 func (r *race) end(cancel context.CancelFunc) {
 	cancel()
 	for ; r.running > 0; r.running-- {
-		if a := <-r.results; a.line != nil {
-			a.line.close()
+		if a := <-r.results; a.conn != nil {
+			a.conn.close()
 		}
 	}
 	for _, a := range r.tried {
 		if a != r.won {
-			r.home.endpoint.mux.removeControl(a, r.home)
+			r.client.endpoint.mux.removeControl(a, r.client)
 		}
 	}
-	r.home.tried = len(r.tried) > 0
+	r.client.tried = len(r.tried) > 0
 	if r.fresh {
-		r.home.known = r.addrs
+		r.client.known = r.addrs
 	}
 }
 

@@ -50,10 +50,10 @@ func TestRelayBehindSNAT(t *testing.T) {
 					return []netmon.Address{hostAddr("eth0", "192.168.1.2", netmon.Uplink)}, nil
 				}
 			})
-			h := &home{endpoint: e, relay: Relay{Addr: test.relay}}
+			h := &relayClient{endpoint: e, relay: Relay{Addr: test.relay}}
 			h.moved(netip.MustParseAddrPort(test.relay))
 			for range 3 {
-				h.judgeObserved(netip.MustParseAddrPort(test.seen))
+				h.checkObserved(netip.MustParseAddrPort(test.seen))
 			}
 			if n := log.count("SNAT"); n != test.said {
 				l.Errorf("%s, seen as %s: said %d times, want %d", test.relay, test.seen, n, test.said)

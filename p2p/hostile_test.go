@@ -47,8 +47,8 @@ func TestUselessFlights(t *testing.T) {
 		"short packet": rewrite(t, whole, []byte("12345678"), payload[:500]),
 		"short ID":     rewrite(t, whole, []byte("1234567"), payload),
 	} {
-		if _, err := ParseOffer(o.String()); !errors.Is(err, ErrOffer) {
-			t.Errorf("%s: %v, want %v", name, err, ErrOffer)
+		if _, err := ParseOffer(o.String()); !errors.Is(err, ErrMalformedOffer) {
+			t.Errorf("%s: %v, want %v", name, err, ErrMalformedOffer)
 		}
 	}
 	good := rewrite(t, whole, []byte("12345678"), payload)
@@ -70,7 +70,7 @@ func TestOffersThatLastForEver(t *testing.T) {
 			}
 			accepted <- c
 		}()
-		for i := range maxHandling + 1 {
+		for i := range maxAnswering + 1 {
 			o, _ := l.offer(mallory, bob.ID())
 			o.expires = time.Now().Add(time.Hour)
 			if i%2 == 0 {
@@ -79,14 +79,14 @@ func TestOffersThatLastForEver(t *testing.T) {
 			o.flight = o.flight[:1]
 			clear(o.flight[0].payload)
 			o.flight[0].payload[0] = 1 // a PING and padding: no ClientHello
-			if err := mallory.leave(l.Context(), bob.ID(), o); err != nil {
+			if err := mallory.putOffer(l.Context(), bob.ID(), o); err != nil {
 				l.Fatal(err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
 		mallory.Close()
 		time.Sleep(answerTimeout + time.Second)
-		if n := len(bob.handling); n != 0 {
+		if n := len(bob.mailbox.answering); n != 0 {
 			l.Errorf("%d offers are still being answered", n)
 		}
 		if _, err := alice.Dial(l.Context(), bob.ID(), nil); err != nil {
@@ -131,8 +131,8 @@ func TestOfferStealsNoID(t *testing.T) {
 		for _, id := range ids {
 			o.session = control.NewSessionID()
 			stolen := rewrite(t, o, id.Bytes(), o.flight[0].payload)
-			if _, err := bob.AcceptOffer(l.Context(), stolen); !errors.Is(err, ErrOffer) {
-				l.Errorf("%v, want %v", err, ErrOffer)
+			if _, err := bob.AcceptOffer(l.Context(), stolen); !errors.Is(err, ErrMalformedOffer) {
+				l.Errorf("%v, want %v", err, ErrMalformedOffer)
 			}
 		}
 		time.Sleep(time.Minute)
@@ -150,12 +150,12 @@ func TestManyLegsOnSlowPath(t *testing.T) {
 		for range 40 {
 			l.connect(alice, bob)
 		}
-		h := alice.homes[l.relay().key()]
-		lines := make(map[*line]bool)
+		h := alice.relays.clients[l.relay().key()]
+		lines := make(map[*controlConn]bool)
 		for range 300 {
 			time.Sleep(200 * time.Millisecond)
 			h.mu.Lock()
-			lines[h.line] = true
+			lines[h.control] = true
 			h.mu.Unlock()
 		}
 		if len(lines) != 1 {
@@ -190,16 +190,16 @@ func TestRelayUsedAgainAtOnce(t *testing.T) {
 		h := l.host(nil)
 		nobody := Relay{Addr: "192.0.2.99:1"}
 		for range 3 {
-			first, err := h.acquire(nobody)
+			first, err := h.relays.acquire(nobody)
 			if err != nil {
 				l.Fatal(err)
 			}
-			h.release(first)
-			second, err := h.acquire(nobody)
+			h.relays.release(first)
+			second, err := h.relays.acquire(nobody)
 			if err != nil || second == first {
 				l.Fatalf("the same home: %v, %v", second == first, err)
 			}
-			h.release(second)
+			h.relays.release(second)
 		}
 	})
 }
@@ -282,7 +282,7 @@ func TestFloodDelaysOnlyItself(t *testing.T) {
 					for accepting.Err() == nil {
 						o, _ := l.offer(mallory, bob.ID())
 						spoil(&o)
-						_ = mallory.leave(l.Context(), bob.ID(), o)
+						_ = mallory.putOffer(l.Context(), bob.ID(), o)
 						time.Sleep(400 * time.Millisecond)
 					}
 					done <- struct{}{}
@@ -326,9 +326,9 @@ func TestOfferOfDeadLine(t *testing.T) {
 			dialed <- err
 		}()
 		time.Sleep(5 * time.Second)
-		h := bob.homes[bob.conf.Relay.key()]
+		h := bob.relays.clients[bob.conf.Relay.key()]
 		h.mu.Lock()
-		h.line.close() // as when there is traffic that shows the line to be dead
+		h.control.close() // as when there is traffic that shows the line to be dead
 		h.mu.Unlock()
 		time.Sleep(3 * time.Second)
 		l.net.Filter(nil)

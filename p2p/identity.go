@@ -15,11 +15,11 @@ import (
 type PeerID [32]byte
 
 // ParsePeerID reads the text form of a PeerID, in either case. It returns
-// ErrPeerID for anything else.
+// ErrMalformedPeerID for anything else.
 func ParsePeerID(s string) (PeerID, error) {
 	id, err := pki.ParseKeyID(s)
 	if err != nil {
-		return PeerID{}, fmt.Errorf("%w: %q", ErrPeerID, s)
+		return PeerID{}, fmt.Errorf("%w: %q", ErrMalformedPeerID, s)
 	}
 	return PeerID(id), nil
 }
@@ -33,7 +33,7 @@ func (p PeerID) IsZero() bool { return p == PeerID{} }
 // MarshalText implements [encoding.TextMarshaler].
 func (p PeerID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrPeerID for
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrMalformedPeerID for
 // what is no PeerID.
 func (p *PeerID) UnmarshalText(text []byte) error {
 	id, err := ParsePeerID(string(text))

@@ -26,8 +26,8 @@ const keptIDs = 64
 // not tell a generator of IDs for which connection it is asked.
 type link struct {
 	mux     *mux
-	home    *home
-	relay   netip.AddrPort // by which quic-go knows the relay, wherever that is by now
+	client  *relayClient   // of the relay
+	relay   netip.AddrPort // quic-go's address of the relay, which may have moved since
 	session control.SessionID
 	role    control.Role
 	key     cid.Key
@@ -56,17 +56,17 @@ type link struct {
 }
 
 // newLink makes the leg's key and transport. It sends nothing.
-func newLink(h *home, session control.SessionID, role control.Role, token string) (*link, error) {
+func newLink(c *relayClient, session control.SessionID, role control.Role, token string) (*link, error) {
 	l := &link{
-		mux:     h.endpoint.mux,
-		home:    h,
-		relay:   h.address(),
+		mux:     c.endpoint.mux,
+		client:  c,
+		relay:   c.address(),
 		session: session,
 		role:    role,
 		key:     cid.NewKey(),
 		token:   token,
 	}
-	initial := int(h.endpoint.conf.quicConfig().InitialPacketSize)
+	initial := int(c.endpoint.conf.quicConfig().InitialPacketSize)
 	l.size.restart(baseSize, initial)
 	l.direct.size.restart(baseSize, initial)
 	l.ids = cid.NewGenerator(l.key, cid.Peer, l.generated)
@@ -98,7 +98,7 @@ func (l *link) generated(id cid.ID, _ uint64) {
 // is another's.
 func (l *link) hear(id cid.ID) error {
 	if !l.mux.addInitial(id, l) {
-		return fmt.Errorf("%w: its connection ID is in use", ErrOffer)
+		return fmt.Errorf("%w: its connection ID is in use", ErrMalformedOffer)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -155,20 +155,22 @@ func (l *link) send(m *udp.Message) error {
 	return l.carry(&out, &l.size)
 }
 
-// request is what the relay is asked for the leg.
-func (l *link) request() (*control.Register, string) {
+// register registers the leg at the relay, or refreshes it.
+func (l *link) register(ctx context.Context, conn *controlConn) (*control.Registered, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return &control.Register{Role: l.role, Key: l.key, Next: l.ids.Next(), InitialID: l.initial}, l.token
-}
-
-// registered takes note of what the relay has granted on a connection with it.
-func (l *link) registered(ln *line, r *control.Registered) {
-	l.mu.Lock()
-	l.token = r.Resume
-	l.ttl = time.Duration(r.TTL) * time.Second
+	request := &control.Register{Role: l.role, Key: l.key, Next: l.ids.Next(), InitialID: l.initial}
+	token := l.token
 	l.mu.Unlock()
-	l.observe(ln)
+	reply, err := conn.register(ctx, l.session, request, token)
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	l.token = reply.Resume
+	l.ttl = time.Duration(reply.TTL) * time.Second
+	l.mu.Unlock()
+	l.observe(conn)
+	return reply, nil
 }
 
 // granted is how long the leg lives without refresh.
@@ -178,14 +180,14 @@ func (l *link) granted() time.Duration {
 	return l.ttl
 }
 
-// observe takes note of our address, as the relay sees it.
-func (l *link) observe(ln *line) {
+// observe takes note of this host's address, as the relay sees it.
+func (l *link) observe(conn *controlConn) {
 	l.mu.Lock()
-	addr := ln.address() // under the lock, so that the latest is written last
+	addr := conn.address() // under the lock, so that the latest is written last
 	owner, changed := l.owner, l.seen != addr
 	l.seen = addr
 	l.mu.Unlock()
-	l.home.judgeObserved(addr)
+	l.client.checkObserved(addr)
 	if owner != nil && changed {
 		owner.observed(addr)
 	}
@@ -254,21 +256,21 @@ func (l *link) close() error {
 func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.relay) }
 
 // remote is where the relay is now, and packets to it go.
-func (l *link) remote() netip.AddrPort { return l.home.address() }
+func (l *link) remote() netip.AddrPort { return l.client.address() }
 
 // openLink registers a leg at a relay. initial, at the accepter, is the random
 // ID of the offer's first flight.
 func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string, initial *cid.ID) (*link, *control.Registered, error) {
-	h, err := e.acquire(r)
+	client, err := e.relays.acquire(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	var l *link
-	if _, err = h.current(ctx); err == nil { // the relay has answered somewhere
-		l, err = newLink(h, session, role, token)
+	if _, err = client.current(ctx); err == nil { // the relay's address is known
+		l, err = newLink(client, session, role, token)
 	}
 	if err != nil {
-		e.release(h)
+		e.relays.release(client)
 		return nil, nil, err
 	}
 	var reply *control.Registered
@@ -276,11 +278,11 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 		err = l.hear(*initial)
 	}
 	if err == nil {
-		reply, err = h.register(ctx, l)
+		reply, err = client.legs.register(ctx, l)
 	}
 	if err != nil {
 		_ = l.close()
-		e.release(h)
+		e.relays.release(client)
 		return nil, nil, err
 	}
 	return l, reply, nil
@@ -288,7 +290,7 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 
 // endLink gives the leg of a link back to the relay, which lets the last
 // packets pass for a while.
-func (e *Endpoint) endLink(l *link) { l.home.end(context.WithoutCancel(e.ctx), l) }
+func (e *Endpoint) endLink(l *link) { l.client.legs.end(context.WithoutCancel(e.ctx), l) }
 
 // discard ends a link with all that belongs to it.
 func (e *Endpoint) discard(l *link) {
@@ -296,5 +298,5 @@ func (e *Endpoint) discard(l *link) {
 	if err := l.close(); err != nil {
 		e.log.Debug("close transport", "err", err)
 	}
-	e.release(l.home)
+	e.relays.release(l.client)
 }

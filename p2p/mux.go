@@ -27,7 +27,7 @@ type mux struct {
 	mu       sync.RWMutex     // guards the following
 	links    map[cid.ID]*link // by the IDs that they have made
 	initials map[cid.ID]*link // by the one that the other side drew at first
-	controls map[netip.AddrPort][]*home
+	controls map[netip.AddrPort][]*relayClient
 	probed   map[probeTag]*pathfinder // by the tag that their probes carry
 
 	unsorted atomic.Uint64 // packets for nobody here
@@ -41,7 +41,7 @@ func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 		conf:     conf,
 		links:    make(map[cid.ID]*link),
 		initials: make(map[cid.ID]*link),
-		controls: make(map[netip.AddrPort][]*home),
+		controls: make(map[netip.AddrPort][]*relayClient),
 		probed:   make(map[probeTag]*pathfinder),
 	}
 	sockets, err := m.open(conns)
@@ -143,8 +143,8 @@ func (m *mux) dispatch(run *udp.Message) {
 		link.receive(run)
 	case len(controls) > 0:
 		// More than one if a relay has several names: quic-go knows its own.
-		for _, h := range controls {
-			h.receive(run)
+		for _, c := range controls {
+			c.receive(run)
 		}
 	default:
 		m.unsorted.Add(1)
@@ -237,20 +237,20 @@ func (m *mux) removeInitial(id cid.ID, l *link) { unroute(&m.mu, m.initials, id,
 
 // addControl routes what comes from an address of a relay, and carries no link's ID,
 // to the connections with it.
-func (m *mux) addControl(addr netip.AddrPort, h *home) {
+func (m *mux) addControl(addr netip.AddrPort, c *relayClient) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !slices.Contains(m.controls[addr], h) {
-		m.controls[addr] = append(slices.Clip(m.controls[addr]), h) // dispatch reads the old one
+	if !slices.Contains(m.controls[addr], c) {
+		m.controls[addr] = append(slices.Clip(m.controls[addr]), c) // dispatch reads the old one
 	}
 }
 
-func (m *mux) removeControl(addr netip.AddrPort, h *home) {
+func (m *mux) removeControl(addr netip.AddrPort, c *relayClient) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var rest []*home
+	var rest []*relayClient
 	for _, other := range m.controls[addr] {
-		if other != h {
+		if other != c {
 			rest = append(rest, other)
 		}
 	}

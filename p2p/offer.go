@@ -83,7 +83,7 @@ func (o Offer) String() string {
 }
 
 // ParseOffer reads the text form. Space around it is ignored. It returns an
-// ErrOffer for anything else, and does not judge whether the offer has
+// ErrMalformedOffer for anything else, and does not judge whether the offer has
 // expired.
 func ParseOffer(text string) (Offer, error) {
 	var o Offer
@@ -91,11 +91,11 @@ func ParseOffer(text string) (Offer, error) {
 	return o, err
 }
 
-// MarshalText implements [encoding.TextMarshaler]. It returns ErrOffer for the
+// MarshalText implements [encoding.TextMarshaler]. It returns ErrMalformedOffer for the
 // zero Offer.
 func (o Offer) MarshalText() ([]byte, error) {
 	if len(o.flight) == 0 {
-		return nil, fmt.Errorf("p2p: %w: it is empty", ErrOffer)
+		return nil, fmt.Errorf("p2p: %w: it is empty", ErrMalformedOffer)
 	}
 	var packed bytes.Buffer
 	w, err := flate.NewWriter(&packed, flate.BestCompression)
@@ -111,12 +111,12 @@ func (o Offer) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed.Bytes()), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrOffer for
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrMalformedOffer for
 // what is no offer.
 func (o *Offer) UnmarshalText(text []byte) error {
 	offer, err := parseOffer(strings.TrimSpace(string(text)))
 	if err != nil {
-		return fmt.Errorf("p2p: %w: %w", ErrOffer, err)
+		return fmt.Errorf("p2p: %w: %w", ErrMalformedOffer, err)
 	}
 	*o = offer
 	return nil

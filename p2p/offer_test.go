@@ -321,7 +321,7 @@ func TestOfferText(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v\nwant %+v", got, err, want)
 	}
-	if _, err := (Offer{}).MarshalText(); !errors.Is(err, ErrOffer) {
+	if _, err := (Offer{}).MarshalText(); !errors.Is(err, ErrMalformedOffer) {
 		t.Errorf("an empty offer is written: %v", err)
 	}
 }
@@ -331,8 +331,8 @@ func TestOfferTextCut(t *testing.T) {
 	whole := sampleOffer(t)
 	text := whole.String()
 	for n := range len(text) - 1 {
-		if _, err := ParseOffer(text[:n]); !errors.Is(err, ErrOffer) {
-			t.Fatalf("cut after %d of %d: %v, want %v", n, len(text), err, ErrOffer)
+		if _, err := ParseOffer(text[:n]); !errors.Is(err, ErrMalformedOffer) {
+			t.Fatalf("cut after %d of %d: %v, want %v", n, len(text), err, ErrMalformedOffer)
 		}
 	}
 	binary := whole.appendBinary(nil)
@@ -355,8 +355,8 @@ func TestOfferBombs(t *testing.T) {
 		"other":    "quicway2.AAAA",
 		"empty":    "",
 	} {
-		if _, err := ParseOffer(text); !errors.Is(err, ErrOffer) {
-			t.Errorf("%s: %v, want %v", name, err, ErrOffer)
+		if _, err := ParseOffer(text); !errors.Is(err, ErrMalformedOffer) {
+			t.Errorf("%s: %v, want %v", name, err, ErrMalformedOffer)
 		}
 	}
 }
@@ -375,7 +375,7 @@ func TestMailboxNamesNoRelay(t *testing.T) {
 		}()
 		_, err := alice.Dial(ctx, bob.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
 			o.relay.Addr = "203.0.113.66:666"
-			return alice.leave(ctx, bob.ID(), o)
+			return alice.putOffer(ctx, bob.ID(), o)
 		}})
 		if err != nil {
 			l.Error(err)
@@ -417,8 +417,8 @@ func FuzzOfferText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		o, err := ParseOffer(text)
 		if err != nil {
-			if !errors.Is(err, ErrOffer) {
-				t.Errorf("%v is no %v", err, ErrOffer)
+			if !errors.Is(err, ErrMalformedOffer) {
+				t.Errorf("%v is no %v", err, ErrMalformedOffer)
 			}
 			return
 		}

@@ -215,7 +215,7 @@ func TestTunnelIsNotPreferred(t *testing.T) {
 // than every path carries, also when the path has carried more.
 func TestLineStaysSmall(t *testing.T) {
 	runLab(t, func(l *lab) {
-		conf := lineConfig(&Config{})
+		conf := controlConfig(&Config{})
 		if conf.InitialPacketSize != baseSize || !conf.DisablePathMTUDiscovery {
 			l.Errorf("packets of %d bytes, growing: %v", conf.InitialPacketSize, !conf.DisablePathMTUDiscovery)
 		}

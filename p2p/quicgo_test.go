@@ -56,7 +56,7 @@ func TestTransportsAreOfOneClass(t *testing.T) {
 			}
 			defer e.Close()
 			relay := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-			h := &home{endpoint: e}
+			h := &relayClient{endpoint: e}
 			h.moved(relay)
 			var oob []bool
 			for range 2 {

@@ -33,16 +33,16 @@ const relayScheme = "quicway"
 //
 //	quicway://TOKEN@HOST:PORT?pin=PIN
 //
-// Token and pin may be missing. It returns an ErrRelay for anything else.
+// Token and pin may be missing. It returns an ErrMalformedRelay for anything else.
 func ParseRelay(s string) (Relay, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != relayScheme || u.Port() == "" || u.Hostname() == "" {
-		return Relay{}, fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrRelay, redact(s))
+		return Relay{}, fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrMalformedRelay, redact(s))
 	}
 	r := Relay{Addr: u.Host, Token: u.User.Username()}
 	if pin := u.Query().Get("pin"); pin != "" {
 		if r.Pin, err = ParsePeerID(pin); err != nil {
-			return Relay{}, fmt.Errorf("p2p: %w: pin: %w", ErrRelay, err)
+			return Relay{}, fmt.Errorf("p2p: %w: pin: %w", ErrMalformedRelay, err)
 		}
 	}
 	return r, nil
@@ -80,11 +80,11 @@ func (r Relay) key() relayKey { return relayKey{r.Addr, r.Pin} }
 func (r Relay) split() (host string, port uint16, err error) {
 	host, service, err := net.SplitHostPort(r.Addr)
 	if err != nil {
-		return "", 0, fmt.Errorf("%w: address %q: %w", ErrRelay, r.Addr, err)
+		return "", 0, fmt.Errorf("%w: address %q: %w", ErrMalformedRelay, r.Addr, err)
 	}
 	n, err := strconv.ParseUint(service, 10, 16)
 	if err != nil || n == 0 || host == "" {
-		return "", 0, fmt.Errorf("%w: address %q", ErrRelay, r.Addr)
+		return "", 0, fmt.Errorf("%w: address %q", ErrMalformedRelay, r.Addr)
 	}
 	return host, uint16(n), nil
 }

@@ -53,32 +53,22 @@ func (f *failures) add(began time.Time) bool {
 	return true
 }
 
-// over forgets them.
-func (f *failures) over() { *f = failures{} }
+// clear forgets them.
+func (f *failures) clear() { *f = failures{} }
 
 // heardSince says whether any relay or peer has been heard after t.
 func (e *Endpoint) heardSince(t time.Time) bool {
-	for _, h := range e.allHomes() {
-		if h.activity.heardSince(t) {
+	for _, c := range e.relays.all() {
+		if c.activity.heardSince(t) {
 			return true
 		}
-		for _, l := range h.kept() {
+		for _, l := range c.legs.all() {
 			if l.heardSince(t) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-func (e *Endpoint) allHomes() []*home {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	all := make([]*home, 0, len(e.homes))
-	for _, h := range e.homes {
-		all = append(all, h)
-	}
-	return all
 }
 
 // NetworkChanged tells the endpoint that the host's network is another one, as
@@ -142,8 +132,8 @@ func (e *Endpoint) renew(why string) {
 		}
 		e.log.Info("other sockets", "why", why, "addr", e.LocalAddr())
 	}
-	for _, h := range e.allHomes() {
-		h.recheck()
+	for _, c := range e.relays.all() {
+		c.legs.hasten(c.legs.all()...)
 	}
 	e.mu.Lock()
 	locals := e.locals
@@ -170,16 +160,6 @@ func (e *Endpoint) replaceSockets() error {
 		}
 	})
 	return nil
-}
-
-// recheck has the relay asked about all legs at once.
-func (h *home) recheck() {
-	h.mu.Lock()
-	for _, l := range h.links {
-		h.haste = append(h.haste, l)
-	}
-	h.mu.Unlock()
-	poke(h.hurry)
 }
 
 // remap asks the gateway for the port of the present socket.
@@ -212,6 +192,6 @@ func (l *localAddresses) renewed(sockets bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.waiting {
-		poke(c)
+		notify(c)
 	}
 }

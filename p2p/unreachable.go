@@ -15,38 +15,37 @@ import (
 // icmpPatience is how long an ICMP error may take.
 const icmpPatience = 300 * time.Millisecond
 
-// errSilence: nothing came back, neither an answer nor an error.
+// errSilence: neither an answer nor an ICMP error came back.
 var errSilence = errors.New("no answer in time")
 
-// unreachable is the error of an attempt to connect to the relay at an address.
-func (h *home) unreachable(ctx context.Context, addr netip.AddrPort, err error) error {
+// unreachable returns the error of an attempt to connect to the relay at an address.
+func (c *relayClient) unreachable(ctx context.Context, addr netip.AddrPort, err error) error {
 	var idle *quic.IdleTimeoutError
 	var handshake *quic.HandshakeTimeoutError
 	switch {
 	case errors.Is(context.Cause(ctx), context.Canceled):
-		return err // somewhere else it has answered
+		return err // the relay has answered at another address
 	case errors.As(err, &idle), errors.As(err, &handshake), errors.Is(err, context.DeadlineExceeded):
-		err = h.silence(addr)
+		err = c.silence(addr)
 	}
-	return fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, h.place(addr), err)
+	return fmt.Errorf("%w: %s: %w", ErrRelayUnreachable, c.place(addr), err)
 }
 
-// place names the relay and, if the name does not say it, the address.
-func (h *home) place(addr netip.AddrPort) string {
-	if h.relay.Addr == addr.String() {
-		return h.relay.Addr
+// place returns the relay's name and, if that is not the address, the address.
+func (c *relayClient) place(addr netip.AddrPort) string {
+	if c.relay.Addr == addr.String() {
+		return c.relay.Addr
 	}
-	return fmt.Sprintf("%s (%v)", h.relay.Addr, addr)
+	return fmt.Sprintf("%s (%v)", c.relay.Addr, addr)
 }
 
-// silence says why nothing has come from an address: this system does not send
-// there (EPERM, ENETUNREACH), a router or the host itself refuses (ICMP), or
-// nobody says anything.
-func (h *home) silence(addr netip.AddrPort) error {
-	h.mu.Lock()
-	err := h.refused[addr]
-	h.mu.Unlock()
-	if err == nil && isUDP(h.endpoint.mux.all()[0]) {
+// silence returns why nothing has come from an address: this system does not send there
+// (EPERM, ENETUNREACH), a router or the host refuses (ICMP), or nothing at all came back.
+func (c *relayClient) silence(addr netip.AddrPort) error {
+	c.mu.Lock()
+	err := c.sendErrors[addr]
+	c.mu.Unlock()
+	if err == nil && isUDP(c.endpoint.mux.all()[0]) {
 		err = askICMP(addr)
 	}
 	if err == nil {
@@ -55,9 +54,9 @@ func (h *home) silence(addr netip.AddrPort) error {
 	return err
 }
 
-// askICMP sends one byte, which a relay drops, by a connected socket, because the
-// system tells only such a one of ICMP errors (RFC 1122 §4.1.3.3). It returns nil if
-// none comes.
+// askICMP returns the ICMP error of an address, or nil if there is none. It sends one
+// byte, which a relay drops, on a connected socket, because the system reports ICMP
+// errors only there (RFC 1122 §4.1.3.3).
 func askICMP(addr netip.AddrPort) error {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(addr))
 	if err != nil {

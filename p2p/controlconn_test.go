@@ -17,14 +17,14 @@ import (
 // not bring the old one back.
 func TestLateAnswer(t *testing.T) {
 	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.1:2")
-	l := &line{}
+	conn := &controlConn{}
 	for i, told := range []struct {
 		addr  netip.AddrPort
 		sight uint64
 		want  netip.AddrPort
 	}{{a, 1, a}, {b, 2, b}, {a, 1, b}, {b, 2, b}, {a, 3, a}, {b, 2, a}} {
-		l.observed(told.addr, told.sight)
-		if got := l.address(); got != told.want {
+		conn.observed(told.addr, told.sight)
+		if got := conn.address(); got != told.want {
 			t.Errorf("step %d: we are at %v, want %v", i, got, told.want)
 		}
 	}
@@ -36,16 +36,16 @@ func TestLateRefresh(t *testing.T) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
 		ctx := context.Background()
 		link, before := a.link, a.link.observed()
-		ln, err := link.home.current(ctx)
+		conn, err := link.client.current(ctx)
 		if err != nil {
 			l.Fatal(err)
 		}
-		if err := link.home.registerOn(ctx, ln, link); err != nil || link.observed() != before {
+		if _, err := link.register(ctx, conn); err != nil || link.observed() != before {
 			l.Fatalf("we are at %v, %v, want %v", link.observed(), err, before)
 		}
 		moved := netip.MustParseAddrPort("192.0.2.1:2")
-		ln.observed(moved, 1<<32)
-		if err := link.home.registerOn(ctx, ln, link); err != nil || link.observed() != moved {
+		conn.observed(moved, 1<<32)
+		if _, err := link.register(ctx, conn); err != nil || link.observed() != moved {
 			l.Errorf("after an old answer we are at %v, %v, want %v", link.observed(), err, moved)
 		}
 	})
@@ -83,11 +83,11 @@ func TestOverQuotaIsRefused(t *testing.T) {
 				if err := dial(first); !errors.Is(err, context.Canceled) {
 					t.Fatalf("the first: %v", err)
 				}
-				hold, err := first.acquire(l.relay())
+				hold, err := first.relays.acquire(l.relay())
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer first.release(hold)
+				defer first.relays.release(hold)
 				if _, err := hold.current(l.Context()); err != nil {
 					t.Fatal(err)
 				}

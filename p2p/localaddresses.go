@@ -66,14 +66,14 @@ func (l *localAddresses) follow(changes <-chan struct{}, host bool) {
 			l.mapper.Refresh()
 		}
 		for _, c := range l.waiting {
-			poke(c)
+			notify(c)
 		}
 		l.mu.Unlock()
 	}
 }
 
-// poke leaves a token in a channel that holds one.
-func poke(c chan<- struct{}) {
+// notify puts a token into a channel that holds one.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

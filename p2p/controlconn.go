@@ -1,0 +1,245 @@
+package p2p
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+)
+
+// controlConn is a control connection: HTTP/3 between an endpoint and a relay.
+type controlConn struct {
+	quic *quic.Conn
+	http *http3.ClientConn
+
+	mu    sync.Mutex     // guards the following
+	seen  netip.AddrPort // this host's latest address, as the relay sees it
+	sight uint64         // the number that the relay has given it
+}
+
+// dialControl connects to a client's relay at one of its addresses.
+func dialControl(ctx context.Context, c *relayClient, addr netip.AddrPort) (*controlConn, error) {
+	var refusal tlsRefusal
+	conf := c.relay.tlsConfig(c.endpoint.identity, &refusal)
+	conn, err := c.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, controlConfig(c.endpoint.conf))
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case refusal.get() != nil:
+		return nil, fmt.Errorf("%w: %s", refusal.get(), c.relay.Addr)
+	case errors.As(err, &untrusted):
+		return nil, fmt.Errorf("%w: %s: no pin is set, and the certificate is not trusted: %w", ErrRelayMismatch, c.relay.Addr, untrusted.Err)
+	case overQuota(err):
+		return nil, fmt.Errorf("%w: %s: %w", errOverQuota, c.relay.Addr, err)
+	case err != nil:
+		return nil, c.unreachable(ctx, addr, err)
+	}
+	return &controlConn{quic: conn, http: (&http3.Transport{}).NewClientConn(conn)}, nil
+}
+
+// controlConfig is the QUIC configuration of control connections. Their keepalives keep
+// the NAT's mapping, which packets of the peers need as well. Their packets stay at 1200
+// bytes: messages are small, and quic-go would not notice when a path no longer carries
+// larger ones.
+func controlConfig(conf *Config) *quic.Config {
+	return &quic.Config{
+		InitialPacketSize:       packetSize,
+		DisablePathMTUDiscovery: true,
+		HandshakeIdleTimeout:    connectTimeout,
+		MaxIdleTimeout:          time.Minute,
+		KeepAlivePeriod:         max(conf.KeepAlive, 0),
+	}
+}
+
+// dead is closed when the connection has ended.
+func (c *controlConn) dead() <-chan struct{} { return c.quic.Context().Done() }
+
+func (c *controlConn) close() {
+	_ = c.quic.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+}
+
+func (c *controlConn) register(ctx context.Context, session control.SessionID, body *control.Register, token string) (*control.Registered, error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	var reply control.Registered
+	err = c.do(ctx, http.MethodPost, fmt.Sprintf(control.LegsPath, session), control.Bearer+token, b, func(r io.Reader) error {
+		return control.Decode(r, &reply)
+	})
+	if err == nil {
+		c.observed(reply.Observed, reply.Sight)
+	}
+	return &reply, err
+}
+
+// observed takes note of this host's address, as the relay sees it, if it is the latest:
+// an event with a newer address may overtake the answer to a request.
+func (c *controlConn) observed(addr netip.AddrPort, sight uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if sight >= c.sight {
+		c.seen, c.sight = addr, sight
+	}
+}
+
+// address is this host's latest address, as the relay sees it.
+func (c *controlConn) address() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.seen
+}
+
+func (c *controlConn) endLeg(ctx context.Context, session control.SessionID, role control.Role, key cid.Key) error {
+	text, err := key.MarshalText()
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, http.MethodDelete, fmt.Sprintf(control.LegPath, session, role), control.Leg+string(text), nil, nil)
+}
+
+// putOffer leaves the offer of a session under a name.
+func (c *controlConn) putOffer(ctx context.Context, name, token string, session control.SessionID, offer []byte) error {
+	path := fmt.Sprintf(control.OffersPath+"?%s=%s", name, control.SessionParameter, session)
+	return c.do(ctx, http.MethodPut, path, control.Bearer+token, offer, nil)
+}
+
+// mailboxOffer is an offer from the mailbox.
+type mailboxOffer struct {
+	conn   *controlConn
+	text   string
+	number uint64 // for the acknowledgement; zero: the relay does not say
+	sender string // who has left the offer; "" if the relay does not say
+}
+
+// takeOffer waits for an offer. It returns nil if none came in time. The token may be
+// empty, but the relay has more room for requests with one.
+func (c *controlConn) takeOffer(ctx context.Context, name, token string) (*mailboxOffer, error) {
+	authorization := ""
+	if token != "" {
+		authorization = control.Bearer + token
+	}
+	path := fmt.Sprintf(control.OffersPath+"?wait=%d&%s=%d", name, control.MaxWait/time.Second, control.AgainParameter, showAgain/time.Second)
+	var o *mailboxOffer
+	err := c.request(ctx, http.MethodGet, path, authorization, nil, func(resp *http.Response) error {
+		text, err := io.ReadAll(io.LimitReader(resp.Body, maxOfferText+1))
+		if err != nil {
+			return err
+		}
+		number, _ := strconv.ParseUint(resp.Header.Get(control.OfferField), 10, 64)
+		o = &mailboxOffer{conn: c, text: string(text), number: number, sender: resp.Header.Get(control.SenderField)}
+		return nil
+	})
+	return o, err
+}
+
+// acknowledge has the relay delete an offer.
+func (c *controlConn) acknowledge(ctx context.Context, name string, number uint64) error {
+	return c.do(ctx, http.MethodDelete, fmt.Sprintf(control.OfferPath, name, number), "", nil, nil)
+}
+
+// ping makes an empty request, from which the relay learns this host's address.
+func (c *controlConn) ping(ctx context.Context) error {
+	err := c.do(ctx, http.MethodHead, "/", "", nil, nil)
+	if errors.Is(err, ErrRelayRefused) {
+		return nil // the relay has answered
+	}
+	return err
+}
+
+// events calls f for each event of the relay's, until the connection ends.
+func (c *controlConn) events(f func(control.Event)) {
+	_ = c.do(c.quic.Context(), http.MethodGet, control.EventsPath, "", nil, func(r io.Reader) error {
+		lines := bufio.NewScanner(r)
+		lines.Buffer(nil, control.MaxBody)
+		for lines.Scan() {
+			var e control.Event
+			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+				return err
+			}
+			if e.Type == control.EventObserved {
+				c.observed(e.Observed, e.Sight)
+			}
+			f(e)
+		}
+		return lines.Err()
+	})
+}
+
+// do makes a request, and calls read with the body if the relay accepts it. read may be
+// nil.
+func (c *controlConn) do(ctx context.Context, method, path, authorization string, body []byte, read func(io.Reader) error) error {
+	return c.request(ctx, method, path, authorization, body, func(resp *http.Response) error {
+		if read == nil {
+			return nil
+		}
+		return read(resp.Body)
+	})
+}
+
+// request makes a request, and calls read if the relay accepts it and sends a body.
+func (c *controlConn) request(ctx context.Context, method, path, authorization string, body []byte, read func(*http.Response) error) error {
+	req, err := http.NewRequestWithContext(ctx, method, "https://relay"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	resp, err := c.http.RoundTrip(req)
+	switch {
+	case err != nil && overQuota(context.Cause(c.quic.Context())):
+		return fmt.Errorf("%w: %w", errOverQuota, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return refusalError(resp)
+	}
+	if resp.StatusCode == http.StatusNoContent {
+		return nil
+	}
+	return read(resp)
+}
+
+// refusalError is the error that an answer stands for.
+func refusalError(resp *http.Response) error {
+	refused := &refusedError{}
+	if err := control.Decode(resp.Body, &refused.problem); err != nil {
+		refused.problem.Message = resp.Status
+	}
+	return refused
+}
+
+// errOverQuota: the relay has no room for a control connection.
+var errOverQuota = &refusedError{control.Problem{Code: control.CodeLimit, Message: "too many connections"}}
+
+// overQuota says whether the relay has refused or closed a connection because there are
+// too many, of this address or in all.
+func overQuota(err error) bool {
+	var transport *quic.TransportError
+	var application *quic.ApplicationError
+	switch {
+	case errors.As(err, &transport):
+		return transport.Remote && transport.ErrorCode == quic.ConnectionRefused
+	case errors.As(err, &application):
+		return application.Remote && application.ErrorCode == quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad)
+	}
+	return false
+}

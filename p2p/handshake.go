@@ -1,0 +1,244 @@
+package p2p
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/quicvarint"
+)
+
+// The handshake of two peers has two steps: the QUIC handshake, whose first flight the
+// offer carries, and an exchange of hellos on the first bidirectional stream. By its
+// hello the accepter proves that it has the offer.
+
+// acceptIdle is how long an accepter waits for the dialer's next packet during the
+// handshake. The dialer is waiting for the answer, so that it need not be long.
+const acceptIdle = 10 * time.Second
+
+// dialHandshake is a QUIC handshake of the dialer's that is under way.
+type dialHandshake struct {
+	done    chan struct{} // closed when conn and err are set
+	conn    *quic.Conn
+	err     error
+	refusal tlsRefusal
+}
+
+// startHandshake begins the dialer's QUIC handshake. It ends when ctx is done.
+func (e *Endpoint) startHandshake(ctx context.Context, l *link, peer PeerID) *dialHandshake {
+	h := &dialHandshake{done: make(chan struct{})}
+	conf := e.conf.peerTLS(false, func(id PeerID) error { return h.refusal.set(e.checkPeer(peer, id)) })
+	e.tasks.Go(func() {
+		defer close(h.done)
+		h.conn, h.err = l.transport.Dial(ctx, l.relayAddr(), conf, e.conf.quicConfig())
+	})
+	return h
+}
+
+// failure returns why a handshake has failed.
+func (h *dialHandshake) failure(ctx context.Context) error {
+	if err := h.refusal.get(); err != nil {
+		return err
+	}
+	return handshakeError(ctx, h.err)
+}
+
+// greet exchanges hellos on the dialer's QUIC connection, which it closes if that
+// fails.
+func (e *Endpoint) greet(ctx context.Context, l *link, qc *quic.Conn, o *Offer) (*Conn, error) {
+	s, err := dialerHello(ctx, qc, o)
+	return e.greeted(l, qc, s, err)
+}
+
+// dialerHello sends the dialer's hello, and verifies the accepter's.
+func dialerHello(ctx context.Context, qc *quic.Conn, o *Offer) (*signal, error) {
+	stream, err := qc.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	defer context.AfterFunc(ctx, func() { stream.CancelRead(0) })()
+	s := newSignal(stream)
+	if err := s.write(hello{version: signalVersion}.frame()); err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	h, err := s.readHello(ctx)
+	if err != nil {
+		return nil, err
+	}
+	want, err := offerProof(qc.ConnectionState().TLS, o.secret)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(h.proof, want) {
+		return nil, fmt.Errorf("%w: it does not have the offer", ErrPeerMismatch)
+	}
+	return s, nil
+}
+
+// respond performs the accepter's handshake, with the first flight that the offer holds.
+func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error) {
+	qc, err := e.respondQUIC(ctx, l, o)
+	if err != nil {
+		return nil, err
+	}
+	s, err := accepterHello(ctx, qc, o)
+	return e.greeted(l, qc, s, err)
+}
+
+// respondQUIC performs the accepter's QUIC handshake.
+func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (*quic.Conn, error) {
+	var refusal tlsRefusal
+	conf := e.conf.peerTLS(true, func(id PeerID) error { return refusal.set(e.checkPeer(o.dialer, id)) })
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	l.transport.ConnContext = func(conn context.Context, _ *quic.ClientInfo) (context.Context, error) {
+		// Listener.Accept does not return if a handshake fails.
+		context.AfterFunc(conn, func() { fail(handshakeError(ctx, context.Cause(conn))) })
+		return conn, nil
+	}
+	quicConf := e.conf.quicConfig()
+	quicConf.HandshakeIdleTimeout = min(quicConf.HandshakeIdleTimeout, acceptIdle)
+	listener, err := l.transport.Listen(conf, quicConf)
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	datagrams, err := o.datagrams()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformedOffer, err)
+	}
+	l.inject(datagrams)
+	qc, err := listener.Accept(ctx)
+	if err := refusal.get(); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	return qc, nil
+}
+
+// accepterHello reads the dialer's hello, and sends the accepter's.
+func accepterHello(ctx context.Context, qc *quic.Conn, o *Offer) (*signal, error) {
+	stream, err := qc.AcceptStream(ctx)
+	if err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	defer context.AfterFunc(ctx, func() { stream.CancelRead(0) })()
+	s := newSignal(stream)
+	if _, err := s.readHello(ctx); err != nil {
+		return nil, err
+	}
+	proof, err := offerProof(qc.ConnectionState().TLS, o.secret)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(hello{version: signalVersion, proof: proof}.frame()); err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	return s, nil
+}
+
+// greeted makes a connection of a QUIC connection after the exchange of hellos, which
+// has ended with err. It closes the QUIC connection if there is an error.
+func (e *Endpoint) greeted(l *link, qc *quic.Conn, s *signal, err error) (*Conn, error) {
+	var c *Conn
+	if err == nil {
+		c, err = e.newConn(l, qc, s)
+	}
+	if err != nil {
+		_ = qc.CloseWithError(CodeHandshake, err.Error())
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkPeer says whether a peer is the one that is wanted, if any, and allowed.
+func (e *Endpoint) checkPeer(want, have PeerID) error {
+	if !want.IsZero() && have != want {
+		return fmt.Errorf("%w: %v instead of %v", ErrPeerMismatch, have, want)
+	}
+	if e.conf.AllowPeer != nil && !e.conf.AllowPeer(have) {
+		return fmt.Errorf("%w: %v is not allowed here", ErrPeerMismatch, have)
+	}
+	return nil
+}
+
+// handshakeError turns an error of quic-go's during the handshake into one of this
+// package, where there is one.
+func handshakeError(ctx context.Context, err error) error {
+	var transport *quic.TransportError
+	var application *quic.ApplicationError
+	var idle *quic.IdleTimeoutError
+	var handshake *quic.HandshakeTimeoutError
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &transport) && transport.Remote:
+		return fmt.Errorf("%w: %s", ErrPeerRefused, transport.ErrorMessage)
+	case errors.As(err, &application) && application.Remote:
+		return fmt.Errorf("%w: %s", ErrPeerRefused, application.ErrorMessage)
+	case errors.As(err, &idle), errors.As(err, &handshake):
+		return ErrOfferExpired
+	}
+	return err
+}
+
+// hello is the first frame of either side. It says which version of the frames the side
+// speaks. The accepter's also proves that it has the offer.
+type hello struct {
+	version uint64
+	proof   []byte
+}
+
+func (h hello) frame() frame {
+	b := quicvarint.Append(nil, h.version)
+	b = quicvarint.Append(b, uint64(len(h.proof)))
+	return frame{frameHello, append(b, h.proof...)}
+}
+
+func parseHello(f frame) (hello, error) {
+	if f.kind != frameHello {
+		return hello{}, fmt.Errorf("%w: first frame is of type %d, not a hello", errSignal, f.kind)
+	}
+	version, n, err := quicvarint.Parse(f.payload)
+	if err != nil || version == 0 {
+		return hello{}, fmt.Errorf("%w: hello without version", errSignal)
+	}
+	rest := f.payload[n:]
+	length, n, err := quicvarint.Parse(rest)
+	if err != nil || length > uint64(len(rest)-n) {
+		return hello{}, fmt.Errorf("%w: hello without proof", errSignal)
+	}
+	return hello{version: version, proof: rest[n : n+int(length)]}, nil
+}
+
+// readHello reads the other side's hello.
+func (s *signal) readHello(ctx context.Context) (hello, error) {
+	f, err := s.read()
+	if err != nil {
+		return hello{}, handshakeError(ctx, err)
+	}
+	return parseHello(f)
+}
+
+// proofLabel names the exporter (RFC 8446 §7.5) that binds a proof to one connection.
+const proofLabel = "EXPORTER-quicway-offer"
+
+// offerProof proves to the other end of a TLS connection that this end has the offer. A
+// relay that has seen the packets of the offer, but not the offer, cannot make a proof,
+// and the proof of another connection is of no use to it.
+func offerProof(state tls.ConnectionState, secret offerSecret) ([]byte, error) {
+	key, err := state.ExportKeyingMaterial(proofLabel, nil, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("export keying material: %w", err)
+	}
+	mac := hmac.New(sha256.New, secret[:])
+	mac.Write(key)
+	return mac.Sum(nil), nil
+}

@@ -1,0 +1,252 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// Timing of the legs.
+const (
+	// watchPeriod is how often the legs are checked for silence.
+	watchPeriod = 250 * time.Millisecond
+	// suspicion is how long packets may stay unanswered before the relay is asked
+	// about the leg: the NAT may have given this host another address, which the
+	// relay learns from the request, or the relay may have been restarted.
+	suspicion = time.Second
+	// patience is how long the relay has to answer such a request.
+	patience = 2 * time.Second
+	// maxRefresh is the longest time between two refreshes of a leg.
+	maxRefresh = time.Minute
+	// refreshAtOnce is the number of legs that are refreshed at the same time.
+	refreshAtOnce = 16
+	// requestTimeout bounds a request that does not wait for a peer.
+	requestTimeout = 10 * time.Second
+)
+
+// legs keeps the legs of an endpoint's links registered at one relay.
+type legs struct {
+	client *relayClient
+	hurry  chan struct{} // holds a token when there are urgent links
+
+	mu     sync.Mutex // guards the following
+	links  map[control.SessionID]*link
+	urgent []*link   // those that the relay is to be asked about at once
+	asked  time.Time // when the relay was last asked
+}
+
+func newLegs(c *relayClient) legs {
+	return legs{client: c, links: make(map[control.SessionID]*link), hurry: make(chan struct{}, 1)}
+}
+
+// serve refreshes the legs, regularly and after silence, until the control connection
+// dies or ctx is done. lost says that there was another control connection before.
+func (g *legs) serve(ctx context.Context, conn *controlConn, lost bool) {
+	events := make(chan struct{})
+	go func() {
+		defer close(events)
+		conn.events(func(e control.Event) { g.client.handleEvent(conn, e) })
+	}()
+	defer func() { conn.close(); <-events }()
+	log := g.client.endpoint.log
+	var refreshed time.Time
+	ticker := time.NewTicker(watchPeriod)
+	defer ticker.Stop()
+	for {
+		now := time.Now()
+		silent, suspects := g.suspects(now)
+		regular := now.Sub(refreshed) >= g.refreshPeriod() // of the legs that there are by now
+		if silent || regular {
+			links, timeout := suspects, patience
+			if regular {
+				links, timeout = g.all(), requestTimeout
+			}
+			if err := g.refresh(ctx, conn, links, timeout); err != nil {
+				log.Info("relay lost", "relay", g.client.relay.Addr, "err", err)
+				return
+			}
+			if lost {
+				g.relayAnswers(true)
+				lost = false
+			}
+			if regular {
+				refreshed = time.Now()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-conn.dead():
+			log.Info("relay lost", "relay", g.client.relay.Addr, "err", context.Cause(conn.quic.Context()))
+			return
+		case <-ticker.C:
+		case <-g.hurry:
+		}
+	}
+}
+
+// hasten has the relay asked about links at once: packets go through it again, and the
+// NAT may have given this host another address meanwhile.
+func (g *legs) hasten(links ...*link) {
+	g.mu.Lock()
+	g.urgent = append(g.urgent, links...)
+	g.mu.Unlock()
+	notify(g.hurry)
+}
+
+// suspects says whether packets to the relay have been unanswered for so long that it
+// should be asked, and on which links. The longer the silence, the more rarely the
+// relay is asked.
+func (g *legs) suspects(now time.Time) (silent bool, links []*link) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	longest := g.client.activity.overdue(now)
+	for _, l := range g.links {
+		silence := l.activity.overdue(now)
+		longest = max(longest, silence)
+		if silence >= suspicion {
+			links = append(links, l)
+		}
+	}
+	if urgent := g.urgent; len(urgent) > 0 {
+		g.urgent = nil
+		return true, urgent
+	}
+	if longest < suspicion || now.Sub(g.asked) < max(suspicion, longest/2) {
+		return false, nil
+	}
+	return true, links
+}
+
+// refresh registers legs again, some at a time, or only asks whether the relay answers
+// if there are none. An error means that the relay has not answered in time, and that
+// the control connection is of no use any more. A leg that the relay refuses is no
+// error.
+func (g *legs) refresh(ctx context.Context, conn *controlConn, links []*link, timeout time.Duration) error {
+	g.mu.Lock()
+	g.asked = time.Now()
+	g.mu.Unlock()
+	if len(links) == 0 {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		return conn.ping(ctx)
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	room := make(chan struct{}, refreshAtOnce)
+	var requests sync.WaitGroup
+	for _, l := range links {
+		room <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		requests.Go(func() {
+			defer func() { <-room }()
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			if err := g.refreshLeg(ctx, conn, l); err != nil {
+				fail(err)
+			}
+		})
+	}
+	requests.Wait()
+	return context.Cause(ctx)
+}
+
+// refreshLeg registers one leg again.
+func (g *legs) refreshLeg(ctx context.Context, conn *controlConn, l *link) error {
+	_, err := l.register(ctx, conn)
+	if errors.Is(err, ErrRelayRefused) {
+		g.client.endpoint.log.Warn("relay refuses the leg", "relay", g.client.relay.Addr, "session", l.session, "err", err)
+		return nil
+	}
+	return err
+}
+
+// refreshPeriod is the time between two refreshes. It lets two of them get lost before
+// the first leg expires.
+func (g *legs) refreshPeriod() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	period := maxRefresh
+	for _, l := range g.links {
+		period = min(period, l.granted()/3)
+	}
+	return max(period, time.Second)
+}
+
+// register registers a link's leg, and keeps it registered from then on. It tries until
+// the relay has answered or ctx is done.
+func (g *legs) register(ctx context.Context, l *link) (*control.Registered, error) {
+	for {
+		conn, err := g.client.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		reply, err := l.register(ctx, conn)
+		if err == nil {
+			g.add(l)
+			l.observe(conn) // an event before add has missed the link
+			return reply, nil
+		}
+		if errors.Is(err, ErrRelayRefused) || ctx.Err() != nil {
+			return nil, err
+		}
+		if err := g.client.replaced(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (g *legs) add(l *link) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.links[l.session] = l
+}
+
+// end gives a link's leg back to the relay, if there is a control connection.
+// Otherwise the leg expires.
+func (g *legs) end(ctx context.Context, l *link) {
+	g.mu.Lock()
+	if g.links[l.session] != l {
+		g.mu.Unlock()
+		return // not registered, or given back before
+	}
+	delete(g.links, l.session)
+	g.mu.Unlock()
+	conn := g.client.present()
+	if conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := conn.endLeg(ctx, l.session, l.role, l.key); err != nil {
+		g.client.endpoint.log.Debug("end leg", "session", l.session, "err", err)
+	}
+}
+
+// relayAnswers tells all connections whether the relay answers.
+func (g *legs) relayAnswers(yes bool) {
+	for _, l := range g.all() {
+		l.relayAnswers(yes)
+	}
+}
+
+// all returns the links that are kept registered.
+func (g *legs) all() []*link {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Values(g.links))
+}
+
+// find returns the link of a session, or nil.
+func (g *legs) find(session control.SessionID) *link {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.links[session]
+}

@@ -1,0 +1,285 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/quicway/quicway/internal/control"
+)
+
+// Bounds of what waits to be accepted.
+const (
+	acceptQueue        = 32 // connections that wait for a call of Accept
+	maxAnswering       = 64 // offers that are being answered at the same time
+	maxAnsweringSender = 8  // those of one sender, as far as the relay can tell senders apart
+)
+
+// showAgain is the time after which the relay shows an offer again that has been neither
+// acknowledged nor joined.
+const showAgain = 10 * time.Second
+
+// mailboxLife is how long an offer from the mailbox is remembered as used.
+const mailboxLife = time.Hour
+
+// Accept waits for a connection that a peer has dialed through the relay's mailbox. It
+// takes the offers that are addressed to [Endpoint.ID] out of the mailbox of
+// [Config.Relay], answers them, and returns the next connection whose handshake is
+// complete. Offers that lead to no connection are logged.
+//
+// It returns ErrClosed after Close, ctx's error, or the reason why the relay cannot be
+// used. It waits for a relay that has been reachable and is not now. It returns
+// ErrIdentityInUse when another endpoint with the same identity takes the offers; later
+// calls then wait, longer each time, before this endpoint takes offers again.
+//
+// An offer may be on its way when Accept returns, as with a listening socket. The
+// connection then waits for the next call of Accept.
+func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
+	conn, err := e.accept(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("p2p: accept: %w", err)
+	}
+	return conn, nil
+}
+
+func (e *Endpoint) accept(ctx context.Context) (*Conn, error) {
+	if err := e.enter(); err != nil {
+		return nil, err
+	}
+	defer e.tasks.Done()
+	ctx, stop := e.bound(ctx)
+	defer stop(nil)
+	failed := make(chan error, 1)
+	e.mailbox.addWaiter(failed)
+	defer e.mailbox.removeWaiter(failed)
+	select {
+	case c := <-e.mailbox.accepted:
+		return c, nil
+	case err := <-failed:
+		return nil, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// mailbox takes the offers that are addressed to an endpoint out of the relay's mailbox,
+// and answers them, as long as somebody waits for a connection.
+type mailbox struct {
+	endpoint  *Endpoint
+	accepted  chan *Conn
+	answering chan struct{} // holds one token for each offer that is being answered
+	pace      pace          // used only by the collect goroutine
+
+	mu         sync.Mutex              // guards the following
+	waiters    map[chan error]struct{} // calls of Accept, and where they take errors
+	collecting bool                    // collect is running
+	senders    map[string]int          // offers that are being answered, by sender
+}
+
+func newMailbox(e *Endpoint) mailbox {
+	return mailbox{
+		endpoint:  e,
+		accepted:  make(chan *Conn, acceptQueue),
+		answering: make(chan struct{}, maxAnswering),
+		waiters:   make(map[chan error]struct{}),
+		senders:   make(map[string]int),
+	}
+}
+
+// addWaiter makes sure that offers are taken. failed gets the reason when they cannot
+// be. The caller is one of the endpoint's tasks.
+func (m *mailbox) addWaiter(failed chan error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.waiters[failed] = struct{}{}
+	if !m.collecting && m.endpoint.ctx.Err() == nil {
+		m.collecting = true
+		m.endpoint.tasks.Go(m.collect)
+	}
+}
+
+func (m *mailbox) removeWaiter(failed chan error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.waiters, failed)
+}
+
+// hasWaiters says whether anybody waits for a connection.
+func (m *mailbox) hasWaiters() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.waiters) > 0
+}
+
+// stopCollecting ends collect, unless somebody waits.
+func (m *mailbox) stopCollecting() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.collecting = len(m.waiters) > 0
+	return !m.collecting
+}
+
+// fail tells all waiters why no connection will come.
+func (m *mailbox) fail(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for failed := range m.waiters {
+		failed <- err
+	}
+	clear(m.waiters)
+}
+
+// collect takes offers and has them answered, as long as somebody waits. A request to
+// the relay is not cancelled when the last waiter leaves: the relay may have shown an
+// offer already.
+func (m *mailbox) collect() {
+	for !m.stopCollecting() {
+		if err := m.collectFrom(m.endpoint.conf.Relay); err != nil {
+			m.fail(err)
+		}
+	}
+}
+
+func (m *mailbox) collectFrom(r Relay) error {
+	e := m.endpoint
+	client, err := e.relays.acquire(r)
+	if err != nil {
+		return err
+	}
+	defer e.relays.release(client)
+	for m.hasWaiters() {
+		m.pace.wait(e.ctx)
+		conn, err := client.current(e.ctx)
+		if err == nil {
+			err = m.takeOffer(client, conn)
+		}
+		switch {
+		case e.ctx.Err() != nil:
+			return ErrClosed
+		case refusedAs(err, control.CodeConflict):
+			m.pace.yield(time.Now())
+			e.log.Warn("another endpoint with this identity takes its offers", "relay", r.Addr, "again_in", time.Until(m.pace.next))
+			return fmt.Errorf("%w: %w", ErrIdentityInUse, err)
+		case err == nil:
+		case errors.Is(err, ErrRelayRefused) || !client.hasWorked():
+			return err
+		case conn != nil:
+			if err := client.replaced(e.ctx, conn); err != nil {
+				return err
+			}
+		default:
+			sleep(e.ctx, minBackoff)
+		}
+	}
+	return nil
+}
+
+// takeOffer waits for an offer, and has it answered.
+func (m *mailbox) takeOffer(client *relayClient, conn *controlConn) error {
+	asked := time.Now()
+	o, err := conn.takeOffer(m.endpoint.ctx, m.endpoint.ID().String(), m.endpoint.conf.Relay.Token)
+	if err != nil {
+		return err
+	}
+	if o == nil {
+		m.pace.empty(asked, time.Now())
+		return nil
+	}
+	m.pace.brought(time.Now()) // useless offers count as well: they must not delay others
+	m.answer(client.relay, o)
+	return nil
+}
+
+// answer answers an offer in the background, through the relay that it came from,
+// whatever relay it names. If too many offers are being answered, this one stays in the
+// mailbox, and the relay shows it again.
+func (m *mailbox) answer(r Relay, o *mailboxOffer) {
+	e := m.endpoint
+	offer, err := ParseOffer(o.text)
+	if err != nil {
+		e.log.Warn("offer in mailbox", "err", err)
+		e.tasks.Go(func() { m.acknowledge(o) })
+		return
+	}
+	offer.relay = r
+	// The clocks of the peers may be wrong. The relay has checked the age of the offer
+	// by its own clock.
+	offer.expires = time.Now().Add(mailboxLife)
+	if !m.reserve(o.sender) {
+		return
+	}
+	e.tasks.Go(func() {
+		defer m.unreserve(o.sender)
+		if isFinal(m.enqueue(offer)) {
+			m.acknowledge(o)
+		}
+	})
+}
+
+// isFinal says whether it is useless to try an offer again that led to err. The relay
+// knows about an offer that led to no error, because its session has been joined.
+func isFinal(err error) bool {
+	return err != nil && !errors.Is(err, errClaimed) && !errors.Is(err, ErrRelayUnreachable) && !errors.Is(err, ErrClosed)
+}
+
+// acknowledge has the relay delete an offer.
+func (m *mailbox) acknowledge(o *mailboxOffer) {
+	if o.number == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(m.endpoint.ctx, patience)
+	defer cancel()
+	if err := o.conn.acknowledge(ctx, m.endpoint.ID().String(), o.number); err != nil {
+		m.endpoint.log.Debug("acknowledge offer", "err", err)
+	}
+}
+
+// reserve takes a place for answering an offer. It returns false if there is none, or
+// the sender has its share of them.
+func (m *mailbox) reserve(sender string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if sender != "" && m.senders[sender] >= maxAnsweringSender {
+		return false
+	}
+	select {
+	case m.answering <- struct{}{}:
+		m.senders[sender]++
+		return true
+	default:
+		return false
+	}
+}
+
+func (m *mailbox) unreserve(sender string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	<-m.answering
+	if m.senders[sender]--; m.senders[sender] == 0 {
+		delete(m.senders, sender)
+	}
+}
+
+// enqueue answers an offer, and keeps the connection for the next call of Accept.
+func (m *mailbox) enqueue(offer Offer) error {
+	e := m.endpoint
+	c, err := e.acceptOffer(e.ctx, offer)
+	if err == nil {
+		c, err = c.awaitPolicy(e.ctx)
+	}
+	if err != nil {
+		if !errors.Is(err, errClaimed) { // the relay has shown it again while it is being answered
+			e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
+		}
+		return err
+	}
+	select {
+	case m.accepted <- c:
+	default:
+		e.log.Warn("connection refused: nobody accepts", "peer", c.RemoteID())
+		_ = c.CloseWithError(CodeHandshake, "nobody accepts")
+	}
+	return nil
+}
