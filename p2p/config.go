@@ -15,11 +15,11 @@ import (
 	"github.com/quicway/quicway/internal/ratelog"
 )
 
-// ALPN is the application protocol that peers speak unless [Config.TLS] names
-// others (RFC 7301).
+// ALPN is the application protocol (RFC 7301) between peers unless [Config.TLS] names
+// others.
 const ALPN = "quicway/1"
 
-// Defaults of [Config].
+// Defaults and limits of [Config].
 const (
 	defaultOfferTTL  = 2 * time.Minute
 	defaultKeepAlive = 15 * time.Second
@@ -27,111 +27,104 @@ const (
 	minOfferTTL      = time.Second
 )
 
-// Config configures an [Endpoint]. The zero value works, but for dialing it
-// must name a Relay.
+// Config configures an [Endpoint]. Accepting offers needs no field, dialing and
+// [Endpoint.Accept] need Relay. The endpoint keeps a copy. Functions may be called
+// concurrently and must not block.
 type Config struct {
-	// Relay is where this endpoint dials through, and where it takes offers
-	// from. Accepting a given [Offer] uses the relay that the offer names.
+	// Relay is the relay that this endpoint dials through, and from whose mailbox it
+	// takes offers. [Endpoint.AcceptOffer] uses the relay that the offer names.
 	Relay Relay
 
-	// Identity is who the endpoint is. nil draws one that lasts as long as
-	// the endpoint.
+	// Identity is the key of the endpoint. nil generates one for the lifetime of the
+	// endpoint.
 	Identity *Identity
 
-	// AllowPeer, if set, decides which peers may connect to this endpoint.
-	// It must not block. nil allows whoever knows how to make an offer
-	// reach it.
+	// AllowPeer decides which peers may connect to this endpoint, and to which peers
+	// it connects. nil allows all.
 	AllowPeer func(PeerID) bool
 
-	// TLS replaces the TLS configuration between peers, in which both sides
-	// prove their identities, by the user's own. Then Identity only serves
-	// towards the relay, and PeerIDs are the hashes of whatever keys are
-	// in the certificates. NextProtos defaults to ALPN.
+	// TLS replaces the TLS configuration between peers, in which both sides prove
+	// their identities. Identity is then used only towards the relay, and a PeerID is
+	// the hash of the key in the peer's certificate. NextProtos defaults to ALPN.
 	TLS *tls.Config
 
-	// QUIC configures the connections between peers. Of the zero fields,
-	// InitialPacketSize defaults to 1200 bytes, which every path carries, and
-	// MaxIdleTimeout to one minute. HandshakeIdleTimeout follows
-	// OfferTTL, KeepAlivePeriod is replaced by KeepAlive.
+	// QUIC configures the connections between peers. InitialPacketSize defaults to
+	// 1200 bytes, which every path carries, and MaxIdleTimeout to one minute.
+	// HandshakeIdleTimeout is ignored in favor of OfferTTL, and KeepAlivePeriod in
+	// favor of KeepAlive.
 	QUIC *quic.Config
 
-	// OfferTTL is how long an offer that Dial makes can be accepted. 0
-	// means 2 minutes. The relay may allow less.
+	// OfferTTL is how long an offer of Dial can be accepted. 0 means 2 minutes, and
+	// the minimum is 1 second. The relay may allow less.
 	OfferTTL time.Duration
 
-	// Policy says which paths a connection may take. The zero value wants a
-	// direct one, and has the relay as long as there is none.
+	// Policy says which paths a connection may take. The zero value is PreferDirect.
 	Policy PathPolicy
 
-	// LocalCandidates, if set, decides which addresses of this host are told
-	// to peers, as places where they may reach it. nil tells all that other
-	// hosts can reach.
+	// LocalCandidates decides which addresses of this host peers are told, so that
+	// they may reach it there. nil allows all that other hosts can reach.
 	LocalCandidates func(netip.Addr) bool
 
-	// LocalInterfaces, if set, decides by its name which interfaces' addresses are
-	// told to peers. The name is "" where the system does not tell it. It must not
-	// block. nil tells those of all that are up, but if they are more than a
-	// dozen, those of bridges and containers on this host last.
+	// LocalInterfaces decides by an interface's name whether its addresses are told to
+	// peers. The name is "" if the system does not say it. nil allows all interfaces
+	// that are up; at most a dozen addresses are told, those of bridges and containers
+	// last.
 	LocalInterfaces func(name string) bool
 
-	// PeerCandidates, if set, decides which addresses that a peer names are
-	// sent probes. nil allows public ones, and private ones of a range that
-	// this host has an address of. Loopback, link-local and multicast
-	// addresses are never probed.
+	// PeerCandidates decides which addresses that a peer names are sent probes. nil
+	// allows public ones, and private ones of a range in which this host has an
+	// address. Loopback, link-local and multicast addresses are never probed.
 	PeerCandidates func(netip.AddrPort) bool
 
-	// OfferRelays, if set, decides which addresses of relays are connected to that an
-	// offer names which was given to [Endpoint.AcceptOffer]. It must not block. nil
-	// allows public ones, and private ones of a range that this host has an address
-	// of, but no loopback or link-local ones. The relay that is set as Relay may
-	// have any address.
+	// OfferRelays decides to which addresses of relays [Endpoint.AcceptOffer] may
+	// connect. nil allows public ones, and private ones of a range in which this host
+	// has an address, but no loopback or link-local ones. The relay in Relay may have
+	// any address.
 	OfferRelays func(netip.AddrPort) bool
 
-	// DisablePortMapping keeps the endpoint from asking the gateway for a
-	// port (PCP, NAT-PMP, UPnP), which many a NAT needs to be reached.
+	// DisablePortMapping keeps the endpoint from asking the gateway to forward a port
+	// (PCP, NAT-PMP, UPnP). Without a forwarded port fewer direct paths are found.
 	DisablePortMapping bool
 
-	// KeepAlive is how long a connection may be silent before a few bytes
-	// keep it and the NAT's mappings alive. 0 means 15 seconds, negative
-	// never.
+	// KeepAlive is how long a connection may be silent before it sends a keepalive,
+	// which also keeps the mappings of NATs. 0 means 15 seconds, a negative value
+	// none.
 	KeepAlive time.Duration
 
-	// DisableOffload keeps the sockets from using UDP GRO and GSO, which
-	// some network drivers get wrong.
+	// DisableOffload keeps the sockets from using UDP GRO and GSO, for network drivers
+	// with defects.
 	DisableOffload bool
 
-	// Logger gets what happens to connections, never to packets. Of
-	// lines of one kind 20 are logged at once, and then one a second. nil
-	// discards.
+	// Logger logs events of connections, never packets. Of each message, 20 are logged
+	// at once and then one a second. nil discards.
 	Logger *slog.Logger
 
-	list   func() ([]netmon.Address, error) // of the host's addresses; nil: the system's
-	listen func() ([]net.PacketConn, error) // opens sockets; nil: the system's
-	// lookup resolves the relay's name; nil: the system does.
+	// For tests; nil: the system's.
+	list   func() ([]netmon.Address, error) // the host's addresses
+	listen func() ([]net.PacketConn, error) // opens sockets
 	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// PathPolicy says which paths a connection may take. If the two sides differ, the
-// one that wants less of the direct path has its way.
+// PathPolicy says which paths a connection may take. If the policies of the two sides
+// differ, the one that wants less of the direct path wins: RelayOnly over PreferRelay,
+// and that over PreferDirect.
 type PathPolicy uint8
 
 // The policies.
 const (
-	// PreferDirect takes a direct path as soon as there is one, and the relay
-	// when there is none.
+	// PreferDirect uses a direct path if there is one, and the relay otherwise.
 	PreferDirect PathPolicy = iota
-	// PreferRelay takes a direct path only while the relay is lost.
+	// PreferRelay uses a direct path only while the relay is lost.
 	PreferRelay
-	// RelayOnly tells the peer no address, and sends it nothing but by the
-	// relay.
+	// RelayOnly tells the peer no address, and sends packets only through the relay.
 	RelayOnly
-	// DirectOnly lets the application have the connection when it is direct,
-	// and ends it with ErrNoDirectPath if it does not become so, or not again
-	// after it has died, within ten seconds. The handshake goes by the relay.
+	// DirectOnly uses the relay only for the handshake. The connection is returned when
+	// it has a direct path. It is closed with ErrNoDirectPath if there is none within
+	// ten seconds, at the beginning or after a path has died.
 	DirectOnly
 )
 
-// withDefaults returns a copy of c, which may be nil, with defaults filled in.
+// withDefaults returns a copy of c, which may be nil, with the defaults set.
 func (c *Config) withDefaults() (*Config, error) {
 	var out Config
 	if c != nil {
@@ -160,12 +153,13 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &out, nil
 }
 
-// packetSize is what every path of QUIC carries (RFC 9000 §14). A connection begins
-// with it on each path, and quic-go finds out by itself what else it carries.
+// packetSize is the size of packets that every path of QUIC carries (RFC 9000 §14). A
+// connection begins with it on each path, and quic-go searches for a larger one (RFC
+// 8899).
 const packetSize = 1200
 
-// quicConfig is the configuration of a connection between peers. The handshake
-// may take as long as the offer is good: its delivery is part of it.
+// quicConfig is the QUIC configuration of a connection between peers. The handshake may
+// take as long as the offer is valid, because it includes the delivery.
 func (c *Config) quicConfig() *quic.Config {
 	conf := &quic.Config{}
 	if c.QUIC != nil {
@@ -182,17 +176,17 @@ func (c *Config) quicConfig() *quic.Config {
 	return conf
 }
 
-// DialConfig says how one connection is dialed. nil and the zero value deliver
-// the offer through the relay's mailbox.
+// DialConfig configures one call of Dial. nil and the zero value deliver the offer
+// through the relay's mailbox.
 type DialConfig struct {
-	// Deliver brings the offer to the peer: by push message, chat, QR code
-	// or any other means. It may take long; Dial waits for the peer at the
-	// same time, and fails if Deliver does. nil leaves the offer in the
-	// relay's mailbox, where the peer's [Endpoint.Accept] finds it.
+	// Deliver brings the offer to the peer, by push message, chat, QR code or any
+	// other means. Dial waits for the peer meanwhile, and fails if Deliver returns an
+	// error. nil leaves the offer in the relay's mailbox, where the peer's
+	// [Endpoint.Accept] takes it.
 	Deliver DeliverFunc
 }
 
-// listener is what opens an endpoint's sockets, or nil if it is given conns.
+// listener returns what opens an endpoint's sockets, or nil if the endpoint has conns.
 func (c *Config) listener(conns []net.PacketConn) func() ([]net.PacketConn, error) {
 	switch {
 	case c == nil || len(conns) > 0:
@@ -203,7 +197,7 @@ func (c *Config) listener(conns []net.PacketConn) func() ([]net.PacketConn, erro
 	return listenUDP
 }
 
-// listenUDP opens one socket for each family that the host has.
+// listenUDP opens one socket for each address family that the host supports.
 func listenUDP() ([]net.PacketConn, error) {
 	var conns []net.PacketConn
 	v4, err4 := net.ListenUDP("udp4", nil)

@@ -9,13 +9,13 @@ import (
 	"github.com/quicway/quicway/internal/pki"
 )
 
-// PeerID names a peer, or a relay: the SHA-256 of its public key's
-// SubjectPublicKeyInfo. Its text form is 52 characters of lower-case base32.
-// The zero PeerID names nobody.
+// PeerID identifies a peer or a relay. It is the SHA-256 hash of the public key's
+// SubjectPublicKeyInfo (RFC 5280 §4.1). Its text form is 52 characters of lower-case
+// base32. The zero PeerID means no peer.
 type PeerID [32]byte
 
-// ParsePeerID reads the text form of a PeerID, in either case. It returns
-// ErrMalformedPeerID for anything else.
+// ParsePeerID reads the text form of a PeerID, in lower or upper case. For any other text
+// it returns an error that wraps ErrMalformedPeerID.
 func ParsePeerID(s string) (PeerID, error) {
 	id, err := pki.ParseKeyID(s)
 	if err != nil {
@@ -27,14 +27,13 @@ func ParsePeerID(s string) (PeerID, error) {
 // String returns the text form.
 func (p PeerID) String() string { return pki.KeyID(p).String() }
 
-// IsZero says whether p names nobody.
+// IsZero says whether p is the zero PeerID.
 func (p PeerID) IsZero() bool { return p == PeerID{} }
 
 // MarshalText implements [encoding.TextMarshaler].
 func (p PeerID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrMalformedPeerID for
-// what is no PeerID.
+// UnmarshalText implements [encoding.TextUnmarshaler]. See [ParsePeerID].
 func (p *PeerID) UnmarshalText(text []byte) error {
 	id, err := ParsePeerID(string(text))
 	if err != nil {
@@ -44,24 +43,23 @@ func (p *PeerID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Identity is a key of one's own, with which a peer proves to others who it
-// is. It is immutable.
+// Identity is a private key (Ed25519), by which an endpoint proves its [PeerID]. It is
+// immutable.
 type Identity struct {
 	key  ed25519.PrivateKey
 	cert tls.Certificate
 	id   PeerID
 }
 
-// NewIdentity draws a new identity. Whoever wants to be known again keeps its
-// [Identity.Seed].
+// NewIdentity generates an identity. To use it again later, keep its [Identity.Seed].
 func NewIdentity() (*Identity, error) {
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed)
 	return IdentityFromSeed(seed)
 }
 
-// IdentityFromSeed returns the identity of a seed of 32 secret bytes. A seed of
-// another length is an error.
+// IdentityFromSeed returns the identity with a seed of 32 bytes. Any other length is an
+// error.
 func IdentityFromSeed(seed []byte) (*Identity, error) {
 	if len(seed) != ed25519.SeedSize {
 		return nil, fmt.Errorf("p2p: a seed has %d bytes, not %d", ed25519.SeedSize, len(seed))
@@ -74,17 +72,16 @@ func IdentityFromSeed(seed []byte) (*Identity, error) {
 	return &Identity{key: key, cert: cert, id: PeerID(pki.CertificateKeyID(cert.Leaf))}, nil
 }
 
-// Seed returns the 32 secret bytes that the identity can be made from again.
+// Seed returns the 32 secret bytes from which [IdentityFromSeed] makes the identity.
 func (i *Identity) Seed() []byte { return i.key.Seed() }
 
-// ID returns what others know this identity by.
+// ID returns the ID by which peers know this identity.
 func (i *Identity) ID() PeerID { return i.id }
 
-// String returns the ID's text form: an identity that is printed by mistake
-// reveals no secret.
+// String returns the text form of the ID, so that printing an identity reveals no secret.
 func (i *Identity) String() string { return i.id.String() }
 
-// peerOf names the key that the other side of a connection has shown.
+// peerOf returns the ID of the key in the other side's certificate.
 func peerOf(state tls.ConnectionState) (PeerID, error) {
 	id, err := pki.PeerKeyID(state)
 	return PeerID(id), err

@@ -23,32 +23,31 @@ import (
 // offerPrefix begins the text form of every offer, with its version.
 const offerPrefix = "quicway1."
 
-// Bounds of an offer that somebody hands us.
+// Limits of an offer that is parsed.
 const (
 	maxOfferText  = 16 << 10
 	maxOfferBytes = 32 << 10 // decompressed
 	maxAddr       = 256
 	maxToken      = 256
 	maxPacket     = 1500
-	maxExpiry     = 1 << 40 // Unix seconds: no year that a clock will show
-	// minDatagram and minInitialID are what quic-go, and every server, wants
-	// of a client's first flight (RFC 9000 §7.2, §14.1), and else drops
-	// without a word.
+	maxExpiry     = 1 << 40 // Unix seconds
+	// minDatagram and minInitialID are required of a client's first flight (RFC 9000
+	// §14.1, §7.2). quic-go silently drops datagrams that do not meet them.
 	minDatagram  = 1200
 	minInitialID = 8
 )
 
-// offerSecret is known to whoever has had the offer, and not to the relay if
-// the offer took another way.
+// offerSecret is known to those who have the offer. The relay does not know it if the
+// offer does not go through the mailbox.
 type offerSecret [16]byte
 
-// Offer is an invitation to one connection: the dialer's whole first flight,
-// where to answer it, and the right to do so, once. Its text form is a single
-// line of about 700 bytes, or 2.4 kB with post-quantum key exchange, for a push
+// Offer invites a peer to one connection. It holds the first flight of the dialer's QUIC
+// handshake, the relay's address, and a token for answering once. Its text form is a
+// single line of about 700 bytes, or 2.4 kB with post-quantum key exchange, for a push
 // message, a chat or a QR code.
 //
-// Treat it as a secret: whoever answers it first is the peer, unless the
-// dialer has named another.
+// An offer is a secret: the first one who answers it is the peer, unless the dialer has
+// named a [PeerID]. The zero Offer is not valid.
 type Offer struct {
 	session control.SessionID
 	dialer  PeerID
@@ -59,21 +58,21 @@ type Offer struct {
 	flight  []initial
 }
 
-// DeliverFunc brings an offer to the peer that it is for. It returns when it
-// has been handed over, or can't be, and soon after ctx is done: [Endpoint.Close]
-// waits for it.
+// DeliverFunc brings an offer to the peer. It returns when it has done so, or an error if
+// it cannot. It must return soon after ctx is done, because [Endpoint.Close] waits for
+// it.
 type DeliverFunc func(ctx context.Context, offer Offer) error
 
-// Dialer returns who made the offer.
+// Dialer returns the ID of the dialer.
 func (o Offer) Dialer() PeerID { return o.dialer }
 
 // Relay returns the relay that the connection starts through, without a token.
 func (o Offer) Relay() Relay { return o.relay }
 
-// Expires returns when the offer can't be accepted any more, to the second.
+// Expires returns when the offer expires, by the dialer's clock, to the second.
 func (o Offer) Expires() time.Time { return o.expires }
 
-// String returns the text form.
+// String returns the text form, or "invalid offer" for the zero Offer.
 func (o Offer) String() string {
 	text, err := o.MarshalText()
 	if err != nil {
@@ -82,8 +81,8 @@ func (o Offer) String() string {
 	return string(text)
 }
 
-// ParseOffer reads the text form. Space around it is ignored. It returns an
-// ErrMalformedOffer for anything else, and does not judge whether the offer has
+// ParseOffer reads the text form. Space around it is ignored. For any other text it
+// returns an error that wraps ErrMalformedOffer. It does not check whether the offer has
 // expired.
 func ParseOffer(text string) (Offer, error) {
 	var o Offer
@@ -111,8 +110,7 @@ func (o Offer) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed.Bytes()), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrMalformedOffer for
-// what is no offer.
+// UnmarshalText implements [encoding.TextUnmarshaler]. See [ParseOffer].
 func (o *Offer) UnmarshalText(text []byte) error {
 	offer, err := parseOffer(strings.TrimSpace(string(text)))
 	if err != nil {
@@ -204,7 +202,7 @@ func parseOfferBinary(b []byte) (Offer, error) {
 	return o, o.check()
 }
 
-// check says whether the first flight is one that will be answered.
+// check returns an error if QUIC would not answer the first flight.
 func (o *Offer) check() error {
 	datagrams, err := o.datagrams()
 	if err != nil {
@@ -215,8 +213,8 @@ func (o *Offer) check() error {
 			return fmt.Errorf("its packet %d has %d bytes, want %d", i, len(d), minDatagram)
 		}
 	}
-	if !o.greets() {
-		return errors.New("no packet of it holds any of a ClientHello")
+	if !o.hasClientHello() {
+		return errors.New("it holds no part of a ClientHello")
 	}
 	id, err := o.initialID()
 	if err == nil && id.Len() < minInitialID {
@@ -225,9 +223,9 @@ func (o *Offer) check() error {
 	return err
 }
 
-// greets says whether any of a ClientHello is there. It may be less than all: the
-// dialer sends again what is missing.
-func (o *Offer) greets() bool {
+// hasClientHello says whether the first flight holds a part of a ClientHello. The dialer
+// sends missing parts again.
+func (o *Offer) hasClientHello() bool {
 	for i := range o.flight {
 		for f, err := range wire.CryptoFrames(o.flight[i].payload) {
 			if err == nil && len(f.Data) > 0 {
@@ -260,7 +258,7 @@ func parseFlight(b []byte) ([]initial, error) {
 	return flight, nil
 }
 
-// cutBytes takes a field of at most max bytes, with its length before it.
+// cutBytes reads a length and a field of that many bytes, at most max.
 func cutBytes(b []byte, max int) (field, rest []byte, err error) {
 	length, n, err := quicvarint.Parse(b)
 	if err != nil || length > uint64(len(b)-n) {
@@ -272,8 +270,7 @@ func cutBytes(b []byte, max int) (field, rest []byte, err error) {
 	return b[n : n+int(length)], b[n+int(length):], nil
 }
 
-// initialID is the Destination Connection ID that the dialer drew for its
-// first flight.
+// initialID is the random Destination Connection ID of the dialer's first flight.
 func (o *Offer) initialID() (cid.ID, error) {
 	dst, err := wire.DstID(o.flight[0].header, cid.Len)
 	if err != nil {
@@ -282,7 +279,7 @@ func (o *Offer) initialID() (cid.ID, error) {
 	return cid.IDFrom(dst)
 }
 
-// datagrams protects the first flight again, as it left the dialer's QUIC.
+// datagrams returns the first flight as the dialer's quic-go has sent it.
 func (o *Offer) datagrams() ([][]byte, error) {
 	var out [][]byte
 	for i := range o.flight {
@@ -295,7 +292,7 @@ func (o *Offer) datagrams() ([][]byte, error) {
 	return out, nil
 }
 
-// newSecret draws the secret of an offer.
+// newSecret generates the secret of an offer.
 func newSecret() offerSecret {
 	var s offerSecret
 	rand.Read(s[:])

@@ -10,17 +10,16 @@ import (
 	"time"
 )
 
-// PathKind is the way that packets of a connection take.
+// PathKind is the kind of path that a connection uses.
 type PathKind uint8
 
 // The kinds of path.
 const (
-	// Relayed: over the relay.
+	// Relayed: through the relay.
 	Relayed PathKind = iota
-	// Direct: from one side to the other, through their NATs if there are
-	// any.
+	// Direct: from one peer to the other, through NATs if there are any.
 	Direct
-	// LAN: the same, to a private address of the same site.
+	// LAN: like Direct, to a private address.
 	LAN
 )
 
@@ -34,40 +33,39 @@ func (k PathKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// PathReason says why a path is as it is.
+// PathReason says why a [Path] has changed.
 type PathReason uint8
 
 // The reasons.
 const (
 	// WhyEstablished: the connection began on this path.
 	WhyEstablished PathReason = iota
-	// WhyAddressChanged: this side has another address now, as the relay
-	// sees it: its NAT has forgotten the old one, or the network changed.
+	// WhyAddressChanged: the relay sees another address of this side. The NAT's mapping
+	// or the network has changed.
 	WhyAddressChanged
-	// WhyRelayLost: the relay does not answer; packets may get lost until
-	// it does.
+	// WhyRelayLost: the relay does not answer or forward. Packets may be lost until it
+	// does.
 	WhyRelayLost
-	// WhyRelayBack: the relay answers again.
+	// WhyRelayBack: the relay works again.
 	WhyRelayBack
 	// WhyPunched: probes have found a direct path.
 	WhyPunched
-	// WhyBetter: probes have found a better one than that in use.
+	// WhyBetter: probes have found a better direct path than the one in use.
 	WhyBetter
-	// WhyNoAnswer: no address of the peer answers probes: see Path.Tried.
-	// The connection stays on the relay, and tries again later.
+	// WhyNoAnswer: no address of the peer answers probes (see Path.Tried). The
+	// connection stays on the relay, and tries again later.
 	WhyNoAnswer
-	// WhySilent: the peer has named no addresses. It is of an older version,
-	// or wants the relay.
+	// WhySilent: the peer has named no addresses. It runs an older version, or its
+	// policy is RelayOnly.
 	WhySilent
-	// WhyPathDied: packets on the direct path got no answer any more.
+	// WhyPathDied: packets on the direct path are not answered any more.
 	WhyPathDied
-	// WhyPeerMoved: the peer has another address, or has left the path.
+	// WhyPeerMoved: the peer's address has changed, or the peer has left the path.
 	WhyPeerMoved
-	// WhyNotUsable: addresses of the peer have answered probes, but QUIC could not
-	// use them: see Path.Tried. The connection stays on the relay, and tries again
-	// later.
+	// WhyNotUsable: addresses of the peer have answered probes, but QUIC could not use
+	// them (see Path.Tried). The connection stays on the relay, and tries again later.
 	WhyNotUsable
-	// WhyPolicy: [Config.Policy] or the peer's wants it so.
+	// WhyPolicy: the policy of this side or the peer's requires it.
 	WhyPolicy
 )
 
@@ -94,38 +92,39 @@ func (r PathReason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// Path is how the packets of a connection travel.
+// Path is the path that a connection uses.
 type Path struct {
 	Kind PathKind
-	// Local is this side's address as the far end of the path sees it: the
-	// relay, or the peer.
+	// Local is this side's address as the other end of the path sees it: the relay, or
+	// the peer.
 	Local netip.AddrPort
-	// Remote is where packets are sent to: the relay, or the peer.
+	// Remote is the address that packets are sent to: the relay's, or the peer's.
 	Remote netip.AddrPort
-	// RTT is the smoothed round-trip time between the peers (RFC 9002
-	// §5.3). It is zero in events.
+	// RTT is the smoothed round-trip time between the peers (RFC 9002 §5.3). It is 0 in
+	// events.
 	RTT time.Duration
-	// Since is when the path became like this, and Why the reason.
+	// Since is when the path last changed, and Why the reason.
 	Since time.Time
 	Why   PathReason
-	// Tried is what probing has told, if Why is WhyNoAnswer, WhyNotUsable or WhyPunched.
+	// Tried are the results of the probes if Why is WhyNoAnswer, WhyNotUsable or
+	// WhyPunched, and nil otherwise.
 	Tried []PairResult
 }
 
-// PairResult is how an address of the peer has answered probes.
+// PairResult is the result of the probes to one address of the peer.
 type PairResult struct {
 	Remote netip.AddrPort
 	Kind   CandidateKind
-	// Probes is how many were sent in the last round.
+	// Probes is the number of probes in the last round.
 	Probes int
-	// RTT is the shortest round-trip time, or 0: there was no answer.
+	// RTT is the shortest round-trip time, or 0 if there was no answer.
 	RTT time.Duration
-	// Size is the largest probe that was answered, in bytes of UDP payload, or 0:
-	// only small ones were. A path that does not carry 1200 is not taken.
+	// Size is the size of the largest probe that was answered, in bytes of UDP payload,
+	// or 0 if only small ones were. A path must carry 1200.
 	Size int
-	// Err is why the system did not send the probes (EPERM: a firewall of this host;
-	// ENETUNREACH: no route), or why QUIC could not use an address that has
-	// answered. nil otherwise.
+	// Err says why the system did not send the probes (EPERM: a firewall of this host;
+	// ENETUNREACH: no route), or why QUIC could not use an address that has answered.
+	// nil otherwise.
 	Err error
 }
 
@@ -154,16 +153,15 @@ func (p Path) LogValue() slog.Value {
 	)
 }
 
-// Path returns the path that the connection takes now.
+// Path returns the path that the connection uses now.
 func (c *Conn) Path() Path {
 	p, _ := c.paths.latest()
 	p.RTT = c.ConnectionStats().SmoothedRTT
 	return p
 }
 
-// PathEvents yields the present path, and then every change, until the
-// connection ends or ctx is done. Whoever reads slowly misses the oldest of
-// more than 64 changes.
+// PathEvents yields the present path, and then every change, until the connection ends or
+// ctx is done. A slow reader misses the oldest changes if there are more than 64.
 func (c *Conn) PathEvents(ctx context.Context) iter.Seq[Path] {
 	return func(yield func(Path) bool) {
 		p, n := c.paths.latest()
@@ -176,16 +174,16 @@ func (c *Conn) PathEvents(ctx context.Context) iter.Seq[Path] {
 	}
 }
 
-// keptPaths is how many changes are kept for those who read slowly.
+// keptPaths is the number of changes that are kept for slow readers.
 const keptPaths = 64
 
-// pathLog holds the latest paths of a connection. They are numbered from 0.
+// pathLog holds the latest changes of a connection's path. They are numbered from 0.
 type pathLog struct {
 	mu      sync.Mutex    // guards the following
-	paths   []Path        // at most keptPaths; the last one is the present
+	paths   []Path        // at most keptPaths; the last one is the present one
 	number  int           // of the last one
-	over    bool          // there will be no more
-	changed chan struct{} // closed and replaced when any of these change
+	over    bool          // no more changes will come
+	changed chan struct{} // closed and replaced when any of these changes
 }
 
 func (l *pathLog) init(first Path) {
@@ -200,14 +198,14 @@ func (l *pathLog) latest() (Path, int) {
 	return l.paths[len(l.paths)-1], l.number
 }
 
-// kind returns that of the present path.
+// kind returns the kind of the present path.
 func (l *pathLog) kind() PathKind {
 	p, _ := l.latest()
 	return p.Kind
 }
 
-// wait returns the path after the one numbered n, or the oldest kept one after
-// it. It returns false when there is none and will be none, or ctx is done.
+// wait waits for a path after number n, and returns the oldest one that is kept. It
+// returns false when no more will come, or ctx is done.
 func (l *pathLog) wait(ctx context.Context, n int) (Path, int, bool) {
 	for {
 		l.mu.Lock()
@@ -230,7 +228,7 @@ func (l *pathLog) wait(ctx context.Context, n int) (Path, int, bool) {
 	}
 }
 
-// change makes another path of the present one.
+// change appends a path that f makes of the present one.
 func (l *pathLog) change(f func(*Path)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -246,7 +244,7 @@ func (l *pathLog) change(f func(*Path)) {
 	l.wakeLocked()
 }
 
-// close says that there will be no more.
+// close says that no more changes will come.
 func (l *pathLog) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

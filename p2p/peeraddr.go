@@ -5,16 +5,17 @@ import (
 	"net/netip"
 )
 
-// PeerAddr is the [net.Addr] of the peer at the other end of a [Conn]: who it is,
-// wherever it is. It is comparable.
+// PeerAddr is the [net.Addr] of a [Conn]'s peer. It names the peer by its ID, and also
+// holds the path at the time of the call. It is comparable.
 type PeerAddr struct {
-	// ID is the peer's. It is zero if [Config.TLS] lets peers connect without a
+	// ID is the peer's ID. It is zero if [Config.TLS] lets peers connect without a
 	// certificate.
 	ID PeerID
-	// Kind is that of the path, and Via where its packets went when the address was
-	// asked for: the peer, or, if Kind is Relayed, the relay.
+	// Kind is the kind of the path.
 	Kind PathKind
-	Via  netip.AddrPort
+	// Via is the address that packets were sent to: the relay's if Kind is Relayed, and
+	// the peer's otherwise.
+	Via netip.AddrPort
 }
 
 var _ net.Addr = PeerAddr{}
@@ -22,7 +23,7 @@ var _ net.Addr = PeerAddr{}
 // Network returns "quicway".
 func (PeerAddr) Network() string { return "quicway" }
 
-// String returns the ID, and for a peer without one "anonymous".
+// String returns the text form of the ID, or "anonymous" if it is zero.
 func (a PeerAddr) String() string {
 	if a.ID.IsZero() {
 		return "anonymous"
@@ -30,9 +31,9 @@ func (a PeerAddr) String() string {
 	return a.ID.String()
 }
 
-// RemoteAddr returns a [PeerAddr], which names the peer and not the relay. That of
-// the embedded quic.Conn is where the connection began: servers that are given only
-// that, as http3's, should take the peer's name from [Conn.RemoteID].
+// RemoteAddr returns a [PeerAddr]. RemoteAddr of the embedded quic.Conn is the address at
+// which the connection began, usually the relay's: servers that use only the quic.Conn,
+// such as http3's, should identify the peer by [Conn.RemoteID].
 func (c *Conn) RemoteAddr() net.Addr {
 	p, _ := c.paths.latest()
 	return PeerAddr{ID: c.remote, Kind: p.Kind, Via: p.Remote}

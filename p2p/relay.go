@@ -11,18 +11,17 @@ import (
 	"strings"
 )
 
-// Relay says where a relay is and what a peer needs there.
+// Relay is the address of a relay, and what is needed to use it.
 type Relay struct {
-	// Addr is its host and UDP port, as in "relay.example.org:4433".
+	// Addr is the host and UDP port, as in "relay.example.org:4433".
 	Addr string
-	// Token opens sessions and leaves offers. Whoever only accepts needs
-	// none.
+	// Token is the access token, which dialing needs. It may be empty for accepting.
 	Token string
-	// Pin is the key that the relay must show. Zero: a certificate that is
-	// valid for the host of Addr, by TLS's RootCAs.
+	// Pin is the hash of the key that the relay must show. With the zero Pin, the relay
+	// must show a certificate for the host of Addr that TLS's RootCAs verify.
 	Pin PeerID
-	// TLS adds to what the relay is verified with if there is no Pin. nil
-	// means the system's certificate authorities.
+	// TLS configures how the relay is verified if there is no Pin. nil means by the
+	// system's certificate authorities.
 	TLS *tls.Config
 }
 
@@ -33,7 +32,8 @@ const relayScheme = "quicway"
 //
 //	quicway://TOKEN@HOST:PORT?pin=PIN
 //
-// Token and pin may be missing. It returns an ErrMalformedRelay for anything else.
+// Token and pin may be missing. For any other text it returns an error that wraps
+// ErrMalformedRelay.
 func ParseRelay(s string) (Relay, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != relayScheme || u.Port() == "" || u.Hostname() == "" {
@@ -48,7 +48,7 @@ func ParseRelay(s string) (Relay, error) {
 	return r, nil
 }
 
-// redact keeps a token out of an error about text that is nearly a URL.
+// redact removes the token from a text that may be a URL, for an error text.
 func redact(s string) string {
 	if _, host, ok := strings.Cut(s, "@"); ok {
 		return "…@" + host
@@ -68,7 +68,7 @@ func (r Relay) String() string {
 	return u.String()
 }
 
-// relayKey is what tells relays apart.
+// relayKey identifies a relay.
 type relayKey struct {
 	addr string
 	pin  PeerID
@@ -89,9 +89,9 @@ func (r Relay) split() (host string, port uint16, err error) {
 	return host, uint16(n), nil
 }
 
-// lookups asks for the relay's addresses of both families at once, because either
-// answer may take long (RFC 8305 §3), and tells how many answers will come. Of what
-// comes only those addresses are left that there is a socket for.
+// lookups looks up the relay's addresses of both families at the same time, because
+// either answer may take long (RFC 8305 §3). It returns how many results the channel will
+// get. They hold only addresses that there is a socket for.
 func (r Relay) lookups(ctx context.Context, e *Endpoint) (<-chan found, int) {
 	out := make(chan found, 2)
 	host, port, err := r.split()
@@ -121,8 +121,8 @@ func (e *Endpoint) usable(addrs []netip.Addr, port uint16) []netip.AddrPort {
 	return out
 }
 
-// numberZone names the interface of a link-local address by its number, as in
-// the addresses that packets come from.
+// numberZone names the interface of a link-local address by its number, as the addresses
+// of received packets do.
 func numberZone(addr netip.Addr) netip.Addr {
 	i, err := net.InterfaceByName(addr.Zone())
 	if addr.Zone() == "" || err != nil {
@@ -131,7 +131,7 @@ func numberZone(addr netip.Addr) netip.Addr {
 	return addr.WithZone(strconv.Itoa(i.Index))
 }
 
-// lookupIP asks the system's resolver, or the tests'.
+// lookupIP asks the resolver of the system, or of a test.
 func (c *Config) lookupIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if c.lookup != nil {
 		return c.lookup(ctx, network, host)

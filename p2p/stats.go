@@ -8,31 +8,31 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Stats counts what has happened on a [Conn].
+// Stats are counters of a [Conn].
 type Stats struct {
 	quic.ConnectionStats
-	// IDs is how many connection IDs this side has made. QUIC turns to
-	// another every few thousand packets, so that nobody on the way can
-	// follow a connection by them.
+	// IDs is the number of connection IDs that this side has issued. quic-go changes
+	// the ID every few thousand packets, so that observers cannot link packets by it.
 	IDs uint64
 
-	// Attempts counts the rounds of probes for a direct path, Fallbacks how
-	// often one has died under the connection.
-	Attempts, Fallbacks uint64
-	// Direct and LAN count how often the connection has moved to a path of
-	// that kind. TimeToDirect is how long the first time took from the end of
-	// the handshake, or 0.
-	Direct, LAN  uint64
+	// Attempts is the number of rounds of probes.
+	Attempts uint64
+	// Fallbacks is the number of direct paths that have died in use.
+	Fallbacks uint64
+	// Direct and LAN are the numbers of migrations to a path of that kind.
+	Direct, LAN uint64
+	// TimeToDirect is the time from the end of the handshake to the first direct path,
+	// or 0 if there was none.
 	TimeToDirect time.Duration
 }
 
-// pathCounters are those of one connection.
+// pathCounters are the counters of one connection.
 type pathCounters struct {
 	attempts, fallbacks, direct, lan atomic.Uint64
 	first                            atomic.Int64 // nanoseconds
 }
 
-// succeeded counts a move to an address.
+// succeeded counts a migration to an address, after a time.
 func (c *pathCounters) succeeded(addr netip.Addr, after time.Duration) {
 	c.first.CompareAndSwap(0, int64(after))
 	if kindOf(addr) == LAN {
@@ -42,7 +42,7 @@ func (c *pathCounters) succeeded(addr netip.Addr, after time.Duration) {
 	}
 }
 
-// Stats returns the counters.
+// Stats returns the counters of the connection.
 func (c *Conn) Stats() Stats {
 	n := &c.counters
 	return Stats{
@@ -56,18 +56,19 @@ func (c *Conn) Stats() Stats {
 	}
 }
 
-// EndpointStats counts packets that got nowhere.
+// EndpointStats counts packets that an [Endpoint] has lost.
 type EndpointStats struct {
-	// Unsorted came for no connection of the endpoint.
+	// Unsorted is the number of received packets that belong to no connection.
 	Unsorted uint64
-	// Unsent were refused by the system, for lack of a route perhaps.
+	// Unsent is the number of packets that the system did not send, for example
+	// because there was no route.
 	Unsent uint64
-	// ReceiveOverflow were dropped by the system because they were not read
-	// in time, where it tells.
+	// ReceiveOverflow is the number of packets that the system dropped because they
+	// were not read in time, or 0 if the system does not count them.
 	ReceiveOverflow uint64
 }
 
-// Stats returns the counters.
+// Stats returns the counters of the endpoint.
 func (e *Endpoint) Stats() EndpointStats {
 	out := EndpointStats{Unsorted: e.mux.unsorted.Load(), Unsent: e.mux.refused.Load()}
 	for _, s := range e.mux.all() {
