@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// activity remembers since when a path owes an answer.
+// activity remembers when packets were sent and received on a path, and how many are
+// unanswered. It is used without a lock, by each packet.
 type activity struct {
 	// unanswered is the Unix time in nanoseconds of the first packet sent
 	// since the last one received, or 0.
 	unanswered atomic.Int64
-	// owed counts the packets since then.
+	// owed is the number of packets sent since then.
 	owed atomic.Uint32
 	// last is the time of the last packet in either direction, heard that of
 	// the last one received.
@@ -32,7 +33,7 @@ func (a *activity) received() {
 	a.last.Store(now)
 }
 
-// silence is how long the path has owed an answer.
+// silence is how long packets have been unanswered.
 func (a *activity) silence(now time.Time) time.Duration {
 	since := a.unanswered.Load()
 	if since == 0 {
@@ -41,8 +42,9 @@ func (a *activity) silence(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, since))
 }
 
-// overdue is silence that means something: one packet may be an acknowledgement,
-// to which there is no answer, but whoever waits for one sends a second.
+// overdue is silence, or 0 while only one packet is unanswered: that may be an
+// acknowledgement, which has no answer. A sender that waits for an answer sends a second
+// packet.
 func (a *activity) overdue(now time.Time) time.Duration {
 	if a.owed.Load() < 2 {
 		return 0
@@ -50,21 +52,21 @@ func (a *activity) overdue(now time.Time) time.Duration {
 	return a.silence(now)
 }
 
-// heardSince says whether anything has been received after t.
+// heardSince says whether a packet has been received after t.
 func (a *activity) heardSince(t time.Time) bool { return a.heard.Load() > t.UnixNano() }
 
-// idle is how long nothing has passed.
+// idle is how long nothing has been sent or received.
 func (a *activity) idle(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, a.last.Load()))
 }
 
-// forgive takes it that no answer is owed.
+// forgive counts the packets sent so far as answered.
 func (a *activity) forgive() {
 	a.unanswered.Store(0)
 	a.owed.Store(0)
 }
 
-// reset forgets, for another path.
+// reset begins with another path.
 func (a *activity) reset(now time.Time) {
 	a.forgive()
 	a.heard.Store(now.UnixNano())

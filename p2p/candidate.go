@@ -8,18 +8,18 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 )
 
-// CandidateKind is how an address came to be one at which a peer may be reached.
+// CandidateKind says how an address of a peer became known.
 type CandidateKind uint8
 
 // The kinds of candidate.
 const (
-	// HostCandidate: an address of the peer's own interfaces.
+	// HostCandidate: an address of one of the peer's interfaces.
 	HostCandidate CandidateKind = iota
-	// ObservedCandidate: what the relay sees of the peer.
+	// ObservedCandidate: the peer's address as the relay sees it.
 	ObservedCandidate
-	// MappedCandidate: a port that the peer's gateway forwards to it.
+	// MappedCandidate: an address of the peer's gateway, which forwards the port.
 	MappedCandidate
-	// ReflexiveCandidate: where a probe of the peer has come from.
+	// ReflexiveCandidate: an address that a probe of the peer has come from.
 	ReflexiveCandidate
 )
 
@@ -33,13 +33,13 @@ func (k CandidateKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// candidate is an address at which a side may be reached.
+// candidate is an address at which a peer may be reachable.
 type candidate struct {
 	kind CandidateKind
 	addr netip.AddrPort
 }
 
-// maxCandidates bounds those of one side.
+// maxCandidates bounds the candidates that one side may name at a time.
 const maxCandidates = 12
 
 // Frames about addresses, after draft-seemann-quic-nat-traversal:
@@ -49,10 +49,9 @@ const maxCandidates = 12
 //	PUNCH_ME_NOW { Round (i) }
 //	WISH { Policy (i) }
 //
-// A side names its addresses at the beginning, and whenever they change. Whoever
-// learns one of the other side begins to probe it at once; PUNCH_ME_NOW says that
-// it is worth while to try all of them again, and that the sender does; WISH, what
-// the sender's PathPolicy is.
+// Each side names its addresses at the beginning, and when they change. The other side
+// probes a new address at once. PUNCH_ME_NOW says that the sender probes all addresses
+// again, and asks the receiver to do the same. WISH is the sender's PathPolicy.
 const (
 	frameAddAddress    frameType = 0x10
 	frameRemoveAddress frameType = 0x11
@@ -60,7 +59,7 @@ const (
 	frameWish          frameType = 0x13
 )
 
-// addAddress is that frame.
+// addAddress makes an ADD_ADDRESS frame.
 func addAddress(sequence uint64, c candidate) frame {
 	b := quicvarint.Append(nil, sequence)
 	b = quicvarint.Append(b, uint64(c.kind))
@@ -76,12 +75,12 @@ func parseAddAddress(payload []byte) (sequence uint64, c candidate, err error) {
 	if err != nil || len(rest) < addressSize {
 		return 0, c, fmt.Errorf("%w: ADD_ADDRESS of %d bytes", errSignal, len(payload))
 	}
-	// A kind that we do not know is an address all the same.
+	// An address of an unknown kind is used as well.
 	c = candidate{CandidateKind(min(kind, 0xff)), addressFrom(rest)}
 	return sequence, c, nil
 }
 
-// numbered is a frame of one number.
+// numbered makes a frame with one number.
 func numbered(kind frameType, n uint64) frame { return frame{kind, quicvarint.Append(nil, n)} }
 
 func cutVarint(b []byte) (n uint64, rest []byte, err error) {
@@ -102,13 +101,13 @@ func isUnicast(a netip.AddrPort) bool {
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// isThisNetwork is 0.0.0.0/8 (RFC 1122 §3.2.1.3), and 240.0.0.0/4, which is
-// nobody's.
+// isThisNetwork says whether an address is in 0.0.0.0/8 (RFC 1122 §3.2.1.3), or in
+// 240.0.0.0/4, which is reserved.
 func isThisNetwork(ip netip.Addr) bool {
 	return ip.Is4() && (ip.As4()[0] == 0 || ip.As4()[0] >= 240)
 }
 
-// privateRanges are the ranges that mean something else at each place.
+// privateRanges are the ranges that are not routed on the internet.
 var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"),
@@ -117,7 +116,7 @@ var privateRanges = []netip.Prefix{
 	netip.MustParsePrefix("fc00::/7"),
 }
 
-// realmOf returns the private range that an address is in, or -1.
+// privateRangeOf returns the index of the private range that an address is in, or -1.
 func privateRangeOf(ip netip.Addr) int {
 	for i, r := range privateRanges {
 		if r.Contains(ip) {
@@ -127,10 +126,10 @@ func privateRangeOf(ip netip.Addr) int {
 	return -1
 }
 
-// mayProbe says whether an address that the peer names may be probed, from hosts
-// with these addresses. A private one is only if we are in such a range ourselves,
-// where it could be our neighbour's: a stranger shall not have us knock at doors
-// that he cannot reach.
+// mayProbe says whether an address that the peer names may be probed by a host with
+// addresses own. A private address may be probed only if this host has an address in the
+// same range, where the peer could be a neighbor. Otherwise a peer could have this host
+// send packets into networks that the peer cannot reach.
 func mayProbe(a netip.AddrPort, own []candidate) bool {
 	if !isUnicast(a) {
 		return false
@@ -147,7 +146,7 @@ func mayProbe(a netip.AddrPort, own []candidate) bool {
 	return false
 }
 
-// kindOf is the kind of a path to an address.
+// kindOf returns the kind of a direct path to an address.
 func kindOf(a netip.Addr) PathKind {
 	if a.IsPrivate() {
 		return LAN
@@ -155,7 +154,7 @@ func kindOf(a netip.Addr) PathKind {
 	return Direct
 }
 
-// addrPortOf is a net.Addr of UDP, with IPv4 as such.
+// addrPortOf converts a net.Addr of UDP. IPv4 addresses are not mapped into IPv6.
 func addrPortOf(a net.Addr) netip.AddrPort {
 	udp, ok := a.(*net.UDPAddr)
 	if !ok {

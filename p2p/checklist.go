@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// checkDelays are the times between the probes of one address in a round. The
-// first ones of both sides open their NATs, so that those after them get through.
+// checkDelays are the times between the probes of one address in a round. The first
+// probes of both sides open their NATs, so that the following ones get through.
 var checkDelays = [...]time.Duration{
 	40 * time.Millisecond, 60 * time.Millisecond, 100 * time.Millisecond,
 	200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond,
@@ -15,20 +15,19 @@ var checkDelays = [...]time.Duration{
 
 // Bounds of a checklist.
 const (
-	// maxPairs bounds the addresses of the peer that are probed: those that
-	// it has named, and those that it was heard from.
+	// maxPairs bounds the addresses of the peer that are probed: those that it has
+	// named, and those that its probes have come from.
 	maxPairs = maxCandidates + 4
-	// lastAnswer is how long after the last probe of a round an answer to it
-	// may come.
+	// lastAnswer is how long the answer to the last probe of a round may take.
 	lastAnswer = time.Second
 )
 
-// pair is one address of the peer, and what probing it has told. From where we
-// send is the system's choice.
+// pair is an address of the peer, and the results of probing it. The system chooses the
+// local address.
 type pair struct {
 	candidate
-	sequence uint64 // by which the peer named it
-	named    bool   // by the peer
+	named    bool   // the peer has named the address
+	sequence uint64 // of the ADD_ADDRESS frame, if named
 
 	sent     int       // in this round
 	next     time.Time // when the next probe is due; zero: none is
@@ -36,9 +35,9 @@ type pair struct {
 	answered time.Time // when the last answer came; zero: none has in this round
 	rtt      time.Duration
 	size     int            // the largest probe that has been answered in this round
-	sizing   bool           // large probes have been sent at once
-	observed netip.AddrPort // we, as the peer sees us there
-	err      error          // why the last probe was not sent, or QUIC could not use what answers
+	sizing   bool           // large probes have been sent in this round
+	observed netip.AddrPort // this host's address as the peer sees it
+	err      error          // why the last probe was not sent, or QUIC could not use the address
 }
 
 // checklist holds the addresses of the peer that are probed. It sends nothing itself.
@@ -56,8 +55,8 @@ func (l *checklist) find(remote netip.AddrPort) *pair {
 	return nil
 }
 
-// add makes an address one to probe, at once if it is new. It returns nil if there
-// are too many.
+// add adds an address, to be probed at once if it is new. It returns nil if there are too
+// many.
 func (l *checklist) add(c candidate, now time.Time) *pair {
 	if p := l.find(c.addr); p != nil {
 		return p
@@ -70,7 +69,7 @@ func (l *checklist) add(c candidate, now time.Time) *pair {
 	return p
 }
 
-// evict forgets an address that the peer has not named, and that does not answer.
+// evict removes an address that the peer has not named and that has not answered.
 func (l *checklist) evict() bool {
 	i := slices.IndexFunc(l.pairs, func(p *pair) bool { return !p.named && p.answered.IsZero() })
 	if i < 0 {
@@ -80,20 +79,20 @@ func (l *checklist) evict() bool {
 	return true
 }
 
-// remove forgets an address that the peer takes back.
+// remove removes an address that the peer has withdrawn.
 func (l *checklist) remove(sequence uint64) {
 	l.pairs = slices.DeleteFunc(l.pairs, func(p *pair) bool { return p.named && p.sequence == sequence })
 }
 
-// restart begins a round: everything is tried anew.
+// restart begins a round: all addresses are probed anew.
 func (l *checklist) restart(now time.Time) {
 	for _, p := range l.pairs {
 		p.sent, p.next, p.answered, p.err, p.size, p.sizing = 0, now, time.Time{}, nil, 0, false
 	}
 }
 
-// settle lets a round come to its end: those that have answered are sent a few
-// more, because the other side may need them, and the others no more.
+// settle brings a round to its end. Addresses that have answered get a few more probes,
+// because the other side may need them, and the others none.
 func (l *checklist) settle() {
 	for _, p := range l.pairs {
 		if p.answered.IsZero() || p.sent > 3 {
@@ -102,7 +101,8 @@ func (l *checklist) settle() {
 	}
 }
 
-// due returns a pair whose probe is due, or nil and when the next one is, or zero.
+// due returns a pair whose probe is due, or nil and when the next one is. That is zero if
+// there is none.
 func (l *checklist) due(now time.Time) (*pair, time.Time) {
 	var next time.Time
 	for _, p := range l.pairs {
@@ -117,7 +117,7 @@ func (l *checklist) due(now time.Time) (*pair, time.Time) {
 	return nil, next
 }
 
-// probed takes note of a probe of the round.
+// probed takes note of a probe that was sent in the round.
 func (l *checklist) probed(p *pair, now time.Time) {
 	if p.next = (time.Time{}); p.sent < len(checkDelays) {
 		p.next = now.Add(checkDelays[p.sent])
@@ -141,7 +141,7 @@ func (l *checklist) answer(pong probe, ping sentPing, now time.Time) *pair {
 	return p
 }
 
-// over says whether no answer is to be expected any more.
+// over says whether all probes of the round have been sent and answered or lost.
 func (l *checklist) over(now time.Time) bool {
 	for _, p := range l.pairs {
 		if !p.next.IsZero() || p.answered.IsZero() && now.Sub(p.last) < lastAnswer {
@@ -151,7 +151,7 @@ func (l *checklist) over(now time.Time) bool {
 	return true
 }
 
-// anyAnswered says whether an address has answered in this round, whatever it carries.
+// anyAnswered says whether any address has answered in this round.
 func (l *checklist) anyAnswered() bool {
 	for _, p := range l.pairs {
 		if !p.answered.IsZero() {
@@ -161,8 +161,7 @@ func (l *checklist) anyAnswered() bool {
 	return false
 }
 
-// best returns the pair to use among those that have answered, and carry QUIC's
-// packets, or nil.
+// best returns the usable pair with the lowest cost, or nil.
 func (l *checklist) best() (best *pair) {
 	for _, p := range l.pairs {
 		if p.isUsable() && (best == nil || p.better(best)) {
@@ -172,14 +171,14 @@ func (l *checklist) best() (best *pair) {
 	return best
 }
 
-// Advantages, in round-trip time.
+// The cost of a path is its round-trip time, with these corrections.
 const (
-	// lanBonus is what a path within a site may take longer.
+	// lanBonus is subtracted for a path within a site.
 	lanBonus = 5 * time.Millisecond
-	// ipv6Bonus is what IPv6 may take longer: there is no NAT to forget us.
+	// ipv6Bonus is subtracted for IPv6, which has no NAT whose mapping may expire.
 	ipv6Bonus = 2 * time.Millisecond
-	// narrowMalus is what a path that carries no full packets must take less:
-	// it is a tunnel, and there may be a path beside it.
+	// narrowMalus is added for a path that does not carry full packets: it is a tunnel,
+	// and there may be a path outside the tunnel.
 	narrowMalus = 10 * time.Millisecond
 )
 
@@ -200,7 +199,7 @@ func (p *pair) nextSize() int {
 	}
 }
 
-// cost is the round-trip time less the advantages of a pair.
+// cost is the round-trip time with the corrections.
 func (p *pair) cost() time.Duration {
 	cost := p.rtt
 	if p.size < fullSize {
@@ -217,13 +216,13 @@ func (p *pair) cost() time.Duration {
 
 func (p *pair) better(than *pair) bool { return p.cost() < than.cost() }
 
-// worthMoving says whether a pair is so much better than the one in use that the
-// connection should be moved once more.
+// worthMoving says whether a pair is so much better than the one in use that it is worth
+// a migration.
 func (p *pair) worthMoving(from *pair) bool {
 	return p.cost()+max(from.rtt/5, 3*time.Millisecond) < from.cost()
 }
 
-// results are for those who want to know why there is no direct path.
+// results returns the results of the probes, for the application.
 func (l *checklist) results() []PairResult {
 	out := make([]PairResult, 0, len(l.pairs))
 	for _, p := range l.pairs {

@@ -11,13 +11,13 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// A relay forwards nothing but packets of QUIC, which it tells by their connection IDs.
-// What the peers have to say to each other past QUIC by that way is in an envelope,
-// which looks like a short header:
+// A relay forwards only QUIC packets, by their connection IDs. Other datagrams of the
+// peers go through the relay in an envelope, which looks like a packet with a short
+// header:
 //
 //	Envelope {
 //	  First (8) = 0b01......,
-//	  Destination Connection ID (96), // one that the receiving side's quic-go has made
+//	  Destination Connection ID (96), // issued by the receiving side
 //	  Probe or Piece (..),
 //	}
 //	Piece {
@@ -27,13 +27,13 @@ import (
 //	  Data (..),      // half of a packet
 //	}
 //
-// Behind the ID a packet of QUIC is encrypted. It looks like an envelope once in 2^72
-// packets, and is lost then.
+// A QUIC packet is encrypted after the ID. One in 2^72 looks like an envelope, and is
+// lost.
 const (
 	envelopeSize = 1 + cid.Len
 	pieceType    = 0x1d
 	pieceHeader  = envelopeSize + 1 + len(probeTag{}) + 4
-	// smallestEnvelope is what is read to tell one.
+	// smallestEnvelope is the size up to the end of the tag.
 	smallestEnvelope = envelopeSize + 1 + len(probeTag{})
 	shortHeader      = 0x40
 )
@@ -50,7 +50,7 @@ func (e *envelopes) isOwn(b []byte) bool {
 		probeTag(b[envelopeSize+1:]) == e.own
 }
 
-// anyOwn says whether one of the datagrams of a run is.
+// anyOwn says whether any datagram of a run is an envelope for this side.
 func (e *envelopes) anyOwn(run *udp.Message) bool {
 	for b := range run.Segments() {
 		if e.isOwn(b) {
@@ -60,8 +60,8 @@ func (e *envelopes) anyOwn(run *udp.Message) bool {
 	return false
 }
 
-// address takes note of the ID that quic-go sends to.
-func (l *link) address(packet []byte) {
+// notePeerID takes note of the peer's connection ID that quic-go uses.
+func (l *link) notePeerID(packet []byte) {
 	if len(packet) < envelopeSize || wire.IsLong(packet[0]) {
 		return
 	}
@@ -109,9 +109,9 @@ func (l *link) carry(m *udp.Message, size *pathSize) error {
 	if m.Count() > 1 {
 		largest = m.SegmentSize
 	}
-	l.address(m.Data)
+	l.notePeerID(m.Data)
 	if size.note(largest) {
-		l.stir()
+		l.checkSize()
 	}
 	if largest <= baseSize || size.carries(largest) {
 		err := l.mux.write(m)
@@ -120,13 +120,13 @@ func (l *link) carry(m *udp.Message, size *pathSize) error {
 		}
 		size.limit.Store(baseSize)
 		size.tooLong.Store(true)
-		l.stir()
+		l.checkSize()
 	}
 	return l.split(m, size)
 }
 
-// stir has the pathfinder look at the sizes of paths.
-func (l *link) stir() {
+// checkSize has the pathfinder measure the path in use.
+func (l *link) checkSize() {
 	if e := l.envelopes.Load(); e != nil {
 		notify(e.finder.sized)
 	}
@@ -144,26 +144,26 @@ func (l *link) split(m *udp.Message, size *pathSize) error {
 		one.Data = b
 		switch {
 		case size.carries(len(b)) || wire.IsLong(b[0]):
-			last = keep(last, l.mux.write(&one))
+			last = latest(last, l.mux.write(&one))
 		case size.refuses(len(b)):
 		case whole:
-			last = keep(last, l.mux.write(&one))
+			last = latest(last, l.mux.write(&one))
 		default:
-			last = keep(last, l.sendPieces(&one, envelopes.peer))
+			last = latest(last, l.sendPieces(&one, envelopes.peer))
 		}
 	}
 	return last
 }
 
-// keep returns the newer error, if there is one.
-func keep(last, err error) error {
+// latest returns the newer error, if there is one.
+func latest(last, err error) error {
 	if err != nil {
 		return err
 	}
 	return last
 }
 
-// pieceBuffers are what pieces are made in.
+// pieceBuffers are buffers for pieces.
 var pieceBuffers = sync.Pool{New: func() any { return new([pieceHeader + fullSize]byte) }}
 
 // sendPieces sends a packet as two halves.
@@ -184,15 +184,15 @@ func (l *link) sendPieces(m *udp.Message, peer probeTag) error {
 		b = append(b, peer[:]...)
 		b = binary.BigEndian.AppendUint32(b, number|uint32(i))
 		piece.Data = append(b, part...)
-		last = keep(last, l.mux.write(&piece))
+		last = latest(last, l.mux.write(&piece))
 	}
 	return last
 }
 
-// maxHalves bounds the halves that wait for the other one.
+// maxHalves bounds the halves of one link that wait for the other half.
 const maxHalves = 256
 
-// pieces puts packets together again.
+// pieces joins the halves of packets.
 type pieces struct {
 	sent atomic.Uint32
 
@@ -201,9 +201,9 @@ type pieces struct {
 	order  []uint32 // their numbers, the oldest first
 }
 
-// add takes a piece. It returns the packet, until the next call, if the other piece
-// has been there. Whoever has seen a tag can send pieces, but what is put together is
-// for quic-go to open.
+// add takes a piece. It returns the packet if the other piece has come before, and nil
+// otherwise. An attacker who has seen a tag can send pieces, but quic-go discards a packet
+// that it cannot decrypt.
 func (p *pieces) add(b []byte) []byte {
 	if len(b) <= pieceHeader {
 		return nil
@@ -224,7 +224,7 @@ func (p *pieces) add(b []byte) []byte {
 	return append(append(make([]byte, 0, len(first)+len(second)), first...), second...)
 }
 
-// holdLocked keeps a half. The oldest makes room.
+// holdLocked keeps a half. If there are too many, it drops the oldest.
 func (p *pieces) holdLocked(number uint32, data []byte) {
 	if p.halves == nil {
 		p.halves = make(map[uint32][]byte)

@@ -10,23 +10,22 @@ import (
 	"time"
 )
 
-// Timing of a connection attempt to a name with several addresses (RFC 8305 §8).
+// Timing of dialing a name with several addresses (RFC 8305 §8).
 const (
-	// attemptDelay is how long an attempt goes without answer before the next
-	// address is tried as well.
+	// attemptDelay is the time between two attempts.
 	attemptDelay = 250 * time.Millisecond
-	// resolutionDelay is how long IPv6 addresses may come later than IPv4 ones.
+	// resolutionDelay is how long IPv4 addresses wait for IPv6 ones.
 	resolutionDelay = 50 * time.Millisecond
-	// lookupPatience is how long a resolver may take, if addresses are known
-	// from the last time.
+	// lookupPatience is how long a resolver may take if addresses are known from the
+	// last lookup.
 	lookupPatience = 2 * time.Second
 )
 
 // maxRelayAddrs bounds the addresses of one relay that are tried.
 const maxRelayAddrs = 16
 
-// found is what one lookup has told.
-type found struct {
+// lookupResult is the result of the lookup of one address family.
+type lookupResult struct {
 	network string
 	addrs   []netip.AddrPort
 	err     error
@@ -38,7 +37,7 @@ type found struct {
 func (c *relayClient) dial(ctx context.Context, timeout time.Duration) (*controlConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	lookups, count := c.relay.lookups(ctx, c.endpoint)
-	r := &race{client: c, timeout: timeout, pending: count, began: time.Now(), results: make(chan attempted, maxRelayAddrs)}
+	r := &race{client: c, timeout: timeout, pending: count, began: time.Now(), results: make(chan dialResult, maxRelayAddrs)}
 	defer r.end(cancel)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -65,32 +64,32 @@ func (c *relayClient) dial(ctx context.Context, timeout time.Duration) (*control
 	return nil, r.failure(c.relay.Addr)
 }
 
-// attempted is how an attempt at one address has ended.
-type attempted struct {
+// dialResult is the result of dialing one address.
+type dialResult struct {
 	addr netip.AddrPort
 	conn *controlConn
 	err  error
 }
 
-// race is what is going on until one address answers.
+// race dials the addresses of a relay until one answers.
 type race struct {
 	client  *relayClient
 	timeout time.Duration    // of an attempt
 	addrs   []netip.AddrPort // all
-	waiting []netip.AddrPort // those that have not been tried yet
-	tried   []netip.AddrPort
-	running int
-	pending int       // lookups
-	began   time.Time // when they did
-	due     time.Time // when the next address is to be tried
-	results chan attempted
+	waiting []netip.AddrPort // not dialed yet
+	tried   []netip.AddrPort // dialed
+	running int              // the number of attempts under way
+	pending int              // the number of lookups under way
+	began   time.Time        // when the lookups did
+	due     time.Time        // when the next address is to be dialed
+	results chan dialResult
 	errs    []error
-	lookup  error // why the name, or a family of it, cannot be resolved
-	fresh   bool  // addrs are of this lookup
+	lookup  error // of the lookups
+	fresh   bool  // addrs are from this lookup, not from the last one
 	won     netip.AddrPort
 }
 
-// wait is how long nothing is to be done unless something happens.
+// wait is how long until next is to be called.
 func (r *race) wait(now time.Time) time.Duration {
 	switch {
 	case len(r.waiting) > 0:
@@ -101,8 +100,8 @@ func (r *race) wait(now time.Time) time.Duration {
 	return time.Hour
 }
 
-// resolved takes what a lookup has told.
-func (r *race) resolved(f found, now time.Time) {
+// resolved takes the result of a lookup.
+func (r *race) resolved(f lookupResult, now time.Time) {
 	r.pending--
 	if f.err != nil {
 		r.lookup = f.err
@@ -121,7 +120,7 @@ func (r *race) resolved(f found, now time.Time) {
 	}
 }
 
-// add makes addresses ones to try.
+// add adds addresses to dial.
 func (r *race) add(addrs []netip.AddrPort) {
 	for _, a := range addrs {
 		if err := r.client.mayReach(a); err != nil {
@@ -136,8 +135,8 @@ func (r *race) add(addrs []netip.AddrPort) {
 	r.waiting = interleave(r.waiting, r.client.address())
 }
 
-// interleave puts the address that has worked last first, and has the families
-// take turns after it, as in RFC 8305 §4. The order within a family is kept.
+// interleave puts the address that worked last first. After it the families alternate, as
+// in RFC 8305 §4. The order within a family is kept.
 func interleave(addrs []netip.AddrPort, last netip.AddrPort) []netip.AddrPort {
 	addrs = slices.Clone(addrs)
 	slices.SortStableFunc(addrs, func(a, b netip.AddrPort) int {
@@ -173,8 +172,8 @@ func rank(first bool) int {
 	return 1
 }
 
-// next begins an attempt at the next address. If the resolver takes too long, that
-// is one of the last time.
+// next dials the next address. If the resolver takes too long, that is one of the last
+// lookup.
 func (r *race) next(ctx context.Context, now time.Time) {
 	if len(r.addrs) == 0 {
 		r.add(r.client.known)
@@ -190,14 +189,14 @@ func (r *race) next(ctx context.Context, now time.Time) {
 	r.client.endpoint.mux.addControl(addr, r.client)
 	go func() {
 		l, err := r.client.dialAddr(ctx, addr, r.timeout)
-		r.results <- attempted{addr, l, err}
+		r.results <- dialResult{addr, l, err}
 	}()
 }
 
-// over says whether every address has failed.
+// over says whether all addresses have failed.
 func (r *race) over() bool { return r.running == 0 && len(r.waiting) == 0 }
 
-// end gives up the attempts that have not won.
+// end cancels the attempts that have not won.
 func (r *race) end(cancel context.CancelFunc) {
 	cancel()
 	for ; r.running > 0; r.running-- {
@@ -216,8 +215,8 @@ func (r *race) end(cancel context.CancelFunc) {
 	}
 }
 
-// failure is why no address has worked. That of an address that has answered, and
-// is not the relay, says more than silence.
+// failure returns why no address has worked. ErrRelayMismatch comes first: a wrong answer
+// says more than silence.
 func (r *race) failure(name string) error {
 	for _, err := range r.errs {
 		if errors.Is(err, ErrRelayMismatch) {

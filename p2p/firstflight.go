@@ -11,12 +11,11 @@ import (
 // maxFlight bounds the datagrams of a first flight.
 const maxFlight = 8
 
-// firstFlight catches the datagrams with which quic-go begins to dial, until
-// the ClientHello in them is whole: two with the post-quantum key share that
-// Go offers by default, one without it. They travel in the offer instead of
-// to the relay, where nobody waits for them yet.
+// firstFlight catches the first datagrams of a dialer's quic-go, until the ClientHello in
+// them is complete: two with the post-quantum key share that Go offers by default, one
+// without it. They go into the offer, because the accepter is not at the relay yet.
 type firstFlight struct {
-	done chan struct{} // closed when the ClientHello is whole
+	done chan struct{} // closed when the ClientHello is complete
 
 	mu     sync.Mutex // guards the following
 	over   bool
@@ -25,10 +24,9 @@ type firstFlight struct {
 	flight []initial
 }
 
-// initial is one datagram of the first flight, without its protection: its
-// padding then compresses to nothing, and protecting it again gives the same
-// bytes (RFC 9001 §5.2: the keys follow from the ID, and AES-GCM has no other
-// randomness).
+// initial is one datagram of the first flight, decrypted. Its padding compresses well
+// then. Encrypting it again gives the same bytes, because the keys are derived from the
+// connection ID (RFC 9001 §5.2) and AES-GCM uses no randomness.
 type initial struct {
 	header  []byte // up to and with the packet number, unprotected
 	payload []byte
@@ -36,8 +34,8 @@ type initial struct {
 
 func newFirstFlight() *firstFlight { return &firstFlight{done: make(chan struct{})} }
 
-// catch takes a datagram out of the way of the network, or says that it is
-// none of the first flight.
+// catch keeps a datagram that would be sent. It returns false if the datagram is not part
+// of the first flight.
 func (f *firstFlight) catch(datagram []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,7 +59,7 @@ func (f *firstFlight) catch(datagram []byte) bool {
 	return true
 }
 
-// openLocked takes the protection off a datagram that is one Initial.
+// openLocked decrypts a datagram that is one Initial packet.
 func (f *firstFlight) openLocked(datagram []byte) (initial, bool) {
 	h, err := wire.Parse(datagram, cid.Len)
 	if err != nil || h.Type != wire.Initial || len(h.Packet) != len(datagram) {
@@ -79,16 +77,16 @@ func (f *firstFlight) openLocked(datagram []byte) (initial, bool) {
 	return initial{header: opened.Header, payload: opened.Payload}, true
 }
 
-// caught returns the flight once done is closed.
+// caught returns the datagrams. It is called after done is closed.
 func (f *firstFlight) caught() []initial {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.flight
 }
 
-// seal protects the datagram again, as it left the dialer's QUIC.
+// seal encrypts the datagram again, as the dialer's quic-go has sent it.
 func (in *initial) seal() ([]byte, error) {
-	// The header's own length field needs what the protection will add.
+	// The Length field of the header includes the AEAD tag.
 	h, err := wire.Parse(append(slices.Clone(in.header), make([]byte, len(in.payload)+wire.Overhead)...), cid.Len)
 	if err != nil {
 		return nil, err

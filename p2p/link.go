@@ -17,13 +17,13 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// keptIDs is how many of its latest IDs a link hears. At most six are in use
-// (quic-go issues no more), the rest is for packets that come late.
+// keptIDs is how many of its latest connection IDs a link receives packets for. quic-go
+// uses at most six at a time. The others are for late packets.
 const keptIDs = 64
 
-// link is what one connection between peers stands on: its leg at the relay,
-// its connection IDs, and a QUIC transport of its own, because quic-go does
-// not tell a generator of IDs for which connection it is asked.
+// link is the lower layer of one connection between peers: its leg at the relay, its
+// connection IDs, and a QUIC transport of its own, because quic-go does not tell the
+// generator of IDs for which connection an ID is.
 type link struct {
 	mux     *mux
 	client  *relayClient   // of the relay
@@ -55,7 +55,7 @@ type link struct {
 	owner   *Conn          // once there is one
 }
 
-// newLink makes the leg's key and transport. It sends nothing.
+// newLink makes a link. It sends nothing.
 func newLink(c *relayClient, session control.SessionID, role control.Role, token string) (*link, error) {
 	l := &link{
 		mux:     c.endpoint.mux,
@@ -79,7 +79,7 @@ func newLink(c *relayClient, session control.SessionID, role control.Role, token
 	return l, nil
 }
 
-// generated is told of every ID before quic-go uses it.
+// generated is called with each ID before quic-go uses it.
 func (l *link) generated(id cid.ID, _ uint64) {
 	l.mux.add(id, l)
 	l.mu.Lock()
@@ -94,9 +94,9 @@ func (l *link) generated(id cid.ID, _ uint64) {
 	}
 }
 
-// hear routes the random ID of an offer's first flight to the link, unless it
-// is another's.
-func (l *link) hear(id cid.ID) error {
+// routeInitial routes the random ID of an offer's first flight to the link. It returns
+// ErrMalformedOffer if the ID belongs to another link.
+func (l *link) routeInitial(id cid.ID) error {
 	if !l.mux.addInitial(id, l) {
 		return fmt.Errorf("%w: its connection ID is in use", ErrMalformedOffer)
 	}
@@ -128,20 +128,20 @@ func (l *link) accept(m *udp.Message) {
 	m.Remote = from
 }
 
-// isRelay says whether an address is the relay's, or was it when the link was made.
+// isRelay says whether an address is the relay's, now or when the link was made.
 func (l *link) isRelay(a netip.AddrPort) bool { return a == l.relay || a == l.remote() }
 
-// inject takes packets that came by another way than the network, as if they
-// came from the relay.
+// inject hands datagrams to quic-go as if they came from the relay.
 func (l *link) inject(datagrams [][]byte) {
 	for _, d := range datagrams {
 		l.virtual.Deliver(&udp.Message{Data: d, Remote: l.relay})
 	}
 }
 
-// send sends what quic-go writes. The first flight goes into the offer instead. A
-// dialer's transport leads to the relay, whatever address it names; an accepter's
-// leads to where its peer is, since a server follows its client.
+// send sends what quic-go writes, except for the first flight, which goes into the offer.
+// The packets of a dialer go to the relay: its direct paths have transports of their own.
+// The packets of an accepter go to the relay or to the peer, since a server follows its
+// client.
 func (l *link) send(m *udp.Message) error {
 	if l.flight != nil && l.flight.catch(m.Data) {
 		return nil
@@ -173,7 +173,7 @@ func (l *link) register(ctx context.Context, conn *controlConn) (*control.Regist
 	return reply, nil
 }
 
-// granted is how long the leg lives without refresh.
+// granted is how long the relay keeps the leg without a refresh.
 func (l *link) granted() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,14 +200,14 @@ func (l *link) relayAnswers(yes bool) {
 	}
 }
 
-// peerGone tells the link's connection that its peer has left the relay.
+// peerGone tells the link's connection that the relay reports its peer as gone.
 func (l *link) peerGone() {
 	if owner := l.conn(); owner != nil {
 		owner.peerGone()
 	}
 }
 
-// attach gives the link its connection.
+// attach sets the link's connection.
 func (l *link) attach(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,24 +220,24 @@ func (l *link) conn() *Conn {
 	return l.owner
 }
 
-// idle is how long nothing has passed on any path.
+// idle is how long nothing has been sent or received on any path.
 func (l *link) idle(now time.Time) time.Duration {
 	return min(l.activity.idle(now), l.direct.activity.idle(now))
 }
 
-// heardSince says whether anything has been received after t.
+// heardSince says whether a packet has been received after t.
 func (l *link) heardSince(t time.Time) bool {
 	return l.activity.heardSince(t) || l.direct.activity.heardSince(t)
 }
 
-// observed is our address, as the relay sees it.
+// observed is this host's address, as the relay sees it.
 func (l *link) observed() netip.AddrPort {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.seen
 }
 
-// close ends the transport and the routes. It waits for quic-go.
+// close closes the transports and removes the routes. It waits for quic-go.
 func (l *link) close() error {
 	err := errors.Join(l.transport.Close(), l.closeDirect())
 	l.virtual.Close()
@@ -252,14 +252,14 @@ func (l *link) close() error {
 	return err
 }
 
-// relayAddr is the address that quic-go thinks it talks to.
+// relayAddr is the address that a dialer's quic-go connects to.
 func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.relay) }
 
-// remote is where the relay is now, and packets to it go.
+// remote is the relay's present address.
 func (l *link) remote() netip.AddrPort { return l.client.address() }
 
-// openLink registers a leg at a relay. initial, at the accepter, is the random
-// ID of the offer's first flight.
+// openLink makes a link and registers its leg at a relay. initial is the random ID of the
+// offer's first flight, and nil at the dialer.
 func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string, initial *cid.ID) (*link, *control.Registered, error) {
 	client, err := e.relays.acquire(r)
 	if err != nil {
@@ -275,7 +275,7 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 	}
 	var reply *control.Registered
 	if initial != nil {
-		err = l.hear(*initial)
+		err = l.routeInitial(*initial)
 	}
 	if err == nil {
 		reply, err = client.legs.register(ctx, l)
@@ -288,11 +288,11 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 	return l, reply, nil
 }
 
-// endLink gives the leg of a link back to the relay, which lets the last
-// packets pass for a while.
+// endLink gives the leg of a link back to the relay, which still forwards late packets for
+// a while.
 func (e *Endpoint) endLink(l *link) { l.client.legs.end(context.WithoutCancel(e.ctx), l) }
 
-// discard ends a link with all that belongs to it.
+// discard closes a link and gives its leg back.
 func (e *Endpoint) discard(l *link) {
 	e.endLink(l)
 	if err := l.close(); err != nil {

@@ -9,26 +9,26 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// localAddresses knows at which addresses this host may be reached past the relay, and
-// tells the connections when they change.
+// localAddresses are the addresses at which peers may reach this host without the relay.
+// It notifies the connections when they change.
 type localAddresses struct {
 	endpoint *Endpoint
-	monitor  *netmon.Monitor // nil: it cannot be told
+	monitor  *netmon.Monitor // nil: the addresses cannot be listed
 
-	mu      sync.Mutex      // guards the following
-	mapper  *portmap.Mapper // nil: not wanted
-	closed  bool
-	waiting map[*Conn]chan<- struct{}
+	mu          sync.Mutex      // guards the following
+	mapper      *portmap.Mapper // nil: disabled
+	closed      bool
+	subscribers map[*Conn]chan<- struct{}
 }
 
-// openLocals starts to look, once there is a connection that wants to know.
+// openLocals starts to watch the addresses with the first connection that needs them.
 func (e *Endpoint) openLocals() *localAddresses {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.locals != nil || e.closed {
 		return e.locals
 	}
-	l := &localAddresses{endpoint: e, waiting: make(map[*Conn]chan<- struct{})}
+	l := &localAddresses{endpoint: e, subscribers: make(map[*Conn]chan<- struct{})}
 	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
 		l.watch()
 	}
@@ -41,13 +41,14 @@ func (e *Endpoint) openLocals() *localAddresses {
 	return l
 }
 
-// isUDP says whether a socket is one of this host's, whose addresses are its own.
+// isUDP says whether a socket is a UDP socket of this host. If so, its addresses are the
+// host's.
 func isUDP(s *udp.Socket) bool {
 	_, ok := s.Conn().(*net.UDPConn)
 	return ok
 }
 
-// watch begins to watch the host's addresses.
+// watch begins to watch the addresses of the interfaces.
 func (l *localAddresses) watch() {
 	e := l.endpoint
 	var err error
@@ -58,14 +59,15 @@ func (l *localAddresses) watch() {
 	e.tasks.Go(func() { l.follow(l.monitor.Changes(), true) })
 }
 
-// follow tells the connections of changes until there are no more.
+// follow notifies the connections of changes until the channel is closed. host says that
+// the changes are those of the interfaces.
 func (l *localAddresses) follow(changes <-chan struct{}, host bool) {
 	for range changes {
 		l.mu.Lock()
 		if host && l.mapper != nil {
 			l.mapper.Refresh()
 		}
-		for _, c := range l.waiting {
+		for _, c := range l.subscribers {
 			notify(c)
 		}
 		l.mu.Unlock()
@@ -84,16 +86,16 @@ func notify(c chan<- struct{}) {
 func (l *localAddresses) subscribe(c *Conn, changed chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting[c] = changed
+	l.subscribers[c] = changed
 }
 
 func (l *localAddresses) unsubscribe(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.waiting, c)
+	delete(l.subscribers, c)
 }
 
-// monitor says which of the host's addresses are of interest.
+// monitor returns the configuration of the monitor.
 func (c *Config) monitor() *netmon.Config {
 	conf := &netmon.Config{List: c.list, Partial: true}
 	if wanted := c.LocalInterfaces; wanted != nil {
@@ -109,8 +111,7 @@ func (l *localAddresses) candidates() []candidate {
 	return all[:min(len(all), maxCandidates-1)]
 }
 
-// hostAddrs are the addresses of this host, as they are now, without looking for
-// changes.
+// hostAddrs returns the present addresses of this host, without watching them.
 func (e *Endpoint) hostAddrs() []candidate {
 	l := &localAddresses{endpoint: e}
 	if e.conf.list != nil || isUDP(e.mux.all()[0]) {
@@ -124,7 +125,7 @@ func (e *Endpoint) hostAddrs() []candidate {
 	return l.all()
 }
 
-// all are the addresses as they are now, those of most worth first.
+// all returns the present addresses, the best first.
 func (l *localAddresses) all() []candidate {
 	var ranked []rankedAddr
 	for _, s := range l.endpoint.mux.all() {
@@ -147,10 +148,10 @@ func (l *localAddresses) all() []candidate {
 	l.mu.Unlock()
 	if mapper != nil {
 		if m, ok := mapper.Mapping(); ok && !m.Private() {
-			ranked = append(ranked, rankedAddr{candidate: candidate{MappedCandidate, m.External}, worth: worthMapped})
+			ranked = append(ranked, rankedAddr{candidate: candidate{MappedCandidate, m.External}, rank: rankMapped})
 		}
 	}
-	return byWorth(ranked)
+	return byRank(ranked)
 }
 
 func (l *localAddresses) close() {

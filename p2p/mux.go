@@ -14,28 +14,28 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// batchSize is how many messages are taken from a socket at a time.
+// batchSize is how many messages are read from a socket at a time.
 const batchSize = 32
 
-// mux shares the sockets of an endpoint among the QUIC transports on it. It
-// sorts what arrives by Destination Connection ID, as the relay does.
+// mux shares the sockets of an endpoint among its QUIC transports. It dispatches received
+// packets by Destination Connection ID, as the relay does.
 type mux struct {
 	conf *udp.Config
-	// sockets are those in use: a list that is never changed, only replaced.
+	// sockets are those in use. The list is never changed, only replaced.
 	sockets atomic.Pointer[[]*udp.Socket]
 
 	mu       sync.RWMutex     // guards the following
-	links    map[cid.ID]*link // by the IDs that they have made
-	initials map[cid.ID]*link // by the one that the other side drew at first
+	links    map[cid.ID]*link // by the IDs that they have issued
+	initials map[cid.ID]*link // by the random ID of the dialer's first flight
 	controls map[netip.AddrPort][]*relayClient
-	probed   map[probeTag]*pathfinder // by the tag that their probes carry
+	probed   map[probeTag]*pathfinder // by the tag of their probes
 
-	unsorted atomic.Uint64 // packets for nobody here
-	refused  atomic.Uint64 // packets that the system would not send
+	unsorted atomic.Uint64 // received packets that belong to no connection
+	refused  atomic.Uint64 // packets that the system did not send
 	readers  sync.WaitGroup
 }
 
-// newMux starts to read conns, which it owns, also if it returns an error.
+// newMux starts to read conns. It owns them, also if it returns an error.
 func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 	m := &mux{
 		conf:     conf,
@@ -52,7 +52,8 @@ func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 	return m, nil
 }
 
-// open makes sockets of conns, which it owns, and starts to read them.
+// open makes sockets of conns, and starts to read them. It owns conns, also if it returns
+// an error.
 func (m *mux) open(conns []net.PacketConn) ([]*udp.Socket, error) {
 	var sockets []*udp.Socket
 	var errs []error
@@ -79,8 +80,8 @@ func (m *mux) open(conns []net.PacketConn) ([]*udp.Socket, error) {
 // all returns the sockets in use.
 func (m *mux) all() []*udp.Socket { return *m.sockets.Load() }
 
-// replace puts others in the place of the sockets, which it returns. They are still
-// read until the caller closes them.
+// replace replaces the sockets, and returns the old ones. They are read until the caller
+// closes them.
 func (m *mux) replace(conns []net.PacketConn) ([]*udp.Socket, error) {
 	sockets, err := m.open(conns)
 	if err != nil {
@@ -89,7 +90,7 @@ func (m *mux) replace(conns []net.PacketConn) ([]*udp.Socket, error) {
 	return *m.sockets.Swap(&sockets), nil
 }
 
-// read sorts what a socket receives until it is closed.
+// read dispatches what a socket receives until it is closed.
 func (m *mux) read(socket *udp.Socket) {
 	batch := make([]udp.Message, batchSize)
 	for {
@@ -98,13 +99,13 @@ func (m *mux) read(socket *udp.Socket) {
 			return
 		}
 		for i := range batch[:n] {
-			m.sort(&batch[i])
+			m.split(&batch[i])
 		}
 	}
 }
 
-// sort hands on the datagrams of a message run by run.
-func (m *mux) sort(msg *udp.Message) {
+// split dispatches the datagrams of a message in runs with the same connection ID.
+func (m *mux) split(msg *udp.Message) {
 	run := *msg
 	for data := msg.Data; len(data) > 0; data = data[len(run.Data):] {
 		run.Data = data[:wire.Run(data, msg.SegmentSize, cid.Len)]
@@ -112,11 +113,10 @@ func (m *mux) sort(msg *udp.Message) {
 	}
 }
 
-// dispatch hands on datagrams that carry one ID: to the connection that made
-// it, or, if it is marked as one between peer and relay, or comes from a relay
-// and is unknown (a stateless reset, RFC 9000 §10.3), to the connection with
-// that relay. An ID that somebody else has chosen, as the one in an offer is,
-// never takes the place of one that was made here.
+// dispatch hands over datagrams with one connection ID. They go to the link that has
+// issued the ID, or else, if they come from a relay, to the control connections with that
+// relay: also a stateless reset, whose ID is random (RFC 9000 §10.3). A random ID from an
+// offer never replaces one that this endpoint has issued.
 func (m *mux) dispatch(run *udp.Message) {
 	if tag, ok := tagOf(run.Data); ok {
 		m.dispatchProbe(tag, run)
@@ -142,7 +142,8 @@ func (m *mux) dispatch(run *udp.Message) {
 	case link != nil:
 		link.receive(run)
 	case len(controls) > 0:
-		// More than one if a relay has several names: quic-go knows its own.
+		// There are several if a relay has several names: quic-go ignores packets of
+		// others.
 		for _, c := range controls {
 			c.receive(run)
 		}
@@ -151,7 +152,7 @@ func (m *mux) dispatch(run *udp.Message) {
 	}
 }
 
-// dispatchProbe hands on a probe, or what looks like one.
+// dispatchProbe hands over a datagram that looks like a probe.
 func (m *mux) dispatchProbe(tag probeTag, run *udp.Message) {
 	m.mu.RLock()
 	f := m.probed[tag]
@@ -161,9 +162,9 @@ func (m *mux) dispatchProbe(tag probeTag, run *udp.Message) {
 	}
 }
 
-// write sends a message and reports nothing but EMSGSIZE, which QUIC needs for
-// path MTU discovery. quic-go ends a connection at any other error, but a host
-// that has no route just now will have one again.
+// write sends a message. The only error that it returns is EMSGSIZE, which quic-go needs
+// for path MTU discovery. At any other error quic-go would close the connection, although
+// a host without a route may get one again.
 func (m *mux) write(msg *udp.Message) error {
 	if err := m.push(msg); udp.IsMessageTooLong(err) {
 		return err
@@ -174,10 +175,10 @@ func (m *mux) write(msg *udp.Message) error {
 // errNoSocket: the endpoint has no socket of an address's family.
 var errNoSocket = errors.New("no socket for this family of addresses")
 
-// push sends a message and reports what the system says.
+// push sends a message, and returns the error of the system.
 func (m *mux) push(msg *udp.Message) error {
-	// quic-go answers from the address that it was reached at, which this
-	// host may have no more: let the system choose.
+	// quic-go answers from the address at which it was reached, which this host may
+	// not have any more. Let the system choose.
 	msg.Local = netip.Addr{}
 	socket := m.toward(msg.Remote.Addr())
 	if socket == nil {
@@ -191,7 +192,7 @@ func (m *mux) push(msg *udp.Message) error {
 	return err
 }
 
-// toward returns the socket that reaches an address, or nil.
+// toward returns the socket for an address, or nil.
 func (m *mux) toward(addr netip.Addr) *udp.Socket {
 	sockets := m.all()
 	for _, s := range sockets {
@@ -221,8 +222,8 @@ func (m *mux) add(id cid.ID, l *link) {
 // remove ends the route of an ID if it is that link's.
 func (m *mux) remove(id cid.ID, l *link) { unroute(&m.mu, m.links, id, l) }
 
-// addInitial routes the ID of an offer's first flight to a link. It returns
-// false if that is another's.
+// addInitial routes the ID of an offer's first flight to a link. It returns false if the
+// ID belongs to another link.
 func (m *mux) addInitial(id cid.ID, l *link) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -235,13 +236,13 @@ func (m *mux) addInitial(id cid.ID, l *link) bool {
 
 func (m *mux) removeInitial(id cid.ID, l *link) { unroute(&m.mu, m.initials, id, l) }
 
-// addControl routes what comes from an address of a relay, and carries no link's ID,
-// to the connections with it.
+// addControl routes packets from an address of a relay, and without a link's ID, to a
+// relay client.
 func (m *mux) addControl(addr netip.AddrPort, c *relayClient) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !slices.Contains(m.controls[addr], c) {
-		m.controls[addr] = append(slices.Clip(m.controls[addr]), c) // dispatch reads the old one
+		m.controls[addr] = append(slices.Clip(m.controls[addr]), c) // dispatch may read the old slice
 	}
 }
 
@@ -268,7 +269,7 @@ func (m *mux) addProbed(tag probeTag, f *pathfinder) {
 
 func (m *mux) removeProbed(tag probeTag, f *pathfinder) { unroute(&m.mu, m.probed, tag, f) }
 
-// unroute removes a key if it leads to who.
+// unroute removes the route of a key if it leads to who.
 func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {
 	mu.Lock()
 	defer mu.Unlock()

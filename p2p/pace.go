@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// Bounds of how often a mailbox is asked, whatever the relay answers.
+// Bounds of how often a mailbox is asked, independent of what the relay answers.
 const (
-	// offerEvery is how often offers may come for long, offerBurst how many may
-	// come at once.
+	// offerEvery is the average time between two offers, and offerBurst the number of
+	// offers that may come at once.
 	offerEvery = 10 * time.Millisecond
 	offerBurst = 256
-	// soon is an answer that comes too early to say that no offer has come: a
-	// relay waits with it.
-	soon = time.Second
-	// Whoever is displaced asks again after firstDisplaced, then after twice as
-	// long each time, up to lastDisplaced.
+	// minWait is how long a relay should wait before it answers that there is no offer.
+	minWait = time.Second
+	// An endpoint that has been displaced by another one with the same identity asks
+	// again after firstDisplaced, then after twice as long each time, up to
+	// lastDisplaced.
 	firstDisplaced = 5 * time.Second
 	lastDisplaced  = 5 * time.Minute
 )
 
 // pace says when the mailbox may be asked next. It is not safe for concurrent use.
 type pace struct {
-	next  time.Time     // when
-	pause time.Duration // after answers without an offer that came too soon
-	spent time.Time     // when the offers that have come are paid for
-	// displaced is when another endpoint took the place of this one, and for how
-	// long that left it alone.
+	next  time.Time     // when the mailbox may be asked next
+	pause time.Duration // after answers without an offer that came too early
+	spent time.Time     // when the rate of the offers so far equals offerEvery
+	// displaced is when another endpoint last displaced this one, and displacedWait
+	// how long this one waits after that.
 	displaced     time.Time
 	displacedWait time.Duration
 }
@@ -38,7 +38,7 @@ func (p *pace) wait(ctx context.Context) {
 	}
 }
 
-// brought takes note of an offer.
+// brought takes note of an answer with an offer.
 func (p *pace) brought(now time.Time) {
 	p.pause = 0
 	if p.spent.Before(now) {
@@ -48,9 +48,9 @@ func (p *pace) brought(now time.Time) {
 	p.next = p.spent.Add(-offerBurst * offerEvery)
 }
 
-// empty takes note of an answer without an offer, to a question of that time.
+// empty takes note of an answer without an offer, to a request of a time.
 func (p *pace) empty(asked, now time.Time) {
-	if now.Sub(asked) >= soon {
+	if now.Sub(asked) >= minWait {
 		p.pause = 0
 		return
 	}

@@ -7,23 +7,23 @@ import (
 
 // Sizes of packets, in bytes of UDP payload.
 const (
-	// baseSize is what a path must carry to be one (RFC 9000 §14).
+	// baseSize is the size that every path must carry (RFC 9000 §14).
 	baseSize = packetSize
 	// fullSize is the largest packet that quic-go sends.
 	fullSize = 1452
-	// sizeStep is how exactly the largest size is found.
+	// sizeStep is the precision with which the largest size is found.
 	sizeStep = 16
 )
 
 // Timing of the search for the size of a path.
 const (
-	// sizePatience is how long an answer to a large probe may take, more if the
-	// path is long.
+	// sizePatience is how long the answer to a large probe may take, more if the
+	// round-trip time is long.
 	sizePatience = 200 * time.Millisecond
-	// sizeTries is how many probes of one size must be without answer.
+	// sizeTries is how many probes of one size must be unanswered.
 	sizeTries = 2
-	// confirmEvery is how often a path that large packets take is asked whether
-	// it still carries them.
+	// confirmEvery is the period in which the size of a path with large packets is
+	// confirmed.
 	confirmEvery = time.Second
 	// Larger packets are tried again after firstRaise, then after twice as long
 	// each time, up to lastRaise.
@@ -31,38 +31,37 @@ const (
 	lastRaise  = 2 * time.Minute
 )
 
-// maxRefused is how many packets quic-go may lose while it looks for the size of a
-// path. It sends fewer such packets, so that further ones are data.
+// maxRefused is how many packets of quic-go's own search for the path's size are dropped.
+// quic-go's search needs fewer packets, so that further ones are data.
 const maxRefused = 16
 
-// pathSize is what is known of the packets that a path carries, for those who send
-// them. quic-go lets its packets grow and never shrink, and does not notice when a
-// path carries no large ones any more. So packets are told from each other here: up to
-// limit they are sent as they are, up to granted in pieces, and what is larger is
-// quic-go's own search, which is to learn that it doesn't get through.
+// pathSize holds which packets a path carries, for those who send them. quic-go increases
+// the size of its packets and never decreases it, and does not notice when a path stops
+// carrying large ones. So packets are sent by size: up to limit as they are, up to granted
+// in two pieces. Larger ones belong to quic-go's own search for the size, and are dropped,
+// so that quic-go learns that the path does not carry them.
 type pathSize struct {
-	limit   atomic.Int32 // what the path carries for certain
-	granted atomic.Int32 // what quic-go may have got used to
-	refused atomic.Int32 // packets beyond that
-	large   atomic.Bool  // packets of more than baseSize have been sent since it was read
-	tooLong atomic.Bool  // the system has refused one that should have passed
+	limit   atomic.Int32 // the largest size that is known to pass
+	granted atomic.Int32 // the largest size that quic-go may use for data
+	refused atomic.Int32 // the number of larger packets
+	large   atomic.Bool  // packets of more than baseSize have been sent since it was cleared
+	tooLong atomic.Bool  // the system has refused a packet of at most limit (EMSGSIZE)
 }
 
-// restart forgets what is known, for another path. granted is what quic-go begins
-// with there.
+// restart begins with another path. granted is the size with which quic-go begins there.
 func (s *pathSize) restart(limit, granted int) {
 	s.refused.Store(0)
 	s.granted.Store(int32(max(limit, granted)))
 	s.limit.Store(int32(limit))
 }
 
-// set says what the path carries.
+// set sets the size that the path carries.
 func (s *pathSize) set(limit int) {
 	s.grant(limit)
 	s.limit.Store(int32(limit))
 }
 
-// grant says that quic-go may send packets of a size.
+// grant says that quic-go may send data in packets of a size.
 func (s *pathSize) grant(size int) {
 	for {
 		old := s.granted.Load()
@@ -88,43 +87,44 @@ func (s *pathSize) refuses(size int) bool {
 	return false
 }
 
-// note says that a packet of a size is sent. It returns true if that is news.
+// note says that a packet of a size is sent. It returns true for the first large one
+// since large was cleared.
 func (s *pathSize) note(size int) bool {
 	return size > baseSize && !s.large.Load() && !s.large.Swap(true)
 }
 
-// sizer finds out what a path carries, in one direction, by probes of that size
-// (RFC 8899). It sends nothing itself.
+// sizer finds the largest packets that a path carries in one direction, with probes of
+// several sizes (RFC 8899). It sends nothing itself.
 type sizer struct {
-	size      *pathSize
-	active    bool
-	low       int // what passes
-	high      int // what does not; more than fullSize: everything may
-	asking    int // the size of the probes under way, or 0
-	tries     int
-	due       time.Time     // when the next probe is; zero: when there are large packets
-	confirm   time.Time     // when low is to be asked about again
-	raise     time.Time     // when larger packets are to be tried again; zero: never
-	pause     time.Duration // until then
-	questions [4]sizeQuestion
+	size    *pathSize
+	active  bool // the path is in use
+	low     int  // the largest size known to pass
+	high    int  // the smallest size known not to pass; more than fullSize: none
+	asking  int  // the size of the probes under way, or 0
+	tries   int
+	due     time.Time     // when the next probe is due; zero: after the next large packet
+	confirm time.Time     // when low is to be confirmed
+	raise   time.Time     // when larger sizes are to be tried again; zero: never
+	pause   time.Duration // before raise
+	probes  [4]sizeProbe  // the latest ones
 }
 
-// sizeQuestion is a probe of a size.
-type sizeQuestion struct {
+// sizeProbe is a probe of a size.
+type sizeProbe struct {
 	sequence uint64
 	size     int
 }
 
-// restart begins anew, for a path of which known is known to pass.
+// restart begins with another path, on which packets of size known pass.
 func (z *sizer) restart(known int, now time.Time) {
 	*z = sizer{size: z.size, active: true, low: known, high: fullSize + 1, due: now, confirm: now.Add(confirmEvery)}
 }
 
-// stop ends the search: the path is not in use.
+// stop pauses the search, because the path is not in use.
 func (z *sizer) stop() { z.active = false }
 
-// resume goes on with a path that was not in use for a while, and may not carry what
-// it has carried.
+// resume continues with a path that was not in use for a while. It is measured again,
+// because it may carry less than before.
 func (z *sizer) resume(now time.Time) {
 	if z.active {
 		return
@@ -133,11 +133,11 @@ func (z *sizer) resume(now time.Time) {
 	z.size.large.Store(true)
 }
 
-// searching says whether the size is still to be found.
+// searching says whether the largest size has not been found yet.
 func (z *sizer) searching() bool { return z.low < fullSize && z.high-z.low > sizeStep }
 
-// next returns the size of the probe that is to be sent now, or 0, and when to ask
-// again. rtt is the path's; silent says that the path owes answers.
+// next returns the size of the probe to send now, or 0, and when to call next again. rtt
+// is the path's round-trip time. silent says that packets on the path are unanswered.
 func (z *sizer) next(now time.Time, rtt time.Duration, silent bool) (int, time.Time) {
 	if !z.active {
 		return 0, time.Time{}
@@ -158,13 +158,14 @@ func (z *sizer) next(now time.Time, rtt time.Duration, silent bool) (int, time.T
 		return 0, z.due
 	}
 	if z.tries++; z.tries > 1 && z.asking <= z.low {
-		z.size.limit.Store(baseSize) // in pieces, until it is known
+		z.size.limit.Store(baseSize) // larger packets go in pieces until the size is known
 	}
 	z.due = now.Add(max(sizePatience, 2*rtt+sizePatience/2))
 	return z.asking, z.due
 }
 
-// choose decides what to ask for, or when to do so.
+// choose chooses the size of the next probe, or else sets due. It returns false if no
+// probe is to be sent now.
 func (z *sizer) choose(now time.Time) bool {
 	z.asking, z.tries = 0, 0
 	switch {
@@ -191,23 +192,24 @@ func (z *sizer) choose(now time.Time) bool {
 
 // asked takes note of the probe that has been sent.
 func (z *sizer) asked(sequence uint64) {
-	copy(z.questions[1:], z.questions[:])
-	z.questions[0] = sizeQuestion{sequence, z.asking}
+	copy(z.probes[1:], z.probes[:])
+	z.probes[0] = sizeProbe{sequence, z.asking}
 }
 
-// answer takes a pong, if it is for a probe of ours.
+// answer takes the answer to a probe, by the probe's sequence number. It ignores probes
+// of others.
 func (z *sizer) answer(sequence uint64, now time.Time) {
 	if !z.active {
 		return
 	}
-	for _, q := range z.questions {
-		if q.sequence == sequence && q.size > 0 {
-			z.passed(q.size, now)
+	for _, p := range z.probes {
+		if p.sequence == sequence && p.size > 0 {
+			z.passed(p.size, now)
 		}
 	}
 }
 
-// passed takes note that a size passes.
+// passed takes note that packets of a size pass.
 func (z *sizer) passed(size int, now time.Time) {
 	if size >= z.low {
 		z.low = size
@@ -221,7 +223,7 @@ func (z *sizer) passed(size int, now time.Time) {
 	}
 }
 
-// fail takes note that a size does not pass.
+// fail takes note that packets of a size do not pass.
 func (z *sizer) fail(size int, now time.Time) {
 	if size <= z.low {
 		z.shrink(size, now)
@@ -231,7 +233,7 @@ func (z *sizer) fail(size int, now time.Time) {
 	z.settle(now)
 }
 
-// settle goes on after an answer, or the lack of one.
+// settle continues after a size has passed or failed.
 func (z *sizer) settle(now time.Time) {
 	z.asking, z.tries, z.due, z.confirm = 0, 0, now, now.Add(confirmEvery)
 	if !z.searching() && z.low < fullSize && z.raise.IsZero() {
@@ -240,7 +242,7 @@ func (z *sizer) settle(now time.Time) {
 	}
 }
 
-// shrink begins the search again from the bottom.
+// shrink begins the search again, with baseSize.
 func (z *sizer) shrink(size int, now time.Time) {
 	z.low, z.high, z.asking, z.tries, z.due = baseSize, size, 0, 0, now
 	z.raise, z.pause = time.Time{}, 0

@@ -13,21 +13,21 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// A probe asks whether packets get from one address to another, without QUIC
-// having to know: quic-go has few connection IDs to spend on paths that may not
-// exist. Its first byte is none of QUIC's (RFC 9443 §3).
+// A probe tests whether packets get from one address to another. Probes are not part of
+// QUIC, because QUIC would spend one of its few connection IDs on each path that may not
+// exist. The first byte of a probe is not one of QUIC's (RFC 9443 §3).
 //
 //	Probe {
 //	  Type (8) = 0x1c,
-//	  Tag (64),        // whose it is: of the receiving side
+//	  Tag (64),        // of the receiving side
 //	  Sequence (64),   // the nonce
 //	  Sealed (..),     // ChaCha20-Poly1305; the above is authenticated too
 //	}
 //	Ping { Kind (8) = 1, Padding (..) }
 //	Pong { Kind (8) = 2, Sequence (64), Address (144) }
 //
-// Keys and tags come from the TLS connection, so only the peer can make one, and
-// each is good once.
+// Keys and tags come from the TLS connection, so that only the peer can make a probe.
+// Each probe is accepted once.
 const (
 	probeType   = 0x1c
 	probeHeader = 1 + 8 + 8
@@ -38,14 +38,14 @@ const (
 	addressSize = 16 + 2
 )
 
-// probeTag is what the mux tells probes apart by.
+// probeTag says to which connection of an endpoint a probe belongs.
 type probeTag [8]byte
 
-// probeLabel names the exporter (RFC 8446 §7.5) that both sides take keys and
-// tags from.
+// probeLabel names the exporter (RFC 8446 §7.5) from which both sides derive keys and
+// tags.
 const probeLabel = "EXPORTER-quicway-probe"
 
-// errProbe is what is no probe of the peer's.
+// errProbe: a datagram is not a probe of the peer's, or a repeated one.
 var errProbe = errors.New("not a probe")
 
 // prober seals and opens the probes of one side. It is not safe for concurrent
@@ -59,7 +59,7 @@ type prober struct {
 	buf       []byte
 }
 
-// newProber derives what the side with a role needs.
+// newProber derives the keys and tags of the side with a role.
 func newProber(state tls.ConnectionState, role control.Role) (*prober, error) {
 	const each = chacha20poly1305.KeySize + len(probeTag{})
 	secret, err := state.ExportKeyingMaterial(probeLabel, nil, 2*each)
@@ -86,9 +86,9 @@ func newProber(state tls.ConnectionState, role control.Role) (*prober, error) {
 // probe is what the peer has sent.
 type probe struct {
 	kind     byte
-	sequence uint64 // its own
-	answers  uint64 // of a pong: the ping's
-	observed netip.AddrPort
+	sequence uint64
+	answers  uint64         // pong: the sequence number of the ping
+	observed netip.AddrPort // pong: the address that the ping came from
 }
 
 // sealPing makes a ping in a datagram of a size, and returns its sequence number. Size 0
@@ -121,14 +121,14 @@ func (p *prober) finish(b []byte) []byte {
 	return p.buf
 }
 
-// probeNonce is made of the sequence number.
+// probeNonce returns the nonce, which is the sequence number.
 func probeNonce(b []byte) []byte {
 	nonce := make([]byte, chacha20poly1305.NonceSize)
 	copy(nonce[4:], b[probeHeader-8:probeHeader])
 	return nonce
 }
 
-// tagOf returns whose a datagram is that may be a probe.
+// tagOf returns the tag of a datagram. ok is false if it cannot be a probe.
 func tagOf(b []byte) (tag probeTag, ok bool) {
 	if len(b) < probeHeader || b[0] != probeType {
 		return tag, false
@@ -136,7 +136,7 @@ func tagOf(b []byte) (tag probeTag, ok bool) {
 	return probeTag(b[1:]), true
 }
 
-// parse opens a probe. It changes b.
+// parse verifies and decrypts a probe. It changes b.
 func (p *prober) parse(b []byte) (probe, error) {
 	if tag, ok := tagOf(b); !ok || tag != p.own {
 		return probe{}, errProbe
@@ -162,23 +162,22 @@ func (p *prober) parse(b []byte) (probe, error) {
 	return out, nil
 }
 
-// appendAddress appends 18 bytes: an address, of IPv4 mapped into IPv6, and a
-// port.
+// appendAddress appends 18 bytes: an IPv6 or IPv4-mapped address, and a port.
 func appendAddress(b []byte, a netip.AddrPort) []byte {
 	ip := a.Addr().As16()
 	b = append(b, ip[:]...)
 	return binary.BigEndian.AppendUint16(b, a.Port())
 }
 
-// addressFrom reads them.
+// addressFrom reads the 18 bytes of appendAddress.
 func addressFrom(b []byte) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)).Unmap(), binary.BigEndian.Uint16(b[16:]))
 }
 
-// replayWindow remembers which of the latest 64 sequence numbers have been.
+// replayWindow remembers which of the latest 64 sequence numbers have been used.
 type replayWindow struct {
 	highest uint64
-	seen    uint64 // bit n: highest-n
+	seen    uint64 // bit n stands for highest-n
 }
 
 func (w *replayWindow) has(n uint64) bool {

@@ -92,11 +92,11 @@ func (r Relay) split() (host string, port uint16, err error) {
 // lookups looks up the relay's addresses of both families at the same time, because
 // either answer may take long (RFC 8305 §3). It returns how many results the channel will
 // get. They hold only addresses that there is a socket for.
-func (r Relay) lookups(ctx context.Context, e *Endpoint) (<-chan found, int) {
-	out := make(chan found, 2)
+func (r Relay) lookups(ctx context.Context, e *Endpoint) (<-chan lookupResult, int) {
+	out := make(chan lookupResult, 2)
 	host, port, err := r.split()
 	if addr, bad := netip.ParseAddr(host); err != nil || bad == nil {
-		out <- found{"ip", e.usable([]netip.Addr{addr}, port), err}
+		out <- lookupResult{"ip", e.usable([]netip.Addr{addr}, port), err}
 		return out, 1
 	}
 	for _, network := range []string{"ip6", "ip4"} {
@@ -104,7 +104,7 @@ func (r Relay) lookups(ctx context.Context, e *Endpoint) (<-chan found, int) {
 			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 			defer cancel()
 			addrs, err := e.conf.lookupIP(ctx, network, host)
-			out <- found{network, e.usable(addrs, port), err}
+			out <- lookupResult{network, e.usable(addrs, port), err}
 		}()
 	}
 	return out, cap(out)

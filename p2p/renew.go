@@ -7,28 +7,28 @@ import (
 	"github.com/quicway/quicway/internal/portmap"
 )
 
-// A router may forget us, or lead our packets nowhere, for as long as they come from
-// the same port: its table knows a way that is gone. Packets from another port find
-// the new one.
+// A NAT or router may drop all packets from one port, because its table holds a path that
+// does not exist any more. Packets from another port get through. So an endpoint replaces
+// its sockets when it does not hear anything.
 const (
-	// silentAttempts is how many attempts to reach a relay must be without answer
-	// before the sockets are made anew, and twice as many each time after that, up
-	// to maxSilentAttempts.
+	// silentAttempts is how many attempts to reach a relay must be unanswered before
+	// the sockets are replaced. The number doubles each time, up to maxSilentAttempts.
 	silentAttempts    = 2
 	maxSilentAttempts = 16
-	// reconnectTimeout bounds the first attempts to reach a relay that was there.
+	// reconnectTimeout bounds the first attempts to reach a relay that has worked.
 	reconnectTimeout = 2 * time.Second
-	// peerAnswer is how long a peer on a direct path has to show that it is there.
+	// peerAnswer is how long a peer on a direct path has to answer.
 	peerAnswer = time.Second
-	// oldSockets is how long sockets that have been replaced are still read.
+	// oldSockets is how long replaced sockets are still read.
 	oldSockets = 3 * time.Second
 )
 
-// failures are the attempts to reach a relay since it was there last. The zero value
-// has none.
+// failures counts the failed attempts to reach a relay since it last worked, or since the
+// sockets were last replaced. The zero value is ready to use.
 type failures struct {
-	n, bound int
-	since    time.Time // when the first of them began
+	n     int
+	bound int       // how many replace the sockets; 0: silentAttempts
+	since time.Time // when the first of them began
 }
 
 // timeout is how long the next attempt may take.
@@ -39,8 +39,8 @@ func (f *failures) timeout(lost bool) time.Duration {
 	return connectTimeout
 }
 
-// add counts an attempt that began at a time. It returns true if it is time for other
-// sockets.
+// add counts an attempt that began at a time. It returns true if the sockets should be
+// replaced.
 func (f *failures) add(began time.Time) bool {
 	if f.n == 0 {
 		f.since = began
@@ -53,10 +53,10 @@ func (f *failures) add(began time.Time) bool {
 	return true
 }
 
-// clear forgets them.
+// clear starts again from zero.
 func (f *failures) clear() { *f = failures{} }
 
-// heardSince says whether any relay or peer has been heard after t.
+// heardSince says whether anything has been received from a relay or peer after t.
 func (e *Endpoint) heardSince(t time.Time) bool {
 	for _, c := range e.relays.all() {
 		if c.activity.heardSince(t) {
@@ -71,13 +71,13 @@ func (e *Endpoint) heardSince(t time.Time) bool {
 	return false
 }
 
-// NetworkChanged tells the endpoint that the host's network is another one, as
-// operating systems tell applications. The endpoint opens other sockets, from which
-// all connections go on, asks the relays whether they know it, and looks for direct
-// paths. It finds out by itself as well, but later. Sockets that were given to
-// [NewEndpoint] stay.
+// NetworkChanged tells the endpoint that the host's network has changed. Applications on
+// systems that report such changes should call it. The endpoint replaces its sockets,
+// except those that were given to [NewEndpoint], refreshes its legs at the relays, and
+// searches for direct paths. Connections continue. Without the call the endpoint notices
+// a change later.
 //
-// It does not wait, and may be called at any time.
+// It does not block, and may be called at any time, also after Close.
 func (e *Endpoint) NetworkChanged() {
 	if e.enter() != nil {
 		return
@@ -88,8 +88,8 @@ func (e *Endpoint) NetworkChanged() {
 	}()
 }
 
-// renewIfSilent makes the sockets anew if nothing at all has been heard after t, and
-// no peer on a direct path answers.
+// renewIfSilent replaces the sockets if nothing has been received after t, and no peer on
+// a direct path answers.
 func (e *Endpoint) renewIfSilent(t time.Time) {
 	if e.heardSince(t) || e.enter() != nil {
 		return
@@ -100,11 +100,11 @@ func (e *Endpoint) renewIfSilent(t time.Time) {
 			return
 		}
 	}
-	e.renew("nothing is heard any more")
+	e.renew("nothing is received any more")
 }
 
-// askDirectPeers has those say something who may have been silent for want of news. It
-// returns whether there are any.
+// askDirectPeers sends a keepalive to each peer on a direct path, which may have had
+// nothing to send. It returns whether there are any.
 func (e *Endpoint) askDirectPeers() (any bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -117,8 +117,8 @@ func (e *Endpoint) askDirectPeers() (any bool) {
 	return any
 }
 
-// renew makes the sockets anew, if they are the endpoint's own, and has everything
-// looked at that stands on them. The caller is one of the endpoint's tasks.
+// renew replaces the sockets if the endpoint has opened them, and has the legs and the
+// local addresses checked. The caller is one of the endpoint's tasks.
 func (e *Endpoint) renew(why string) {
 	e.renewing.Lock()
 	defer e.renewing.Unlock()
@@ -143,7 +143,7 @@ func (e *Endpoint) renew(why string) {
 	}
 }
 
-// replaceSockets opens sockets in the place of those in use.
+// replaceSockets replaces the sockets in use.
 func (e *Endpoint) replaceSockets() error {
 	conns, err := e.listen()
 	if err != nil {
@@ -162,7 +162,7 @@ func (e *Endpoint) replaceSockets() error {
 	return nil
 }
 
-// remap asks the gateway for the port of the present socket.
+// remap asks the gateway to forward the port of the present IPv4 socket.
 func (l *localAddresses) remap() {
 	e := l.endpoint
 	s := e.mux.toward(netip.IPv4Unspecified())
@@ -183,15 +183,15 @@ func (l *localAddresses) remap() {
 	e.tasks.Go(func() { l.follow(mapper.Changes(), false) })
 }
 
-// renewed looks at the host's addresses after the network has changed. sockets says
-// that there are others.
+// renewed notifies the connections after the network has changed. sockets says that the
+// sockets have been replaced.
 func (l *localAddresses) renewed(sockets bool) {
 	if sockets {
 		l.remap()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range l.waiting {
+	for _, c := range l.subscribers {
 		notify(c)
 	}
 }

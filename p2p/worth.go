@@ -8,42 +8,41 @@ import (
 	"github.com/quicway/quicway/internal/netmon"
 )
 
-// What an address of this host is worth to a peer. What comes first is told; of the
-// rest there may be more than a peer takes.
+// The ranks of this host's addresses. Those of the first ranks are told to the peer, which
+// takes only maxCandidates. The address that the relay sees comes before all of them.
 const (
-	worthMapped = iota // by the gateway; after what the relay has seen
-	worthUplink
-	worthPlain
-	worthInner // of a network that ends within this host
-	worthSpare // of many that one interface has
+	rankMapped = iota // a port that the gateway forwards
+	rankUplink        // of an interface with a default route
+	rankPlain
+	rankInner // of a network within this host
+	rankSpare // more than perInterface of one interface
 )
 
-// eachInterface is how many addresses of one family an interface may have before
-// further ones are spare ones.
-const eachInterface = 3
+// perInterface is how many addresses of one family an interface may have before further
+// ones are spare.
+const perInterface = 3
 
-// rankedAddr is an address to tell, and what decides when.
+// rankedAddr is an address of this host and its rank.
 type rankedAddr struct {
 	candidate
-	worth int
+	rank  int
 	iface string
 }
 
-// rankedHost is an address of an interface of this host.
+// rankedHost returns an address of an interface with its rank.
 func rankedHost(a netmon.Address, port uint16) rankedAddr {
-	r := rankedAddr{candidate{HostCandidate, netip.AddrPortFrom(a.Addr, port)}, worthPlain, a.Interface}
+	r := rankedAddr{candidate{HostCandidate, netip.AddrPortFrom(a.Addr, port)}, rankPlain, a.Interface}
 	switch a.Role {
 	case netmon.Uplink:
-		r.worth = worthUplink
+		r.rank = rankUplink
 	case netmon.Inner:
-		r.worth = worthInner
+		r.rank = rankInner
 	}
 	return r
 }
 
-// byWorth orders addresses by their worth, and has the families take turns where that
-// is the same.
-func byWorth(all []rankedAddr) []candidate {
+// byRank sorts addresses by rank. Within a rank, IPv6 and IPv4 alternate.
+func byRank(all []rankedAddr) []candidate {
 	type family struct {
 		iface string
 		is4   bool
@@ -52,25 +51,25 @@ func byWorth(all []rankedAddr) []candidate {
 	for i := range all {
 		a := &all[i]
 		of := family{a.iface, a.addr.Addr().Is4()}
-		if seen[of]++; a.kind == HostCandidate && a.iface != "" && seen[of] > eachInterface {
-			a.worth = worthSpare
+		if seen[of]++; a.kind == HostCandidate && a.iface != "" && seen[of] > perInterface {
+			a.rank = rankSpare
 		}
 	}
-	slices.SortStableFunc(all, func(a, b rankedAddr) int { return cmp.Compare(a.worth, b.worth) })
+	slices.SortStableFunc(all, func(a, b rankedAddr) int { return cmp.Compare(a.rank, b.rank) })
 	var out []candidate
 	for len(all) > 0 {
-		n := slices.IndexFunc(all, func(a rankedAddr) bool { return a.worth != all[0].worth })
+		n := slices.IndexFunc(all, func(a rankedAddr) bool { return a.rank != all[0].rank })
 		if n < 0 {
 			n = len(all)
 		}
-		out = append(out, mixed(all[:n])...)
+		out = append(out, alternate(all[:n])...)
 		all = all[n:]
 	}
 	return out
 }
 
-// mixed has the families take turns.
-func mixed(all []rankedAddr) []candidate {
+// alternate lets IPv6 and IPv4 alternate.
+func alternate(all []rankedAddr) []candidate {
 	var of [2][]candidate
 	for _, a := range all {
 		i := 0
