@@ -17,10 +17,9 @@ import (
 // benchChunk is what a benchmark writes at a time.
 const benchChunk = 1 << 20
 
-// BenchmarkThroughput moves bytes over one stream between sockets of this host: on
-// the direct path, over the relay, and beside them by quic-go alone, on sockets of
-// the same kind. An op is 1 MiB. It tells how many packets a system call sends, where
-// that is known.
+// BenchmarkThroughput transfers data on one stream between two sockets of this host: on
+// the direct path, through the relay, and, for comparison, by quic-go alone. One op is 1
+// MiB. It reports packets per system call where they are known.
 func BenchmarkThroughput(b *testing.B) {
 	b.Run("plain", func(b *testing.B) { benchStream(b, plainPair) })
 	b.Run("direct", func(b *testing.B) { benchStream(b, directPair) })

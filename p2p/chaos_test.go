@@ -17,8 +17,8 @@ import (
 // legs, and for quic-go to try again after what was lost before.
 const progressBound = 30 * time.Second
 
-// TestChaos: whatever happens to the network, in any order, data gets through while
-// the relay or the direct path is there, and nothing is left at the end.
+// TestChaos checks that data arrives as long as the relay or a direct path works, with
+// random faults of the network, and that nothing is left at the end.
 func TestChaos(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

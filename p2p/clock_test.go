@@ -10,8 +10,9 @@ import (
 	"github.com/quicway/quicway/internal/netmon"
 )
 
-// TestClockOfAccepter: an offer from the mailbox is good whatever the clocks of the
-// peers say; one by hand may be five minutes off.
+// TestClockOfAccepter checks that an offer from the mailbox is accepted whatever the
+// clocks of the peers say, and any other offer if the clocks differ by at most five
+// minutes.
 func TestClockOfAccepter(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, -3 * time.Minute, 3 * time.Minute, 48 * time.Hour} {
 		runLab(t, func(l *lab) {
@@ -42,9 +43,9 @@ func TestClockOfAccepter(t *testing.T) {
 	}
 }
 
-// TestOfferRelaysAreJudged: an offer does not have us connect to whatever address it
-// names.
-func TestOfferRelaysAreJudged(t *testing.T) {
+// TestOfferRelaysAreChecked checks that an offer cannot make this host connect to an
+// address that is not allowed.
+func TestOfferRelaysAreChecked(t *testing.T) {
 	list := func() ([]netmon.Address, error) {
 		return []netmon.Address{hostAddr("eth0", "192.168.1.2", netmon.Uplink)}, nil
 	}
@@ -88,7 +89,7 @@ func TestOfferRelaysAreJudged(t *testing.T) {
 	}
 }
 
-// TestPeerIsAbsent: whoever dials somebody that is not there hears so.
+// TestPeerIsAbsent checks that dialing an absent peer returns ErrPeerAbsent.
 func TestPeerIsAbsent(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice := l.host(func(c *Config) { c.OfferTTL = 30 * time.Second })
@@ -109,7 +110,7 @@ func TestPeerIsAbsent(t *testing.T) {
 	})
 }
 
-// TestRemoteAddrNamesPeer: on the relay and off it.
+// TestRemoteAddrNamesPeer checks RemoteAddr, on the relay and on a direct path.
 func TestRemoteAddrNamesPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))

@@ -15,7 +15,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestTransfer: what is sent arrives, whatever the network does.
+// TestTransfer checks that data arrives on networks with loss, delay and reordering.
 func TestTransfer(t *testing.T) {
 	const ms = time.Millisecond
 	for name, conditions := range map[string]nettest.Conditions{
@@ -39,7 +39,8 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// TestMailbox: the peers know each other's IDs and the relay, and nothing else.
+// TestMailbox checks that peers that know only each other's IDs and the relay can
+// connect.
 func TestMailbox(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -63,7 +64,8 @@ func TestMailbox(t *testing.T) {
 	})
 }
 
-// TestManyConnections: one endpoint accepts many at a time.
+// TestManyConnections checks that one endpoint accepts many connections at the same
+// time.
 func TestManyConnections(t *testing.T) {
 	runLab(t, func(l *lab) {
 		const n = 12
@@ -126,7 +128,7 @@ func echoed(c *Conn, data []byte) error {
 	return err
 }
 
-// TestManyDialed: one endpoint dials many at a time.
+// TestManyDialed checks that one endpoint dials many connections at the same time.
 func TestManyDialed(t *testing.T) {
 	runLab(t, func(l *lab) {
 		const n = 12
@@ -156,8 +158,8 @@ func TestManyDialed(t *testing.T) {
 	})
 }
 
-// TestStranger: with Deliver, the peer need not be known before.
-func TestStranger(t *testing.T) {
+// TestUnknownPeer checks that the dialer need not know the peer's ID if it sets Deliver.
+func TestUnknownPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(func(c *Config) { c.Relay = Relay{} })
 		offer, dialed := l.offer(alice, PeerID{})
@@ -181,9 +183,9 @@ func TestStranger(t *testing.T) {
 	})
 }
 
-// TestOwnTLS: with a TLS configuration of the user's own, peers need not show
-// certificates.
-func TestOwnTLS(t *testing.T) {
+// TestConfigTLS checks that peers need no certificates if Config.TLS does not require
+// them.
+func TestConfigTLS(t *testing.T) {
 	runLab(t, func(l *lab) {
 		identity, err := NewIdentity()
 		if err != nil {
@@ -220,7 +222,7 @@ func ownTLS(identity *Identity) *tls.Config {
 	}
 }
 
-// TestRefusals: what a user gets wrong ends in an error that says so.
+// TestRefusals checks that mistakes of the caller lead to errors that say so.
 func TestRefusals(t *testing.T) {
 	other, err := NewIdentity()
 	if err != nil {
@@ -269,7 +271,8 @@ func TestConfigRefused(t *testing.T) {
 	})
 }
 
-// TestDialCancelled: a dial ends with its context's error, and its leg with it.
+// TestDialCancelled checks that a cancelled dial returns its context's error and gives
+// its leg back.
 func TestDialCancelled(t *testing.T) {
 	runLab(t, func(l *lab) {
 		h := l.host(nil)
@@ -292,8 +295,8 @@ func TestDialCancelled(t *testing.T) {
 	})
 }
 
-// TestEndpointClose: calls that wait return, the peer learns of it, nothing is
-// left, and a second Close is harmless.
+// TestEndpointClose checks that Close ends waiting calls and connections, leaves nothing
+// behind, and may be called twice.
 func TestEndpointClose(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -343,8 +346,9 @@ func TestEndpointClose(t *testing.T) {
 	})
 }
 
-// TestSingle: the functions for one connection need no endpoint, and leave none.
-func TestSingle(t *testing.T) {
+// TestOneConnectionFunctions checks that Dial and AcceptOffer, the functions, close
+// their endpoints with the connection.
+func TestOneConnectionFunctions(t *testing.T) {
 	runLab(t, func(l *lab) {
 		accepted := make(chan result, 1)
 		a, err := Dial(l.Context(), l.net.Listen("198.51.100.8:1"), PeerID{}, &Config{Relay: l.relay(), Policy: RelayOnly}, &DialConfig{

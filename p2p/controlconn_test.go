@@ -13,8 +13,7 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// TestLateAnswer: an answer that was overtaken by the news of another address does
-// not bring the old one back.
+// TestLateAnswer checks that a late answer does not replace a newer observed address.
 func TestLateAnswer(t *testing.T) {
 	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.1:2")
 	conn := &controlConn{}
@@ -30,7 +29,7 @@ func TestLateAnswer(t *testing.T) {
 	}
 }
 
-// TestLateRefresh: the same, with the answer to a leg's refresh.
+// TestLateRefresh checks the same with the answer to a leg's refresh.
 func TestLateRefresh(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
@@ -51,8 +50,8 @@ func TestLateRefresh(t *testing.T) {
 	})
 }
 
-// TestOverQuotaIsRefused: a relay that has no room for another connection is there,
-// and says so.
+// TestOverQuotaIsRefused checks the error when the relay has no room for another
+// connection.
 func TestOverQuotaIsRefused(t *testing.T) {
 	controller, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 1}})
 	if err != nil {

@@ -39,8 +39,8 @@ func (s *spy) seen() []nettest.Packet {
 
 func isProbe(p nettest.Packet) bool { return len(p.Data) > 0 && p.Data[0] == probeType }
 
-// TestProbesCannotBeReplayed: who has seen probes and sends them from elsewhere gets
-// nothing, and learns nothing.
+// TestProbesCannotBeReplayed checks that probes that an attacker repeats from another
+// address have no effect and get no answer.
 func TestProbesCannotBeReplayed(t *testing.T) {
 	runLab(t, func(l *lab) {
 		probes := l.spy(isProbe)
@@ -69,9 +69,9 @@ func TestProbesCannotBeReplayed(t *testing.T) {
 	})
 }
 
-// TestProbesInFlightAreNoProof: somebody on the way passes probes on from an address
-// of his own, before they arrive, and stops those of the peer. He gets an answer and a
-// question to each, no larger, and nothing of the connection.
+// TestProbesInFlightAreNoProof checks an attacker on the path that forwards the peer's
+// probes from its own address before they arrive. It gets an answer and a ping for each,
+// no larger than the probe, and no packet of the connection.
 func TestProbesInFlightAreNoProof(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -113,8 +113,8 @@ func TestProbesInFlightAreNoProof(t *testing.T) {
 	})
 }
 
-// TestNamedAddressesAreBounded: a peer that names many addresses of others, again
-// and again, has us send them little.
+// TestNamedAddressesAreBounded checks that a peer that names many addresses of others
+// cannot have many probes sent to them.
 func TestNamedAddressesAreBounded(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -148,8 +148,9 @@ func TestNamedAddressesAreBounded(t *testing.T) {
 	})
 }
 
-// TestStrangersAreNotAsked: addresses that nobody can mean are not probed.
-func TestStrangersAreNotAsked(t *testing.T) {
+// TestUselessAddressesAreNotProbed checks that loopback, multicast and similar addresses
+// are not probed.
+func TestUselessAddressesAreNotProbed(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		l.until(Direct, a, b)
@@ -172,7 +173,8 @@ func TestStrangersAreNotAsked(t *testing.T) {
 	})
 }
 
-// TestMalformedAddressFrames end the connection, with a reason.
+// TestMalformedAddressFrames checks that malformed frames close the connection with a
+// reason.
 func TestMalformedAddressFrames(t *testing.T) {
 	for _, f := range []frame{{frameAddAddress, nil}, {frameAddAddress, []byte{1, 0, 1, 2}}, {frameRemoveAddress, nil}, {framePunchMeNow, nil}, {frameWish, nil}} {
 		runLab(t, func(l *lab) {
@@ -188,7 +190,7 @@ func TestMalformedAddressFrames(t *testing.T) {
 	}
 }
 
-// TestUnknownFramesAreSkipped: a newer peer says more than we know.
+// TestUnknownFramesAreSkipped checks that frames of unknown types are skipped.
 func TestUnknownFramesAreSkipped(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -202,7 +204,7 @@ func TestUnknownFramesAreSkipped(t *testing.T) {
 	})
 }
 
-// TestPeerWantsRelay: its policy is heard, and said.
+// TestPeerWantsRelay checks that the peer's policy RelayOnly is obeyed and reported.
 func TestPeerWantsRelay(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.host(nil))
@@ -218,8 +220,8 @@ func TestPeerWantsRelay(t *testing.T) {
 	})
 }
 
-// TestSilentPeer: one that says nothing of addresses, as an old version, is left on
-// the relay, and that is said once.
+// TestSilentPeer checks that a connection stays on the relay if the peer names no
+// addresses, as older versions do, and that this is reported once.
 func TestSilentPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
@@ -237,8 +239,8 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
-// TestManyDeadAddresses: a peer with many addresses of which one is good is found,
-// and QUIC spends no connection IDs on the others.
+// TestManyDeadAddresses checks that a peer is found if only one of its many addresses
+// works, and that QUIC spends no connection IDs on the others.
 func TestManyDeadAddresses(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -261,7 +263,8 @@ func TestManyDeadAddresses(t *testing.T) {
 	})
 }
 
-// TestPacketSizeOnDirectPath: it does not fall to QUIC's least.
+// TestPacketSizeOnDirectPath checks that packets on a direct path are not smaller than
+// on the relay.
 func TestPacketSizeOnDirectPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -275,7 +278,8 @@ func TestPacketSizeOnDirectPath(t *testing.T) {
 	})
 }
 
-// TestNamedAddressesAreForgotten: not even slowly does a peer fill our memory.
+// TestNamedAddressesAreForgotten checks that a peer cannot fill the memory by naming
+// many addresses slowly.
 func TestNamedAddressesAreForgotten(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
@@ -293,7 +297,8 @@ func TestNamedAddressesAreForgotten(t *testing.T) {
 	})
 }
 
-// TestProvedAddresses: the one in use is not forgotten for others.
+// TestProvedAddresses checks that the address in use is not forgotten when the peer
+// proves many others.
 func TestProvedAddresses(t *testing.T) {
 	var d directLink
 	used := netip.MustParseAddrPort("203.0.113.1:1")

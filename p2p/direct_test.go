@@ -75,8 +75,8 @@ func (l *lab) until(want PathKind, conns ...*Conn) {
 // forwarded is how many packets of peers the relay has forwarded.
 func (l *lab) forwarded() uint64 { return l.server.Stats().ForwardedPackets }
 
-// TestDirect: two hosts that can reach each other do, soon, and the relay has no
-// more to do.
+// TestDirect checks that two hosts that can reach each other soon get a direct path, and
+// that the relay then forwards nothing.
 func TestDirect(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -132,8 +132,8 @@ func punchable(a, b string) bool {
 	return a != "UDP blocked" && b != "UDP blocked" && !(hard(a) && strict(b)) && !(hard(b) && strict(a))
 }
 
-// TestMatrix: which pairs of NATs let the peers through to each other, and that the
-// others stay on the relay and say why.
+// TestMatrix checks between which pairs of NATs there is a direct path, and that other
+// pairs stay on the relay and report why.
 func TestMatrix(t *testing.T) {
 	for _, a := range natKinds {
 		for _, b := range natKinds {

@@ -76,8 +76,8 @@ func (l *lab) relayAt(addrs ...string) {
 	go func() { served <- server.Serve(context.Background()) }()
 }
 
-// TestRelayAtAnyOfItsAddresses: one of the relay's addresses answers, which need not
-// be the first, and a resolver may be slow about a family, or fail.
+// TestRelayAtAnyOfItsAddresses checks that a relay is reached if any one of its
+// addresses answers, also if the resolver is slow or fails for one family.
 func TestRelayAtAnyOfItsAddresses(t *testing.T) {
 	const v4, v6, nobody4, nobody6 = "192.0.2.1", "2001:db8::1", "192.0.2.66", "2001:db8::66"
 	var many []string
@@ -105,7 +105,7 @@ func TestRelayAtAnyOfItsAddresses(t *testing.T) {
 	}
 }
 
-// TestRelayWithoutAddress: the error says what is wrong.
+// TestRelayWithoutAddress checks the error for a relay whose name has no address.
 func TestRelayWithoutAddress(t *testing.T) {
 	runLab(t, func(l *lab) {
 		n := names{"ip6": {}, "ip4": {}}
@@ -117,8 +117,8 @@ func TestRelayWithoutAddress(t *testing.T) {
 	})
 }
 
-// TestRelayMoves: the relay goes to another address, of another family even, and its
-// name follows. Connections live on.
+// TestRelayMoves checks that connections survive when the relay moves to another
+// address, also of another family, and its name follows.
 func TestRelayMoves(t *testing.T) {
 	for name, to := range map[string]struct {
 		addr  string
@@ -144,8 +144,8 @@ func TestRelayMoves(t *testing.T) {
 	}
 }
 
-// TestRelayWithoutResolver: a relay that restarts is found though its name cannot be
-// resolved any more.
+// TestRelayWithoutResolver checks that a restarted relay is found although its name
+// cannot be resolved any more.
 func TestRelayWithoutResolver(t *testing.T) {
 	for name, now := range map[string]names{"silent": {}, "fails": {"ip6": {}, "ip4": {}}} {
 		t.Run(name, func(t *testing.T) {
@@ -161,8 +161,9 @@ func TestRelayWithoutResolver(t *testing.T) {
 	}
 }
 
-// TestLostFamilyIsLeft: packets of the family that is in use get nowhere any more.
-func TestLostFamilyIsLeft(t *testing.T) {
+// TestUnreachableFamilyIsLeft checks that an endpoint reaches the relay by the other
+// address family when packets of the present one are lost.
+func TestUnreachableFamilyIsLeft(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		runLab(t, func(l *lab) {
 			n := names{"ip6": {"2001:db8::1"}, "ip4": {"192.0.2.1"}}
@@ -176,8 +177,9 @@ func TestLostFamilyIsLeft(t *testing.T) {
 	}
 }
 
-// TestFamiliesTakeTurns: after the address that has worked last.
-func TestFamiliesTakeTurns(t *testing.T) {
+// TestInterleave checks that addresses of both families alternate after the one that
+// worked last.
+func TestInterleave(t *testing.T) {
 	addr := netip.MustParseAddrPort
 	in := []netip.AddrPort{addr("[2001:db8::1]:1"), addr("[2001:db8::2]:1"), addr("192.0.2.1:1"), addr("192.0.2.2:1")}
 	for last, want := range map[netip.AddrPort][]int{

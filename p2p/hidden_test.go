@@ -30,7 +30,8 @@ func (j *journal) count(text string) int {
 	return strings.Count(j.buf.String(), text)
 }
 
-// TestRelayBehindSNAT: it is said once that the relay does not see who sends.
+// TestRelayBehindSNAT checks that the log says once that the relay does not see where
+// packets come from.
 func TestRelayBehindSNAT(t *testing.T) {
 	for _, test := range []struct {
 		relay, seen string
@@ -68,8 +69,8 @@ func (l *lab) onlyProbesDirect(p nettest.Packet) bool {
 	return p.From == relay || p.To == relay || p.Data[0]&^1 == probeType
 }
 
-// TestProbesThatQUICCannotUse: it is not said that nobody has answered when QUIC could
-// not use what answers.
+// TestProbesThatQUICCannotUse checks that the reason is WhyNotUsable when probes are
+// answered but QUIC does not get through.
 func TestProbesThatQUICCannotUse(t *testing.T) {
 	runLab(t, func(l *lab) {
 		l.net.Filter(l.onlyProbesDirect)

@@ -38,9 +38,9 @@ func rewrite(t *testing.T, o Offer, id, payload []byte) Offer {
 	return o
 }
 
-// TestUselessFlights: what no server would answer is no offer, so that nobody
-// waits for the answer.
-func TestUselessFlights(t *testing.T) {
+// TestUnanswerableOffers checks that an offer is malformed if no QUIC server would
+// answer its first flight.
+func TestUnanswerableOffers(t *testing.T) {
 	whole := sampleOffer(t)
 	payload := whole.flight[0].payload
 	for name, o := range map[string]Offer{
@@ -57,9 +57,9 @@ func TestUselessFlights(t *testing.T) {
 	}
 }
 
-// TestOffersThatLastForEver: their maker says when they expire, and could keep
-// us waiting until then.
-func TestOffersThatLastForEver(t *testing.T) {
+// TestOfferExpiryIsBounded checks that an offer with an expiry in the far future does
+// not occupy the accepter until then.
+func TestOfferExpiryIsBounded(t *testing.T) {
 	runLab(t, func(l *lab) {
 		mallory, bob, alice := l.host(nil), l.host(nil), l.host(nil)
 		accepted := make(chan *Conn, 1)
@@ -98,8 +98,8 @@ func TestOffersThatLastForEver(t *testing.T) {
 	})
 }
 
-// TestOfferFailsAndIsTriedAgain: an offer that the relay could not be asked
-// about is not used up.
+// TestOfferFailsAndIsTriedAgain checks that an offer is not used up if the relay could
+// not be reached.
 func TestOfferFailsAndIsTriedAgain(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -118,8 +118,8 @@ func TestOfferFailsAndIsTriedAgain(t *testing.T) {
 	})
 }
 
-// TestOfferStealsNoID: who reads an ID off the wire and puts it into an offer
-// takes no packet of the connection whose it is.
+// TestOfferStealsNoID checks that an attacker who puts the connection ID of another
+// connection into an offer does not get that connection's packets.
 func TestOfferStealsNoID(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob, mallory := l.host(nil), l.host(nil), l.host(nil)
@@ -141,8 +141,8 @@ func TestOfferStealsNoID(t *testing.T) {
 	})
 }
 
-// TestManyLegsOnSlowPath: refreshing them takes long, which is no sign that the
-// relay is gone.
+// TestManyLegsOnSlowPath checks that the relay does not count as lost when refreshing
+// many legs takes long.
 func TestManyLegsOnSlowPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -167,8 +167,8 @@ func TestManyLegsOnSlowPath(t *testing.T) {
 	})
 }
 
-// TestPeerThatIsNotGone: the relay may say so by mistake, as after an outage that
-// was longer than a leg's life.
+// TestPeerThatIsNotGone checks that a connection survives if the relay reports the peer
+// as gone by mistake, for example after a long outage.
 func TestPeerThatIsNotGone(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.host(nil), l.host(nil))
@@ -183,8 +183,8 @@ func TestPeerThatIsNotGone(t *testing.T) {
 	})
 }
 
-// TestRelayUsedAgainAtOnce: an endpoint that has just given up a relay turns to
-// it again, while the old connection is still being closed.
+// TestRelayUsedAgainAtOnce checks that an endpoint can use a relay again while the old
+// control connection is being closed.
 func TestRelayUsedAgainAtOnce(t *testing.T) {
 	runLab(t, func(l *lab) {
 		h := l.host(nil)
@@ -204,8 +204,8 @@ func TestRelayUsedAgainAtOnce(t *testing.T) {
 	})
 }
 
-// TestAllowPeerWantsCertificate: with a TLS configuration of the user's own as
-// well, whatever that says.
+// TestAllowPeerWantsCertificate checks that AllowPeer requires a certificate, whatever
+// Config.TLS says.
 func TestAllowPeerWantsCertificate(t *testing.T) {
 	for name, chosen := range map[string]bool{"plain": false, "chosen for the client": true} {
 		t.Run(name, func(t *testing.T) {
@@ -256,8 +256,8 @@ func TestNumberZone(t *testing.T) {
 	}
 }
 
-// TestFloodDelaysOnlyItself: somebody with a token leaves useless offers all the time,
-// and whoever else dials is answered at once.
+// TestFloodDelaysOnlyItself checks that a dialer with a token that floods the mailbox
+// with useless offers does not delay others.
 func TestFloodDelaysOnlyItself(t *testing.T) {
 	half := func(o *Offer) { o.flight = o.flight[1:] } // what is missing is never sent
 	none := func(o *Offer) {
@@ -306,9 +306,9 @@ func TestFloodDelaysOnlyItself(t *testing.T) {
 	}
 }
 
-// TestOfferOfDeadLine: an offer that went out on a connection which is dead is shown
-// again on the next, long before the dialer gives up.
-func TestOfferOfDeadLine(t *testing.T) {
+// TestOfferOnDeadConnection checks that an offer that was sent on a dead control
+// connection is shown again on the next one, long before the dialer gives up.
+func TestOfferOnDeadConnection(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
 		accepted := make(chan error, 1)

@@ -283,8 +283,8 @@ var kernelNATs = []struct {
 	{"symmetric", nettest.Symmetric},
 }
 
-// TestKernelMatrix: which pairs of the kernel's NATs let the peers through to each
-// other, past the relay, and that the others stay there and say why.
+// TestKernelMatrix checks between which pairs of the kernel's NATs there is a direct
+// path, and that other pairs stay on the relay and report why.
 func TestKernelMatrix(t *testing.T) {
 	for _, left := range kernelNATs {
 		for _, right := range kernelNATs {
@@ -316,14 +316,14 @@ func (l *kernelLab) staysRelayed(a, b *Conn) {
 	}
 }
 
-// TestKernelRebinding: the NAT of one side, or both, forgets everything under a
-// connection that is direct. It is so again, and no stream breaks.
+// TestKernelRebinding checks that a connection survives when the NAT of one or both
+// sides forgets its mappings, and gets a direct path again.
 func TestKernelRebinding(t *testing.T) {
 	eachSide(t, func(l *kernelLab, s *kernelSite) { s.nat.Forget() })
 }
 
-// TestKernelUplink: the host of one side, or of both, leaves one network for
-// another. It is behind another NAT then.
+// TestKernelUplink checks that a connection survives when the host of one or both sides
+// moves to another network behind another NAT.
 func TestKernelUplink(t *testing.T) {
 	eachSide(t, func(l *kernelLab, s *kernelSite) {
 		old := s.outside
@@ -363,9 +363,8 @@ func eachSide(t *testing.T, happens func(*kernelLab, *kernelSite)) {
 // kernelTransfer is how much is sent while something happens to the path.
 const kernelTransfer = 64 << 20
 
-// TestKernelCut: the direct path becomes a black hole in the middle of a transfer,
-// either way. The rest goes by the relay, and when the way is free again the
-// connection is direct again.
+// TestKernelCut checks that a transfer continues through the relay when the direct path
+// becomes a black hole, and returns to a direct path when it works again.
 func TestKernelCut(t *testing.T) {
 	for _, name := range []string{"dialer sends", "accepter sends"} {
 		t.Run(name, func(t *testing.T) {
@@ -396,8 +395,8 @@ func TestKernelCut(t *testing.T) {
 // cut makes a black hole of the way between the sites.
 func (l *kernelLab) cut() { l.core.Cut(l.sites[0].outside, l.sites[1].outside) }
 
-// TestKernelRelayRestart: a connection that is direct has another relay to fall
-// back to, which has the old one's secret.
+// TestKernelRelayRestart checks that a direct connection can fall back to a relay that
+// was restarted with the same secret.
 func TestKernelRelayRestart(t *testing.T) {
 	l := newKernelLab(t, nettest.PortRestricted, nettest.PortRestricted, nil)
 	a, b := l.connect()
@@ -412,8 +411,8 @@ func TestKernelRelayRestart(t *testing.T) {
 	l.becomes(Relayed, a, b)
 }
 
-// TestKernelRelayGone: a connection that is direct lives without the relay, and
-// ends with a clear error when the direct path is gone as well.
+// TestKernelRelayGone checks that a direct connection survives without the relay, and
+// ends with ErrNoPath when the direct path dies as well.
 func TestKernelRelayGone(t *testing.T) {
 	l := newKernelLab(t, nettest.PortRestricted, nettest.PortRestricted, func(c *Config) {
 		c.KeepAlive = time.Second

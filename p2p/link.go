@@ -51,7 +51,7 @@ type link struct {
 	known   []cid.ID       // the latest keptIDs, oldest first
 	token   string         // what admits the leg next time
 	ttl     time.Duration  // what the relay has granted
-	seen    netip.AddrPort // our address, as the relay sees it
+	seen    netip.AddrPort // this host's address, as the relay sees it
 	owner   *Conn          // once there is one
 }
 

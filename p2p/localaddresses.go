@@ -104,13 +104,6 @@ func (c *Config) monitor() *netmon.Config {
 	return conf
 }
 
-// candidates are the addresses as they are now, those of most worth first. There is
-// room left for the one that the relay sees.
-func (l *localAddresses) candidates() []candidate {
-	all := l.all()
-	return all[:min(len(all), maxCandidates-1)]
-}
-
 // hostAddrs returns the present addresses of this host, without watching them.
 func (e *Endpoint) hostAddrs() []candidate {
 	l := &localAddresses{endpoint: e}

@@ -19,7 +19,7 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 	return b.out.Write(p)
 }
 
-// TestLogIsBounded: a peer that repeats what is logged does not fill a disk.
+// TestLogIsBounded checks that a peer cannot fill the log by repetition.
 func TestLogIsBounded(t *testing.T) {
 	var out lockedBuffer
 	runLab(t, func(l *lab) {

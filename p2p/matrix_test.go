@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// TestTimeToDirect measures, on the fake clock, how soon a pair of sites is direct
-// whose hosts are 20 ms (there and back) from the relay and from each other. With -v
-// it prints the figures that are in README.md as package testing prints those of
-// benchmarks. It fails if a pair is slower than three round trips over the relay and
-// 50 ms, or not direct although it must be.
+// TestTimeToDirect measures, on the fake clock, how soon a pair of sites has a direct
+// path, with 20 ms of round-trip time to the relay and between the hosts. With -v it
+// prints the figures of README.md in the format of benchmarks. It fails if a pair takes
+// longer than three round trips through the relay and 50 ms, or has no direct path
+// although it must.
 func TestTimeToDirect(t *testing.T) {
 	const seeds = 5
 	for _, a := range natKinds {

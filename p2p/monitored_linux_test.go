@@ -12,9 +12,9 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// TestMonitoredMove: a monitor on the dialer's router sees one connection go from the
-// relay to the peer, though what opened the NATs before was none of QUIC's.
-func TestMonitoredMove(t *testing.T) {
+// TestMonitoredMigration checks that a monitor on the dialer's router sees one
+// connection migrate from the relay to the peer, although probes came before.
+func TestMonitoredMigration(t *testing.T) {
 	for name, open := range map[string]func(*testing.T, *nettest.Host) (monitor.Source, error){
 		"packet sockets": func(*testing.T, *nettest.Host) (monitor.Source, error) { return monitor.Capture("in") },
 		"kernel":         routerFlows,

@@ -19,9 +19,9 @@ var impairments = map[string]netlink.NetemQdiscAttrs{
 	"all":         {Latency: 20_000, Jitter: 5_000, Loss: 1, ReorderProb: 5, Duplicate: 2},
 }
 
-// TestKernelImpaired: over ways that delay, lose, reorder or duplicate packets, to the
-// relay and between the peers, a connection becomes direct, falls back to the relay,
-// becomes direct again, and every byte arrives.
+// TestKernelImpaired checks that a connection gets a direct path, falls back to the
+// relay, and gets a direct path again, and that all data arrives, on networks that
+// delay, lose, reorder or duplicate packets.
 func TestKernelImpaired(t *testing.T) {
 	for name, how := range impairments {
 		t.Run(name, func(t *testing.T) {

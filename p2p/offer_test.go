@@ -24,8 +24,8 @@ import (
 // holds.
 const qrCapacity = 2953
 
-// TestOfferHoldsWholeFirstFlight: with Go's default key shares the ClientHello
-// is two datagrams, and half of it would be of no use.
+// TestOfferHoldsWholeFirstFlight checks that an offer holds both datagrams of the
+// ClientHello with Go's default key shares.
 func TestOfferHoldsWholeFirstFlight(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -99,8 +99,8 @@ func helloOf(t *testing.T, datagrams [][]byte) *wire.CryptoStream {
 	return &hello
 }
 
-// TestOfferDeliveredLate: quic-go gives a handshake five seconds by default, a
-// human takes longer.
+// TestOfferDeliveredLate checks that the handshake succeeds if the offer is delivered
+// after more than quic-go's default handshake timeout of five seconds.
 func TestOfferDeliveredLate(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -118,8 +118,8 @@ func TestOfferDeliveredLate(t *testing.T) {
 	})
 }
 
-// TestLostDatagramOfFirstFlight: what an offer lacks is sent again through the
-// relay, once that knows the accepter.
+// TestLostDatagramOfFirstFlight checks that the dialer sends a datagram that is missing
+// in the offer again through the relay.
 func TestLostDatagramOfFirstFlight(t *testing.T) {
 	for lost, name := range []string{"first", "second"} {
 		t.Run(name, func(t *testing.T) {
@@ -141,8 +141,8 @@ func TestLostDatagramOfFirstFlight(t *testing.T) {
 	}
 }
 
-// TestHandshakeOnLossyNetwork: the handshake's answers get lost as well, a fifth of
-// them: there are two ways to the peer.
+// TestHandshakeOnLossyNetwork checks the handshake on a network that loses a fifth of
+// the packets.
 func TestHandshakeOnLossyNetwork(t *testing.T) {
 	for seed := range uint64(10) {
 		runLabSeeded(t, seed, func(l *lab) {
@@ -154,8 +154,9 @@ func TestHandshakeOnLossyNetwork(t *testing.T) {
 	}
 }
 
-// TestOfferIsGoodOnce: neither at the same endpoint, nor at another one.
-func TestOfferIsGoodOnce(t *testing.T) {
+// TestOfferIsUsedOnce checks that an offer cannot be answered twice, by the same
+// endpoint or another one.
+func TestOfferIsUsedOnce(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob, eve := l.host(nil), l.host(nil), l.host(nil)
 		offer, dialed := l.offer(alice, PeerID{})
@@ -212,8 +213,7 @@ func TestOfferExpires(t *testing.T) {
 	})
 }
 
-// TestWrongPeer: who has the offer but not the key that was asked for is not
-// let in.
+// TestWrongPeer checks that an accepter with another key than the dialed one is refused.
 func TestWrongPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob, eve := l.host(nil), l.host(nil), l.host(nil)
@@ -227,8 +227,8 @@ func TestWrongPeer(t *testing.T) {
 	})
 }
 
-// TestRelayIsNoPeer: who has seen the packets of the offer, as the relay has,
-// but not the offer, answers in vain.
+// TestRelayIsNoPeer checks that the relay cannot answer the offer although it has seen
+// its packets.
 func TestRelayIsNoPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, eve := l.host(nil), l.host(nil)
@@ -247,7 +247,7 @@ func TestRelayIsNoPeer(t *testing.T) {
 	})
 }
 
-// TestAllowPeer: each side may refuse the other.
+// TestAllowPeer checks that each side may refuse the other.
 func TestAllowPeer(t *testing.T) {
 	nobody := func(c *Config) { c.AllowPeer = func(PeerID) bool { return false } }
 	runLab(t, func(l *lab) {
@@ -269,7 +269,7 @@ func TestAllowPeer(t *testing.T) {
 	})
 }
 
-// TestDialerIsWhoTheOfferSays: an offer that names another as the dialer.
+// TestDialerIsWhoTheOfferSays checks that an offer that names another dialer is refused.
 func TestDialerIsWhoTheOfferSays(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -283,8 +283,8 @@ func TestDialerIsWhoTheOfferSays(t *testing.T) {
 
 var update = flag.Bool("update", false, "write testdata/offer.txt")
 
-// TestSampleOffer: the sample that other tests read is like an offer made now. With
-// -update that becomes the sample.
+// TestSampleOffer checks that the sample for other tests has the form of present offers.
+// With -update it writes a new sample.
 func TestSampleOffer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		offer, _ := l.offer(l.host(nil), PeerID{})
@@ -326,7 +326,7 @@ func TestOfferText(t *testing.T) {
 	}
 }
 
-// TestOfferTextCut: what was cut off, or changed, is noticed or harmless.
+// TestOfferTextCut checks that truncated or changed offers are detected, or harmless.
 func TestOfferTextCut(t *testing.T) {
 	whole := sampleOffer(t)
 	text := whole.String()
@@ -343,7 +343,7 @@ func TestOfferTextCut(t *testing.T) {
 	}
 }
 
-// TestOfferBombs: neither text nor what it unpacks to is without bounds.
+// TestOfferBombs checks that the text of an offer and its decompressed form are bounded.
 func TestOfferBombs(t *testing.T) {
 	var packed bytes.Buffer
 	w, _ := flate.NewWriter(&packed, flate.BestCompression)
@@ -361,8 +361,8 @@ func TestOfferBombs(t *testing.T) {
 	}
 }
 
-// TestMailboxNamesNoRelay: an offer from the mailbox leads through the relay
-// that it came from, not where its maker wants us to go.
+// TestMailboxNamesNoRelay checks that an offer from the mailbox is answered through the
+// relay that it came from, whatever relay it names.
 func TestMailboxNamesNoRelay(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -428,8 +428,8 @@ func FuzzOfferText(f *testing.F) {
 	})
 }
 
-// TestListenersWithToken: endpoints that wait for offers and have a token stay with a
-// relay that has room for one without.
+// TestListenersWithToken checks that endpoints that wait for offers with a token are not
+// displaced at a relay with little room for those without one.
 func TestListenersWithToken(t *testing.T) {
 	runLab(t, func(l *lab) {
 		l.stopRelay()

@@ -58,9 +58,8 @@ func (l *lab) within(done <-chan error) {
 	}
 }
 
-// TestPathShrinks: a path stops to carry large packets while data is under way, on the
-// relay or direct, from one side or the other. The data arrives, on the same path, and
-// packets are large again when they may be.
+// TestPathShrinks checks that data arrives on the same path when that stops carrying
+// large packets, in either direction, and that packets become large again when possible.
 func TestPathShrinks(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -113,7 +112,8 @@ func TestPathShrinks(t *testing.T) {
 	}
 }
 
-// TestInterfaceShrinks: this host's interface has a smaller MTU suddenly.
+// TestInterfaceShrinks checks that a connection survives when the MTU of this host's
+// interface shrinks.
 func TestInterfaceShrinks(t *testing.T) {
 	for _, policy := range []PathPolicy{RelayOnly, PreferDirect} {
 		t.Run(map[PathPolicy]string{RelayOnly: "relay", PreferDirect: "direct"}[policy], func(t *testing.T) {
@@ -132,8 +132,8 @@ func TestInterfaceShrinks(t *testing.T) {
 	}
 }
 
-// TestNarrowPathIsNotTaken: a path that passes probes and small packets only is none.
-// No packet of QUIC goes there.
+// TestNarrowPathIsNotTaken checks that a path that carries only small packets is not
+// used, and that no QUIC packet is sent there.
 func TestNarrowPathIsNotTaken(t *testing.T) {
 	runLab(t, func(l *lab) {
 		n := l.narrowed(between)
@@ -171,7 +171,7 @@ func (l *lab) spyOn(n *narrow, which func(nettest.Packet) bool) *atomic.Int64 {
 	return &count
 }
 
-// TestSmallestDirectPath: a direct path of an MTU of 1240 carries data.
+// TestSmallestDirectPath checks that a direct path with an MTU of 1240 is used.
 func TestSmallestDirectPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		l.narrowed(between).limit.Store(1240 - 28)
@@ -186,8 +186,8 @@ func TestSmallestDirectPath(t *testing.T) {
 	})
 }
 
-// TestTunnelIsNotPreferred: an overlay in the same house is no better than the house's
-// own network.
+// TestTunnelIsNotPreferred checks that a tunnel within a site is not preferred to the
+// site's own network.
 func TestTunnelIsNotPreferred(t *testing.T) {
 	now := time.Now()
 	l := newChecklist()
@@ -211,9 +211,9 @@ func TestTunnelIsNotPreferred(t *testing.T) {
 	}
 }
 
-// TestLineStaysSmall: what goes to the relay itself, an offer above all, needs no more
-// than every path carries, also when the path has carried more.
-func TestLineStaysSmall(t *testing.T) {
+// TestControlPacketsStaySmall checks that packets of control connections stay at 1200
+// bytes, also when the path has carried larger ones.
+func TestControlPacketsStaySmall(t *testing.T) {
 	runLab(t, func(l *lab) {
 		conf := controlConfig(&Config{})
 		if conf.InitialPacketSize != baseSize || !conf.DisablePathMTUDiscovery {
@@ -228,7 +228,8 @@ func TestLineStaysSmall(t *testing.T) {
 	})
 }
 
-// TestPieces: halves make a packet, in any order, once, and are bounded.
+// TestPieces checks that two halves make a packet, in either order and once, and that
+// their number is bounded.
 func TestPieces(t *testing.T) {
 	var p pieces
 	piece := func(number uint32, data string) []byte {
@@ -259,7 +260,8 @@ func TestPieces(t *testing.T) {
 	}
 }
 
-// TestSearchIsRefused: quic-go's search is refused, but what it sends all the time is not.
+// TestSearchIsRefused checks that packets of quic-go's search for a larger size are
+// dropped, and data of that size is not.
 func TestSearchIsRefused(t *testing.T) {
 	var s pathSize
 	s.restart(baseSize, baseSize)
@@ -274,7 +276,7 @@ func TestSearchIsRefused(t *testing.T) {
 	}
 }
 
-// TestDialByRelayThatDoesNotForward: both peers hear why they are not connected.
+// TestDialByRelayThatDoesNotForward checks that both peers get ErrNotForwarded.
 func TestDialByRelayThatDoesNotForward(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.public().peer(nil), l.public().peer(nil)
@@ -299,9 +301,9 @@ func TestDialByRelayThatDoesNotForward(t *testing.T) {
 	})
 }
 
-// TestRelayDoesNotForward: a relay that answers and forwards nothing is lost. A
-// connection that prefers it becomes direct, one that wants nothing else says so, and
-// returns.
+// TestRelayDoesNotForward checks that a relay that answers but forwards nothing counts
+// as lost. A PreferRelay connection gets a direct path. A RelayOnly connection reports
+// that the relay is lost, and that it is back.
 func TestRelayDoesNotForward(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -39,7 +39,8 @@ func probers(t testing.TB) (dialer, accepter *prober) {
 	return dialer, accepter
 }
 
-// TestProbe: a question and its answer, each good once, for one side alone.
+// TestProbe checks that a ping and its pong are accepted once, and only by the other
+// side.
 func TestProbe(t *testing.T) {
 	a, b := probers(t)
 	for _, seen := range []string{"192.0.2.1:1", "[2001:db8::1]:65535"} {
@@ -69,7 +70,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// TestProbeForged: every byte is authenticated.
+// TestProbeForged checks that every byte of a probe is authenticated.
 func TestProbeForged(t *testing.T) {
 	a, b := probers(t)
 	data, _ := a.sealPing(0)
@@ -90,7 +91,7 @@ func TestProbeForged(t *testing.T) {
 	}
 }
 
-// TestProbeOrder: late ones count, too late ones do not.
+// TestProbeOrder checks that reordered probes are accepted, unless they are too old.
 func TestProbeOrder(t *testing.T) {
 	a, b := probers(t)
 	var pings [][]byte
@@ -108,7 +109,7 @@ func TestProbeOrder(t *testing.T) {
 	}
 }
 
-// FuzzProbe: nothing but a probe is one, whatever comes.
+// FuzzProbe checks that only probes are accepted.
 func FuzzProbe(f *testing.F) {
 	a, b := probers(f)
 	ping, sequence := a.sealPing(0)
@@ -124,7 +125,7 @@ func FuzzProbe(f *testing.F) {
 	})
 }
 
-// FuzzAddress: what is read from a frame can be said again.
+// FuzzAddress checks that an address that was read from a frame can be encoded again.
 func FuzzAddress(f *testing.F) {
 	f.Add(addAddress(7, candidate{ObservedCandidate, netip.MustParseAddrPort("192.0.2.1:1")}).payload)
 	f.Add(addAddress(1<<40, candidate{HostCandidate, netip.MustParseAddrPort("[2001:db8::1]:2")}).payload)
@@ -143,7 +144,7 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// TestMayProbe: which addresses a peer may have us send probes to.
+// TestMayProbe checks which addresses a peer may have this host send probes to.
 func TestMayProbe(t *testing.T) {
 	home := []candidate{{HostCandidate, netip.MustParseAddrPort("192.168.1.2:1")}, {ObservedCandidate, netip.MustParseAddrPort("10.0.0.1:1")}}
 	for addr, want := range map[string]bool{

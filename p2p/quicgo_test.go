@@ -15,8 +15,8 @@ import (
 // What quic-go does that a connection over a relay would trip over, and that
 // other tests do not show.
 
-// TestConnectionsKeepTheirPacketSize: quic-go falls back to packets of 1200
-// bytes on a new path unless it is told another size.
+// TestConnectionsKeepTheirPacketSize checks that the initial packet size is set.
+// Otherwise quic-go falls back to 1200 bytes on each new path.
 func TestConnectionsKeepTheirPacketSize(t *testing.T) {
 	conf, err := (&Config{}).withDefaults()
 	if err != nil {
@@ -38,9 +38,10 @@ func TestConnectionsKeepTheirPacketSize(t *testing.T) {
 	}
 }
 
-// TestTransportsAreOfOneClass: quic-go decides when a connection begins whether
-// it marks packets with ECN, and panics if a later path's conn cannot.
-func TestTransportsAreOfOneClass(t *testing.T) {
+// TestTransportsAgreeOnECN checks that all transports of a connection support ECN, or
+// none. quic-go decides about ECN at the beginning, and panics if the conn of a later
+// path does not support it.
+func TestTransportsAgreeOnECN(t *testing.T) {
 	udpConn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +76,8 @@ func TestTransportsAreOfOneClass(t *testing.T) {
 	}
 }
 
-// TestIDsHaveOneLength: a transport that expects IDs of another length never
-// hears a packet.
+// TestIDsHaveOneLength checks that all connection IDs have the length that transports
+// expect. They would not receive other packets.
 func TestIDsHaveOneLength(t *testing.T) {
 	runLab(t, func(l *lab) {
 		short := 0
@@ -97,9 +98,9 @@ func TestIDsHaveOneLength(t *testing.T) {
 	})
 }
 
-// TestFirstIDIsRegistered: the first Destination Connection ID is drawn at
-// random, so that the accepter tells the relay the one in the offer. What the
-// dialer sends again to that ID then comes through.
+// TestFirstIDIsRegistered checks that the accepter registers the random first
+// Destination Connection ID of an offer, so that the relay forwards what the dialer
+// sends again with it.
 func TestFirstIDIsRegistered(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -126,8 +127,8 @@ func TestFirstIDIsRegistered(t *testing.T) {
 	})
 }
 
-// TestTransportsListenOnce: a transport takes one Listen, so each connection
-// has its own, and none is left behind.
+// TestTransportsListenOnce checks that each accepted connection has a transport of its
+// own, because a transport can listen once, and that none is left behind.
 func TestTransportsListenOnce(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)

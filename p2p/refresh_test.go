@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// TestLegOutlivesShortTTL: a leg whose TTL at the relay is below a minute is refreshed
-// in time from its beginning, also if the endpoint has been there for long, and no
-// packet of the connection, which is direct, shows the relay that it lives.
+// TestLegOutlivesShortTTL checks that a leg with a TTL below a minute is refreshed in
+// time, also on an old endpoint, and while all packets take the direct path.
 func TestLegOutlivesShortTTL(t *testing.T) {
 	runLab(t, func(l *lab) { // whose relay has a TTL of 20 s
 		silent := func(c *Config) { c.KeepAlive = -1; c.Policy = PreferDirect }

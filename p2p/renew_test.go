@@ -43,8 +43,8 @@ func (l *lab) bury(addr netip.AddrPort) {
 	l.net.Filter(func(p nettest.Packet) bool { return p.From != addr && p.To != addr })
 }
 
-// TestDeadPort: what comes from an endpoint's port gets nowhere any more. The endpoint
-// takes another one, and its connections go on, direct ones as well.
+// TestDeadPort checks that an endpoint replaces its sockets when nothing gets through
+// from their ports, and that connections survive, direct ones as well.
 func TestDeadPort(t *testing.T) {
 	for _, policy := range []PathPolicy{RelayOnly, PreferDirect} {
 		for _, who := range []string{"dialer", "accepter"} {
@@ -87,7 +87,7 @@ func TestDeadPort(t *testing.T) {
 	}
 }
 
-// TestNetworkChanged: told so, the endpoint does it at once.
+// TestNetworkChanged checks that NetworkChanged replaces the sockets at once.
 func TestNetworkChanged(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.mobile(nil), l.mobile(nil)
@@ -115,8 +115,8 @@ func TestNetworkChanged(t *testing.T) {
 	})
 }
 
-// TestPortIsKept: an endpoint that hears anything, or whose sockets are somebody
-// else's, keeps them.
+// TestPortIsKept checks that an endpoint keeps its sockets if it receives anything, or
+// if the caller has opened them.
 func TestPortIsKept(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice := l.mobile(nil)

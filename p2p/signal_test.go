@@ -74,8 +74,7 @@ func TestParseHello(t *testing.T) {
 	}
 }
 
-// FuzzSignal: frames are read as they were written, and a reader comes to an
-// end.
+// FuzzSignal checks that frames are read as they were written, and that reading ends.
 func FuzzSignal(f *testing.F) {
 	f.Add(hello{version: 1, proof: make([]byte, 32)}.frame().append(nil))
 	f.Add(frame{kind: frameKeepAlive}.append(nil))

@@ -8,9 +8,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestPathDiesBeforeStandby: a NAT forgets everything just when the connection has
-// become direct, and the way back is not validated yet. quic-go can't leave its path,
-// and the connection is direct again all the same, soon.
+// TestPathDiesBeforeStandby checks that a connection gets a direct path again if its
+// path dies before the standby is validated, when quic-go cannot leave the path.
 func TestPathDiesBeforeStandby(t *testing.T) {
 	for _, who := range []string{"dialer", "accepter"} {
 		t.Run(who, func(t *testing.T) {
@@ -45,9 +44,10 @@ func TestPathDiesBeforeStandby(t *testing.T) {
 	}
 }
 
-// TestRelayIsSilentAfterMove: the connection moves again while the way back is still
-// being validated, and ends. Nothing of that is left, or Close would wait for it.
-func TestRelayIsSilentAfterMove(t *testing.T) {
+// TestMigrationDuringStandby checks that a connection that migrates again while the
+// standby is being validated, and then ends, leaves nothing behind that Close would wait
+// for.
+func TestMigrationDuringStandby(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		l.until(Direct, a, b)

@@ -100,9 +100,8 @@ func (l *lab) end(b *beat) {
 // path dies.
 const stallGoal = time.Second
 
-// TestPathDies: the direct path is cut under a connection that is used in one way or
-// the other. It goes on over the relay within a second, and is direct again when
-// that is possible.
+// TestPathDies checks that a connection in use continues through the relay within a
+// second after the direct path has been cut, and gets a direct path again when possible.
 func TestPathDies(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -150,7 +149,8 @@ func TestPathDies(t *testing.T) {
 	}
 }
 
-// TestIdlePathDies: also one that nobody uses is left within three keepalives.
+// TestIdlePathDies checks that an idle connection leaves a dead path within three
+// keepalive periods.
 func TestIdlePathDies(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -166,7 +166,8 @@ func TestIdlePathDies(t *testing.T) {
 	})
 }
 
-// TestPathPassesProbesOnly: a path that swallows QUIC and answers probes is left.
+// TestPathPassesProbesOnly checks that a path that carries probes and drops QUIC packets
+// is left.
 func TestPathPassesProbesOnly(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -187,8 +188,8 @@ func TestPathPassesProbesOnly(t *testing.T) {
 	})
 }
 
-// TestRelayGoneWhileDirect: the connection needs no relay any more, and takes it
-// back when it is there.
+// TestRelayGoneWhileDirect checks that a direct connection survives without the relay,
+// and uses it again later.
 func TestRelayGoneWhileDirect(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -208,7 +209,7 @@ func TestRelayGoneWhileDirect(t *testing.T) {
 	})
 }
 
-// TestNoPath: with neither path, the connection ends, and says why.
+// TestNoPath checks that a connection without any path ends with ErrNoPath.
 func TestNoPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -225,8 +226,8 @@ func TestNoPath(t *testing.T) {
 	})
 }
 
-// TestRebindingWhileDirect: a NAT forgets everything. The connection lives, and is
-// direct again.
+// TestRebindingWhileDirect checks that a connection survives when a NAT forgets its
+// mappings, and gets a direct path again.
 func TestRebindingWhileDirect(t *testing.T) {
 	for _, who := range []string{"dialer", "accepter"} {
 		t.Run(who, func(t *testing.T) {
@@ -278,7 +279,8 @@ func (l *lab) roamer(node *nettest.Node) *host {
 	return &host{e, conn}
 }
 
-// TestRoaming: either side, or both at once, go to another network.
+// TestRoaming checks that a connection survives when either or both sides move to
+// another network.
 func TestRoaming(t *testing.T) {
 	for _, who := range []string{"dialer", "accepter", "both"} {
 		t.Run(who, func(t *testing.T) {
@@ -313,7 +315,8 @@ func TestRoaming(t *testing.T) {
 	}
 }
 
-// TestSameLAN: peers behind one NAT, which does no hairpin, meet inside.
+// TestSameLAN checks that peers behind one NAT without hairpinning get a path within the
+// LAN.
 func TestSameLAN(t *testing.T) {
 	runLab(t, func(l *lab) {
 		home := l.behind(nettest.Gateway{Address: "203.0.113.1"})
@@ -329,7 +332,8 @@ func TestSameLAN(t *testing.T) {
 	})
 }
 
-// TestBadNetworks: probing and moving in spite of them.
+// TestBadNetworks checks probing and migration on networks with loss, delay and
+// reordering.
 func TestBadNetworks(t *testing.T) {
 	for name, conditions := range map[string]nettest.Conditions{
 		"loss 5 %":  {Delay: 20 * time.Millisecond, Loss: 0.05},
@@ -352,7 +356,7 @@ func TestBadNetworks(t *testing.T) {
 	}
 }
 
-// TestOutages: everything stands still for a while.
+// TestOutages checks that a connection survives when no packet gets through for a while.
 func TestOutages(t *testing.T) {
 	for _, d := range []time.Duration{time.Second, 5 * time.Second, 15 * time.Second} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -373,7 +377,7 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// TestPolicies: what Config.Policy says holds, for the side that wants less.
+// TestPolicies checks Config.Policy, also if the two sides differ.
 func TestPolicies(t *testing.T) {
 	policy := func(p PathPolicy) func(*Config) { return func(c *Config) { c.Policy = p } }
 	for _, test := range []struct {
@@ -400,7 +404,8 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// TestPreferRelay takes the direct path while the relay is lost.
+// TestPreferRelay checks that PreferRelay uses a direct path only while the relay is
+// lost.
 func TestPreferRelay(t *testing.T) {
 	runLab(t, func(l *lab) {
 		wish := func(c *Config) { c.Policy = PreferRelay }
@@ -419,7 +424,7 @@ func TestPreferRelay(t *testing.T) {
 	})
 }
 
-// TestDirectOnly ends when there is no direct path.
+// TestDirectOnly checks that DirectOnly ends a connection without a direct path.
 func TestDirectOnly(t *testing.T) {
 	only := func(c *Config) { c.Policy = DirectOnly }
 	runLab(t, func(l *lab) {
@@ -449,8 +454,8 @@ func TestDirectOnly(t *testing.T) {
 	})
 }
 
-// TestFallbackIsAtOnce: what was under way when the path died is sent again as soon as
-// that is known, not when quic-go next looks.
+// TestFallbackIsAtOnce checks that data in flight is sent again as soon as the path is
+// known to be dead.
 func TestFallbackIsAtOnce(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
@@ -477,8 +482,8 @@ func TestFallbackIsAtOnce(t *testing.T) {
 	})
 }
 
-// TestFallbackWithoutStandby: the relay could not be validated as the way back, but
-// packets go by it all the same.
+// TestFallbackWithoutStandby checks that packets go through the relay although the
+// standby could not be validated.
 func TestFallbackWithoutStandby(t *testing.T) {
 	runLab(t, func(l *lab) {
 		const pathProbe = 1200 // what QUIC pads these to
@@ -495,8 +500,8 @@ func TestFallbackWithoutStandby(t *testing.T) {
 	})
 }
 
-// TestPeerMovesWithoutRelay: a peer whose NAT gives it another address is followed
-// by probes alone.
+// TestPeerMovesWithoutRelay checks that a peer whose address changes is followed by
+// probes alone, without the relay.
 func TestPeerMovesWithoutRelay(t *testing.T) {
 	for _, who := range []string{"dialer", "accepter"} {
 		t.Run(who, func(t *testing.T) {
@@ -527,9 +532,9 @@ func TestPeerMovesWithoutRelay(t *testing.T) {
 	}
 }
 
-// TestOtherNetworkIsTriedAtOnce: a host that had no direct path has one soon after it
-// has come to a network that allows it.
-func TestOtherNetworkIsTriedAtOnce(t *testing.T) {
+// TestNewNetworkIsProbedAtOnce checks that a host without a direct path gets one soon
+// after it has moved to a network that permits it.
+func TestNewNetworkIsProbedAtOnce(t *testing.T) {
 	runLab(t, func(l *lab) {
 		blocked := l.net.LAN(nettest.Gateway{Address: "203.0.113.1", Allow: func(to netip.AddrPort) bool { return to.String() == relayAddr }})
 		strict := nettest.Gateway{Filtering: nettest.AddressPortDependent}
@@ -554,9 +559,9 @@ func TestOtherNetworkIsTriedAtOnce(t *testing.T) {
 	})
 }
 
-// TestQuietMove: the accepter follows though the application says nothing, and QUIC
-// itself neither.
-func TestQuietMove(t *testing.T) {
+// TestSilentMigration checks that the accepter follows a migration although neither the
+// application nor QUIC sends anything.
+func TestSilentMigration(t *testing.T) {
 	runLab(t, func(l *lab) {
 		quiet := func(c *Config) { c.QUIC = &quic.Config{DisablePathMTUDiscovery: true} }
 		a, b := l.connect(l.public().peer(quiet), l.public().peer(quiet))
@@ -568,9 +573,8 @@ func TestQuietMove(t *testing.T) {
 	})
 }
 
-// TestRelayIsLeftInPeace while a connection does without it: it is asked for what
-// keeps the leg, and no more.
-func TestRelayIsLeftInPeace(t *testing.T) {
+// TestIdleRelay checks that a direct connection sends the relay only what its leg needs.
+func TestIdleRelay(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		l.exchange(a, b, 4<<20) // it moves meanwhile
@@ -584,8 +588,9 @@ func TestRelayIsLeftInPeace(t *testing.T) {
 	})
 }
 
-// TestForgetfulNATs: keepalives become frequent enough for NATs that forget soon.
-func TestForgetfulNATs(t *testing.T) {
+// TestShortNATTimeouts checks that keepalives become frequent enough for NATs with short
+// timeouts.
+func TestShortNATTimeouts(t *testing.T) {
 	runLab(t, func(l *lab) {
 		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 6 * time.Second}
 		g.Address = "203.0.113.1"
@@ -603,7 +608,8 @@ func TestForgetfulNATs(t *testing.T) {
 	})
 }
 
-// TestPunchAgain: after a cut, NATs that have forgotten are opened from both sides.
+// TestPunchAgain checks that both sides open NATs that have forgotten their mappings
+// after a cut.
 func TestPunchAgain(t *testing.T) {
 	runLab(t, func(l *lab) {
 		g := nettest.Gateway{Filtering: nettest.AddressPortDependent, Lifetime: 20 * time.Second}
@@ -634,8 +640,8 @@ func TestPunchAgain(t *testing.T) {
 	})
 }
 
-// TestVitals: when a path is to be asked, and when it is dead.
-func TestVitals(t *testing.T) {
+// TestLiveness checks when a path is suspect, and when it is dead.
+func TestLiveness(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	for _, test := range []struct {
 		name          string

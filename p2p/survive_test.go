@@ -10,8 +10,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestRelayRestart: the relay is away for a while and has forgotten everything
-// but its secret. The connection lives.
+// TestRelayRestart checks that a connection survives when the relay restarts and
+// remembers only its secret.
 func TestRelayRestart(t *testing.T) {
 	for name, away := range map[string]time.Duration{"at once": 0, "3 s": 3 * time.Second, "20 s": 20 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestRelayRestart(t *testing.T) {
 	}
 }
 
-// TestRelayCrash: the same without a word of farewell.
+// TestRelayCrash checks the same if the relay does not announce its end.
 func TestRelayCrash(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.host(nil), l.host(nil))
@@ -46,8 +46,8 @@ func TestRelayCrash(t *testing.T) {
 	})
 }
 
-// TestRebinding: a NAT gives either side another address, in silence or in the
-// middle of a transfer.
+// TestRebinding checks that a connection survives when a NAT gives either side another
+// address, while it is idle or in use.
 func TestRebinding(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -86,8 +86,8 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestWriteErrorsAreNotFatal: quic-go ends a connection at any write error but
-// EMSGSIZE. A host without route has one again later.
+// TestWriteErrorsAreNotFatal checks that a connection survives write errors, at which
+// quic-go would end it: a host without a route may get one again.
 func TestWriteErrorsAreNotFatal(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -102,7 +102,8 @@ func TestWriteErrorsAreNotFatal(t *testing.T) {
 	})
 }
 
-// TestIdleConnectionLives: keepalives keep it, the legs and the NATs' mappings.
+// TestIdleConnectionLives checks that keepalives keep an idle connection, its legs and
+// the NATs' mappings.
 func TestIdleConnectionLives(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.host(nil), l.host(nil))
@@ -112,7 +113,8 @@ func TestIdleConnectionLives(t *testing.T) {
 	})
 }
 
-// TestIdleConnectionEnds: without keepalives, QUIC's idle timeout holds.
+// TestIdleConnectionEnds checks that QUIC's idle timeout ends a connection without
+// keepalives.
 func TestIdleConnectionEnds(t *testing.T) {
 	runLab(t, func(l *lab) {
 		silent := func(c *Config) { c.KeepAlive = -1 }
@@ -122,8 +124,8 @@ func TestIdleConnectionEnds(t *testing.T) {
 	})
 }
 
-// TestPeerGone: a peer that vanishes is noticed through the relay, before the
-// idle timeout: a stateless reset cannot come through a relay.
+// TestPeerGone checks that the relay reports a peer that has vanished, before the idle
+// timeout. A stateless reset does not get through a relay.
 func TestPeerGone(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -139,8 +141,8 @@ func TestPeerGone(t *testing.T) {
 	})
 }
 
-// TestCloseReachesPeer: the last word of a connection comes through the relay,
-// though the leg is given back at once.
+// TestCloseReachesPeer checks that the relay still forwards CONNECTION_CLOSE although
+// the leg is given back at once.
 func TestCloseReachesPeer(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.host(nil), l.host(nil))
@@ -156,7 +158,7 @@ func TestCloseReachesPeer(t *testing.T) {
 	})
 }
 
-// TestPathEvents tells what happens to the path.
+// TestPathEvents checks the events of a path's changes.
 func TestPathEvents(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice, bob := l.host(nil), l.host(nil)
@@ -202,9 +204,9 @@ func TestPathEvents(t *testing.T) {
 	})
 }
 
-// TestPacketsPastTheRelay: what carries an ID of the connection, but comes from
-// where the peer has not proved to be, is none of it.
-func TestPacketsPastTheRelay(t *testing.T) {
+// TestPacketsFromUnprovedAddress checks that a packet with a connection ID of the
+// connection is dropped if the peer has not proved the address that it comes from.
+func TestPacketsFromUnprovedAddress(t *testing.T) {
 	runLab(t, func(l *lab) {
 		alice := l.host(nil)
 		a, b := l.connect(alice, l.host(nil))

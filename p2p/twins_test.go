@@ -10,8 +10,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestOneIdentityTwice: two endpoints with one identity, which do nothing but accept,
-// do not fight for the mailbox. The one that loses it is told, and peers are served.
+// TestOneIdentityTwice checks that two endpoints with one identity do not alternate at
+// the mailbox. The displaced one gets ErrIdentityInUse, and peers are served.
 func TestOneIdentityTwice(t *testing.T) {
 	runLab(t, func(l *lab) {
 		id, err := NewIdentity()
@@ -59,9 +59,8 @@ func TestOneIdentityTwice(t *testing.T) {
 	})
 }
 
-// TestRelayWithoutManners: whatever a relay answers at once, it is not asked without
-// a pause.
-func TestRelayWithoutManners(t *testing.T) {
+// TestPaceOfRequests checks that requests are paced, whatever the relay answers at once.
+func TestPaceOfRequests(t *testing.T) {
 	for name, answer := range map[string]func(p *pace, asked time.Time){
 		"nothing": func(p *pace, asked time.Time) { p.empty(asked, time.Now()) },
 		"offers":  func(p *pace, _ time.Time) { p.brought(time.Now()) },

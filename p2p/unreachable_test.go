@@ -11,8 +11,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestWhyRelayIsSilent: a system that sends nothing, and a network in which all is
-// lost, are told apart.
+// TestWhyRelayIsSilent checks that the error distinguishes a system that sends nothing
+// from a network that loses everything.
 func TestWhyRelayIsSilent(t *testing.T) {
 	runLab(t, func(l *lab) {
 		h := l.host(nil)
@@ -30,8 +30,9 @@ func TestWhyRelayIsSilent(t *testing.T) {
 	})
 }
 
-// TestICMPErrorIsTold: where nobody listens the system of that host says so.
-func TestICMPErrorIsTold(t *testing.T) {
+// TestICMPErrorIsReported checks that the error of an unreachable relay contains the
+// ICMP error.
+func TestICMPErrorIsReported(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("another error there")
 	}

@@ -1,10 +1,10 @@
-// Accept answers an offer that dial has printed, prints to its standard output
-// what the peer sends, and sends what is piped to its standard input.
+// Accept answers an offer that dial has printed, writes what the peer sends to the standard
+// output, and sends the standard input if that is not a terminal.
 //
 //	go run ./examples/accept OFFER > file
 //
-// Without an offer it prints its ID and waits for one in the relay's mailbox,
-// for dial -to ID.
+// Without an offer it prints its ID, and waits for an offer in the relay's mailbox, which
+// dial -to ID puts there.
 package main
 
 import (
@@ -23,8 +23,8 @@ import (
 )
 
 func main() {
-	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "relay's `URL`, to wait for an offer (default $QUICWAY_RELAY)")
-	from := flag.String("from", "", "`ID` of the only peer to accept (default: whoever made the offer)")
+	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "`URL` of the relay at which to wait for an offer (default $QUICWAY_RELAY)")
+	from := flag.String("from", "", "`ID` of the only peer to accept (default: any)")
 	var policy pipe.Policy
 	policy.Flags()
 	flag.Usage = func() {
@@ -79,7 +79,7 @@ func run(relayURL, from, offer string, policy *pipe.Policy) error {
 		return err
 	}
 	res.Print(conn)
-	<-conn.Context().Done() // the dialer has heard that all arrived
+	<-conn.Context().Done() // the dialer closes it when all has arrived
 	return nil
 }
 
@@ -93,13 +93,13 @@ func accept(ctx context.Context, endpoint *p2p.Endpoint, relayURL, offer string)
 		return endpoint.AcceptOffer(ctx, parsed)
 	}
 	if relayURL == "" {
-		return nil, errors.New("neither an offer nor a relay to wait at: see -h")
+		return nil, errors.New("no offer and no relay given: see -h")
 	}
 	fmt.Fprintf(os.Stderr, "The other side runs:\n\ndial -to %v FILE\n\n", endpoint.ID())
 	return endpoint.Accept(ctx)
 }
 
-// firstLine takes the offer from the standard input. The rest is data.
+// firstLine reads the offer from the standard input. The returned reader has the rest.
 func firstLine() (string, io.Reader, error) {
 	r := bufio.NewReader(os.Stdin)
 	line, err := r.ReadString('\n')

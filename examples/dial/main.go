@@ -1,9 +1,10 @@
-// Dial offers a connection and sends a file over it, or its standard input,
-// and prints to its standard output what the peer sends.
+// Dial connects to a peer, sends it a file or the standard input, and writes what the peer
+// sends to the standard output.
 //
 //	go run ./examples/dial -relay quicway://TOKEN@HOST:PORT?pin=PIN FILE
 //
-// It prints the offer. Whoever passes that to accept is the peer.
+// It prints the offer, which the peer passes to accept. With -to the offer goes through the
+// relay's mailbox.
 package main
 
 import (
@@ -22,9 +23,9 @@ import (
 )
 
 func main() {
-	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "relay's `URL` (default $QUICWAY_RELAY)")
-	to := flag.String("to", "", "`ID` of the peer, whose offer goes through the relay's mailbox (default: print the offer)")
-	qr := flag.Bool("qr", false, "print the offer as a QR code too")
+	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "`URL` of the relay (default $QUICWAY_RELAY)")
+	to := flag.String("to", "", "`ID` of the peer; the offer goes through the relay's mailbox (default: print the offer)")
+	qr := flag.Bool("qr", false, "also print the offer as a QR code")
 	var policy pipe.Policy
 	policy.Flags()
 	flag.Usage = func() {
@@ -95,7 +96,7 @@ func dial(ctx context.Context, endpoint *p2p.Endpoint, to string, qr bool) (*p2p
 	}})
 }
 
-// open returns the file, or the standard input without one.
+// open opens a file and returns its size. Without a file it returns the standard input and -1.
 func open(file string) (io.ReadCloser, int64, error) {
 	if file == "" || file == "-" {
 		return os.Stdin, -1, nil

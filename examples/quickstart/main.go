@@ -1,6 +1,5 @@
-// Quickstart runs a relay and two peers in one process, and sends 64 MiB from
-// one peer to the other, through the relay, over one QUIC connection that the
-// relay cannot read.
+// Quickstart runs a relay and two peers in one process, and sends 64 MiB from one peer to
+// the other through the relay, over one QUIC connection that the relay cannot decrypt.
 //
 //	go run ./examples/quickstart
 package main
@@ -45,7 +44,7 @@ func run(ctx context.Context) error {
 	}
 	conf := p2p.Config{Relay: p2p.Relay{Addr: server.Addr().String(), Token: server.Token(), Pin: pin}}
 
-	// Bob waits for whoever wants to reach him. Alice wants.
+	// Bob accepts a connection, and Alice dials him.
 	bob, err := p2p.NewEndpoint(&p2p.Config{Relay: p2p.Relay{Addr: conf.Relay.Addr, Pin: pin}})
 	if err != nil {
 		return err
@@ -76,7 +75,7 @@ func run(ctx context.Context) error {
 	}
 	took := time.Since(start)
 	if res.sum != sum {
-		return errors.New("what arrived is not what was sent")
+		return errors.New("the received bytes differ from the sent ones")
 	}
 	report(conn, res, server, shake, took)
 	return nil
@@ -108,7 +107,7 @@ type result struct {
 	err  error
 }
 
-// receive accepts a connection, and returns the hash of what comes over it.
+// receive accepts a connection, and hashes what it receives.
 func receive(ctx context.Context, bob *p2p.Endpoint) (res result) {
 	if res.conn, res.err = bob.Accept(ctx); res.err != nil {
 		return res
@@ -126,10 +125,10 @@ func receive(ctx context.Context, bob *p2p.Endpoint) (res result) {
 
 func report(conn *p2p.Conn, res result, server *relay.Server, shake, took time.Duration) {
 	s := server.Stats()
-	fmt.Printf("Handshake through the relay, offer and all: %v\n", shake.Round(time.Millisecond))
+	fmt.Printf("Handshake through the relay, including the offer: %v\n", shake.Round(time.Millisecond))
 	fmt.Printf("Sent %d MiB in %v: %.0f Mbit/s, SHA-256 equal\n", res.n>>20, took.Round(time.Millisecond), float64(res.n)*8/1e6/took.Seconds())
 	fmt.Printf("Path: %v, round trip %v\n", conn.Path().Kind, conn.Path().RTT.Round(10*time.Microsecond))
-	fmt.Printf("Connection IDs made: %d by the dialer, %d by the accepter\n", conn.Stats().IDs, res.conn.Stats().IDs)
+	fmt.Printf("Connection IDs issued: %d by the dialer, %d by the accepter\n", conn.Stats().IDs, res.conn.Stats().IDs)
 	fmt.Printf("The relay forwarded %d packets, %d bytes, with %d lookups, and dropped %d\n", s.ForwardedPackets, s.ForwardedBytes, s.Lookups, s.Drops())
-	fmt.Printf("What it could see: %d addresses, sizes and times of packets, IDs. Keys it has: none\n", s.Legs)
+	fmt.Printf("The relay has seen %d addresses, the sizes and times of packets, and connection IDs. It has no keys.\n", s.Legs)
 }

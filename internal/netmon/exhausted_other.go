@@ -2,6 +2,6 @@
 
 package netmon
 
-// exhausted says whether err tells of the process and not of the network, which
-// this system does not tell apart.
+// exhausted says whether err is about the process and not about the network. This system
+// does not say.
 func exhausted(error) bool { return false }

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// exhausted says whether err tells of the process and not of the network.
+// exhausted says whether err is about the process (file descriptors, permissions) and not
+// about the network.
 func exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
 		errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Links tells when interfaces of a network namespace come, go or change. One
-// goroutine uses it at a time.
+// Links watches the interfaces of a network namespace. It must not be used concurrently.
 type Links struct {
 	namespace netns.NsHandle
 	kernel    *kernel
@@ -39,18 +38,18 @@ func WatchLinks() (*Links, error) {
 
 // Wait returns when an interface may have changed since the last call, or ctx is done.
 func (l *Links) Wait(ctx context.Context) {
-	_ = l.kernel.events.SetReadDeadline(time.Time{}) // which the end of the last ctx has set
+	_ = l.kernel.events.SetReadDeadline(time.Time{}) // the end of the last ctx may have set one
 	l.kernel.wait(ctx)
 	l.kernel.drain()
 }
 
-// Named says whether there is an interface with a name.
+// Named says whether there is an interface with that name.
 func (l *Links) Named(name string) (bool, error) {
 	_, err := l.kernel.handle.LinkByName(name)
 	return found(err)
 }
 
-// found tells the error that there is no such interface from others.
+// found returns false without an error if err says that there is no such interface.
 func found(err error) (bool, error) {
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) || errors.Is(err, unix.ENODEV) {
@@ -59,7 +58,7 @@ func found(err error) (bool, error) {
 	return err == nil, err
 }
 
-// Inside calls f on a thread that is in the namespace.
+// Inside calls f on a thread in the namespace, and returns its error.
 func (l *Links) Inside(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -68,7 +67,7 @@ func (l *Links) Inside(f func() error) error {
 		if err == nil {
 			err = f()
 		}
-		if !moved { // or the thread ends with the goroutine
+		if !moved { // otherwise the thread ends with the goroutine
 			runtime.UnlockOSThread()
 		}
 		done <- err
@@ -76,8 +75,8 @@ func (l *Links) Inside(f func() error) error {
 	return <-done
 }
 
-// move takes the calling thread into the namespace, if it is not there already: to
-// change takes CAP_SYS_ADMIN.
+// move moves the calling thread into the namespace unless it is there already. Moving needs
+// CAP_SYS_ADMIN.
 func (l *Links) move() (moved bool, err error) {
 	here, err := netns.Get()
 	if err != nil {
@@ -88,7 +87,7 @@ func (l *Links) move() (moved bool, err error) {
 		return false, nil
 	}
 	if err := netns.Set(l.namespace); err != nil {
-		return false, fmt.Errorf("go to the interface's network namespace: %w", err)
+		return false, fmt.Errorf("enter the network namespace of the interface: %w", err)
 	}
 	return true, nil
 }

@@ -1,6 +1,6 @@
-// Package netmon says which addresses this host has that a peer may reach, and
-// tells when they change: by netlink on Linux, by looking again elsewhere and where
-// netlink is denied.
+// Package netmon lists the addresses at which others may reach this host, and reports
+// changes: by netlink on Linux, and by polling on other systems and where netlink is not
+// permitted.
 package netmon
 
 import (
@@ -19,9 +19,9 @@ const (
 	defaultSettle   = 250 * time.Millisecond
 )
 
-// Address is one of the host's.
+// Address is an address of the host.
 type Address struct {
-	Interface string     // the name of the interface that has it; "" if it is not known
+	Interface string     // the name of its interface; "" if it is not known
 	Addr      netip.Addr // with a zone if it is IPv6 link-local
 	Role      Role       // of the interface
 }
@@ -29,54 +29,51 @@ type Address struct {
 // String returns the interface and the address.
 func (a Address) String() string { return fmt.Sprintf("{%s %v}", a.Interface, a.Addr) }
 
-// Role is what an interface is for, as far as that can be told.
+// Role is the purpose of an interface, as far as it is known.
 type Role uint8
 
 // The roles.
 const (
-	// Plain is an interface of which nothing is known.
+	// Plain is an interface whose purpose is not known.
 	Plain Role = iota
 	// Uplink has a default route.
 	Uplink
-	// Inner joins what runs on this host: a bridge or a virtual cable, without a
-	// default route.
+	// Inner connects containers or virtual machines of this host: a bridge or virtual
+	// cable without a default route.
 	Inner
 )
 
-// innerNames begin the names of interfaces that containers and virtual machines
-// hang on, where the system does not say what an interface is.
+// innerNames are the prefixes of the names of interfaces that usually are Inner.
 var innerNames = []string{"br-", "docker", "veth", "virbr", "lxcbr", "lxdbr", "cni", "podman", "cali", "flannel", "vmnet", "vboxnet", "vnet"}
 
-// innerName says whether a name is such a one.
+// innerName says whether a name begins with one of innerNames.
 func innerName(name string) bool {
 	return slices.ContainsFunc(innerNames, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// Config says what is listed, and when. Its zero value, and nil, work.
+// Config configures a [Monitor]. nil means the zero value.
 type Config struct {
-	// LinkLocal lists link-local addresses (RFC 3927, RFC 4291 §2.5.6), too.
+	// LinkLocal also lists link-local addresses (RFC 3927, RFC 4291 §2.5.6).
 	LinkLocal bool
-	// All lists all addresses, also those that nobody else reaches: of the
-	// loopback interface, of interfaces that are down, or link-local, or not
-	// to be used (any more).
+	// All lists all addresses, also those of the loopback interface and of interfaces
+	// that are down, and link-local, tentative and deprecated ones.
 	All bool
 	// Filter, if not nil, keeps the addresses for which it returns true. It
 	// must not block.
 	Filter func(Address) bool
-	// List replaces the system's list, which is then looked at every
-	// Interval: for tests, and for systems that do not let everybody see
-	// the interfaces. Loopback, unspecified and multicast addresses are left
-	// out of it. nil is the system's.
+	// List replaces the system's list of addresses, for tests and for systems that do
+	// not permit listing the interfaces. It is called every Interval. Loopback,
+	// unspecified and multicast addresses are removed. nil means the system's list.
 	List func() ([]Address, error)
-	// Interval is how often to look where the system does not tell of
-	// changes. The default is 10 seconds.
+	// Interval is the polling period where the system does not report changes. 0 means
+	// 10 seconds.
 	Interval time.Duration
-	// Partial makes do with the addresses that packets to other hosts would come
-	// from, looked at every Interval, if the system does not let this process
-	// list all or hear of changes, as Android does not. Without it New fails.
+	// Partial permits an incomplete list if the system does not let this process list
+	// all addresses or watch them, as on Android: the source addresses of packets to
+	// other hosts, every Interval. Without Partial, New fails there.
 	Partial bool
-	// Settle is how long to wait after a change for those that come with it,
-	// as they do when an interface comes up. The default is 250 ms.
+	// Settle is how long to wait after a change for further ones, such as follow when
+	// an interface comes up. 0 means 250 ms.
 	Settle time.Duration
 }
 
@@ -94,7 +91,7 @@ func (c *Config) withDefaults() *Config {
 	return &conf
 }
 
-// system is where addresses come from.
+// system is the source of addresses.
 type system interface {
 	list() ([]Address, error)
 	// wait returns when addresses may have changed, or ctx is done.
@@ -113,11 +110,11 @@ type Monitor struct {
 
 	mu    sync.Mutex
 	addrs []Address
-	err   error // of the last look
+	err   error // of the last listing
 }
 
-// New lists the addresses and starts to watch, in the network namespace of the
-// caller. It fails if they cannot be listed. The caller closes the monitor.
+// New lists the addresses in the network namespace of the calling thread, and starts to
+// watch them. It fails if they cannot be listed. The caller closes the monitor.
 func New(cfg *Config) (*Monitor, error) {
 	conf := cfg.withDefaults()
 	s, err := open(conf)
@@ -139,7 +136,7 @@ func New(cfg *Config) (*Monitor, error) {
 	return m, nil
 }
 
-// open chooses the system, and lists for the first time.
+// open chooses the system. It checks that it can list addresses.
 func open(conf *Config) (system, error) {
 	if conf.List != nil {
 		return &poll{lister: conf.List, interval: conf.Interval}, nil
@@ -162,26 +159,26 @@ func closeWith(s system, err error) error {
 	return err
 }
 
-// Addresses returns the addresses as they were last seen, in a stable order.
+// Addresses returns the addresses as they were last listed, in a stable order.
 func (m *Monitor) Addresses() []Address {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.addrs)
 }
 
-// Err returns why the last look failed, or nil. After a failure Addresses are those
-// of the look before. Another is taken after Interval.
+// Err returns why the last listing failed, or nil. After a failure, Addresses returns those
+// listed before, and the next listing is after Interval.
 func (m *Monitor) Err() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err
 }
 
-// Changes is readable when Addresses has changed since it was last read. It is
-// closed with the monitor.
+// Changes returns a channel that gets a value when Addresses has changed since the last
+// value was read. It is closed when the monitor is closed.
 func (m *Monitor) Changes() <-chan struct{} { return m.changes }
 
-// Close ends the watch. It may be called again.
+// Close stops watching. It may be called several times.
 func (m *Monitor) Close() error { return m.close() }
 
 func (m *Monitor) run(ctx context.Context) {
@@ -191,7 +188,7 @@ func (m *Monitor) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := m.conf.Settle
 		if failed {
-			pause = m.conf.Interval // there may be no event that says when it works
+			pause = m.conf.Interval // there may be no event when listing works again
 		} else {
 			m.system.wait(ctx)
 		}
@@ -203,8 +200,8 @@ func (m *Monitor) run(ctx context.Context) {
 	}
 }
 
-// update looks again, and says whether that worked. A list that fails leaves what
-// is known.
+// update lists the addresses again, and returns whether that worked. After a failure the
+// old ones stay.
 func (m *Monitor) update() bool {
 	addrs, err := m.list()
 	m.mu.Lock()
@@ -219,12 +216,12 @@ func (m *Monitor) update() bool {
 	}
 	select {
 	case m.changes <- struct{}{}:
-	default: // one is unread, and stands for this as well
+	default: // an unread value stands for this change as well
 	}
 	return true
 }
 
-// list returns what may be used, in order.
+// list returns the usable addresses, sorted.
 func (m *Monitor) list() ([]Address, error) {
 	addrs, err := m.system.list()
 	if err != nil {
@@ -248,7 +245,7 @@ func (m *Monitor) list() ([]Address, error) {
 	return slices.Compact(addrs), nil
 }
 
-// usable says whether somebody else may reach a.
+// usable says whether others may reach a.
 func (c *Config) usable(a Address) bool {
 	switch addr := a.Addr; {
 	case c.All:

@@ -71,7 +71,7 @@ func TestPoll(t *testing.T) {
 			select {
 			case <-m.Changes():
 				if !change {
-					t.Error("a change that is none")
+					t.Error("an unexpected change")
 				}
 			default:
 				if change {
@@ -96,7 +96,7 @@ func TestPoll(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		set("10.0.0.2")
 		expect(true, "[{eth0 10.0.0.2}]")
-		expect(false, "[{eth0 10.0.0.2}]") // both are one
+		expect(false, "[{eth0 10.0.0.2}]") // both are one change
 		if err := m.Err(); err != nil {
 			t.Error(err)
 		}
@@ -118,7 +118,7 @@ func TestNoList(t *testing.T) {
 	}
 }
 
-// The system's own list, whatever it is, does not fail.
+// TestSystem checks that the list of the system works.
 func TestSystem(t *testing.T) {
 	m, err := New(nil)
 	if err != nil {

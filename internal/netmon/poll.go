@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// poll is a system that does not tell of changes.
+// poll is a system that does not report changes.
 type poll struct {
 	lister   func() ([]Address, error)
 	interval time.Duration

@@ -7,8 +7,8 @@ import (
 	"net/netip"
 )
 
-// destinations are of both families, outside, and in the private ranges, which a
-// VPN may have a route to. Nothing is ever sent there.
+// destinations are addresses of both families on the internet, and in the private ranges,
+// to which a VPN may have a route. Nothing is ever sent there.
 var destinations = []netip.AddrPort{
 	netip.MustParseAddrPort("1.1.1.1:9"), netip.MustParseAddrPort("[2606:4700:4700::1111]:9"),
 	netip.MustParseAddrPort("10.255.255.254:9"), netip.MustParseAddrPort("172.31.255.254:9"),
@@ -16,12 +16,12 @@ var destinations = []netip.AddrPort{
 	netip.MustParseAddrPort("[fd00::1]:9"),
 }
 
-// outside is how many of destinations are reached by a default route.
+// outside is how many of destinations are on the internet: the first ones.
 const outside = 2
 
-// sources lists the addresses that packets to other hosts would come from: a
-// connected socket has one, though nothing is sent (connect and getsockname). No
-// route is no error.
+// sources lists the source addresses of packets to other hosts, which a connected socket
+// knows without sending anything (connect and getsockname). A missing route is not an
+// error.
 func sources() ([]Address, error) {
 	var addrs []Address
 	var errs []error

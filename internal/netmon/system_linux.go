@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unusable are the flags of an address that is not to be used: not known to be
-// unique, found not to be, or about to go (RFC 4862 §5.4, §5.5.4).
+// unusable are the flags of an address that should not be used: tentative, duplicate or
+// deprecated (RFC 4862 §5.4, §5.5.4).
 const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
 
-// kernel asks by one netlink socket and hears of changes by another. Both stay in
-// the namespace in which they were opened, whatever thread uses them.
+// kernel lists addresses with one netlink socket, and receives changes with another. Both
+// stay in the namespace in which they were opened, whatever thread uses them.
 type kernel struct {
 	handle *netlink.Handle
 	events *os.File
@@ -36,7 +36,7 @@ func openSystem(conf *Config) (system, error) {
 	switch {
 	case err == nil:
 		return &kernel{handle: handle, events: events, all: conf.All}, nil
-	case conf.Partial: // it lists, but does not tell
+	case conf.Partial: // it lists addresses, but does not report changes
 		k := &kernel{handle: handle, all: conf.All}
 		return &poll{lister: k.list, interval: conf.Interval, closer: k.close}, nil
 	}
@@ -44,7 +44,7 @@ func openSystem(conf *Config) (system, error) {
 	return nil, fmt.Errorf("subscribe to address changes: %w", err)
 }
 
-// subscribe opens a socket that is readable when something of these groups changes.
+// subscribe opens a socket that gets the events of groups.
 func subscribe(groups uint32) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -56,14 +56,14 @@ func subscribe(groups uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "netlink"), nil
 }
 
-// wait reads an event, whatever it says. One that was lost (ENOBUFS) is an event.
+// wait reads an event of any kind. A lost one (ENOBUFS) counts as well.
 func (k *kernel) wait(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = k.events.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_, _ = k.events.Read(make([]byte, 1<<16))
 }
 
-// drain reads the events that came since, for which one look is enough.
+// drain discards the events that are waiting, because one listing covers all of them.
 func (k *kernel) drain() {
 	if k.events == nil {
 		return
@@ -115,7 +115,7 @@ func (k *kernel) list() ([]Address, error) {
 	return k.assign(addrs, up), nil
 }
 
-// assign says what the interfaces of addresses are for.
+// assign sets the roles of addresses.
 func (k *kernel) assign(addrs []Address, up map[int]netlink.Link) []Address {
 	roles := make(map[string]Role)
 	for i := range addrs {
@@ -131,7 +131,7 @@ func (k *kernel) assign(addrs []Address, up map[int]netlink.Link) []Address {
 			roles[name] = Inner
 		}
 	}
-	for _, to := range destinations[:outside] { // by an interface without a gateway, as of PPP
+	for _, to := range destinations[:outside] { // an uplink may have no gateway, as with PPP
 		routes, err := k.handle.RouteGet(to.Addr().AsSlice())
 		if err == nil && len(routes) > 0 && up[routes[0].LinkIndex] != nil {
 			roles[up[routes[0].LinkIndex].Attrs().Name] = Uplink
@@ -143,11 +143,11 @@ func (k *kernel) assign(addrs []Address, up map[int]netlink.Link) []Address {
 	return addrs
 }
 
-// leads says whether packets for outside may leave by an interface through a gateway.
+// leads says whether an interface has a route to the internet through a gateway.
 func (k *kernel) leads(name string) bool {
 	for _, to := range destinations[:outside] {
 		routes, err := k.handle.RouteGetWithOptions(to.Addr().AsSlice(), &netlink.RouteGetOptions{Oif: name})
-		// For an interface without a route the kernel takes it that all is on the link.
+		// Without a route, the kernel assumes that all destinations are on the link.
 		if err == nil && len(routes) > 0 && (len(routes[0].Gw) > 0 || routes[0].Via != nil) {
 			return true
 		}
@@ -155,7 +155,7 @@ func (k *kernel) leads(name string) bool {
 	return false
 }
 
-// isInner says whether an interface is of a kind that joins what runs on this host.
+// isInner says whether an interface is a bridge, or has the name of an Inner one.
 func isInner(l netlink.Link) bool {
 	switch l.Type() {
 	case "bridge", "dummy", "openvswitch":

@@ -2,6 +2,8 @@ package netmon
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +66,7 @@ func TestNetlink(t *testing.T) {
 	expect("[{eth0 192.168.1.4} {eth0 2001:db8::9}]")
 }
 
-// TestNetlinkAll: an address that nobody should use is still one of the host's.
+// TestNetlinkAll checks that Config.All lists loopback and deprecated addresses.
 func TestNetlinkAll(t *testing.T) {
 	a, b := nettest.NewHost(t), nettest.NewHost(t)
 	nettest.Cable(a, "eth0", []string{"192.168.1.2/24"}, b, "eth0", nil)
@@ -104,8 +106,7 @@ func TestNetlinkAll(t *testing.T) {
 	}
 }
 
-// TestRoles: the kernel says which interfaces lead outside, and which only join what
-// runs on this host.
+// TestRoles checks that uplinks and interfaces of networks within the host are recognized.
 func TestRoles(t *testing.T) {
 	a, b := nettest.NewHost(t), nettest.NewHost(t)
 	nettest.Cable(a, "zz0", []string{"192.168.1.2/24"}, b, "eth0", []string{"192.168.1.1/24"})
@@ -160,8 +161,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestSources: the addresses that packets for outside come from are known without
-// netlink.
+// TestSources checks that the source addresses of packets to other hosts, and which of them
+// belong to an uplink, are found without netlink.
 func TestSources(t *testing.T) {
 	a, b := nettest.NewHost(t), nettest.NewHost(t)
 	nettest.Cable(a, "eth0", []string{"192.168.1.2/24", "2001:db8::2/64"}, b, "eth0", []string{"192.168.1.1/24", "2001:db8::1/64"})
@@ -171,8 +172,13 @@ func TestSources(t *testing.T) {
 	a.Route("10.0.0.0/8", "10.1.1.1")
 	a.Do(func() error {
 		addrs, err := sources()
-		if got := fmt.Sprint(addrs); err != nil || got != "[{ 192.168.1.2} { 2001:db8::2} { 10.1.1.2}]" {
-			t.Errorf("%v, %v", got, err)
+		want := []Address{
+			{Addr: netip.MustParseAddr("192.168.1.2"), Role: Uplink},
+			{Addr: netip.MustParseAddr("2001:db8::2"), Role: Uplink},
+			{Addr: netip.MustParseAddr("10.1.1.2"), Role: Plain},
+		}
+		if err != nil || !slices.Equal(addrs, want) {
+			t.Errorf("got %+v, %v, want %+v", addrs, err, want)
 		}
 		return nil
 	})

@@ -12,8 +12,8 @@ func openSystem(conf *Config) (system, error) {
 	return &poll{lister: func() ([]Address, error) { return interfaces(conf.All) }, interval: conf.Interval}, nil
 }
 
-// interfaces lists the addresses of the interfaces that are up and no loopback, or
-// of all. An interface that goes away meanwhile has none.
+// interfaces lists the addresses of all interfaces, or of those that are up and not
+// loopback. It skips an interface that goes away meanwhile.
 func interfaces(all bool) ([]Address, error) {
 	list, err := net.Interfaces()
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 )
 
 const (
-	serverPort  = 5351 // of PCP and NAT-PMP, both
+	serverPort  = 5351 // of both PCP and NAT-PMP
 	maxResponse = 1100 // RFC 6887 §7
 	firstResend = 250 * time.Millisecond
 )
 
-// exchange sends a request to the gateway, again and again, until parse says that
-// an answer is one. The socket is connected: others are not heard.
+// exchange sends a request to the gateway, and repeats it until parse is done with an
+// answer. The socket is connected, so that only the gateway can answer.
 func exchange(ctx context.Context, gateway netip.AddrPort, request []byte, parse func([]byte) (done bool, err error)) error {
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(gateway))
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// gateway returns the one of the IPv4 default route with the best metric.
+// gateway returns the gateway of the IPv4 default route with the best metric, and this
+// host's address towards it.
 func gateway() (via, local netip.Addr, err error) {
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 	if err != nil {

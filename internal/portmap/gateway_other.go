@@ -4,8 +4,8 @@ package portmap
 
 import "net/netip"
 
-// gateway guesses that it is the first address of the /24 by which packets leave,
-// as it is in most homes.
+// gateway returns a guess: the first address of the /24 that this host's packets come from,
+// as in most homes.
 func gateway() (via, local netip.Addr, err error) {
 	local, err = towards(netip.AddrFrom4([4]byte{192, 0, 2, 1}))
 	if err != nil {

@@ -6,11 +6,11 @@ import (
 	"net/netip"
 )
 
-// towards returns this host's address on the way to another. Nothing is sent.
+// towards returns the source address of packets to addr. It sends nothing.
 func towards(addr netip.Addr) (netip.Addr, error) {
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, serverPort)))
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("no way to %v: %w", addr, err)
+		return netip.Addr{}, fmt.Errorf("no route to %v: %w", addr, err)
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil

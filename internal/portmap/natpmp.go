@@ -50,7 +50,7 @@ func (p natpmp) ask(ctx context.Context, r request) (Mapping, error) {
 	return m, err
 }
 
-// response checks what both answers begin with.
+// response checks the header of both answers.
 func response(b []byte, opcode byte, length int) (done bool, err error) {
 	if len(b) < 4 || b[0] != 0 || b[1] != 1<<7|opcode {
 		return false, nil

@@ -14,10 +14,10 @@ import (
 //	 0 version 2        1 opcode, 128 = response   3 result
 //	 4 lifetime         8 request: client address  8 response: epoch
 //	24 nonce           36 protocol                40 internal port
-//	42 external port   44 external address        60 options, which we have none of
+//	42 external port   44 external address        60 options: none
 //
-// The epoch is not looked at: it tells of a gateway that has lost its mappings,
-// and the request that would show it has just made the mapping again.
+// The epoch is ignored: it shows that a gateway has lost its mappings, but the request
+// whose answer shows it has just made the mapping again.
 const (
 	pcpVersion  = 2
 	pcpMap      = 1
@@ -55,13 +55,13 @@ func appendMap(b []byte, r request) []byte {
 	return append(b, external[:]...)
 }
 
-// parseMap reads an answer. It is not done if b is not the answer to r.
+// parseMap reads an answer. done is false if b is not the answer to r.
 func parseMap(b []byte, r request) (m Mapping, done bool, err error) {
 	if len(b) < 4 || len(b) > maxResponse {
 		return Mapping{}, false, nil
 	}
 	if b[0] != pcpVersion && b[1] == pcpResponse { // NAT-PMP's "unsupported version" (RFC 6887 §9)
-		return Mapping{}, true, fmt.Errorf("%w: it has version %d", errResult, b[0])
+		return Mapping{}, true, fmt.Errorf("%w: it speaks version %d", errResult, b[0])
 	}
 	if len(b) < pcpMapLen || len(b)%4 != 0 || b[0] != pcpVersion || b[1] != pcpResponse|pcpMap ||
 		[12]byte(b[24:36]) != r.nonce || b[36] != pcpUDP || binary.BigEndian.Uint16(b[40:]) != r.port {

@@ -1,7 +1,7 @@
-// Package portmap asks the gateway of the local network to forward a UDP port: by
-// PCP (RFC 6887), NAT-PMP (RFC 6886) and UPnP IGD, all at once, and the first good
-// answer counts. It believes only what the gateway itself says, and only about
-// its own address. IPv4 only: a firewall for IPv6 is opened by sending.
+// Package portmap asks the gateway of the local network to forward a UDP port. It uses PCP
+// (RFC 6887), NAT-PMP (RFC 6886) and UPnP IGD at the same time, and takes the first valid
+// answer. It accepts answers only from the gateway, and only mappings to this host. It
+// supports IPv4 only: sending is enough to open an IPv6 firewall.
 package portmap
 
 import (
@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// ErrNone: no gateway has mapped the port.
-var ErrNone = errors.New("portmap: no gateway maps ports here")
+// ErrNone: the gateway has not mapped the port, or there is none.
+var ErrNone = errors.New("portmap: no gateway maps the port")
 
 const (
 	defaultLifetime = time.Hour
@@ -25,7 +25,7 @@ const (
 	lastRetry       = time.Hour
 )
 
-// Protocol is what a mapping was made by.
+// Protocol is the protocol by which a mapping was made.
 type Protocol string
 
 const (
@@ -36,47 +36,47 @@ const (
 
 // Mapping is a port that a gateway forwards.
 type Mapping struct {
-	External netip.AddrPort // what others send to
-	Lifetime time.Duration  // at most what was asked for
+	External netip.AddrPort // the address that others send to
+	Lifetime time.Duration  // at most Config.Lifetime
 	Protocol Protocol
 }
 
 var shared = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 
-// Private says whether the external address is not a public one: there is another
-// NAT behind this one, and the mapping is good for those within it only.
+// Private says whether the external address is not public. There is another NAT outside the
+// gateway then, and only hosts within that NAT can use the mapping.
 func (m Mapping) Private() bool {
 	a := m.External.Addr()
 	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || shared.Contains(a)
 }
 
-// good says whether a gateway may have meant m.
+// good says whether m is valid.
 func (m Mapping) good() bool {
 	a := m.External.Addr()
 	return m.External.Port() != 0 && a.Is4() && !a.IsUnspecified() && !a.IsMulticast() && m.Lifetime > 0
 }
 
-// Config says how to ask. Its zero value, and nil, work.
+// Config configures a [Mapper]. nil means the zero value.
 type Config struct {
-	// Lifetime is what to ask for. The default is an hour.
+	// Lifetime is the lifetime that the gateway is asked for. 0 means an hour.
 	Lifetime time.Duration
-	// Timeout bounds each attempt, and Close. The default is 3 seconds.
+	// Timeout bounds each request, and Close. 0 means 3 seconds.
 	Timeout time.Duration
-	// Gateway finds the gateway, and this host's address towards it. nil asks
-	// the system, or guesses where that does not say.
+	// Gateway returns the gateway, and this host's address towards it. nil asks the
+	// system, or guesses if the system does not say.
 	Gateway func() (gateway, local netip.Addr, err error)
 
 	protocols []protocol // for tests; nil is all
 }
 
-// protocol asks once: to make or renew a mapping, or, for a lifetime of 0, to
-// delete it. It returns when ctx is done.
+// protocol asks once to make, renew, or, for a lifetime of 0, delete a mapping. It returns
+// when ctx is done.
 type protocol func(ctx context.Context, r request) (Mapping, error)
 
 type request struct {
 	gateway, local netip.Addr
 	port           uint16         // internal
-	external       netip.AddrPort // the one to renew, or none
+	external       netip.AddrPort // of the mapping to renew, or invalid
 	lifetime       time.Duration
 	nonce          [12]byte // PCP's, one for the life of the mapping
 }
@@ -114,11 +114,11 @@ type Mapper struct {
 
 	mu      sync.Mutex
 	lease   *lease
-	tried   chan struct{} // closed when the first attempt is over
+	tried   chan struct{} // closed when the first request has ended
 	attempt sync.Once
 }
 
-// lease is a mapping, and who can renew it.
+// lease is a mapping, and what is needed to renew it.
 type lease struct {
 	Mapping
 	expires  time.Time
@@ -126,7 +126,7 @@ type lease struct {
 	request  request
 }
 
-// New starts to map a port, and returns at once. The caller closes the mapper.
+// New starts to map a UDP port. It does not block. The caller closes the mapper.
 func New(internalPort uint16, cfg *Config) *Mapper {
 	m := &Mapper{
 		conf:    cfg.withDefaults(),
@@ -142,7 +142,7 @@ func New(internalPort uint16, cfg *Config) *Mapper {
 	return m
 }
 
-// Mapping returns the mapping that there is.
+// Mapping returns the present mapping, or false if there is none.
 func (m *Mapper) Mapping() (Mapping, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -152,8 +152,8 @@ func (m *Mapper) Mapping() (Mapping, bool) {
 	return m.lease.Mapping, true
 }
 
-// Map waits for the end of the first attempt, and returns the mapping. Returns
-// [ErrNone] if there is none, net.ErrClosed after Close.
+// Map waits for the result of the first request, and returns the mapping. It returns
+// [ErrNone] if there is none, net.ErrClosed after Close, or ctx's error.
 func (m *Mapper) Map(ctx context.Context) (Mapping, error) {
 	select {
 	case <-ctx.Done():
@@ -171,11 +171,11 @@ func (m *Mapper) Map(ctx context.Context) (Mapping, error) {
 	return Mapping{}, ErrNone
 }
 
-// Changes is readable when the external address has changed, or come or gone,
-// since it was last read. It is closed with the mapper.
+// Changes returns a channel that gets a value when the external address has changed since
+// the last value was read. It is closed when the mapper is closed.
 func (m *Mapper) Changes() <-chan struct{} { return m.changes }
 
-// Refresh asks again now, because the network has changed.
+// Refresh asks the gateway again now. Call it after a change of the network.
 func (m *Mapper) Refresh() {
 	select {
 	case m.refresh <- struct{}{}:
@@ -183,7 +183,7 @@ func (m *Mapper) Refresh() {
 	}
 }
 
-// Close deletes the mapping and ends. It may be called again.
+// Close deletes the mapping and stops. It may be called several times.
 func (m *Mapper) Close() error {
 	m.cancel()
 	<-m.done

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// run renews the mapping before half of its life is over (RFC 6887 §11.2.1), and
-// tries again, less and less often, while there is none.
+// run renews the mapping before half of its lifetime has passed (RFC 6887 §11.2.1). While
+// there is none, it tries again, less and less often.
 func (m *Mapper) run() {
 	defer close(m.done)
 	defer close(m.changes)
@@ -29,8 +29,8 @@ func (m *Mapper) run() {
 	m.release()
 }
 
-// renew asks who made the mapping, or all if nobody did or it says no. A mapping
-// that nobody renews is good until it expires.
+// renew renews the mapping by the protocol that has made it, or else tries all protocols. A
+// mapping that cannot be renewed is kept until it expires.
 func (m *Mapper) renew() *lease {
 	ctx, cancel := context.WithTimeout(m.ctx, m.conf.Timeout)
 	defer cancel()
@@ -59,10 +59,10 @@ func (m *Mapper) renew() *lease {
 	return m.set(l)
 }
 
-// race asks by all protocols. The first good answer counts. What the others have
-// mapped meanwhile expires: a gateway that speaks several has one table, and to
-// delete one's entry for a port may delete the winner's. UPnP's has its own port
-// outside, and may be for ever.
+// race asks by all protocols, and returns the first valid answer. Mappings that other
+// protocols have made meanwhile are left to expire: a gateway with several protocols has
+// one table, so that deleting one mapping of the port may delete the winner's. A UPnP
+// mapping is deleted, because it has another external port and may never expire.
 func (m *Mapper) race(ctx context.Context, r request) *lease {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -96,7 +96,7 @@ func ask(ctx context.Context, p protocol, r request) *lease {
 	return &lease{Mapping: mapping, expires: time.Now().Add(mapping.Lifetime), protocol: p, request: r}
 }
 
-// set makes l, which may be nil, the lease.
+// set makes l the lease. nil means that there is none.
 func (m *Mapper) set(l *lease) *lease {
 	m.mu.Lock()
 	old := m.lease
@@ -107,7 +107,7 @@ func (m *Mapper) set(l *lease) *lease {
 	}
 	select {
 	case m.changes <- struct{}{}:
-	default: // one is unread, and stands for this as well
+	default: // an unread value stands for this change as well
 	}
 	return l
 }
@@ -128,5 +128,5 @@ func (m *Mapper) giveBack(l *lease) {
 	defer cancel()
 	r := l.request
 	r.external, r.lifetime = l.External, 0
-	_, _ = l.protocol(ctx, r) // it expires if nobody hears
+	_, _ = l.protocol(ctx, r) // without an answer the mapping expires
 }

@@ -1,5 +1,5 @@
-// Package pipe moves what two programs have to say to each other over a
-// connection, a stream for each way, and shows how it goes.
+// Package pipe transfers data between two programs over a connection, on one stream in each
+// direction, and shows the progress.
 package pipe
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/quicway/quicway/p2p"
 )
 
-// Early is the code with which a program ends a connection before both ends are
-// through.
+// Early is the application error code of a connection that is closed before both sides have
+// sent and received everything.
 const Early quic.ApplicationErrorCode = 1
 
 // Side is one end of the pipe.
@@ -27,21 +27,21 @@ type Side struct {
 	Conn *p2p.Conn
 	In   io.Reader // sent to the peer; nil: nothing
 	Out  io.Writer // gets what the peer sends
-	Size int64     // of In, or -1
-	// Last is the side that ends its stream only when it has received all,
-	// so that the other knows.
+	Size int64     // of In in bytes, or -1 if it is not known
+	// Last makes this side end its stream only when it has received everything, so that
+	// the other side knows. One of the sides must set it.
 	Last bool
 }
 
-// Result is what has passed.
+// Result says what was transferred.
 type Result struct {
 	Sent, Received         int64
 	SentHash, ReceivedHash [sha256.Size]byte
 	Took                   time.Duration
 }
 
-// Run moves bytes both ways until both ends are through, or ctx is done. The
-// progress bar goes to stderr.
+// Run transfers data in both directions until both sides have sent and received everything,
+// or ctx is done. It shows a progress bar on stderr.
 func (s *Side) Run(ctx context.Context) (*Result, error) {
 	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(Early, "interrupted") })()
 	res, err := s.run(ctx)
@@ -69,7 +69,7 @@ func (s *Side) run(ctx context.Context) (*Result, error) {
 	}()
 	var err error
 	to := io.MultiWriter(s.Out, received)
-	if s.Size < 0 { // else the bar is about what is sent
+	if s.Size < 0 { // otherwise the bar shows what is sent
 		to = io.MultiWriter(to, bar)
 	}
 	if res.Received, err = s.receive(ctx, to); err != nil {
@@ -86,8 +86,8 @@ func (s *Side) run(ctx context.Context) (*Result, error) {
 	return &res, nil
 }
 
-// sent waits until all has been sent. If the connection is over before, In may
-// have nothing to read for ever, and is left alone.
+// sent waits until all has been sent, or the connection has ended: then In may block
+// forever, and is not waited for.
 func (s *Side) sent(sending <-chan error) error {
 	select {
 	case err := <-sending:
@@ -98,11 +98,11 @@ func (s *Side) sent(sending <-chan error) error {
 	if err := s.Conn.Err(); !errors.As(err, &application) || application.ErrorCode != 0 {
 		return err
 	}
-	return <-sending // the other side has got all, and left
+	return <-sending // the other side has received everything, and closed the connection
 }
 
-// send sends In, and tells also what it has sent. The last side ends its stream
-// once got is closed.
+// send sends In, and also writes it to also. The last side ends its stream when got is
+// closed.
 func (s *Side) send(ctx context.Context, also io.Writer, got <-chan struct{}) (n int64, err error) {
 	stream, err := s.Conn.OpenUniStreamSync(ctx)
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Side) receive(ctx context.Context, to io.Writer) (int64, error) {
 	return io.Copy(to, stream)
 }
 
-// explain prefers the reason why the connection has ended.
+// explain returns why the connection has ended, or err if it has not.
 func (s *Side) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -138,7 +138,7 @@ func (s *Side) explain(ctx context.Context, err error) error {
 	var application *quic.ApplicationError
 	switch connErr := s.Conn.Err(); {
 	case errors.As(connErr, &application) && application.ErrorCode == Early && application.Remote:
-		return fmt.Errorf("the other side left early: %s", application.ErrorMessage)
+		return fmt.Errorf("the other side closed the connection early: %s", application.ErrorMessage)
 	case errors.As(connErr, &application) && application.ErrorCode == Early:
 		return errors.New(application.ErrorMessage)
 	case connErr != nil:
@@ -147,7 +147,7 @@ func (s *Side) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// bar shows rate and path.
+// bar makes a progress bar that also shows the path.
 func (s *Side) bar() *progressbar.ProgressBar {
 	bar := progressbar.NewOptions64(s.Size,
 		progressbar.OptionSetWriter(os.Stderr),
@@ -160,7 +160,7 @@ func (s *Side) bar() *progressbar.ProgressBar {
 	return bar
 }
 
-// describe shows the path as it is, and how long packets take there and back.
+// describe shows the present path and its round-trip time in the bar.
 func (s *Side) describe(bar *progressbar.ProgressBar) {
 	ctx := s.Conn.Context()
 	changes := make(chan struct{}, 1)
@@ -186,39 +186,39 @@ func (s *Side) describe(bar *progressbar.ProgressBar) {
 	}
 }
 
-// Print says what has passed.
+// Print prints the result and the connection's counters on stderr.
 func (r *Result) Print(c *p2p.Conn) {
-	for _, way := range []struct {
+	for _, direction := range []struct {
 		what string
 		n    int64
 		hash [sha256.Size]byte
 	}{{"sent", r.Sent, r.SentHash}, {"received", r.Received, r.ReceivedHash}} {
-		if way.n > 0 {
-			fmt.Fprintf(os.Stderr, "%s %d bytes in %v, SHA-256 %x\n", way.what, way.n, r.Took.Round(time.Millisecond), way.hash)
+		if direction.n > 0 {
+			fmt.Fprintf(os.Stderr, "%s %d bytes in %v, SHA-256 %x\n", direction.what, direction.n, r.Took.Round(time.Millisecond), direction.hash)
 		}
 	}
 	stats := c.Stats()
 	fmt.Fprintf(os.Stderr, "path %v, connection IDs made %d, packets sent %d, received %d, lost %d\n",
 		c.Path().Kind, stats.IDs, stats.PacketsSent, stats.PacketsReceived, stats.PacketsLost)
 	if stats.TimeToDirect > 0 {
-		fmt.Fprintf(os.Stderr, "direct after %v, left %d times\n", stats.TimeToDirect.Round(time.Millisecond), stats.Fallbacks)
+		fmt.Fprintf(os.Stderr, "direct after %v, direct path died %d times\n", stats.TimeToDirect.Round(time.Millisecond), stats.Fallbacks)
 	}
 }
 
-// Policy is what the flags of a program say about paths.
+// Policy holds the flags that restrict the path.
 type Policy struct{ relayOnly, directOnly bool }
 
-// Flags are those about paths, which flag.Parse reads.
+// Flags defines the flags. Call it before flag.Parse.
 func (p *Policy) Flags() {
-	flag.BoolVar(&p.relayOnly, "relay-only", false, "stay on the relay, and tell the peer no address")
-	flag.BoolVar(&p.directOnly, "direct-only", false, "give up if there is no direct path")
+	flag.BoolVar(&p.relayOnly, "relay-only", false, "use only the relay, and tell the peer no address")
+	flag.BoolVar(&p.directOnly, "direct-only", false, "fail if there is no direct path")
 }
 
-// Path is the policy that p2p.Config wants.
+// Path returns the policy for p2p.Config.
 func (p *Policy) Path() (p2p.PathPolicy, error) {
 	switch {
 	case p.relayOnly && p.directOnly:
-		return 0, errors.New("-relay-only and -direct-only leave no path")
+		return 0, errors.New("-relay-only and -direct-only exclude each other")
 	case p.relayOnly:
 		return p2p.RelayOnly, nil
 	case p.directOnly:
@@ -227,8 +227,7 @@ func (p *Policy) Path() (p2p.PathPolicy, error) {
 	return p2p.PreferDirect, nil
 }
 
-// Stdin returns the standard input if something feeds it, or nil if it is a
-// terminal.
+// Stdin returns the standard input, or nil if it is a terminal.
 func Stdin() io.Reader {
 	info, err := os.Stdin.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice != 0 {
@@ -237,7 +236,7 @@ func Stdin() io.Reader {
 	return os.Stdin
 }
 
-// Fail ends the program with one clear line.
+// Fail prints err on one line and exits. It does nothing if err is nil.
 func Fail(program string, err error) {
 	if err == nil {
 		return

@@ -15,7 +15,7 @@ func hostAddr(iface, addr string, role netmon.Role) netmon.Address {
 	return netmon.Address{Interface: iface, Addr: netip.MustParseAddr(addr), Role: role}
 }
 
-// manyOf are addresses of a host that has more than may be told.
+// manyOf returns n addresses, more than a host may tell.
 func manyOf(n int, iface, addr string, role netmon.Role) []netmon.Address {
 	var list []netmon.Address
 	for i := range n {
@@ -28,9 +28,16 @@ func manyOf(n int, iface, addr string, role netmon.Role) []netmon.Address {
 	return list
 }
 
-// TestWorthOfAddresses: whatever a host has, those addresses are told at which a peer
-// is most likely to reach it.
-func TestWorthOfAddresses(t *testing.T) {
+// candidates returns the addresses that the peer is told, with room for the one that the
+// relay sees.
+func (l *localAddresses) candidates() []candidate {
+	all := l.all()
+	return all[:min(len(all), maxCandidates-1)]
+}
+
+// TestRankOfAddresses checks that a host with many addresses tells those at which a peer is
+// most likely to reach it.
+func TestRankOfAddresses(t *testing.T) {
 	eth := hostAddr("eth0", "192.168.1.2", netmon.Uplink)
 	lan := hostAddr("lan0", "10.7.7.7", netmon.Plain)
 	for name, test := range map[string]struct {
@@ -64,7 +71,7 @@ func TestWorthOfAddresses(t *testing.T) {
 	}
 }
 
-// TestLocalInterfaces: those that are not wanted are not told.
+// TestLocalInterfaces checks that addresses of excluded interfaces are not told.
 func TestLocalInterfaces(t *testing.T) {
 	runLab(t, func(l *lab) {
 		own := l.anywhere(func(c *Config) {
