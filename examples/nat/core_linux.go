@@ -16,24 +16,24 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// core joins hosts by TUN devices, and holds back what it forwards: the kernel's
-// own way to do that, netem, is not in every kernel.
+// core connects hosts by TUN devices, and delays the packets that it forwards. Not every
+// kernel has netem, which could do the same.
 type core struct {
 	delay time.Duration // of each packet
-	cut   atomic.Bool   // loses what goes from one site to the other
-	relay netip.Addr    // is no site
+	cut   atomic.Bool   // drops packets between the sites
+	relay netip.Addr    // the address that is not a site
 
 	once    sync.Once
-	punched func() // called once, at the first probe that a site sends the other
+	punched func() // called once, with the first probe from one site to the other
 
-	ports map[netip.Addr]*port // by the address behind it
+	ports map[netip.Addr]*port // by the address of the host
 }
 
 func newCore(relay string, delay time.Duration, punched func()) *core {
 	return &core{delay: delay, relay: netip.MustParseAddr(relay), punched: punched, ports: make(map[netip.Addr]*port)}
 }
 
-// port is a device's other end.
+// port is the core's end of a device.
 type port struct {
 	file  *os.File
 	queue chan delayed
@@ -44,10 +44,10 @@ type delayed struct {
 	due    time.Time
 }
 
-// queued is how many packets may be under way to a host. Further ones are lost.
+// queued is how many packets may be on their way to a host. Further ones are dropped.
 const queued = 4096
 
-// join gives a host a device with an address, and the default route by it.
+// join adds a device with an address and the default route to a host.
 func (c *core) join(h *nettest.Host, name, addr string) error {
 	ip := netip.MustParseAddr(addr)
 	p := &port{queue: make(chan delayed, queued)}
@@ -61,7 +61,7 @@ func (c *core) join(h *nettest.Host, name, addr string) error {
 	return err
 }
 
-// openTUN makes a device in the namespace of the caller.
+// openTUN makes a device in the network namespace of the calling thread.
 func openTUN(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -129,7 +129,7 @@ func (p *port) write() {
 	}
 }
 
-// forward takes a packet of IPv4.
+// forward forwards an IPv4 packet.
 func (c *core) forward(b []byte) {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
@@ -153,8 +153,7 @@ func (c *core) forward(b []byte) {
 	}
 }
 
-// isProbe says whether a packet holds a datagram that is none of QUIC's (RFC 9443
-// §3).
+// isProbe says whether a packet holds a datagram that is not QUIC (RFC 9443 §3).
 func isProbe(b []byte) bool {
 	header := int(b[0]&0xf) * 4
 	return b[9] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(b[6:])&0x1fff == 0 &&

@@ -1,8 +1,7 @@
-// Command nat puts two peers behind NATs of the kernel's, and a relay, into
-// network namespaces with links that take their time, and prints what becomes of
-// the connection between the peers: when it is on the relay, when it is direct, and
-// how long it was without packets each time that it had to move. It fails if a step
-// does not happen. It needs root.
+// Command nat runs two peers behind the kernel's NATs, and a relay, in network namespaces
+// with delayed links. It prints the path of the connection between the peers over time, and
+// how long no packets got through at each migration. It fails if a step does not happen. It
+// needs root.
 //
 //	go run ./examples/nat [-size BYTES] [-delay DURATION]
 package main
@@ -24,8 +23,8 @@ import (
 )
 
 func main() {
-	size := flag.Int64("size", 64<<20, "`bytes` to send each way while the path is cut")
-	delay := flag.Duration("delay", 5*time.Millisecond, "what a packet takes to cross the core")
+	size := flag.Int64("size", 64<<20, "`bytes` to send in each direction while the path is cut")
+	delay := flag.Duration("delay", 5*time.Millisecond, "time that a packet takes through the core")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -45,7 +44,7 @@ const (
 	bobNAT    = "203.0.113.6"
 )
 
-// demo is the network, and the connection in it.
+// demo is the network and the connection.
 type demo struct {
 	*timeline
 	core       *core
@@ -54,7 +53,7 @@ type demo struct {
 	cleanup    []func()
 }
 
-// peer is one end.
+// peer is one end of the connection.
 type peer struct {
 	name     string
 	host     *nettest.Host
@@ -85,10 +84,10 @@ func run(ctx context.Context, size int64, delay time.Duration) (err error) {
 	return d.play(ctx, size)
 }
 
-// failure is what a Host ends the demo with.
+// failure is the panic value of a Host's fatal error.
 type failure struct{ error }
 
-// The demo is what its hosts take for a test.
+// The demo stands for the test that nettest's hosts expect.
 var _ nettest.TB = (*demo)(nil)
 
 func (d *demo) Helper()                      {}
@@ -97,7 +96,7 @@ func (d *demo) Fatal(args ...any)            { panic(failure{errors.New(fmt.Spri
 func (d *demo) Skip(args ...any)             { d.Fatal(args...) }
 func (d *demo) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
 
-// build makes the hosts, and the relay.
+// build makes the hosts and the relay.
 func (d *demo) build(delay time.Duration) error {
 	d.core = newCore(relayHost, delay, func() { d.step("punching", "the first probe is on its way") })
 	relayAt := nettest.NewHost(d)
@@ -132,7 +131,7 @@ func (d *demo) build(delay time.Duration) error {
 	return errors.Join(d.open(d.alice), d.open(d.bob))
 }
 
-// open makes a peer's endpoint.
+// open opens a peer's endpoint.
 func (d *demo) open(p *peer) error {
 	pin, err := p2p.ParsePeerID(d.server.Pin())
 	if err != nil {
@@ -152,8 +151,8 @@ func (d *demo) open(p *peer) error {
 	return err
 }
 
-// connect lets Alice dial, and Bob answer. Both do in the namespaces of their hosts,
-// whose addresses are then watched.
+// connect has Alice dial and Bob answer, each in the network namespace of its host, because
+// the endpoint watches the addresses of the namespace.
 func (d *demo) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

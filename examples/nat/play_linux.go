@@ -13,7 +13,7 @@ import (
 	"github.com/quicway/quicway/p2p"
 )
 
-// play lets the connection go through all that it should survive.
+// play runs the steps that the connection should survive.
 func (d *demo) play(ctx context.Context, size int64) error {
 	beat, err := startBeat(ctx, d.alice.conn, d.bob.conn)
 	if err != nil {
@@ -22,7 +22,7 @@ func (d *demo) play(ctx context.Context, size int64) error {
 	if err := d.await(ctx, "direct", p2p.Direct); err != nil {
 		return err
 	}
-	time.Sleep(time.Second) // the way back is made ready
+	time.Sleep(time.Second) // the standby is validated
 	upgrade := beat.reset()
 	forwarded := d.server.Stats().ForwardedPackets
 	time.Sleep(time.Second)
@@ -48,8 +48,8 @@ func (d *demo) play(ctx context.Context, size int64) error {
 	return nil
 }
 
-// report prints the figures. A packet to the relay and back crosses the core twice,
-// one from peer to peer over the relay and back four times.
+// report prints the figures. The round trip to the relay crosses the core twice, and the
+// round trip between the peers through the relay four times.
 func (d *demo) report(upgrade, cut time.Duration) {
 	rtt := 4 * d.core.delay
 	fmt.Fprintln(d.out)
@@ -82,8 +82,8 @@ func (d *demo) awaitOne(ctx context.Context, what string, p *peer, kind p2p.Path
 		what, p.name, last.Kind, last.Remote, last.Why, errors.Join(p.conn.Err(), ctx.Err()))
 }
 
-// cutAndMend makes a black hole of the direct path, and undoes that when the
-// connection is on the relay and meanwhile, if not nil, has returned.
+// cutAndMend cuts the direct path until the connection is on the relay and meanwhile, if not
+// nil, has returned.
 func (d *demo) cutAndMend(ctx context.Context, meanwhile func() error) error {
 	d.core.cut.Store(true)
 	d.step("cut", "between "+aliceNAT+" and "+bobNAT)
@@ -99,7 +99,7 @@ func (d *demo) cutAndMend(ctx context.Context, meanwhile func() error) error {
 	return d.await(ctx, "direct again", p2p.Direct)
 }
 
-// transfer sends bytes, and cuts the path in the middle.
+// transfer sends data, and cuts the path in the middle.
 func (d *demo) transfer(ctx context.Context, from, to *peer, size int64) error {
 	d.step("transfer", fmt.Sprintf("%d bytes from %s to %s", size, from.name, to.name))
 	sending, sent := make(chan error, 1), sha256.New()
@@ -130,15 +130,15 @@ func (d *demo) transfer(ctx context.Context, from, to *peer, size int64) error {
 			return errors.Join(err, to.conn.Err())
 		}
 		if string(sent.Sum(nil)) != string(got.Sum(nil)) {
-			return errors.New("what arrived is not what was sent")
+			return errors.New("the received bytes differ from the sent ones")
 		}
 		d.step("transferred", fmt.Sprintf("SHA-256 %x is the same at both ends", got.Sum(nil)[:8]))
 		return nil
 	})
 }
 
-// beat sends a byte every 20 ms, which the other side sends back, and knows the
-// longest time that none came.
+// beat sends a byte every 20 ms, which the other side sends back, and measures the longest
+// time without one.
 type beat struct {
 	stop context.CancelFunc
 	over chan error
@@ -194,7 +194,7 @@ func (b *beat) listen(r io.Reader) {
 	}
 }
 
-// reset forgets the longest pause, and returns it.
+// reset returns the longest pause, and starts again from zero.
 func (b *beat) reset() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -203,7 +203,7 @@ func (b *beat) reset() time.Duration {
 	return longest
 }
 
-// end ends the ping-pong, and returns why it has broken, if it has.
+// end ends the ping-pong, and returns an error if it has failed.
 func (b *beat) end() error {
 	b.stop()
 	return <-b.over

@@ -17,30 +17,30 @@ type timeline struct {
 
 func newTimeline(out io.Writer) *timeline { return &timeline{out: out, start: time.Now()} }
 
-// begin is where time begins.
+// begin starts the clock.
 func (t *timeline) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.start = time.Now()
 }
 
-// step prints what has just happened.
+// step prints an event.
 func (t *timeline) step(what, more string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fmt.Fprintf(t.out, "%10.1f ms  %-13s %s\n", float64(time.Since(t.start).Microseconds())/1000, what, more)
 }
 
-// goal prints a figure beside what it should not exceed.
+// goal prints a figure and its limit.
 func (t *timeline) goal(what string, got, most time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	verdict := ""
+	note := ""
 	if got > most {
-		verdict = "  MISSED"
+		note = "  MISSED"
 		t.missed++
 	}
-	fmt.Fprintf(t.out, "%-58s %8.1f ms  goal %8.1f ms%s\n", what, ms(got), ms(most), verdict)
+	fmt.Fprintf(t.out, "%-58s %8.1f ms  goal %8.1f ms%s\n", what, ms(got), ms(most), note)
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

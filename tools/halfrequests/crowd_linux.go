@@ -33,10 +33,10 @@ func newCrowd(relay string) *crowd {
 	return &crowd{relay: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relay))}
 }
 
-// atOnce is how many connections are opened at once.
+// atOnce is how many connections are opened at the same time.
 const atOnce = 16
 
-// come opens all connections, from as many sources as it takes.
+// come opens all connections, from as many source addresses as necessary.
 func (c *crowd) come(ctx context.Context, o *options) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -54,7 +54,7 @@ func (c *crowd) come(ctx context.Context, o *options) {
 	}
 }
 
-// source opens the socket of another source, an address of 127.0.0.0/8.
+// source opens the socket of another source address, in 127.0.0.0/8.
 func (c *crowd) source(n int) bool {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 1, byte(n>>8), byte(n))})
 	c.mu.Lock()
@@ -68,7 +68,7 @@ func (c *crowd) source(n int) bool {
 	return true
 }
 
-// open opens one connection, and begins its requests.
+// open opens one connection and begins its requests.
 func (c *crowd) open(ctx context.Context, transport *quic.Transport, bodies int) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -89,7 +89,7 @@ func (c *crowd) open(ctx context.Context, transport *quic.Transport, bodies int)
 	}
 }
 
-// halfBody sends the beginning of a body, and waits.
+// halfBody sends the beginning of a body and waits.
 func halfBody(ctx context.Context, client *http3.ClientConn) {
 	body, more := io.Pipe()
 	defer body.Close()
@@ -97,14 +97,14 @@ func halfBody(ctx context.Context, client *http3.ClientConn) {
 	url := "https://relay" + fmt.Sprintf(control.LegsPath, control.NewSessionID())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, body)
 	if err != nil {
-		panic(err) // the URL is ours
+		panic(err) // the URL is valid
 	}
-	if resp, err := client.RoundTrip(req); err == nil { // what a stranger is refused is no error
+	if resp, err := client.RoundTrip(req); err == nil { // a refusal is not an error
 		resp.Body.Close()
 	}
 }
 
-// alive is how many connections the relay has not ended.
+// alive is the number of connections that the relay has not closed.
 func (c *crowd) alive() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,8 +1,9 @@
-// Command halfrequests opens very many control connections to a relay, from many sources
-// without a token, with requests whose bodies never end, and says what they cost the
-// relay, which is a process of its own, and how long they live. All the while two
-// honest peers exchange messages by that relay. It fails if the relay needs too much
-// memory, keeps connections for too long, or a message is late. It needs no root.
+// Command halfrequests opens many control connections to a relay, from many source
+// addresses and without a token, with requests whose bodies never end. It prints how much
+// memory they cost the relay, which runs in another process, and how long they live.
+// Meanwhile two honest peers exchange messages through the relay. It fails if the relay
+// needs too much memory, keeps connections for too long, or a message is late. It does not
+// need root.
 //
 //	go run ./tools/halfrequests [-connections N] [-bodies N] [-memory BYTES] [-patience DURATION]
 package main
@@ -17,7 +18,7 @@ import (
 	"time"
 )
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	connections int
 	each        int // connections of a source
@@ -37,10 +38,10 @@ func main() {
 	}
 	var o options
 	flag.IntVar(&o.connections, "connections", 10_000, "`number` of connections")
-	flag.IntVar(&o.each, "each", 100, "`number` of connections of one source")
-	flag.IntVar(&o.bodies, "bodies", 16, "`number` of requests that are half sent, on each connection")
+	flag.IntVar(&o.each, "each", 100, "`number` of connections from one source address")
+	flag.IntVar(&o.bodies, "bodies", 16, "`number` of unfinished requests on each connection")
 	flag.IntVar(&o.memory, "memory", 256<<20, "`bytes` that the relay may need")
-	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the relay may keep connections that do nothing")
+	flag.DurationVar(&o.patience, "patience", time.Minute, "how long the relay may keep idle connections")
 	flag.DurationVar(&o.late, "late", 10*time.Second, "how long a message of honest peers may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -76,12 +77,12 @@ func run(ctx context.Context, o *options) error {
 	for crowd.alive() > 0 && time.Since(begin) < o.patience && ctx.Err() == nil {
 		time.Sleep(100 * time.Millisecond)
 	}
-	fmt.Printf("%d connections with %d half requests each were opened within %v; the relay ended %d of them meanwhile to make room\n",
+	fmt.Printf("%d connections with %d half requests each were opened within %v; the relay closed %d of them meanwhile to make room\n",
 		crowd.opened, o.bodies, came.Round(time.Second), crowd.opened-held)
 	fmt.Printf("the relay needed %d MiB at most, %d MiB before\n", peak()>>20, before>>20)
 	fmt.Printf("%d connections are left %v after the last one came\n", crowd.alive(), time.Since(begin).Round(time.Second))
 	messages, slowest, err := talk.result()
-	fmt.Printf("honest peers: %d messages went by the relay and back, the slowest within %v; errors: %v\n", messages, slowest.Round(time.Millisecond), err)
+	fmt.Printf("honest peers: %d messages went through the relay and back, the slowest within %v; errors: %v\n", messages, slowest.Round(time.Millisecond), err)
 	switch {
 	case err != nil:
 		return err

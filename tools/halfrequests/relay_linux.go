@@ -17,10 +17,10 @@ import (
 // asRelay is the argument that makes this program the relay.
 const asRelay = "-serve-relay"
 
-// identity is what the relay's process tells.
+// identity is what the relay's process writes to its standard output.
 type identity struct{ Addr, Token, Pin string }
 
-// serve is the relay's process, until its standard input ends.
+// serve runs the relay until the standard input ends.
 func serve() error {
 	server, err := relay.Listen(context.Background(), "udp4", "127.0.0.1:0", nil)
 	if err != nil {
@@ -45,7 +45,7 @@ func serve() error {
 	}
 }
 
-// relayProcess is the relay.
+// relayProcess is the process of the relay.
 type relayProcess struct {
 	identity
 	pid  int
@@ -81,7 +81,7 @@ func startRelay(ctx context.Context) (*relayProcess, error) {
 	return r, nil
 }
 
-// where is what peers are told about the relay.
+// where returns the relay for peers.
 func (r *relayProcess) where() (p2p.Relay, error) {
 	pin, err := p2p.ParsePeerID(r.Pin)
 	return p2p.Relay{Addr: r.Addr, Token: r.Token, Pin: pin}, err
@@ -102,15 +102,15 @@ func (r *relayProcess) memory() (int, error) {
 	return 0, fmt.Errorf("process %d does not say how much memory it has", r.pid)
 }
 
-// watchMemory looks at the memory until ctx is done, and returns what says how much it
-// was at most.
+// watchMemory watches the memory until ctx is done. The returned function returns its
+// maximum.
 func (r *relayProcess) watchMemory(ctx context.Context) (peak func() int) {
 	var most atomic.Int64
 	go func() {
 		for ctx.Err() == nil {
 			n, err := r.memory()
 			if err != nil {
-				return // it has ended
+				return // the process has ended
 			}
 			most.Store(max(most.Load(), int64(n)))
 			time.Sleep(20 * time.Millisecond)

@@ -10,7 +10,7 @@ import (
 	"github.com/quicway/quicway/p2p"
 )
 
-// talk is two honest peers that send messages to and fro by the relay.
+// talk is two honest peers that exchange messages through the relay.
 type talk struct {
 	ends   [2]*p2p.Endpoint
 	cancel context.CancelFunc
@@ -47,7 +47,7 @@ func startTalk(ctx context.Context, relay *relayProcess) (*talk, error) {
 	return t, nil
 }
 
-// echo sends back what comes.
+// echo sends back what it receives.
 func (t *talk) echo(ctx context.Context) {
 	conn, err := t.ends[1].Accept(ctx)
 	if err != nil {
@@ -61,7 +61,7 @@ func (t *talk) echo(ctx context.Context) {
 	t.fail(ctx, err)
 }
 
-// chat sends a message whenever the last one has come back.
+// chat sends the next message when the last one has come back.
 func (t *talk) chat(ctx context.Context, conn *p2p.Conn) {
 	defer close(t.done)
 	stream, err := conn.OpenStreamSync(ctx)
@@ -93,7 +93,7 @@ func (t *talk) came(err error, after time.Duration) {
 	}
 }
 
-// fail keeps the first error that is not the end.
+// fail keeps the first error that is not caused by the end.
 func (t *talk) fail(ctx context.Context, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -19,9 +19,8 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// flood sends the relay packets that mean nothing: Initials of connections that
-// nobody wants, which begin a handshake until they turn out to be garbage, and
-// short headers with IDs of nobody.
+// flood sends useless packets to the relay: Initials that begin a handshake and turn out to
+// be garbage, and short headers with unknown connection IDs.
 func (s *stage) flood(ctx context.Context) {
 	conn, err := listen(s.hosts.mallory, malloryAddr+":0")
 	if err != nil {
@@ -33,7 +32,7 @@ func (s *stage) flood(ctx context.Context) {
 	const step = 20 * time.Millisecond
 	for each := max(1, s.options.attack/int(time.Second/step)); pause(ctx, step); {
 		for range each {
-			// An attacker's own errors are its own affair.
+			// The attacker's errors do not matter.
 			if _, err := conn.WriteToUDPAddrPort(garbage(), to); err == nil {
 				s.attacked.Add(1)
 			}
@@ -41,7 +40,7 @@ func (s *stage) flood(ctx context.Context) {
 	}
 }
 
-// garbage is a packet that gets as far as it can.
+// garbage makes a packet that passes as many checks as possible.
 func garbage() []byte {
 	b := make([]byte, 1200)
 	for i := range b {
@@ -54,14 +53,14 @@ func garbage() []byte {
 	b[0] = b[0]&0x0f | 0xc0
 	copy(b[1:], []byte{0, 0, 0, 1, 8}) // version 1, and an ID of 8 bytes
 	b[14], b[15] = 0, 0                // neither a source ID nor a token
-	b[16], b[17] = 0x44, 0x9e          // all the rest
+	b[16], b[17] = 0x44, 0x9e          // the length of the rest
 	return b
 }
 
-// bodiesEach is how many requests a connection of the second attacker has.
+// bodiesEach is the number of requests on each connection of the second attacker.
 const bodiesEach = 32
 
-// halfBodies keeps requests open at the relay whose bodies never end.
+// halfBodies keeps requests with unfinished bodies open at the relay.
 func (s *stage) halfBodies(ctx context.Context) {
 	var all sync.WaitGroup
 	for range (s.options.bodies + bodiesEach - 1) / bodiesEach {
@@ -77,8 +76,8 @@ func (s *stage) halfBodies(ctx context.Context) {
 	all.Wait()
 }
 
-// halfBodiesOn holds them on one connection until the relay ends it. What an
-// attacker is refused is no error.
+// halfBodiesOn keeps such requests open on one connection until the relay closes it. A
+// refusal is not an error.
 func (s *stage) halfBodiesOn(ctx context.Context) error {
 	conn, err := listen(s.hosts.mallory, malloryAddr+":0")
 	if err != nil {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// outage is how long something is broken.
+// outage is how long a fault lasts.
 const outage = 700 * time.Millisecond
 
-// fault is something that breaks, and is mended.
+// fault is a fault of the network and its repair.
 type fault struct {
 	name        string
 	begin, mend func() error
 }
 
-// faults are all that may happen, each of them about as often.
+// faults returns all faults, each of which is as likely.
 func (s *stage) faults() []fault {
 	nothing := func() error { return nil }
 	list := []fault{
@@ -36,7 +36,7 @@ func (s *stage) faults() []fault {
 	return list
 }
 
-// fail lets one thing after the other happen, in rounds of all, until ctx is done.
+// fail causes one fault after the other, in rounds of all, until ctx is done.
 func (s *stage) fail(ctx context.Context) error {
 	rng := rand.New(rand.NewPCG(s.options.seed, 0))
 	list := s.faults()
@@ -58,7 +58,7 @@ func (s *stage) fail(ctx context.Context) error {
 	}
 }
 
-// pause waits, and says whether ctx goes on.
+// pause waits for a time. It returns false if ctx is done.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

@@ -30,7 +30,7 @@ var peerAddrs = [2]string{"10.2.0.2", "10.3.0.2"}
 
 const malloryAddr = "10.4.0.2"
 
-// build makes the hosts.
+// build makes the hosts and connects them.
 func (h *hosts) build() {
 	h.relay, h.mallory = nettest.NewHost(h), nettest.NewHost(h)
 	h.sides = [2]*nettest.Host{nettest.NewHost(h), nettest.NewHost(h)}
@@ -44,10 +44,10 @@ func (h *hosts) build() {
 	h.relay.Address("lo", netip.MustParseAddrPort(relayAddr).Addr().String()+"/32")
 }
 
-// towards is the relay's interface to a side.
+// towards returns the name of the relay's interface to a side.
 func towards(side int) string { return fmt.Sprintf("eth%d", side) }
 
-// listen opens a socket on a host, for whoever goes on without it.
+// listen opens a socket in the network namespace of a host.
 func listen(h *nettest.Host, addr string) (conn *net.UDPConn, err error) {
 	err = h.Run(func() (err error) {
 		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
@@ -56,7 +56,7 @@ func listen(h *nettest.Host, addr string) (conn *net.UDPConn, err error) {
 	return conn, err
 }
 
-// setLink takes an interface up or down.
+// setLink sets an interface up or down.
 func setLink(h *nettest.Host, name string, up bool) error {
 	return h.Run(func() error {
 		l, err := netlink.LinkByName(name)
@@ -70,8 +70,8 @@ func setLink(h *nettest.Host, name string, up bool) error {
 	})
 }
 
-// setRoute gives a side its way to the relay, or takes it away: its sends fail
-// with ENETUNREACH then.
+// setRoute adds or removes a side's route to the relay. Without it, sending fails with
+// ENETUNREACH.
 func setRoute(h *nettest.Host, side int, there bool) error {
 	dst := netip.MustParsePrefix(relayNet)
 	gateway := netip.MustParseAddr(fmt.Sprintf("10.%d.0.1", side+2))
@@ -89,8 +89,7 @@ func setRoute(h *nettest.Host, side int, there bool) error {
 
 const refuseTable = "soak-refuse"
 
-// setRefused has a host's firewall refuse what it sends by UDP, with EPERM, or ends
-// that.
+// setRefused has a host's firewall refuse outgoing UDP packets with EPERM, or stop doing so.
 func setRefused(h *nettest.Host, refused bool) error {
 	table := &nftables.Table{Name: refuseTable, Family: nftables.TableFamilyIPv4}
 	return h.Run(func() error {
@@ -113,7 +112,7 @@ func setRefused(h *nettest.Host, refused bool) error {
 	})
 }
 
-// mend undoes whatever was under way when a stage ended.
+// mend repairs the faults that are left at the end of a stage.
 func (h *hosts) mend() error {
 	var errs []error
 	for side, host := range h.sides {

@@ -1,9 +1,8 @@
-// Command soak lets many endpoints connect, exchange bytes, and leave, by a relay
-// whose network fails now and then, while two attackers are at work: once by the
-// loop in Go, and once by the XDP program. Each host is a network namespace. It
-// compares all that was transferred, and what the process and the kernel hold
-// before and after, prints a table, and fails if one line of it is wrong. It needs
-// root.
+// Command soak has many endpoints connect, exchange data and leave, through a relay with
+// faults of the network and two attackers: in one stage the relay's Go loop forwards, and in
+// the other the XDP program. Each host is a network namespace. Soak compares the transferred
+// data, and the resources of the process and the kernel before and after. It prints a table,
+// and fails if a row is wrong. It needs root.
 //
 //	go run ./tools/soak [-duration DURATION] [-endpoints N] [-stage loop|xdp|both]
 package main
@@ -22,15 +21,15 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	endpoints int           // half of them dial the other half
 	duration  time.Duration // of each stage
 	bytes     int           // of each transfer, each way
-	every     time.Duration // something fails
+	every     time.Duration // between two faults
 	attack    int           // packets a second of the flood
-	bodies    int           // requests that are half sent, at once
-	settle    time.Duration // at most, until all is given back
+	bodies    int           // unfinished requests at a time
+	settle    time.Duration // at most, until all resources are released
 	memory    int           // bytes that the heap may have grown by
 	seed      uint64
 }
@@ -40,12 +39,12 @@ func main() {
 	flag.IntVar(&o.endpoints, "endpoints", 200, "`number` of endpoints, half of which dial")
 	flag.DurationVar(&o.duration, "duration", time.Minute, "how long each stage lasts")
 	flag.IntVar(&o.bytes, "bytes", 128<<10, "`bytes` of each transfer, each way")
-	flag.DurationVar(&o.every, "every", 0, "how long after one failure of the network another follows (0: so that all happen)")
+	flag.DurationVar(&o.every, "every", 0, "time between two faults of the network (0: short enough for all of them)")
 	flag.IntVar(&o.attack, "attack", 500, "`packets` a second of the flood")
-	flag.IntVar(&o.bodies, "bodies", 256, "`number` of requests that are half sent at once")
-	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long all may take to be given back")
+	flag.IntVar(&o.bodies, "bodies", 256, "`number` of unfinished requests at a time")
+	flag.DurationVar(&o.settle, "settle", 90*time.Second, "how long releasing all resources may take")
 	flag.IntVar(&o.memory, "memory", 8<<20, "`bytes` that the heap may have grown by")
-	flag.Uint64Var(&o.seed, "seed", 1, "of what fails when")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the order of the faults")
 	stage := flag.String("stage", "both", "loop, xdp, or both")
 	flag.Parse()
 	if o.every == 0 { // there are eight, each of which takes a moment
@@ -63,11 +62,11 @@ func main() {
 	}
 }
 
-// run plays the stages and prints what has become of them.
+// run runs the stages and prints their results.
 func run(ctx context.Context, o *options, which string) (ok bool, err error) {
 	stages := map[string][]string{"loop": {"loop"}, "xdp": {"xdp"}, "both": {"loop", "xdp"}}[which]
 	if stages == nil || o.endpoints < 2 || o.attack < 1 || o.bodies < 1 || o.every <= 0 {
-		return false, fmt.Errorf("-stage %q, -endpoints %d, -attack %d, -bodies %d, -every %v make no sense",
+		return false, fmt.Errorf("invalid flags: -stage %q, -endpoints %d, -attack %d, -bodies %d, -every %v",
 			which, o.endpoints, o.attack, o.bodies, o.every)
 	}
 	h := new(hosts)
@@ -85,14 +84,14 @@ func run(ctx context.Context, o *options, which string) (ok bool, err error) {
 	return ok, nil
 }
 
-// hosts take themselves for a test, and are cleaned up by rescue.
+// hosts stands for the test that nettest's hosts expect. rescue cleans up.
 type hosts struct {
 	relay, mallory *nettest.Host
 	sides          [2]*nettest.Host
 	cleanup        []func()
 }
 
-// failure is what a Host ends the program with.
+// failure is the panic value of a Host's fatal error.
 type failure struct{ error }
 
 var _ nettest.TB = (*hosts)(nil)
@@ -103,7 +102,7 @@ func (h *hosts) Fatal(args ...any)            { panic(failure{errors.New(fmt.Spr
 func (h *hosts) Skip(args ...any)             { h.Fatal(args...) }
 func (h *hosts) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
 
-// rescue removes the hosts, and makes an error of what one has failed with.
+// rescue removes the hosts, and turns a failure into an error.
 func (h *hosts) rescue(err *error) {
 	if r := recover(); r != nil {
 		failed, ok := r.(failure)

@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/p2p"
 )
 
-// Times and numbers of a pair.
+// Durations and numbers of a pair.
 const (
 	dialPatience     = 20 * time.Second
 	transferPatience = time.Minute
@@ -21,14 +21,14 @@ const (
 	maxRest          = time.Second
 )
 
-// pair is two endpoints, one on each side, that come and go.
+// pair is two endpoints, one on each side, that are opened and closed repeatedly.
 type pair struct {
 	*stage
 	index int
 	ends  [2]*p2p.Endpoint
 }
 
-// open makes both endpoints.
+// open opens both endpoints.
 func (p *pair) open() error {
 	for i, host := range p.hosts.sides {
 		conn, err := listen(host, peerAddrs[i]+":0")
@@ -46,7 +46,7 @@ func (p *pair) open() error {
 	return nil
 }
 
-// close ends both.
+// close closes both endpoints.
 func (p *pair) close() {
 	for i, e := range p.ends {
 		if e != nil {
@@ -58,8 +58,8 @@ func (p *pair) close() {
 	}
 }
 
-// churn connects, transfers, and rests until working is done. What has begun by
-// then is finished: it counts.
+// churn connects, transfers and pauses until working is done. It finishes what has begun by
+// then.
 func (p *pair) churn(ctx, working context.Context) {
 	defer p.close()
 	for n := 0; pause(working, rand.N(maxRest)); n++ {
@@ -76,8 +76,8 @@ func (p *pair) churn(ctx, working context.Context) {
 	}
 }
 
-// once is one connection, and what it is for. Not to be connected while the
-// network is broken is no failure; whatever happens after that is.
+// once makes one connection and its transfers. A failure to connect is permitted, because of
+// the faults of the network. Any later failure is an error.
 func (p *pair) once(ctx context.Context) error {
 	left, right, err := p.connect(ctx)
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *pair) once(ctx context.Context) error {
 	return nil
 }
 
-// connect lets the left endpoint dial the right one, which is handed the offer.
+// connect has the left endpoint dial the right one, and hands over the offer.
 func (p *pair) connect(ctx context.Context) (left, right *p2p.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
@@ -128,7 +128,7 @@ func (p *pair) connect(ctx context.Context) (left, right *p2p.Conn, err error) {
 	}
 }
 
-// both sends bytes both ways at once.
+// both sends data in both directions at the same time.
 func (p *pair) both(ctx context.Context, left, right *p2p.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, transferPatience)
 	defer cancel()
@@ -137,7 +137,7 @@ func (p *pair) both(ctx context.Context, left, right *p2p.Conn) error {
 	return errors.Join(transfer(ctx, left, right, p.options.bytes), <-back)
 }
 
-// transfer sends n random bytes over a stream of its own, and compares.
+// transfer sends n random bytes on a new stream, and compares what arrives.
 func transfer(ctx context.Context, from, to *p2p.Conn, n int) error {
 	sent, got := sha256.New(), sha256.New()
 	sending := make(chan error, 1)
@@ -152,12 +152,12 @@ func transfer(ctx context.Context, from, to *p2p.Conn, n int) error {
 		return fmt.Errorf("after %d of %d bytes: %w", arrived, n, err)
 	}
 	if [sha256.Size]byte(sent.Sum(nil)) != [sha256.Size]byte(got.Sum(nil)) {
-		return fmt.Errorf("%d other bytes arrived, of %d", arrived, n)
+		return fmt.Errorf("%d of %d bytes arrived, and they differ", arrived, n)
 	}
 	return nil
 }
 
-// pour sends n random bytes, and also to somebody else.
+// pour sends n random bytes on a new stream, and writes them to another writer as well.
 func pour(ctx context.Context, c *p2p.Conn, n int, also io.Writer) error {
 	stream, err := c.OpenUniStreamSync(ctx)
 	if err != nil {

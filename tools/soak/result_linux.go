@@ -13,7 +13,7 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// result is what a stage has come to.
+// result is the result of a stage.
 type result struct {
 	stage   string
 	options *options
@@ -41,28 +41,28 @@ func newResult(stage string, o *options) *result {
 		events: make(map[string]int), dropped: make(map[relay.Reason]uint64)}
 }
 
-// broke notes what must not happen.
+// broke records a failure.
 func (r *result) broke(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failures = append(r.failures, err.Error())
 }
 
-// redial notes a connection that did not come about.
+// redial records a failure to connect.
 func (r *result) redial(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.redials[err.Error()]++
 }
 
-// happened notes what has failed in the network.
+// happened records a fault of the network.
 func (r *result) happened(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events[name]++
 }
 
-// add adds what a relay has counted.
+// add adds the counters of a relay.
 func (r *result) add(s *relay.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,18 +75,18 @@ func (r *result) add(s *relay.Stats) {
 	}
 }
 
-// within says whether all that was taken has been given back.
+// within says whether all resources have been released.
 func (r *result) within() bool {
 	return !slices.ContainsFunc(r.returns(), func(l line) bool { return !l.ok })
 }
 
-// line is one line of the table.
+// line is a row of the table.
 type line struct {
 	what, value string
 	ok          bool
 }
 
-// returns compares what is held before and after.
+// returns compares the resources before and after.
 func (r *result) returns() []line {
 	backTo := func(what string, before, after, more int) line {
 		return line{what, fmt.Sprintf("%d → %d", before, after), after <= before+more}
@@ -104,7 +104,7 @@ func (r *result) returns() []line {
 	}
 }
 
-// lines are those of the table.
+// lines returns the rows of the table.
 func (r *result) lines() []line {
 	redials, events := 0, 0
 	for _, n := range r.redials {
@@ -120,24 +120,24 @@ func (r *result) lines() []line {
 	count := func(n any) string { return fmt.Sprint(n) }
 	return append([]line{
 		{"connections", count(r.connected.Load()), r.connected.Load() > 0},
-		{"dialed in vain, and again", count(redials), true},
+		{"failed dials, repeated", count(redials), true},
 		{"transfers equal", count(r.equal.Load()), r.equal.Load() > 0},
-		{"transfers and endings failed", count(len(r.failures)), len(r.failures) == 0},
+		{"failed transfers and closes", count(len(r.failures)), len(r.failures) == 0},
 		{"packets forwarded by the loop", count(r.loop), r.loop > 0},
 		{"packets forwarded by the kernel", count(r.kernel), forwards > 0},
 		{"outages and restarts", count(events), events > 0},
 		{"packets of the flood", count(r.attacked.Load()), r.attacked.Load() > 0},
-		{"requests half sent", count(r.bodies.Load()), r.bodies.Load() > 0},
+		{"unfinished requests", count(r.bodies.Load()), r.bodies.Load() > 0},
 		{"errors of the store", count(r.store), r.store == 0},
 	}, r.returns()...)
 }
 
-// ok says whether every line is right.
+// ok says whether every row is right.
 func (r *result) ok() bool {
 	return !slices.ContainsFunc(r.lines(), func(l line) bool { return !l.ok })
 }
 
-// print prints the table, and what explains it.
+// print prints the table and its details.
 func (r *result) print(w io.Writer) {
 	word := map[bool]string{true: "PASS", false: "FAIL"}
 	fmt.Fprintf(w, "\n%s, %d endpoints, %v\n", r.stage, r.options.endpoints, r.options.duration)
@@ -146,7 +146,7 @@ func (r *result) print(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", l.what, l.value, word[l.ok])
 	}
 	t.Flush()
-	counts(w, "what happened", r.events)
+	counts(w, "faults", r.events)
 	counts(w, "why dials failed", r.redials)
 	dropped := make(map[string]int)
 	for why, n := range r.dropped {
@@ -165,7 +165,7 @@ func (r *result) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s\n", r.stage, word[r.ok()])
 }
 
-// counts prints a map in the order of its keys.
+// counts prints a map, sorted by its keys.
 func counts(w io.Writer, title string, m map[string]int) {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {

@@ -9,7 +9,7 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// good is the result of a stage in which all went well.
+// good returns the result of a stage without a failure.
 func good(stage string) *result {
 	r := newResult(stage, &options{memory: 1 << 20})
 	r.connected.Store(1)
@@ -23,7 +23,8 @@ func good(stage string) *result {
 	return r
 }
 
-// TestResult: a stage fails for whatever it has lost, kept, or not even tried.
+// TestResult checks that a stage fails for each thing that it has lost, not released, or not
+// tried.
 func TestResult(t *testing.T) {
 	for name, spoil := range map[string]func(*result){
 		"transfer":       func(r *result) { r.broke(errors.New("other bytes")) },
@@ -45,7 +46,7 @@ func TestResult(t *testing.T) {
 	} {
 		r := good("xdp")
 		if !r.ok() {
-			t.Fatal("what is good fails")
+			t.Fatal("a good result fails")
 		}
 		spoil(r)
 		var out bytes.Buffer

@@ -15,10 +15,10 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// legTTL is how long the relay keeps a leg that is silent.
+// legTTL is how long the relay keeps a silent leg.
 const legTTL = 10 * time.Second
 
-// stage is the network with a relay, of one kind.
+// stage is the network and its relay.
 type stage struct {
 	*result
 	hosts   *hosts
@@ -33,7 +33,7 @@ type stage struct {
 	served chan error
 }
 
-// play runs a stage from what is there before it to what is there after.
+// play runs a stage, and measures the resources before and after.
 func play(ctx context.Context, h *hosts, o *options, name string) (*result, error) {
 	s := &stage{
 		result:  newResult(name, o),
@@ -63,7 +63,7 @@ func play(ctx context.Context, h *hosts, o *options, name string) (*result, erro
 	return s.result, s.settle(ctx)
 }
 
-// attach loads the program, and puts it on the relay's interfaces.
+// attach loads the XDP program and attaches it to the relay's interfaces.
 func (s *stage) attach() (err error) {
 	if s.program, err = xdp.Load(&xdp.Config{Sessions: 4096}); err != nil {
 		return err
@@ -79,7 +79,7 @@ func (s *stage) attach() (err error) {
 	return nil
 }
 
-// warm plays a short stage, so that what a process makes once is there.
+// warm runs a short stage, so that what a process allocates once is not counted later.
 func (s *stage) warm(ctx context.Context) error {
 	if err := s.start(); err != nil {
 		return err
@@ -99,10 +99,10 @@ func (s *stage) warm(ctx context.Context) error {
 	return err
 }
 
-// calm measures until nothing more is given back: what has ended holds its memory
-// for a while, by timers.
+// calm measures until no more resources are released. Timers hold the memory of ended
+// connections for a while.
 func (s *stage) calm(ctx context.Context) (least usage, err error) {
-	const enough = 5 // times in a row that nothing was
+	const enough = 5 // measurements without a release
 	for same := 0; same < enough; same++ {
 		u, err := s.measure()
 		if err != nil {
@@ -118,7 +118,7 @@ func (s *stage) calm(ctx context.Context) (least usage, err error) {
 	return least, nil
 }
 
-// soak lets all work at once until the time is up, and stops them.
+// soak runs the pairs, faults and attackers until the time is up, and stops them.
 func (s *stage) soak(ctx context.Context) error {
 	if err := s.start(); err != nil {
 		return err
@@ -140,7 +140,8 @@ func (s *stage) soak(ctx context.Context) error {
 	return errors.Join(err, s.hosts.mend(), ctx.Err())
 }
 
-// settle waits until nothing is left of the stage but the relay, and then of that.
+// settle waits until only the relay is left of the stage, stops it, and waits until nothing
+// is left.
 func (s *stage) settle(ctx context.Context) error {
 	deadline := time.Now().Add(s.options.settle)
 	for time.Now().Before(deadline) {
@@ -170,14 +171,14 @@ func (s *stage) settle(ctx context.Context) error {
 	}
 }
 
-// running is the relay that is there now, or nil.
+// running returns the present relay, or nil.
 func (s *stage) running() *relay.Server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.server
 }
 
-// at is what peers are told about it.
+// at returns the relay for peers.
 func (s *stage) at() p2p.Relay {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +208,7 @@ func (s *stage) start() error {
 	return nil
 }
 
-// stop stops the relay, and adds what it has counted.
+// stop stops the relay, and adds its counters.
 func (s *stage) stop() error {
 	server := s.running()
 	err := server.Close()
@@ -216,11 +217,11 @@ func (s *stage) stop() error {
 	s.result.add(&stats)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server = nil // nor its memory
+	s.server = nil // release its memory
 	return err
 }
 
-// restart is another relay with the same secret, which knows no session.
+// restart replaces the relay by one with the same secret and without sessions.
 func (s *stage) restart() error {
 	if err := s.stop(); err != nil {
 		return err

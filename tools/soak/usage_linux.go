@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// usage is what the process holds, and what it has put into the kernel.
+// usage is the use of resources of the process, and of the kernel on its behalf.
 type usage struct {
 	goroutines, descriptors, heap int
 	store                         int // IDs that the relay's store has
 	routes, sessions              int // in the kernel's maps
 }
 
-// measure counts it while no relay runs.
+// measure measures the usage while no relay runs.
 func (s *stage) measure() (u usage, err error) {
 	s.store.Expire()
 	runtime.GC()
-	debug.FreeOSMemory() // which collects once more, what pools had kept
+	debug.FreeOSMemory() // a second collection frees what pools had kept
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	open, err := os.ReadDir("/proc/self/fd")
@@ -55,7 +55,8 @@ func (s *stage) measure() (u usage, err error) {
 	return u, nil
 }
 
-// describe keeps what tells where goroutines and descriptors are that are left.
+// describe records the stacks of goroutines and the targets of file descriptors that are
+// left.
 func (s *stage) describe() error {
 	if s.after.goroutines > s.before.goroutines {
 		stacks := make([]byte, 4<<20)
@@ -72,7 +73,7 @@ func (s *stage) describe() error {
 	for _, f := range open {
 		name, err := os.Readlink("/proc/self/fd/" + f.Name())
 		if err != nil {
-			continue // the one that lists them
+			continue // the descriptor of this listing
 		}
 		names = append(names, fmt.Sprintf("%s -> %s", f.Name(), name))
 	}
