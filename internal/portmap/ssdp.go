@@ -14,15 +14,14 @@ import (
 
 var multicast = netip.MustParseAddrPort("239.255.255.250:1900")
 
-// searches are for the devices of IGD v1 and v2.
+// searches are the search targets of IGD v1 and v2 devices.
 var searches = [...]string{
 	"urn:schemas-upnp-org:device:InternetGatewayDevice:1",
 	"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
 }
 
-// find looks for the gateway's description (UPnP Device Architecture §1.3), again
-// and again until ctx is done. Answers that others than the gateway give, or that
-// lead elsewhere, do not count.
+// find searches for the gateway's description (UPnP Device Architecture §1.3) until ctx is
+// done. It ignores answers that do not come from the gateway, or point to another host.
 func (u upnp) find(ctx context.Context, r request) (*url.URL, error) {
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(r.local, 0)))
 	if err != nil {
@@ -59,7 +58,7 @@ func (u upnp) find(ctx context.Context, r request) (*url.URL, error) {
 	}
 }
 
-// parseLocation reads the answer to a search.
+// parseLocation returns the URL in the answer to a search.
 func parseLocation(b []byte) (*url.URL, bool) {
 	resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(b)), nil)
 	if err != nil {

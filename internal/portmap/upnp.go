@@ -20,13 +20,13 @@ import (
 const (
 	maxXML      = 64 << 10
 	description = "quicway"
-	// UPnP's errors of AddPortMapping.
+	// Errors of AddPortMapping.
 	errConflict      = 718
 	errOnlyPermanent = 725
 	anyPortAttempts  = 3
 )
 
-// services are those of IGD v1 and v2 that map ports, all with the same actions.
+// services are the services of IGD v1 and v2 that map ports. They have the same actions.
 var services = [...]string{
 	"urn:schemas-upnp-org:service:WANIPConnection:2",
 	"urn:schemas-upnp-org:service:WANIPConnection:1",
@@ -61,8 +61,8 @@ type connection struct {
 	service string
 }
 
-// connect reads the gateway's description, and picks a service, which must be at
-// the gateway too: else a stranger could make this host talk to anybody.
+// connect reads the gateway's description and chooses a service. The service must be at the
+// gateway as well, so that the description cannot direct this host to others.
 func connect(ctx context.Context, location *url.URL, gateway netip.Addr) (*connection, error) {
 	client := http.Client{
 		Transport:     limited{&http.Transport{DisableKeepAlives: true}},
@@ -93,7 +93,7 @@ func connect(ctx context.Context, location *url.URL, gateway netip.Addr) (*conne
 			}
 		}
 	}
-	return nil, errors.New("the UPnP gateway maps no ports")
+	return nil, errors.New("the UPnP gateway has no service that maps ports")
 }
 
 func (c *connection) address(ctx context.Context) (netip.Addr, error) {
@@ -104,8 +104,8 @@ func (c *connection) address(ctx context.Context) (netip.Addr, error) {
 	return netip.ParseAddr(out.NewExternalIPAddress)
 }
 
-// add maps the port that is to be renewed, or the internal one, or, if another
-// host has that, a random one.
+// add maps the external port that is to be renewed, or else the number of the internal port,
+// or, if another host uses that, a random port.
 func (c *connection) add(ctx context.Context, r request) (port uint16, lifetime time.Duration, err error) {
 	port, lifetime = r.external.Port(), r.lifetime
 	if port == 0 {
@@ -121,7 +121,7 @@ func (c *connection) add(ctx context.Context, r request) (port uint16, lifetime 
 		case errConflict:
 			port = uint16(1024 + rand.IntN(1<<16-1024))
 		case errOnlyPermanent:
-			lifetime = 0 // it is renewed, and deleted by Close, all the same
+			lifetime = 0 // permanent, but it is renewed, and Close deletes it
 		default:
 			return 0, 0, err
 		}
@@ -152,7 +152,7 @@ func hostIs(u *url.URL, addr netip.Addr) bool {
 	return err == nil && host == addr && u.Scheme == "http"
 }
 
-// limited bounds what is read of an answer.
+// limited bounds the size of an answer.
 type limited struct{ *http.Transport }
 
 func (l limited) RoundTrip(req *http.Request) (*http.Response, error) {
