@@ -14,7 +14,7 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// benchChunk is what a benchmark writes at a time.
+// benchChunk is the number of bytes of each write.
 const benchChunk = 1 << 20
 
 // BenchmarkThroughput transfers data on one stream between two sockets of this host: on
@@ -33,7 +33,7 @@ type benchEnds struct {
 	socket   *udp.Socket
 }
 
-// benchStream moves b.N MiB from one end to the other.
+// benchStream sends b.N MiB from one end to the other.
 func benchStream(b *testing.B, connect func(*testing.B) benchEnds) {
 	ends := connect(b)
 	from, to := ends.from, ends.to
@@ -99,7 +99,7 @@ func benchSocket(b *testing.B, host net.IP) *net.UDPConn {
 	return conn
 }
 
-// plainPair is what quic-go does alone, with the same certificates and settings.
+// plainPair connects two ends by quic-go alone, with the same certificates and settings.
 func plainPair(b *testing.B) benchEnds {
 	conf, err := (&Config{}).withDefaults()
 	if err != nil {
@@ -134,7 +134,7 @@ func plainPair(b *testing.B) benchEnds {
 func directPair(b *testing.B) benchEnds  { return benchPair(b, PreferDirect) }
 func relayedPair(b *testing.B) benchEnds { return benchPair(b, RelayOnly) }
 
-// benchPair is what p2p makes of two sockets and a relay.
+// benchPair connects two endpoints through a relay.
 func benchPair(b *testing.B, policy PathPolicy) benchEnds {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -12,9 +12,9 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// progressBound is how long a connection may need to get data through while there
-// is a path: for a relay that has been away, to be connected with and told of both
-// legs, and for quic-go to try again after what was lost before.
+// progressBound is how long a connection may need to deliver data while there is a path.
+// After an outage of the relay, both peers must connect to it and register their legs, and
+// quic-go must retransmit what was lost before.
 const progressBound = 30 * time.Second
 
 // TestChaos checks that data arrives as long as the relay or a direct path works, with
@@ -57,7 +57,7 @@ func (l *lab) chaos(rng *rand.Rand) {
 				l.net.Mend("203.0.113.1", "203.0.113.2")
 			}
 		case 4:
-			// The relay goes only while there is a direct path.
+			// The relay is stopped only while there is a direct path.
 			if relay && a.Path().Kind != Relayed && !cut {
 				relay = false
 				l.stopRelay()

@@ -99,7 +99,7 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
-// echo sends back what comes on one stream.
+// echo sends back what it receives on one stream.
 func echo(c *Conn) error {
 	stream, err := c.AcceptStream(context.Background())
 	if err != nil {
@@ -111,7 +111,7 @@ func echo(c *Conn) error {
 	return stream.Close()
 }
 
-// echoed sends data and wants it back.
+// echoed sends data, and checks that it comes back.
 func echoed(c *Conn, data []byte) error {
 	stream, err := c.OpenStreamSync(context.Background())
 	if err != nil {
@@ -213,7 +213,7 @@ func TestConfigTLS(t *testing.T) {
 	})
 }
 
-// ownTLS is what a user may bring.
+// ownTLS returns a TLS configuration of the application's.
 func ownTLS(identity *Identity) *tls.Config {
 	return &tls.Config{
 		Certificates:       []tls.Certificate{identity.cert},

@@ -11,7 +11,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// spy sees the packets of a network.
+// spy records packets of a network.
 type spy struct {
 	mu      sync.Mutex
 	packets []nettest.Packet

@@ -11,7 +11,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// site is a host's side of the network: what it is behind.
+// site is a network that hosts are in, with or without a NAT.
 type site struct {
 	*lab
 	lan   *nettest.LAN
@@ -19,16 +19,16 @@ type site struct {
 	addrs int
 }
 
-// public is where there is no NAT.
+// public makes a site without a NAT.
 func (l *lab) public() *site { return &site{lab: l, where: l.net} }
 
-// behind is behind a gateway.
+// behind makes a site behind a gateway.
 func (l *lab) behind(g nettest.Gateway) *site {
 	lan := l.net.LAN(g)
 	return &site{lab: l, lan: lan, where: lan.Network}
 }
 
-// peer makes an endpoint at a site, which wants a direct path.
+// peer makes an endpoint at a site, with PreferDirect.
 func (s *site) peer(change func(*Config)) *host {
 	s.Helper()
 	s.addrs++
@@ -57,7 +57,7 @@ func (s *site) peer(change func(*Config)) *host {
 	return &host{e, conn}
 }
 
-// until waits until both sides' path is of a kind.
+// until waits until the paths of both sides are of a kind.
 func (l *lab) until(want PathKind, conns ...*Conn) {
 	l.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -90,7 +90,7 @@ func TestDirect(t *testing.T) {
 		l.alive(a, b)
 		t.Logf("time to direct %v, %v", a.Stats().TimeToDirect, b.Stats().TimeToDirect)
 		if !a.finder.carrier.standby.isReady() {
-			l.Error("there is no way back")
+			l.Error("the standby is not ready")
 		}
 	})
 }
@@ -123,7 +123,7 @@ func carrierGrade(l *lab, side int) *site {
 	return &site{lab: l, lan: inner, where: inner.Network}
 }
 
-// punchable says which pairs must become direct.
+// punchable says which pairs of NATs must get a direct path.
 func punchable(a, b string) bool {
 	hard := func(s string) bool { return s == "symmetric" }
 	strict := func(s string) bool {
@@ -162,7 +162,7 @@ func TestMatrix(t *testing.T) {
 	}
 }
 
-// stays checks that a connection stays on the relay, works, and knows why.
+// stays checks that a connection stays on the relay, works, and reports why.
 func (l *lab) stays(conns ...*Conn) {
 	l.Helper()
 	l.exchange(conns[0], conns[1], 256<<10)

@@ -11,7 +11,7 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// startRelay runs a relay on loopback, and says how peers find it.
+// startRelay runs a relay on loopback, and returns its address, token and pin.
 func startRelay(ctx context.Context) p2p.Relay {
 	server, err := relay.Listen(ctx, "udp", "127.0.0.1:0", nil)
 	if err != nil {
@@ -25,7 +25,7 @@ func startRelay(ctx context.Context) p2p.Relay {
 	return p2p.Relay{Addr: server.Addr().String(), Token: server.Token(), Pin: pin}
 }
 
-// Two endpoints that know each other's IDs meet through the relay's mailbox.
+// The dialer knows the peer's ID. The offer goes through the relay's mailbox.
 func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -69,14 +69,13 @@ func Example() {
 	// Output: hello <nil> relay
 }
 
-// An offer is a line of text that any channel can carry: here, a Go channel.
+// An offer is a line of text. Here a Go channel delivers it.
 func ExampleEndpoint_AcceptOffer() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	messenger := make(chan string, 1)
 
-	// The offer says which relay. Here that is one of this very host, where an offer
-	// leads nobody unless he says so.
+	// The offer names the relay. Here the relay is on this host, which must be allowed.
 	bob, err := p2p.NewEndpoint(&p2p.Config{
 		OfferRelays: func(relay netip.AddrPort) bool { return relay.Addr().IsLoopback() },
 	})
@@ -116,7 +115,7 @@ func ExampleEndpoint_AcceptOffer() {
 }
 
 func ExampleIdentityFromSeed() {
-	seed := make([]byte, 32) // keep one that is random, and secret
+	seed := make([]byte, 32) // use a random one, and keep it secret
 	identity, err := p2p.IdentityFromSeed(seed)
 	if err != nil {
 		log.Fatal(err)
@@ -147,11 +146,11 @@ func ExampleEndpoint_Dial() {
 			return err
 		}
 		defer endpoint.Close()
-		conn, err := endpoint.Dial(ctx, peer, nil) // the offer lies in the relay's mailbox
+		conn, err := endpoint.Dial(ctx, peer, nil) // through the relay's mailbox
 		if err != nil {
 			return err
 		}
-		stream, err := conn.OpenStreamSync(ctx) // conn is a *quic.Conn, and more
+		stream, err := conn.OpenStreamSync(ctx) // conn embeds a *quic.Conn
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ import (
 
 const relayName = "relay.test:4433"
 
-// names is a resolver. A family that is not in it takes for ever.
+// names is a resolver. It never answers for a family that is not in it.
 type names map[string][]string
 
 func (n *names) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
@@ -36,8 +36,7 @@ func (n *names) lookup(ctx context.Context, network, host string) ([]netip.Addr,
 	return addrs, nil
 }
 
-// dual makes an endpoint with sockets of both families that finds the relay by its
-// name.
+// dual makes an endpoint with sockets of both families, which looks up the relay's name.
 func (l *lab) dual(n *names) *host {
 	l.Helper()
 	l.hosts++
@@ -59,7 +58,7 @@ func (l *lab) dual(n *names) *host {
 	return &host{e, v4}
 }
 
-// relayAt has the relay serve at these addresses instead.
+// relayAt moves the relay to other addresses.
 func (l *lab) relayAt(addrs ...string) {
 	l.Helper()
 	l.stopRelay()

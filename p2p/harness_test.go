@@ -28,7 +28,7 @@ const relayAddr = "192.0.2.1:4433"
 
 var relaySecret = bytes.Repeat([]byte{9}, 32)
 
-// lab is a network with a relay in it, on the fake clock.
+// lab is a network with a relay, on the fake clock.
 type lab struct {
 	*testing.T
 	net          *nettest.Network
@@ -38,14 +38,13 @@ type lab struct {
 	hosts        int
 }
 
-// runLab runs a test with a relay. Everything must be gone at the end: synctest
-// reports goroutines that are left.
+// runLab runs a test with a relay. synctest reports goroutines that are left at the end.
 func runLab(t *testing.T, test func(*lab)) {
 	t.Helper()
 	runLabSeeded(t, 1, test)
 }
 
-// runLabSeeded is runLab with other chances.
+// runLabSeeded is runLab with a seed for the network's random decisions.
 func runLabSeeded(t *testing.T, seed uint64, test func(*lab)) {
 	t.Helper()
 	nettest.Bubble(t, func(t *testing.T) {
@@ -78,7 +77,7 @@ func (l *lab) stopRelay() {
 	}
 }
 
-// relay is what a peer is told about the relay.
+// relay returns the relay for peers.
 func (l *lab) relay() Relay {
 	pin, err := ParsePeerID(l.server.Pin())
 	if err != nil {
@@ -87,7 +86,7 @@ func (l *lab) relay() Relay {
 	return Relay{Addr: relayAddr, Token: l.server.Token(), Pin: pin}
 }
 
-// host is an endpoint and where it is.
+// host is an endpoint and its socket.
 type host struct {
 	*Endpoint
 	conn *nettest.Conn
@@ -117,8 +116,7 @@ func (l *lab) host(change func(*Config)) *host {
 	return &host{e, conn}
 }
 
-// connect makes a connection between two hosts, the offer going from hand to
-// hand.
+// connect makes a connection between two hosts, without the mailbox.
 func (l *lab) connect(dialer, accepter *host) (dialed, accepted *Conn) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
@@ -139,7 +137,7 @@ func (l *lab) connect(dialer, accepter *host) (dialed, accepted *Conn) {
 	return dialed, accepted
 }
 
-// offer lets a host dial, and returns the offer and what comes of it.
+// offer has a host dial, and returns the offer and the result.
 func (l *lab) offer(dialer *host, peer PeerID) (Offer, <-chan result) {
 	l.Helper()
 	offers, results := make(chan Offer, 1), make(chan result, 1)
@@ -164,7 +162,7 @@ type result struct {
 	err  error
 }
 
-// random is n bytes that no other test sends.
+// random returns n random bytes.
 func random(n int) []byte {
 	var seed [32]byte
 	seed[0] = byte(n)
@@ -173,7 +171,7 @@ func random(n int) []byte {
 	return b
 }
 
-// exchange sends data both ways at once and compares.
+// exchange sends data in both directions at the same time, and compares it.
 func (l *lab) exchange(a, b *Conn, n int) {
 	l.Helper()
 	data := random(n)
@@ -187,7 +185,7 @@ func (l *lab) exchange(a, b *Conn, n int) {
 	}
 }
 
-// pass sends data over a stream.
+// pass sends data on a stream, and compares what arrives.
 func pass(from, to *Conn, data []byte) error {
 	ctx := context.Background()
 	sent := make(chan error, 1)
@@ -227,7 +225,7 @@ func (l *lab) closed(c *Conn) error {
 	}
 }
 
-// alive fails if the connection does not live.
+// alive fails the test if a connection has ended.
 func (l *lab) alive(conns ...*Conn) {
 	l.Helper()
 	for _, c := range conns {
@@ -237,7 +235,7 @@ func (l *lab) alive(conns ...*Conn) {
 	}
 }
 
-// applicationError says whether err is what CloseWithError makes on the other side.
+// applicationError says whether err comes from CloseWithError of the other side.
 func applicationError(err error, code quic.ApplicationErrorCode) bool {
 	var e *quic.ApplicationError
 	return errors.As(err, &e) && e.ErrorCode == code && e.Remote

@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// journal is what has been logged.
+// journal keeps what is logged.
 type journal struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -63,7 +63,7 @@ func TestRelayBehindSNAT(t *testing.T) {
 	}
 }
 
-// onlyProbesDirect lets nothing but probes past the relay.
+// onlyProbesDirect drops all direct packets except for probes.
 func (l *lab) onlyProbesDirect(p nettest.Packet) bool {
 	relay := netip.MustParseAddrPort(relayAddr)
 	return p.From == relay || p.To == relay || p.Data[0]&^1 == probeType

@@ -16,9 +16,9 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// What somebody tries who can leave offers, or sees packets go by.
+// Tests of attackers that can leave offers or see packets.
 
-// rewrite gives the only packet of an offer another ID and payload.
+// rewrite replaces the ID and the payload of an offer's only packet.
 func rewrite(t *testing.T, o Offer, id, payload []byte) Offer {
 	t.Helper()
 	in := o.flight[0]
@@ -328,7 +328,7 @@ func TestOfferOnDeadConnection(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		h := bob.relays.clients[bob.conf.Relay.key()]
 		h.mu.Lock()
-		h.control.close() // as when there is traffic that shows the line to be dead
+		h.control.close() // as when traffic shows that the connection is dead
 		h.mu.Unlock()
 		time.Sleep(3 * time.Second)
 		l.net.Filter(nil)

@@ -34,7 +34,7 @@ type kernelLab struct {
 	served      chan error
 }
 
-// kernelSite is a host and the NAT that it is behind, which may be none.
+// kernelSite is a host, and its NAT if it has one.
 type kernelSite struct {
 	lab      *kernelLab
 	index    int
@@ -46,7 +46,8 @@ type kernelSite struct {
 
 const kernelRelay = "198.51.100.2:4433"
 
-// newKernelLab makes it. change, if not nil, changes the endpoints' configuration.
+// newKernelLab makes a kernelLab. change, if not nil, changes the configuration of the
+// endpoints.
 func newKernelLab(t *testing.T, left, right nettest.NAT, change func(*Config)) *kernelLab {
 	t.Helper()
 	l := &kernelLab{T: t, core: nettest.NewHost(t), relay: nettest.NewHost(t)}
@@ -136,7 +137,7 @@ func (l *kernelLab) stopRelay() {
 	}
 }
 
-// where is what a peer is told about the relay.
+// where returns the relay for peers.
 func (l *kernelLab) where() Relay {
 	pin, err := ParsePeerID(l.server.Pin())
 	if err != nil {
@@ -145,8 +146,8 @@ func (l *kernelLab) where() Relay {
 	return Relay{Addr: kernelRelay, Token: l.server.Token(), Pin: pin}
 }
 
-// connect lets the left site dial the right one. Both calls are made in the
-// namespace of their host, whose addresses are then watched.
+// connect has the left site dial the right one. Each call runs in the network namespace of
+// its host, because the endpoint watches the addresses of that namespace.
 func (l *kernelLab) connect() (dialed, accepted *Conn) {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -167,11 +168,11 @@ func (l *kernelLab) connect() (dialed, accepted *Conn) {
 	return dialed, <-got
 }
 
-// kernelPatience is how long a test waits for what must happen soon, on a machine
-// that may have a lot to do.
+// kernelPatience is how long a test waits for something that happens soon, on a machine that
+// may be busy.
 const kernelPatience = 45 * time.Second
 
-// eventually waits for something that must become so.
+// eventually waits for a condition.
 func (l *kernelLab) eventually(what string, so func() bool) {
 	l.Helper()
 	for deadline := time.Now().Add(kernelPatience); !so(); time.Sleep(5 * time.Millisecond) {
@@ -190,8 +191,8 @@ func (l *kernelLab) becomes(want PathKind, a, b *Conn) {
 	})
 }
 
-// pastRelay waits until what the peers say to each other, a few thousand packets, does
-// not go by the relay: none of them, once the way back has been validated there.
+// pastRelay waits until the relay forwards none of a few thousand packets of the peers. It
+// still forwards some while the standby is being validated.
 func (l *kernelLab) pastRelay(a, b *Conn) {
 	l.Helper()
 	l.eventually("nothing by the relay", func() bool {
@@ -211,13 +212,13 @@ func (l *kernelLab) alive(conns ...*Conn) {
 	}
 }
 
-// exchange sends bytes both ways at once.
+// exchange sends data in both directions at the same time.
 func (l *kernelLab) exchange(a, b *Conn, n int) {
 	l.Helper()
 	var both sync.WaitGroup
-	for _, way := range [2][2]*Conn{{a, b}, {b, a}} {
+	for _, direction := range [2][2]*Conn{{a, b}, {b, a}} {
 		both.Go(func() {
-			if err := flow(way[0], way[1], n, nil); err != nil {
+			if err := transfer(direction[0], direction[1], n, nil); err != nil {
 				l.Error(err)
 			}
 		})
@@ -228,9 +229,9 @@ func (l *kernelLab) exchange(a, b *Conn, n int) {
 	}
 }
 
-// flow sends n random bytes over a stream, and compares what arrives. halfway, if
-// not nil, is called in the middle.
-func flow(from, to *Conn, n int, halfway func()) error {
+// transfer sends n random bytes on a stream, and compares what arrives. halfway, if not
+// nil, is called in the middle.
+func transfer(from, to *Conn, n int, halfway func()) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*kernelPatience)
 	defer cancel()
 	sent, got := sha256.New(), sha256.New()
@@ -258,7 +259,7 @@ func flow(from, to *Conn, n int, halfway func()) error {
 	return nil
 }
 
-// pour sends n random bytes over a stream of its own, and also to somebody else.
+// pour sends n random bytes on a new stream, and writes them to another writer as well.
 func pour(ctx context.Context, c *Conn, n int, also io.Writer) error {
 	stream, err := c.OpenUniStreamSync(ctx)
 	if err != nil {
@@ -272,7 +273,7 @@ func pour(ctx context.Context, c *Conn, n int, also io.Writer) error {
 	return stream.Close()
 }
 
-// kernelNATs are those of the matrix.
+// kernelNATs are the NATs of the matrix.
 var kernelNATs = []struct {
 	name string
 	nat  nettest.NAT
@@ -341,8 +342,8 @@ func TestKernelUplink(t *testing.T) {
 	})
 }
 
-// eachSide lets something happen to either side, and to both at once, while the
-// connection between them is direct and in use.
+// eachSide changes one side, then the other, then both, while the connection between them is
+// direct and in use.
 func eachSide(t *testing.T, happens func(*kernelLab, *kernelSite)) {
 	for name, who := range map[string][]int{"dialer": {0}, "accepter": {1}, "both": {0, 1}} {
 		t.Run(name, func(t *testing.T) {
@@ -360,7 +361,7 @@ func eachSide(t *testing.T, happens func(*kernelLab, *kernelSite)) {
 	}
 }
 
-// kernelTransfer is how much is sent while something happens to the path.
+// kernelTransfer is the number of bytes that are sent while the path changes.
 const kernelTransfer = 64 << 20
 
 // TestKernelCut checks that a transfer continues through the relay when the direct path
@@ -376,7 +377,7 @@ func TestKernelCut(t *testing.T) {
 			}
 			l.pastRelay(a, b)
 			before := l.server.Stats().ForwardedBytes
-			if err := flow(from, to, kernelTransfer, l.cut); err != nil {
+			if err := transfer(from, to, kernelTransfer, l.cut); err != nil {
 				t.Fatal(err)
 			}
 			if n := l.server.Stats().ForwardedBytes - before; n < kernelTransfer/4 {
@@ -392,7 +393,7 @@ func TestKernelCut(t *testing.T) {
 	}
 }
 
-// cut makes a black hole of the way between the sites.
+// cut drops all packets between the sites.
 func (l *kernelLab) cut() { l.core.Cut(l.sites[0].outside, l.sites[1].outside) }
 
 // TestKernelRelayRestart checks that a direct connection can fall back to a relay that

@@ -67,7 +67,7 @@ func (l *kernelLab) monitored(on *nettest.Host, open func(*testing.T, *nettest.H
 	return m
 }
 
-// moved says whether the server's side of a connection has moved so.
+// moved says whether the server's address of a connection has changed in this way.
 func moved(m *monitor.Monitor, from, to netip.AddrPort) bool {
 	for c := range m.Connections() {
 		for _, change := range c.PathChanges {

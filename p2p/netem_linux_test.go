@@ -8,8 +8,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// impairments are what the ways of real networks do to packets. Delays are in
-// microseconds, the others in percent.
+// impairments are those of real networks. Delays are in microseconds, the others in percent.
 var impairments = map[string]netlink.NetemQdiscAttrs{
 	"delay":       {Latency: 80_000},
 	"jitter":      {Latency: 30_000, Jitter: 15_000},
@@ -27,8 +26,8 @@ func TestKernelImpaired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newKernelLab(t, nettest.PortRestricted, nettest.PortRestricted, nil)
-			for _, way := range []string{"relay", "site0", "site1"} {
-				l.core.Impair(way, how)
+			for _, link := range []string{"relay", "site0", "site1"} {
+				l.core.Impair(link, how)
 			}
 			const size = 128 << 10
 			a, b := l.connect()

@@ -60,7 +60,7 @@ func TestOfferHoldsWholeFirstFlight(t *testing.T) {
 	}
 }
 
-// identityFor draws the identity of a configuration that has none.
+// identityFor generates an identity for a configuration without one.
 func (c *Config) identityFor(t *testing.T) *Identity {
 	t.Helper()
 	identity, err := NewIdentity()
@@ -176,7 +176,7 @@ func TestOfferIsUsedOnce(t *testing.T) {
 			l.Error("connected to another")
 		}
 		l.alive(a.conn)
-		l.stopRelay() // whom bob need not ask
+		l.stopRelay() // bob need not ask it
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferUsed) {
 			l.Errorf("without relay: %v, want %v", err, ErrOfferUsed)
 		}
@@ -192,7 +192,7 @@ func TestOfferExpires(t *testing.T) {
 		if r := <-dialed; !errors.Is(r.err, ErrOfferExpired) {
 			l.Errorf("dialed: %v, want %v", r.err, ErrOfferExpired)
 		}
-		// By a clock that may be wrong it has not: the relay knows better.
+		// The accepter's clock may be wrong. The relay decides.
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) && !errors.Is(err, ErrPeerGone) {
 			l.Errorf("accepted late: %v", err)
 		}
@@ -200,12 +200,12 @@ func TestOfferExpires(t *testing.T) {
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) || !strings.Contains(err.Error(), "clock") {
 			l.Errorf("accepted: %v, want %v", err, ErrOfferExpired)
 		}
-		l.stopRelay() // whom bob need not ask
+		l.stopRelay() // bob need not ask it
 		if _, err := bob.AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) {
 			l.Errorf("accepted without relay: %v, want %v", err, ErrOfferExpired)
 		}
 		l.startRelay()
-		// Who lies about the time finds that the dialer is gone.
+		// If the accepter's clock is wrong, the dialer is gone.
 		offer.expires = offer.expires.Add(time.Hour)
 		if _, err := l.host(nil).AcceptOffer(l.Context(), offer); !errors.Is(err, ErrOfferExpired) && !errors.Is(err, ErrPeerGone) {
 			l.Errorf("accepted: %v", err)
@@ -301,7 +301,7 @@ func TestSampleOffer(t *testing.T) {
 	})
 }
 
-// sampleOffer is one that a dialer made.
+// sampleOffer is an offer that a dialer has made.
 func sampleOffer(t testing.TB) Offer {
 	t.Helper()
 	var offer Offer
@@ -400,7 +400,7 @@ func FuzzOffer(f *testing.F) {
 		}
 		again, err := ParseOffer(string(text))
 		if len(text) > maxOfferText {
-			return // of no use, as nobody reads it
+			return // nobody reads it
 		}
 		if err != nil || !reflect.DeepEqual(again, o) {
 			t.Errorf("%+v, %v\nwant %+v", again, err, o)

@@ -14,16 +14,16 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// wide makes an endpoint send packets of 1280 bytes.
+// wide configures an endpoint to send packets of 1280 bytes.
 func wide(c *Config) { c.QUIC = &quic.Config{InitialPacketSize: 1280} }
 
-// narrow is a network that drops what is larger than a limit, which changes.
+// narrow is a network that drops packets above a variable size.
 type narrow struct {
 	limit atomic.Int64
 	large atomic.Int64 // packets of QUIC beyond baseSize that have passed
 }
 
-// narrowed drops large packets. which says of which packets that is true; nil: of all.
+// narrowed makes the network narrow for the packets that which selects, or all if it is nil.
 func (l *lab) narrowed(which func(nettest.Packet) bool) *narrow {
 	n := &narrow{}
 	l.net.Filter(func(p nettest.Packet) bool {
@@ -39,13 +39,13 @@ func (l *lab) narrowed(which func(nettest.Packet) bool) *narrow {
 	return n
 }
 
-// between says whether a packet goes between two peers, past the relay.
+// between says whether a packet goes directly from one peer to another.
 func between(p nettest.Packet) bool {
 	relay := netip.MustParseAddrPort(relayAddr)
 	return p.From != relay && p.To != relay
 }
 
-// within fails if a transfer does not end in a minute.
+// within fails the test if a transfer does not end within a minute.
 func (l *lab) within(done <-chan error) {
 	l.Helper()
 	select {
@@ -93,7 +93,7 @@ func TestPathShrinks(t *testing.T) {
 				}
 				n.limit.Store(test.limit)
 				l.within(done)
-				time.Sleep(30 * time.Second) // until the search for what passes is over
+				time.Sleep(30 * time.Second) // until the size of the path is known
 				n.limit.Store(0)
 				go func() { done <- pass(a, b, random(4<<20)) }()
 				l.within(done)
@@ -158,7 +158,7 @@ func TestNarrowPathIsNotTaken(t *testing.T) {
 	})
 }
 
-// spyOn counts packets that are sent, in front of a narrow network.
+// spyOn counts the packets that are sent to a narrow network.
 func (l *lab) spyOn(n *narrow, which func(nettest.Packet) bool) *atomic.Int64 {
 	var count atomic.Int64
 	l.net.Filter(func(p nettest.Packet) bool {

@@ -10,7 +10,7 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// probers are those of the two sides of a TLS connection.
+// probers returns the probers of the two sides of a TLS connection.
 func probers(t testing.TB) (dialer, accepter *prober) {
 	t.Helper()
 	identity, err := NewIdentity()
@@ -151,7 +151,7 @@ func TestMayProbe(t *testing.T) {
 		"203.0.113.1:1000":      true,
 		"[2001:db8::1]:1000":    true,
 		"192.168.77.7:1000":     true,
-		"10.0.0.1:1000":         false, // observed is not ours
+		"10.0.0.1:1000":         false, // the observed address is not a host address
 		"172.16.0.1:1000":       false,
 		"100.64.0.1:1000":       false,
 		"[fd00::1]:1000":        false,

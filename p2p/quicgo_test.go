@@ -12,8 +12,7 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// What quic-go does that a connection over a relay would trip over, and that
-// other tests do not show.
+// Tests of behavior of quic-go that this package depends on.
 
 // TestConnectionsKeepTheirPacketSize checks that the initial packet size is set.
 // Otherwise quic-go falls back to 1200 bytes on each new path.

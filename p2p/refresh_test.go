@@ -8,7 +8,7 @@ import (
 // TestLegOutlivesShortTTL checks that a leg with a TTL below a minute is refreshed in
 // time, also on an old endpoint, and while all packets take the direct path.
 func TestLegOutlivesShortTTL(t *testing.T) {
-	runLab(t, func(l *lab) { // whose relay has a TTL of 20 s
+	runLab(t, func(l *lab) { // the relay's TTL is 20 s
 		silent := func(c *Config) { c.KeepAlive = -1; c.Policy = PreferDirect }
 		left, right := l.host(silent), l.host(silent)
 		for range 2 {

@@ -10,7 +10,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// mobile makes an endpoint that opens its sockets itself, each time at another port.
+// mobile makes an endpoint that opens its own sockets, each time with another port.
 func (l *lab) mobile(change func(*Config)) *host {
 	l.Helper()
 	l.hosts++
@@ -38,7 +38,7 @@ func (l *lab) mobile(change func(*Config)) *host {
 	return h
 }
 
-// bury makes a router lose all that is from or to an address.
+// bury has a router drop all packets from or to an address.
 func (l *lab) bury(addr netip.AddrPort) {
 	l.net.Filter(func(p nettest.Packet) bool { return p.From != addr && p.To != addr })
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// beat sends a byte every 20 ms from one side, which the other sends back, and
-// knows the longest time that none came.
+// beat sends a byte every 20 ms from one side, which the other sends back, and measures the
+// longest time without one.
 type beat struct {
 	mu      sync.Mutex
 	last    time.Time
@@ -36,7 +36,7 @@ func (l *lab) beat(from, to *Conn) *beat {
 	return b
 }
 
-// mirror sends back what comes on a stream.
+// mirror sends back what it receives on a stream.
 func mirror(c *Conn) {
 	s, err := c.AcceptStream(context.Background())
 	if err != nil {
@@ -78,7 +78,7 @@ func (b *beat) run(ctx context.Context, c *Conn) {
 	}
 }
 
-// reset forgets the longest pause, and returns it.
+// reset returns the longest pause, and starts again from zero.
 func (b *beat) reset() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,8 +96,7 @@ func (l *lab) end(b *beat) {
 	}
 }
 
-// stallGoal is how long a connection that is in use may be without packets when its
-// path dies.
+// stallGoal is how long a connection in use may be without packets when its path dies.
 const stallGoal = time.Second
 
 // TestPathDies checks that a connection in use continues through the relay within a
