@@ -295,7 +295,7 @@ func (c *Conn) keepAliveIn(now time.Time) time.Duration {
 // clean releases what the connection has used.
 func (c *Conn) clean() {
 	e := c.endpoint
-	e.log.Info("connection over", "peer", c.remote, "err", c.Err())
+	e.log.Info("connection ended", "peer", c.remote, "err", c.Err())
 	c.paths.close()
 	e.endLink(c.link)
 	sleep(e.ctx, closeLinger)

@@ -52,18 +52,18 @@ func TestProbesCannotBeReplayed(t *testing.T) {
 		if len(captured) == 0 {
 			l.Fatal("no probes")
 		}
-		const stranger = "203.0.113.66:6"
-		sent := l.spy(func(p nettest.Packet) bool { return p.To.String() == stranger })
+		const attacker = "203.0.113.66:6"
+		sent := l.spy(func(p nettest.Packet) bool { return p.To.String() == attacker })
 		for _, p := range captured {
-			p.From = netip.MustParseAddrPort(stranger)
+			p.From = netip.MustParseAddrPort(attacker)
 			l.net.Inject(p)
 		}
 		time.Sleep(5 * time.Second)
 		if n := len(sent.seen()); n != 0 {
-			l.Errorf("%d packets to a stranger", n)
+			l.Errorf("%d packets to the attacker", n)
 		}
-		if a.link.direct.isProved(netip.MustParseAddrPort(stranger)) || b.link.direct.isProved(netip.MustParseAddrPort(stranger)) {
-			l.Error("the stranger's address counts as the peer's")
+		if a.link.direct.isProved(netip.MustParseAddrPort(attacker)) || b.link.direct.isProved(netip.MustParseAddrPort(attacker)) {
+			l.Error("the attacker's address counts as the peer's")
 		}
 		l.exchange(a, b, 10_000)
 	})

@@ -226,7 +226,7 @@ func (g *legs) end(ctx context.Context, l *link) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := conn.endLeg(ctx, l.session, l.role, l.key); err != nil {
-		g.client.endpoint.log.Debug("end leg", "session", l.session, "err", err)
+		g.client.endpoint.log.Debug("cannot give leg back", "session", l.session, "err", err)
 	}
 }
 

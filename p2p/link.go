@@ -296,7 +296,7 @@ func (e *Endpoint) endLink(l *link) { l.client.legs.end(context.WithoutCancel(e.
 func (e *Endpoint) discard(l *link) {
 	e.endLink(l)
 	if err := l.close(); err != nil {
-		e.log.Debug("close transport", "err", err)
+		e.log.Debug("cannot close transport", "err", err)
 	}
 	e.relays.release(l.client)
 }

@@ -199,7 +199,7 @@ func (m *mailbox) answer(r Relay, o *mailboxOffer) {
 	e := m.endpoint
 	offer, err := ParseOffer(o.text)
 	if err != nil {
-		e.log.Warn("offer in mailbox", "err", err)
+		e.log.Warn("malformed offer in mailbox", "err", err)
 		e.tasks.Go(func() { m.acknowledge(o) })
 		return
 	}
@@ -232,7 +232,7 @@ func (m *mailbox) acknowledge(o *mailboxOffer) {
 	ctx, cancel := context.WithTimeout(m.endpoint.ctx, patience)
 	defer cancel()
 	if err := o.conn.acknowledge(ctx, m.endpoint.ID().String(), o.number); err != nil {
-		m.endpoint.log.Debug("acknowledge offer", "err", err)
+		m.endpoint.log.Debug("cannot acknowledge offer", "err", err)
 	}
 }
 

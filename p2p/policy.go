@@ -59,7 +59,7 @@ func (s *search) migrated(m migration, now time.Time) {
 	}
 	p := s.list.find(m.remote)
 	if m.err != nil {
-		s.conn.endpoint.log.Debug("no direct path", "remote", m.remote, "err", m.err)
+		s.conn.endpoint.log.Debug("migration failed", "remote", m.remote, "err", m.err)
 		if p != nil {
 			p.answered, p.err = time.Time{}, m.err
 			s.unusable = true

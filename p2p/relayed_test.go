@@ -223,7 +223,7 @@ func TestPacketsFromUnprovedAddress(t *testing.T) {
 			l.Errorf("%d packets were for nobody, want 1", n)
 		}
 		if a.link.activity.last.Load() != heard {
-			l.Error("the stranger's packet counts as a sign of life")
+			l.Error("the attacker's packet counts as a sign of life")
 		}
 		l.exchange(a, b, 1000)
 	})

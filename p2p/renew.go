@@ -127,10 +127,10 @@ func (e *Endpoint) renew(why string) {
 	}
 	if e.listen != nil {
 		if err := e.replaceSockets(); err != nil {
-			e.log.Warn("no other sockets", "err", err)
+			e.log.Warn("cannot replace sockets", "err", err)
 			return
 		}
-		e.log.Info("other sockets", "why", why, "addr", e.LocalAddr())
+		e.log.Info("sockets replaced", "why", why, "addr", e.LocalAddr())
 	}
 	for _, c := range e.relays.all() {
 		c.legs.hasten(c.legs.all()...)
