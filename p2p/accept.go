@@ -92,7 +92,7 @@ func (o *Offer) checkExpiry(now time.Time) error {
 	case left <= -clockSkew:
 		return fmt.Errorf("%w %v ago by this host's clock", ErrOfferExpired, -left.Round(time.Second))
 	case left > maxOfferLife+clockSkew:
-		return fmt.Errorf("%w: it would be good for %v by this host's clock", ErrMalformedOffer, left.Round(time.Minute))
+		return fmt.Errorf("%w: it expires in %v by this host's clock, want at most a day", ErrMalformedOffer, left.Round(time.Minute))
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func NewIdentity() (*Identity, error) {
 // error.
 func IdentityFromSeed(seed []byte) (*Identity, error) {
 	if len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("p2p: a seed has %d bytes, not %d", ed25519.SeedSize, len(seed))
+		return nil, fmt.Errorf("p2p: seed of %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
 	key := ed25519.NewKeyFromSeed(seed)
 	cert, err := pki.SelfSigned(key)

@@ -147,7 +147,7 @@ func appendBytes(b, data []byte) []byte {
 	return append(b, data...)
 }
 
-var errTruncated = errors.New("it is cut short")
+var errTruncated = errors.New("it is truncated")
 
 func parseOffer(text string) (Offer, error) {
 	packed, ok := strings.CutPrefix(text, offerPrefix)
@@ -159,14 +159,14 @@ func parseOffer(text string) (Offer, error) {
 	}
 	compressed, err := base64.RawURLEncoding.Strict().DecodeString(packed)
 	if err != nil {
-		return Offer{}, fmt.Errorf("it is garbled: %w", err)
+		return Offer{}, fmt.Errorf("decode base64: %w", err)
 	}
 	b, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(compressed)), maxOfferBytes+1))
 	if err != nil {
-		return Offer{}, fmt.Errorf("it is garbled: %w", err)
+		return Offer{}, fmt.Errorf("decompress: %w", err)
 	}
 	if len(b) > maxOfferBytes {
-		return Offer{}, fmt.Errorf("it unpacks to more than %d bytes", maxOfferBytes)
+		return Offer{}, fmt.Errorf("it decompresses to more than %d bytes", maxOfferBytes)
 	}
 	return parseOfferBinary(b)
 }
@@ -184,7 +184,7 @@ func parseOfferBinary(b []byte) (Offer, error) {
 	}
 	expires := binary.BigEndian.Uint64(b)
 	if expires > maxExpiry {
-		return Offer{}, errors.New("it has an impossible expiry")
+		return Offer{}, errors.New("its expiry is out of range")
 	}
 	o.expires = time.Unix(int64(expires), 0)
 	addr, b, err := cutBytes(b[8:], maxAddr)
@@ -265,7 +265,7 @@ func cutBytes(b []byte, max int) (field, rest []byte, err error) {
 		return nil, nil, errTruncated
 	}
 	if length > uint64(max) {
-		return nil, nil, fmt.Errorf("it has a field of %d bytes", length)
+		return nil, nil, fmt.Errorf("it has a field of %d bytes, want at most %d", length, max)
 	}
 	return b[n : n+int(length)], b[n+int(length):], nil
 }

@@ -36,7 +36,7 @@ func (u *usedOffers) claim(o *Offer) error {
 	case taken:
 		return errClaimed
 	case len(u.expires) >= maxUsedOffers:
-		return fmt.Errorf("%w: too many offers have been used that have not expired", ErrOfferUsed)
+		return fmt.Errorf("%w: too many used offers have not expired yet", ErrOfferUsed)
 	}
 	u.expires[o.session] = o.expires
 	return nil
