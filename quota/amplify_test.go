@@ -220,14 +220,14 @@ func TestRetryIsNoConnection(t *testing.T) {
 	c := mustNew(t, &Config{Source: Limits{Connections: 1000, HalfOpen: 10, ConnectionBurst: 1000, ConnectionRate: 1}})
 	n := 0
 	for range 100 {
-		if slot, err := c.admit(addr("192.0.2.1:1"), stageProven, false); err == nil {
+		if slot, err := c.admission.admit(addr("192.0.2.1:1"), stageRetried, false); err == nil {
 			defer slot.Release()
 			n++
 		}
 	}
 	wantLive(t, c, 0, 10)
 	for range 100 {
-		if slot, err := c.admit(addr("192.0.2.1:1"), stageFresh, false); err == nil {
+		if slot, err := c.admission.admit(addr("192.0.2.1:1"), stageUnvalidated, false); err == nil {
 			defer slot.Release()
 			n++
 		}

@@ -88,14 +88,14 @@ func BenchmarkJudge(b *testing.B) {
 				defer arrange(b, c)()
 				filter, packet := &filter{c: c, idLen: 4}, tc.d.Build()
 				rng := rand.New(rand.NewPCG(1, 2))
-				now := c.now()
+				now := c.clock.now()
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i := range b.N {
 					if tc.want == PassNew { // each is another attempt
 						binary.BigEndian.PutUint64(packet[6:], uint64(i))
 					}
-					if _, why := filter.judge(tc.from(rng.Uint32N(size.n)), packet, now); why != tc.want && why != PassFlow {
+					if _, why := filter.decide(tc.from(rng.Uint32N(size.n)), packet, now); why != tc.want && why != PassFlow {
 						b.Fatalf("got %v, want %v", why, tc.want)
 					}
 				}
@@ -175,7 +175,7 @@ func TestDecisionsDoNotAllocate(t *testing.T) {
 	from := nth(0)
 	for _, tc := range judged {
 		packet := tc.d.Build()
-		if n := testing.AllocsPerRun(100, func() { f.judge(tc.from(0), packet, c.now()) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { f.decide(tc.from(0), packet, c.clock.now()) }); n != 0 {
 			t.Errorf("%s: %v allocations", tc.name, n)
 		}
 	}

@@ -6,20 +6,18 @@ import (
 	"time"
 )
 
-// instant is nanoseconds on a controller's clock.
-type instant = int64
-
-// bucket is a token bucket, kept as the instant at which it is full again (the
+// bucket is a token bucket, stored as the instant at which it is full again (the
 // generic cell rate algorithm of ITU-T I.371). The zero bucket is full.
 type bucket instant
 
-// rate is how fast a bucket fills. The zero rate is no limit.
+// rate is the speed at which a bucket fills. The zero rate is no limit.
 type rate struct {
 	interval instant // for one token
 	depth    instant // for a whole bucket
 }
 
-// newRate makes the rate of so many tokens a second. perSecond <= 0 is no limit.
+// newRate makes a rate of perSecond tokens a second. If perSecond is 0 or less, the
+// rate is no limit.
 func newRate(perSecond float64, burst int) rate {
 	if perSecond <= 0 {
 		return rate{}
@@ -31,13 +29,13 @@ func newRate(perSecond float64, burst int) rate {
 	return rate{interval, interval * min(instant(burst), math.MaxInt64/4/interval)}
 }
 
-// limited says whether it is a limit.
+// limited reports whether the rate is a limit.
 func (r rate) limited() bool { return r.interval > 0 }
 
-// ok says whether the bucket holds a token.
+// ok reports whether the bucket holds a token.
 func (r rate) ok(b bucket, now instant) bool { return r.wait(b, now) <= 0 }
 
-// wait is how long until it does.
+// wait returns how long it takes until the bucket holds a token.
 func (r rate) wait(b bucket, now instant) instant {
 	if r.interval == 0 {
 		return 0
@@ -45,14 +43,14 @@ func (r rate) wait(b bucket, now instant) instant {
 	return max(instant(b), now) + r.interval - r.depth - now
 }
 
-// take takes a token, which the bucket may owe then.
+// take takes a token. If the bucket holds none, it owes one afterwards.
 func (r rate) take(b *bucket, now instant) {
 	if r.interval > 0 {
 		*b = bucket(max(instant(*b), now) + r.interval)
 	}
 }
 
-// sharedBucket is a bucket for whoever comes, without a lock.
+// sharedBucket is a bucket that many goroutines use without a lock.
 type sharedBucket struct{ full atomic.Int64 }
 
 // take takes a token if there is one.

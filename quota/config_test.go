@@ -66,7 +66,7 @@ func TestConfigExtremes(t *testing.T) {
 			c := mustNew(t, conf)
 			for _, from := range []string{"192.0.2.1:1", "[2001:db8::1]:1"} {
 				f := &filter{c: c, idLen: 4}
-				if pass, why := f.judge(addr(from), attempt(1), c.now()); !pass || why != PassNew {
+				if pass, why := f.decide(addr(from), attempt(1), c.clock.now()); !pass || why != PassNew {
 					t.Errorf("%s: pass %v, %v", from, pass, why)
 				}
 				if c.WantsRetry(addr(from)) {

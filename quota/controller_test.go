@@ -11,11 +11,11 @@ import (
 // wantAdmit admits somebody, or is told why not.
 func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason) *Slot {
 	t.Helper()
-	st := stageFresh
+	st := stageUnvalidated
 	if shown {
 		st = stageLive
 	}
-	slot, err := c.admit(addr(from), st, true)
+	slot, err := c.admission.admit(plainPort(addr(from)), st, true)
 	var refused *RefusedError
 	switch {
 	case err == nil && want != PassNew:
@@ -169,7 +169,7 @@ func TestOverrides(t *testing.T) {
 		wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 1+i), true, PassNew)
 	}
 	wantAdmit(t, c, "192.0.2.129:1", true, TotalConnections)
-	if l, ok := c.overrides.Lookup(netip.MustParseAddr("192.0.2.129")); !ok || l.connections != 2 || l.exempt {
+	if l, ok := c.sources.overrides.Lookup(netip.MustParseAddr("192.0.2.129")); !ok || l.connections != 2 || l.exempt {
 		t.Errorf("the longer prefix has %+v", l)
 	}
 }

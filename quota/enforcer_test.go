@@ -55,7 +55,7 @@ func TestEnforcer(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Excess: Drop, Source: Limits{Connections: 1}})
 	r := newRecorder(clock)
-	c.enforcer = r
+	c.enforcement.enforcer = r
 	p := netip.MustParsePrefix("192.0.2.1/32")
 	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	if len(r.turned) > 0 {
@@ -99,7 +99,7 @@ func TestRefusingTellsNobody(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
 	r := newRecorder(clock)
-	c.enforcer = r
+	c.enforcement.enforcer = r
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
 	if len(r.turned) > 0 {
@@ -111,7 +111,7 @@ func TestRefusingTellsNobody(t *testing.T) {
 func TestPortsAreGivenBack(t *testing.T) {
 	c := mustNew(t, nil)
 	r := newRecorder(newFakeClock())
-	c.enforcer = r
+	c.enforcement.enforcer = r
 	below := loopback(t)
 	conn, port := c.PacketConn(below, 4), addrPort(below.LocalAddr()).Port()
 	if r.ports[port] != 1 {
@@ -131,7 +131,7 @@ func TestTurnedAwayForARate(t *testing.T) {
 	for _, dry := range []bool{false, true} {
 		c := mustNew(t, &Config{Now: clock.now, Excess: Drop, DryRun: dry, Source: Limits{ConnectionRate: 10, ConnectionBurst: 1}})
 		r := newRecorder(clock)
-		c.enforcer = r
+		c.enforcement.enforcer = r
 		for range 2 {
 			if slot, err := c.Admit(addr("192.0.2.1:1"), true); err == nil {
 				slot.Release()

@@ -7,27 +7,25 @@ import (
 )
 
 var (
-	// ErrConfig is wrapped by the errors of [New] about a [Config] that cannot
-	// work.
+	// ErrConfig is wrapped by the errors of [New] about an invalid [Config].
 	ErrConfig = errors.New("invalid configuration")
 
-	// ErrRefused is wrapped by the errors of [Controller.Admit] for whoever is
-	// not admitted. See [RefusedError].
+	// ErrRefused is wrapped by the errors of [Controller.Admit]. See [RefusedError].
 	ErrRefused = errors.New("refused")
 
-	// ErrPrefix is wrapped by errors about prefixes that cannot be in a list.
+	// ErrPrefix is wrapped by errors about prefixes that cannot be on a list.
 	ErrPrefix = errors.New("invalid prefix")
 
-	// ErrFull is returned when a list has no room for another entry
-	// ([Config.MaxEntries]).
+	// ErrFull is wrapped by the error about an entry that a list has no room for
+	// ([Config].MaxEntries).
 	ErrFull = errors.New("list is full")
 )
 
-// RefusedError says why somebody was not admitted. It is an [ErrRefused].
+// RefusedError says why a connection was not admitted. It is an [ErrRefused].
 type RefusedError struct {
-	// Source is who was refused.
+	// Source is the source that was refused.
 	Source netip.Prefix
-	// Reason is the limit that was reached, or the list.
+	// Reason is the limit that was reached, or [Denied].
 	Reason Reason
 }
 
@@ -36,7 +34,7 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("%v refused: %v", e.S
 // Is makes errors.Is(err, ErrRefused) true.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
-// LineError says which line of a list cannot be read, and why.
+// LineError says which line of a list file is invalid, and why.
 type LineError struct {
 	Line int // from 1
 	Err  error

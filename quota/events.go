@@ -3,51 +3,47 @@ package quota
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 )
 
-// Event says that a source has been kept out. There is at most one a second of
-// each source, and a hundred a second of all.
+// Event reports that a source was kept out. There is at most one event a second for
+// each source, and at most a hundred a second in all.
 type Event struct {
-	// Time is when, and Source who it was.
-	Time   time.Time
+	// Time is when it happened.
+	Time time.Time
+	// Source is the source that was kept out.
 	Source netip.Prefix
-	// Action is what was done, or would have been in a dry run: Refuse or
-	// Drop.
+	// Action is what was done, or what would have been done in a dry run: Refuse
+	// or Drop.
 	Action Action
+	// Reason is why.
 	Reason Reason
-	// Connections and HalfOpen are what the source had then.
+	// Connections and HalfOpen are the numbers that the source had at Time.
 	Connections, HalfOpen int
-	// Refused and Dropped are what it had been refused, and lost, in all.
+	// Refused and Dropped count what the source has been refused and has lost so
+	// far, as in [SourceStats].
 	Refused, Dropped uint64
 }
 
 const (
-	// eventQueue is how many events wait for a reader.
+	// eventQueue is the number of events that wait for a reader.
 	eventQueue = 256
-	// quiet is how long a source is not spoken of again.
-	quiet = instant(time.Second)
+	// eventInterval is the time between two events of one source.
+	eventInterval = instant(time.Second)
 )
 
-// eventRate is that of all sources.
+// eventRate is the rate of events of all sources.
 var eventRate = newRate(100, 100)
 
-// hub hands events to those who want them.
-type hub struct {
-	bucket sharedBucket
-
-	mu      sync.Mutex // guards the following
-	readers map[chan Event]struct{}
-}
-
-// Events yields what happens from now on, until ctx is done. A reader that does
-// not keep up loses some ([Stats.LostEvents]).
+// Events yields events from now on, until ctx is done. A reader that is too slow
+// loses events ([Stats].LostEvents).
 func (c *Controller) Events(ctx context.Context) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
-		events := c.events.join()
-		defer c.events.leave(events)
+		events := c.reporter.join()
+		defer c.reporter.leave(events)
 		for {
 			select {
 			case <-ctx.Done():
@@ -61,60 +57,97 @@ func (c *Controller) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
-func (h *hub) join() chan Event {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.readers == nil {
-		h.readers = make(map[chan Event]struct{})
-	}
+// reporter counts for each source what was kept out, and reports it to the readers of
+// events, the log, and the enforcer.
+type reporter struct {
+	clock       clock
+	log         *slog.Logger
+	dryRun      bool
+	sources     *sourceTable
+	enforcement *enforcement
+	counters    *counters
+	bucket      sharedBucket // of events
+
+	mu      sync.Mutex // guards the following
+	readers map[chan Event]struct{}
+}
+
+func (r *reporter) join() chan Event {
 	events := make(chan Event, eventQueue)
-	h.readers[events] = struct{}{}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers == nil {
+		r.readers = make(map[chan Event]struct{})
+	}
+	r.readers[events] = struct{}{}
 	return events
 }
 
-func (h *hub) leave(events chan Event) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.readers, events)
+func (r *reporter) leave(events chan Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.readers, events)
 }
 
-// noteLocked counts for a source that it was kept out, if it was, and makes an
-// event of it if one is due.
-func (c *Controller) noteLocked(s *source, addr netip.Addr, what Action, why Reason, kept bool, now instant) (e Event, due bool) {
-	if s == nil || !kept {
-		return Event{}, false
+// note is what is left to report about a source when its shard is unlocked.
+type note struct {
+	event    Event
+	hasEvent bool
+	// turnedAway says that source.turnedAway of the source with this key has
+	// changed.
+	turnedAway bool
+	source     key
+}
+
+// keptOutLocked counts that something of a source, which may be nil, was refused or
+// dropped. The caller passes the note to unlock.
+func (r *reporter) keptOutLocked(s *source, action Action, why Reason, now instant) (n note) {
+	if s == nil {
+		return note{}
 	}
-	if what == Drop {
+	if action == Drop {
 		s.dropped++
 	} else {
 		s.refused++
 	}
-	if now-s.reported < quiet {
-		return Event{}, false
+	if now-s.reported >= eventInterval {
+		s.reported = now
+		n.hasEvent, n.event = true, Event{
+			Time: r.clock.time(now), Source: r.sources.prefix(s.key), Action: action, Reason: why,
+			Connections: int(s.count[stageLive]), HalfOpen: s.halfOpen(), Refused: s.refused, Dropped: s.dropped,
+		}
 	}
-	s.reported = now
-	return Event{
-		Time: c.time(now), Source: c.Source(addr), Action: what, Reason: why,
-		Connections: int(s.live), HalfOpen: s.attempts(), Refused: s.refused, Dropped: s.dropped,
-	}, true
+	n.source, n.turnedAway = s.key, r.enforcement.turnAwayLocked(s, why, now)
+	return n
 }
 
-// report hands an event to the log and to who reads events, unless there are too
-// many.
-func (c *Controller) report(e Event) {
-	if !c.events.bucket.take(eventRate, c.now()) {
-		c.counters.lost.Add(1)
+// unlock unlocks a shard after a decision about one of its sources, and then reports
+// what the note says.
+func (r *reporter) unlock(sh *shard, n note) {
+	sh.mu.Unlock()
+	if n.hasEvent {
+		r.report(n.event)
+	}
+	if n.turnedAway {
+		r.enforcement.updateSource(sh, n.source)
+	}
+}
+
+// report hands an event to the log and to the readers, within the rate of events.
+func (r *reporter) report(e Event) {
+	if !r.bucket.take(eventRate, r.clock.now()) {
+		r.counters.lost.Add(1)
 		return
 	}
-	c.log.Warn("kept out", "source", e.Source, "action", e.Action, "reason", e.Reason,
-		"connections", e.Connections, "half_open", e.HalfOpen, "refused", e.Refused, "dropped", e.Dropped, "dry_run", c.conf.DryRun)
-	c.events.mu.Lock()
-	defer c.events.mu.Unlock()
-	for events := range c.events.readers {
+	r.log.Warn("kept out", "source", e.Source, "action", e.Action, "reason", e.Reason,
+		"connections", e.Connections, "half_open", e.HalfOpen, "refused", e.Refused, "dropped", e.Dropped, "dry_run", r.dryRun)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for events := range r.readers {
 		select {
 		case events <- e:
 		default:
-			c.counters.lost.Add(1)
+			r.counters.lost.Add(1)
 		}
 	}
 }

@@ -48,8 +48,8 @@ func TestEvents(t *testing.T) {
 func TestEventsAreFew(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
-	events := c.events.join() // by who does not read
-	defer c.events.leave(events)
+	events := c.reporter.join() // by who does not read
+	defer c.reporter.leave(events)
 	burst := func(n int) {
 		for i := range n {
 			from := nth(uint32(i)).String()

@@ -45,29 +45,30 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 	if known := tc.State.Admitted || tc.State.Refused || tc.State.Retried; known && err != nil {
 		t.Fatal("the case is of an attempt that is known, and has none")
 	}
-	sh, end := c.shardOf(from.Addr()), c.now()+instant(time.Hour)
+	at, seed, end := c.sources.place(from.Addr()), c.sources.seed, c.clock.now()+instant(time.Hour)
+	flows := &at.shard.flows
 	if tc.State.Admitted || tc.State.Refused {
-		sh.flows.put(c.flowTag(from, h.DstID), end, tc.State.Refused)
+		flows.put(attemptTag(seed, from, h.DstID), end, tc.State.Refused)
 	}
 	if tc.State.Admitted || tc.State.Neighbour {
-		sh.flows.put(c.flowTag(from, nil), end, false)
+		flows.put(endpointTag(seed, from, nil), end, false)
 	}
 	if tc.State.Retried {
-		sh.flows.put(c.tokenTag(from, h.Token), end, false)
+		flows.put(endpointTag(seed, from, h.Token), end, false)
 	}
 	if tc.State.Excess {
 		if _, err := c.Admit(netip.AddrPortFrom(from.Addr(), 9), true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := c.lookup(sh, from.Addr(), c.now())
-	for tc.State.Told && answers.ok(s.answer, c.now()) {
-		answers.take(&s.answer, c.now())
+	s := c.sources.lookupLocked(&at, c.clock.now())
+	for tc.State.Told && answers.ok(s.answers, c.clock.now()) {
+		answers.take(&s.answers, c.clock.now())
 	}
-	if tc.State.NoAttempts && !c.takeAttempt(s, c.now()) {
+	if tc.State.NoAttempts && !c.rates.takeAttemptLocked(s, c.clock.now()) {
 		t.Fatal("no attempt")
 	}
-	if tc.State.NoPackets && !c.takePacket(from.Addr(), c.now()) {
+	if tc.State.NoPackets && !c.rates.takePacket(from.Addr(), &at, c.clock.now()) {
 		t.Fatal("no packet")
 	}
 	for list, entries := range [][]quotatest.Entry{DenyList: tc.State.Deny, AllowList: tc.State.Allow} {
@@ -103,7 +104,7 @@ func TestFilterDecisions(t *testing.T) {
 				t.Fatalf("the case is of %d bytes, want %d", len(b), want)
 			}
 			f := inState(t, tc, from, b)
-			pass, why := f.judge(from, b, f.c.now())
+			pass, why := f.decide(from, b, f.c.clock.now())
 			if pass != tc.Pass || why.String() != tc.Reason {
 				t.Errorf("got pass %v, %v, want %v, %v", pass, why, tc.Pass, tc.Reason)
 			}
@@ -122,7 +123,7 @@ func TestTokenContinuesOnce(t *testing.T) {
 		d := quotatest.Datagram{Type: wire.Initial, ID: 4, Token: 50}
 		b := d.Build()
 		b[6] = id
-		if _, why := f.judge(from, b, c.now()); why != want {
+		if _, why := f.decide(from, b, c.clock.now()); why != want {
 			t.Errorf("ID %d: got %v, want %v", id, why, want)
 		}
 	}
@@ -167,7 +168,7 @@ func FuzzFilter(f *testing.F) {
 		}
 		filter := &filter{c: c, idLen: 4}
 		for range 3 {
-			pass, why := filter.judge(from, b, c.now())
+			pass, why := filter.decide(from, b, c.clock.now())
 			h, err := wire.Parse(b, 0)
 			isInitial := err == nil && h.Type == wire.Initial
 			isFirst := isInitial && (len(h.DstID) >= minFirstID || len(h.Token) > 0)
@@ -201,7 +202,7 @@ func TestRefusalsAreAnsweredOnce(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	judge := func(id byte, wantPass bool, want Reason) {
 		t.Helper()
-		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); pass != wantPass || why != want {
+		if pass, why := f.decide(addr("192.0.2.1:2"), attempt(id), c.clock.now()); pass != wantPass || why != want {
 			t.Errorf("attempt %d: got pass %v, %v, want %v, %v", id, pass, why, wantPass, want)
 		}
 	}
@@ -224,11 +225,11 @@ func TestExemptPass(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.2:1", true, PassNew)
 	f := &filter{c: c, idLen: 4}
 	for id := range byte(20) {
-		if pass, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); !pass || why != PassNew {
+		if pass, why := f.decide(addr("192.0.2.1:1"), attempt(id), c.clock.now()); !pass || why != PassNew {
 			t.Fatalf("attempt %d: got pass %v, %v", id, pass, why)
 		}
 	}
-	if pass, why := f.judge(addr("192.0.2.3:1"), attempt(1), c.now()); pass || why != TotalConnections {
+	if pass, why := f.decide(addr("192.0.2.3:1"), attempt(1), c.clock.now()); pass || why != TotalConnections {
 		t.Errorf("another: got pass %v, %v", pass, why)
 	}
 }
@@ -240,7 +241,7 @@ func TestAnotherAttemptIsNoRepetition(t *testing.T) {
 	f := &filter{c: c, idLen: 4}
 	judge := func(id byte, want Reason) {
 		t.Helper()
-		if pass, why := f.judge(addr("192.0.2.1:2"), attempt(id), c.now()); !pass || why != want {
+		if pass, why := f.decide(addr("192.0.2.1:2"), attempt(id), c.clock.now()); !pass || why != want {
 			t.Errorf("attempt %d: got pass %v, %v, want %v", id, pass, why, want)
 		}
 	}
@@ -261,7 +262,7 @@ func TestExcessCostsAttempts(t *testing.T) {
 	f := &filter{c: c, idLen: 4}
 	judge := func(id byte, want Reason) {
 		t.Helper()
-		if _, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); why != want {
+		if _, why := f.decide(addr("192.0.2.1:1"), attempt(id), c.clock.now()); why != want {
 			t.Errorf("attempt %d: got %v, want %v", id, why, want)
 		}
 	}
@@ -286,7 +287,7 @@ func TestAttemptsOfAll(t *testing.T) {
 		{"192.0.2.2:1", PassNew},
 		{"192.0.2.3:1", AttemptRate},
 	} {
-		if _, why := f.judge(addr(tc.from), attempt(byte(i)), c.now()); why != tc.want {
+		if _, why := f.decide(addr(tc.from), attempt(byte(i)), c.clock.now()); why != tc.want {
 			t.Errorf("attempt %d: got %v, want %v", i, why, tc.want)
 		}
 	}
@@ -297,7 +298,7 @@ func TestExcessOfWhoIsNotRemembered(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, MaxSources: 1, Total: Limits{Connections: 1}})
 	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
 	f := &filter{c: c, idLen: 4}
-	if pass, why := f.judge(addr("[2001:db8::1]:2"), attempt(1), c.now()); pass || why != TotalConnections {
+	if pass, why := f.decide(addr("[2001:db8::1]:2"), attempt(1), c.clock.now()); pass || why != TotalConnections {
 		t.Errorf("got pass %v, %v", pass, why)
 	}
 }

@@ -183,7 +183,7 @@ func (f *flight) judgeAll(t *testing.T, sent [][]byte, usedUp int) (reasons []Re
 		if i == usedUp {
 			wantAdmit(t, c, flightClient.Addr().String()+":1", true, PassNew)
 		}
-		pass, why := filter.judge(flightClient, b, c.now())
+		pass, why := filter.decide(flightClient, b, c.clock.now())
 		if pass == (why == Connections) {
 			t.Errorf("datagram %d: pass %v, %v", i, pass, why)
 		}

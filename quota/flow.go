@@ -1,28 +1,56 @@
 package quota
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+	"time"
 
-// flowWays is among how many entries one is looked for, and flowSets how many
-// such sets a shard has.
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// The flow table of a shard has flowSets sets of flowWays entries. An attempt is
+// stored in one set.
 const (
 	flowWays = 4
 	flowSets = 256
 )
 
-// flows remembers, for as long as a handshake may take, which attempts have been
-// let in, so that the second datagram of a ClientHello, and those that are sent
-// again, are not taken for new attempts; and which have been refused. What there
-// is no room for is taken for new.
+// flows remembers attempts that were let in or refused, for as long as a handshake
+// may take, so that the second datagram of a ClientHello and retransmissions do not
+// count as new attempts. An attempt that there is no room for is forgotten, and
+// counts as new when more of it comes.
 type flows struct {
-	entries []flow // flowSets times flowWays; made when the first comes
+	entries []flow // flowSets times flowWays; allocated when the first attempt comes
 }
 
-// flow is an attempt, by the hash of its address and ID: of an unknown seed, so
-// that nobody can choose two that collide.
+// flow is an attempt. The tag is a hash of its address, port, and connection ID, with
+// a secret seed, so that nobody can choose attempts whose tags collide.
 type flow struct {
 	tag     uint64
 	until   instant
 	refused bool
+}
+
+// attemptTag returns the tag of an attempt.
+func attemptTag(seed maphash.Seed, from netip.AddrPort, id []byte) uint64 {
+	var b [16 + 2 + 1 + wire.MaxIDLen]byte
+	addr := from.Addr().As16()
+	n := copy(b[:], addr[:])
+	binary.BigEndian.PutUint16(b[n:], from.Port())
+	b[n+2] = byte(len(id))
+	n += 3 + copy(b[n+3:], id)
+	return maphash.Bytes(seed, b[:n])
+}
+
+// endpointTag returns the tag of all attempts from an address and port. If token is
+// not empty, it is the tag of those attempts that carry the token.
+func endpointTag(seed maphash.Seed, from netip.AddrPort, token []byte) uint64 {
+	tag := attemptTag(seed, from, nil)
+	if len(token) > 0 {
+		tag ^= maphash.Bytes(seed, token)
+	}
+	return tag
 }
 
 func (f *flows) set(tag uint64) []flow {
@@ -30,7 +58,7 @@ func (f *flows) set(tag uint64) []flow {
 	return f.entries[at : at+flowWays]
 }
 
-// find returns what is known of an attempt.
+// find reports whether an attempt is known, and whether it was refused.
 func (f *flows) find(tag uint64, now instant) (refused, known bool) {
 	if f.entries == nil {
 		return false, false
@@ -43,7 +71,7 @@ func (f *flows) find(tag uint64, now instant) (refused, known bool) {
 	return false, false
 }
 
-// put remembers an attempt, in place of the one that would be forgotten first.
+// put remembers an attempt, in place of the one in its set that expires first.
 func (f *flows) put(tag uint64, until instant, refused bool) {
 	if f.entries == nil {
 		f.entries = make([]flow, flowSets*flowWays)
@@ -62,9 +90,9 @@ func (f *flows) put(tag uint64, until instant, refused bool) {
 	set[at] = flow{tag, until, refused}
 }
 
-// refusals remembers the latest refusals of the shard, by address and port.
-// quic-go keeps nothing of an attempt that it has refused, and takes the second
-// datagram of its ClientHello for another one.
+// refusals remembers the latest refusals of a shard by address and port. quic-go
+// keeps no state of an attempt that it has refused, and takes the second datagram of
+// the same ClientHello for another attempt.
 type refusals struct {
 	latest [16]refusal
 	next   int
@@ -75,8 +103,9 @@ type refusal struct {
 	until  instant
 }
 
-// repeatWindow is how long after a refusal more of the same attempt may come.
-const repeatWindow = instant(250e6)
+// repeatWindow is how long after a refusal more datagrams of the same attempt may
+// come.
+const repeatWindow = instant(250 * time.Millisecond)
 
 func (r *refusals) put(remote netip.AddrPort, now instant) {
 	r.latest[r.next] = refusal{remote, now + repeatWindow}
@@ -92,7 +121,7 @@ func (r *refusals) has(remote netip.AddrPort, now instant) bool {
 	return false
 }
 
-// forget is for when it is certain that what comes next is a new attempt.
+// forget is called before a datagram that is certainly a new attempt.
 func (r *refusals) forget(remote netip.AddrPort) {
 	for i := range r.latest {
 		if r.latest[i].remote == remote {

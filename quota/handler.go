@@ -7,40 +7,48 @@ import (
 	"time"
 )
 
-// Handler passes requests on to another handler, as fast as their sources and
-// connections may make them. What is beyond that is answered with 429 (Too Many
-// Requests, RFC 6585 §4) and a Retry-After; and who is denied, where no packet
-// filter keeps it out, with 403.
+// Handler passes requests to next at the rates that their sources and connections
+// have. It answers those beyond a rate with 429 (Too Many Requests, RFC 6585 §4) and a
+// Retry-After field. It answers requests from denied addresses with 403, which a packet
+// filter below would have dropped.
 //
-// The source is that of the connection's slot, if it is one of a protected
-// transport, and else the request's RemoteAddr, so that it serves HTTP/1 and 2 as
-// well, without a rate per connection. What has no address passes. Forwarded and
-// X-Forwarded-For are not read, since anybody can write them: behind a proxy all
-// requests are the proxy's. Make it exempt ([Override]), and charge
-// [Controller.Request] with the address that it vouches for.
-func (c *Controller) Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		addr, slot := peerOf(r)
-		if !addr.IsValid() {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if slot == nil && c.forbids(addr) {
-			http.Error(w, "denied", http.StatusForbidden)
-			return
-		}
-		wait := c.takeRequest(addr, slot)
-		if wait <= 0 {
-			next.ServeHTTP(w, r)
-			return
-		}
-		seconds := (wait + time.Second - 1) / time.Second
-		w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
-		http.Error(w, "too many requests", http.StatusTooManyRequests)
-	})
+// A request over a protected transport counts for its connection and for the source
+// that the connection was admitted from. Any other request, as over HTTP/1 or HTTP/2,
+// counts for the source of its RemoteAddr, and has no rate of its connection. A request
+// without an address passes. Handler does not read Forwarded and X-Forwarded-For, since
+// any client can set them: behind a proxy, all requests have the address of the proxy.
+// Make the proxy exempt ([Override]) and call [Controller.Request] with the address
+// that it reports.
+func (c *Controller) Handler(next http.Handler) http.Handler { return &handler{c, next} }
+
+type handler struct {
+	c    *Controller
+	next http.Handler
 }
 
-// peerOf is who has made a request, and on which connection, if that has a slot.
+// ServeHTTP implements [http.Handler].
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	addr, slot := peerOf(r)
+	if !addr.IsValid() {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	if slot == nil && h.denied(addr) {
+		http.Error(w, "denied", http.StatusForbidden)
+		return
+	}
+	wait := h.c.takeRequest(addr, slot)
+	if wait <= 0 {
+		h.next.ServeHTTP(w, r)
+		return
+	}
+	seconds := (wait + time.Second - 1) / time.Second
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
+	http.Error(w, "too many requests", http.StatusTooManyRequests)
+}
+
+// peerOf returns the address that a request came from, and the slot of its connection,
+// or nil if that has none.
 func peerOf(r *http.Request) (netip.Addr, *Slot) {
 	if slot := SlotOf(r.Context()); slot != nil {
 		return slot.remote.Addr(), slot
@@ -52,48 +60,29 @@ func peerOf(r *http.Request) (netip.Addr, *Slot) {
 	return plain(from.Addr()), nil
 }
 
-// forbids says whether an address is denied, and counts that.
-func (c *Controller) forbids(addr netip.Addr) bool {
-	if c.lists.allows(addr, c.conf.Now) || !c.lists.denies(addr, c.conf.Now) {
+// denied reports whether requests from an address are denied, and counts the request
+// if so.
+func (h *handler) denied(addr netip.Addr) bool {
+	c := h.c
+	if c.lists.allows(addr) || !c.lists.denies(addr) {
 		return false
 	}
-	now, sh := c.now(), c.shardOf(addr)
-	sh.mu.Lock()
-	e, due := c.noteLocked(c.lookup(sh, addr, now), addr, Refuse, Denied, true, now)
-	sh.mu.Unlock()
-	if due {
-		c.report(e)
-	}
+	at, now := c.sources.place(addr), c.clock.now()
+	at.shard.mu.Lock()
+	c.reporter.unlock(at.shard, c.reporter.keptOutLocked(c.sources.lookupLocked(&at, now), Refuse, Denied, now))
 	c.counters.attempt(Denied)
 	return !c.conf.DryRun
 }
 
-// Request charges a request to the source of an address, as [Controller.Handler]
-// does, for whatever is no HTTP. It returns 0 if there may be one now, and else
-// how long until there may be.
+// Request charges a request to the source of an address, like [Controller.Handler]. It
+// is for protocols other than HTTP. It returns 0 if the request may be made, or else
+// how long to wait.
 func (c *Controller) Request(addr netip.Addr) time.Duration {
 	return c.takeRequest(plain(addr), nil)
 }
 
-// takeRequest charges a request to all levels, and to the connection with a slot,
-// if all have room for it.
 func (c *Controller) takeRequest(addr netip.Addr, slot *Slot) time.Duration {
-	now := c.now()
-	if c.lists.allows(addr, c.conf.Now) {
-		return 0
-	}
-	sh := c.shardOf(addr)
-	sh.mu.Lock()
-	s := c.lookup(sh, addr, now)
-	wait := c.requestWaitLocked(s, slot, now)
-	if wait <= 0 {
-		c.chargeRequestLocked(s, slot, now)
-	}
-	e, due := c.noteLocked(s, addr, Refuse, RequestRate, wait > 0, now)
-	sh.mu.Unlock()
-	if due {
-		c.report(e)
-	}
+	wait := c.rates.takeRequest(addr, slot)
 	if wait <= 0 {
 		return 0
 	}
@@ -102,35 +91,4 @@ func (c *Controller) takeRequest(addr netip.Addr, slot *Slot) time.Duration {
 		return 0
 	}
 	return time.Duration(wait)
-}
-
-// requestWaitLocked is how long until a request may be made.
-func (c *Controller) requestWaitLocked(s *source, slot *Slot, now instant) instant {
-	if s != nil && s.limits.exempt {
-		return 0
-	}
-	var wait instant
-	if slot != nil {
-		wait = c.request.wait(slot.requests, now)
-	}
-	s.levels(func(l *level) bool {
-		wait = max(wait, l.limits.request.wait(l.request, now))
-		return true
-	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return max(wait, c.total.limits.request.wait(c.total.request, now))
-}
-
-func (c *Controller) chargeRequestLocked(s *source, slot *Slot, now instant) {
-	if slot != nil {
-		c.request.take(&slot.requests, now)
-	}
-	s.levels(func(l *level) bool {
-		l.limits.request.take(&l.request, now)
-		return true
-	})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.total.limits.request.take(&c.total.request, now)
 }

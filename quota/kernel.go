@@ -3,7 +3,6 @@ package quota
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -53,7 +52,7 @@ var _ enforcer = (*kernelEnforcer)(nil)
 
 // newKernelEnforcer takes the program's quota stage, and gives it a policy. It gets
 // drops of sources beyond their rates.
-func newKernelEnforcer(program *datapath.Program, policy *datapath.QuotaPolicy, log *slog.Logger, drops func(datapath.SourceDrops)) (*kernelEnforcer, error) {
+func newKernelEnforcer(program *datapath.Program, sources *sourceTable, log *slog.Logger, drops func(datapath.SourceDrops)) (*kernelEnforcer, error) {
 	stage, err := program.Quota()
 	if err != nil {
 		return nil, err
@@ -63,7 +62,7 @@ func newKernelEnforcer(program *datapath.Program, policy *datapath.QuotaPolicy, 
 		missing: make(map[netip.Prefix]bool), ports: make(map[uint16]guarded),
 	}
 	if k.before, err = program.Stats(); err == nil {
-		err = stage.SetPolicy(policy)
+		err = stage.SetPolicy(kernelPolicy(sources))
 	}
 	if err == nil {
 		err = stage.Renew(lease)
@@ -215,15 +214,16 @@ func (k *kernelEnforcer) check(err error) {
 	}
 }
 
-// policy is what the kernel is to know of a configuration.
-func (c *Controller) policy() *datapath.QuotaPolicy {
+// kernelPolicy returns the limits in the form of package datapath.
+func kernelPolicy(sources *sourceTable) *datapath.QuotaPolicy {
+	conf := sources.conf
 	p := &datapath.QuotaPolicy{
-		Limits:     kernelLimits(c.source),
+		Limits:     kernelLimits(sources.source),
 		Exceptions: make(map[netip.Prefix]datapath.QuotaLimits),
-		IPv4Bits:   c.conf.IPv4Bits, IPv6Bits: c.conf.IPv6Bits,
-		Patience: c.conf.HandshakeTimeout,
+		IPv4Bits:   conf.IPv4Bits, IPv6Bits: conf.IPv6Bits,
+		Patience: conf.HandshakeTimeout,
 	}
-	for prefix, l := range c.overrides.All() {
+	for prefix, l := range sources.overrides.All() {
 		p.Exceptions[prefix] = kernelLimits(l)
 	}
 	return p
@@ -236,28 +236,13 @@ func kernelLimits(l *limits) datapath.QuotaLimits {
 	}
 }
 
-// noteKernel counts for a source what the kernel has dropped, and reports it.
-func (c *Controller) noteKernel(d datapath.SourceDrops) {
-	now := c.now()
-	sh := c.shardOf(d.Source)
-	sh.mu.Lock()
-	s := c.lookup(sh, d.Source, now)
+// kernelDropped counts and reports packets of a source that the kernel has dropped.
+func (r *reporter) kernelDropped(d datapath.SourceDrops) {
+	at, now := r.sources.place(d.Source), r.clock.now()
+	at.shard.mu.Lock()
+	s := r.sources.lookupLocked(&at, now)
 	if s != nil && d.Packets > 0 {
-		s.dropped += uint64(d.Packets) - 1 // and one by what follows
+		s.dropped += uint64(d.Packets) - 1 // keptOutLocked counts one
 	}
-	e, due := c.noteLocked(s, d.Source, Drop, kernelReasons[d.Reason], true, now)
-	sh.mu.Unlock()
-	if due {
-		c.report(e)
-	}
-}
-
-// Close gives the quota stage of [Config.XDP] back: the kernel drops nothing for
-// this controller any more. Without one it does nothing. The controller goes on to
-// decide, in Go alone. It may be called more than once.
-func (c *Controller) Close() error {
-	if err := c.enforcer.close(); err != nil {
-		return fmt.Errorf("quota: close: %w", err)
-	}
-	return nil
+	r.unlock(at.shard, r.keptOutLocked(s, Drop, kernelReasons[d.Reason], now))
 }

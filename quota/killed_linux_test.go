@@ -67,7 +67,7 @@ func TestKilledIsSucceeded(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := mustNew(t, &Config{XDP: program})
-	c.enforcer.guard(443, 4)
+	c.enforcement.enforcer.guard(443, 4)
 	if s := c.Stats(); s.Kernel[Denied] != 0 || s.KernelErrors != 0 {
 		t.Errorf("what the dead one did is counted: %+v", s)
 	}
@@ -142,7 +142,7 @@ func denyUntilKilled(t *testing.T, pin string) {
 		t.Fatal(err)
 	}
 	c := mustNew(t, &Config{XDP: program})
-	c.enforcer.guard(443, 4)
+	c.enforcement.enforcer.guard(443, 4)
 	if err := c.Deny(netip.MustParsePrefix("10.3.0.0/24"), 0, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -5,37 +5,39 @@ import (
 	"math"
 )
 
-// Limits are what a source, a site, or all together may do. A field that is 0
-// has a default, one that is negative is no limit. A burst that is 0 is as much
-// as in one second, and at least 1.
+// Limits are the limits of a source, of a site, or of all sources together. A field
+// that is 0 has the default that [Config] names, and a negative field means no
+// limit. A burst of 0 is the number of tokens that the rate gives in one second, and
+// at least 1.
 type Limits struct {
-	// Connections is how many may exist at once whose addresses have been
-	// shown to be their peers'.
+	// Connections is the maximum number of connections at the same time, of
+	// clients whose address is validated.
 	Connections int
-	// HalfOpen is how many attempts may be under way at once whose addresses
-	// have not, and as many again that have answered a Retry. They are not
-	// Connections yet.
+	// HalfOpen is the maximum number of attempts under way at the same time, of
+	// clients whose address is not validated. Attempts that carry a Retry token
+	// have a second pool of the same size. Neither count as Connections yet.
 	HalfOpen int
-	// ConnectionRate is how many new connections a second, by addresses that
-	// have been shown; and so many attempts again by those that have not, and by
-	// those that have answered a Retry.
+	// ConnectionRate is the number of new connections per second. It holds
+	// separately for connections whose handshake is complete, for attempts that
+	// carry a Retry token, and for attempts from addresses that are not validated.
 	ConnectionRate  float64
 	ConnectionBurst int
-	// AttemptRate is how many attempts a second may reach QUIC at all, where
-	// they cost a Retry at least. Only the packet filter counts them. Since
-	// an attempt of a forged address counts as well, it should be far above
-	// ConnectionRate: at this rate whoever forges an address is in the way of
-	// its owner's new connections, though never of those that exist.
+	// AttemptRate is the number of attempts per second that reach QUIC, each of
+	// which costs at least a Retry. Only the packet filter counts them. Attempts
+	// with forged source addresses count as well: at this rate, an off-path
+	// attacker that forges an address blocks new connections from it, but never
+	// existing ones. Set it far above ConnectionRate.
 	AttemptRate  float64
 	AttemptBurst int
-	// PacketRate is how many packets a second, of whatever kind. Packets of
-	// forged addresses count as well, and those of connections that exist are
-	// not told from them: whoever forges an address at this rate takes its
-	// owner's connections down. It is for networks that keep forged addresses
-	// out (BCP 38). Only the packet filter counts them.
+	// PacketRate is the number of packets of any kind per second. Only the packet
+	// filter counts them. It cannot tell packets of existing connections from
+	// packets with a forged source address: at this rate, an off-path attacker
+	// that forges an address breaks the existing connections of that address. Use
+	// it only in networks that filter forged addresses (BCP 38).
 	PacketRate  float64
 	PacketBurst int
-	// RequestRate is how many requests a second ([Controller.Handler]).
+	// RequestRate is the number of requests per second ([Controller.Handler],
+	// [Controller.Request]).
 	RequestRate  float64
 	RequestBurst int
 }
@@ -52,10 +54,11 @@ var (
 	}
 )
 
-// siteFactor is how many times the limits of a source those of a site are.
+// siteFactor is the ratio of a site's default limits to those of a source.
 const siteFactor = 8
 
-// or fills in defaults. A burst belongs to its rate.
+// or fills in defaults. The default of a burst is used only with the default of its
+// rate.
 func (l Limits) or(defaults Limits) Limits {
 	setDefault(&l.Connections, defaults.Connections)
 	setDefault(&l.HalfOpen, defaults.HalfOpen)
@@ -73,7 +76,7 @@ func orRate(rate *float64, burst *int, defaultRate float64, defaultBurst int) {
 	}
 }
 
-// times multiplies what is limited.
+// times multiplies all limits.
 func (l Limits) times(n int) Limits {
 	for _, field := range []*int{&l.Connections, &l.HalfOpen, &l.ConnectionBurst, &l.AttemptBurst, &l.PacketBurst, &l.RequestBurst} {
 		*field = min(*field, math.MaxInt32/n) * n
@@ -84,7 +87,7 @@ func (l Limits) times(n int) Limits {
 	return l
 }
 
-// validate says which field cannot work, after the name of what has the limits.
+// validate returns an error that begins with the name of the invalid field.
 func (l *Limits) validate() error {
 	for _, r := range []struct {
 		name  string
@@ -106,7 +109,7 @@ func (l *Limits) validate() error {
 	return nil
 }
 
-// limits are Limits as decisions want them.
+// limits are Limits in the form that decisions use.
 type limits struct {
 	connections, halfOpen                int32
 	retryFrom                            int32 // connections, half-open ones included
@@ -114,7 +117,7 @@ type limits struct {
 	exempt                               bool
 }
 
-// answers is how often a source is told that it is refused.
+// answers is the rate of refusals that are sent to one source.
 var answers = newRate(10, 10)
 
 func compile(l Limits, retryFrom int) *limits {
@@ -133,116 +136,10 @@ func compile(l Limits, retryFrom int) *limits {
 	return out
 }
 
-// count makes a number of it that is never reached if it is no limit.
+// count returns n, or if n is no limit, a number that is never reached.
 func count(n int) int32 {
 	if n < 0 || n > math.MaxInt32 {
 		return math.MaxInt32
 	}
 	return int32(n)
-}
-
-// level is what a source, a site, or all together have of their limits.
-type level struct {
-	limits *limits
-	live   int32 // connections of addresses that have been shown
-	proven int32 // attempts that have answered a Retry
-	half   int32 // attempts of others
-	// What has been used of the rates. fresh is that of attempts whose addresses
-	// have not been shown, and retried that of those that have answered a Retry.
-	connection, fresh, retried, attempt, packet, request bucket
-}
-
-// stage is how far a connection is.
-type stage uint8
-
-const (
-	// stageFresh: its address may be anybody's.
-	stageFresh stage = iota
-	// stageProven: it has answered a Retry. It has room of its own, so that nobody
-	// is kept out by those who write its address on packets. It is no connection
-	// yet, since a token may be shown again by somebody else.
-	stageProven
-	// stageLive: its handshake is complete, or its owner vouches for the address.
-	stageLive
-)
-
-// taken is how many connections exist, or will if nothing goes wrong.
-func (l *level) taken() int32 { return l.live + l.proven }
-
-// full says why there is no room for another connection, if there is none.
-func (l *level) full(now instant) (Reason, bool) {
-	switch {
-	case l.live >= l.limits.connections:
-		return Connections, true
-	case !l.limits.connection.ok(l.connection, now):
-		return ConnectionRate, true
-	}
-	return PassNew, false
-}
-
-// freshFull says whether there is no room for another attempt of an address
-// that has not been shown, though there would be if it had.
-func (l *level) freshFull(now instant) bool {
-	return l.half >= l.limits.halfOpen ||
-		l.taken()+l.half >= l.limits.connections ||
-		!l.limits.connection.ok(l.fresh, now)
-}
-
-// provenFull says whether there is no room for another attempt that has answered a
-// Retry.
-func (l *level) provenFull(now instant) bool {
-	return l.proven >= l.limits.halfOpen ||
-		l.taken() >= l.limits.connections ||
-		!l.limits.connection.ok(l.retried, now)
-}
-
-// at is where those of a stage are counted, and what they use of the rate.
-func (l *level) at(st stage) (*int32, *bucket) {
-	switch st {
-	case stageFresh:
-		return &l.half, &l.fresh
-	case stageProven:
-		return &l.proven, &l.retried
-	}
-	return &l.live, &l.connection
-}
-
-// enter takes a slot.
-func (l *level) enter(st stage, now instant) {
-	n, used := l.at(st)
-	*n++
-	l.limits.connection.take(used, now)
-}
-
-// leave gives a slot back.
-func (l *level) leave(st stage) {
-	n, _ := l.at(st)
-	*n--
-}
-
-// promote makes an attempt a connection.
-func (l *level) promote(st stage, now instant) {
-	l.leave(st)
-	l.enter(stageLive, now)
-}
-
-// mayPromote says whether there is room for an attempt among the connections. That of
-// a proven one has been kept for it.
-func (l *level) mayPromote(st stage) bool {
-	if st == stageProven {
-		return l.live < l.limits.connections
-	}
-	return l.taken() < l.limits.connections
-}
-
-// attempts are those that are half open.
-func (l *level) attempts() int { return int(l.half) + int(l.proven) }
-
-// empty says whether it has neither connections nor attempts.
-func (l *level) empty() bool { return l.live == 0 && l.attempts() == 0 }
-
-// idle says whether nothing is held against it.
-func (l *level) idle(now instant) bool {
-	return l.empty() &&
-		max(l.connection, l.fresh, l.retried, l.attempt, l.packet, l.request) <= bucket(now)
 }

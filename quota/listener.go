@@ -8,8 +8,8 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// QUICListener is a [quic.Listener], a [quic.EarlyListener], or a [Listener], as
-// http3.Server.ServeListener takes it.
+// QUICListener is implemented by [quic.Listener], [quic.EarlyListener] and [Listener].
+// It is what http3.Server.ServeListener takes.
 type QUICListener interface {
 	Accept(context.Context) (*quic.Conn, error)
 	Addr() net.Addr
@@ -17,32 +17,35 @@ type QUICListener interface {
 }
 
 // Listener accepts the connections that are within the quota, and tells the
-// controller when their handshakes are complete.
+// controller when their handshakes are complete. Make one with [Controller.Listener].
 type Listener struct {
 	c        *Controller
 	inner    QUICListener
 	start    sync.Once
 	running  sync.WaitGroup
 	admitted chan *quic.Conn
-	stopped  chan struct{} // closed when inner accepts no more
-	err      error         // of inner, then
+	stopped  chan struct{} // closed when inner.Accept has failed
+	err      error         // of inner.Accept; set before stopped is closed
 }
 
 var _ QUICListener = (*Listener)(nil)
 
-// Listener returns a listener that accepts what another one accepts, of a
-// transport that is protected. Closing it closes the other one.
+// Listener returns a listener that accepts the connections of l, which listens on a
+// protected transport. Closing it closes l.
 func (c *Controller) Listener(l QUICListener) *Listener {
-	c.listens.Store(true)
+	c.admission.listens.Store(true)
 	return &Listener{c: c, inner: l, admitted: make(chan *quic.Conn), stopped: make(chan struct{})}
 }
 
-// Accept returns the next connection that may live. Those of an early listener may
-// not have completed their handshakes if they are held to no limit. Others are
-// accepted when they have, since only that shows their addresses, which a token does
-// not, and makes it certain that there is room for them: what they send in 0-RTT waits
-// for that. Where there is none they are closed, with
-// [Config.ErrorCode]. An error of the listener below is its last word.
+// Accept returns the next connection that has room in the quota. It closes those that
+// have none, with [Config].ErrorCode.
+//
+// If the listener below is an early one, connections that are held to no limit are
+// returned before their handshake is complete. Others are returned afterwards, so that
+// 0-RTT data waits for the handshake: only a complete handshake validates the address,
+// which a token does not, and only then is it certain that there is room.
+//
+// When the Accept of the listener below fails, this and all later calls return its error.
 func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
 	l.start.Do(func() { l.running.Go(l.collect) })
 	select {
@@ -55,7 +58,7 @@ func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
 	}
 }
 
-// collect takes what the listener below accepts, until it does not any more.
+// collect accepts connections from the listener below, until that fails.
 func (l *Listener) collect() {
 	for {
 		conn, err := l.inner.Accept(context.Background())
@@ -68,7 +71,7 @@ func (l *Listener) collect() {
 	}
 }
 
-// handOver gives a connection to whoever accepts, if it may live.
+// handOver passes a connection to Accept, if there is room for it.
 func (l *Listener) handOver(conn *quic.Conn) {
 	if slot := SlotOf(conn.Context()); slot != nil && !l.admit(conn, slot) {
 		return
@@ -81,22 +84,23 @@ func (l *Listener) handOver(conn *quic.Conn) {
 	}
 }
 
-// dismiss closes a connection that nobody is there to accept.
+// dismiss closes a connection that nobody accepts.
 func dismiss(conn *quic.Conn) { _ = conn.CloseWithError(0, "not accepted") }
 
-// admit ties a connection to its slot, and says, once that is certain, whether it
-// may live.
+// admit has a connection closed when its slot is ended, and reports whether there is
+// room for it. It returns as soon as that is certain.
 func (l *Listener) admit(conn *quic.Conn, slot *Slot) bool {
-	slot.OnEnd(func() { l.c.closeConn(conn) })
+	slot.OnEnd(func() { l.closeConn(conn) })
 	if slot.certain() {
-		go l.establish(conn, slot, nil) // it may be accepted, and outlive the listener
+		go l.establish(conn, slot, nil) // not stopped by Close: it may have been accepted
 		return true
 	}
 	return l.establish(conn, slot, l.stopped)
 }
 
-// establish waits for the handshake, and for what becomes of the slot then. A
-// connection that has not got so far when stopped is closed goes.
+// establish waits until the handshake is complete, and reports whether there is room
+// for the connection. It closes the connection if there is none, or if stopped is closed
+// first.
 func (l *Listener) establish(conn *quic.Conn, slot *Slot, stopped <-chan struct{}) bool {
 	select {
 	case <-conn.HandshakeComplete():
@@ -110,22 +114,22 @@ func (l *Listener) establish(conn *quic.Conn, slot *Slot, stopped <-chan struct{
 	if slot.Established() {
 		return true
 	}
-	l.c.closeConn(conn)
+	l.closeConn(conn)
 	return false
 }
 
-// closeConn ends a connection that has no slot any more.
-func (c *Controller) closeConn(conn *quic.Conn) {
-	_ = conn.CloseWithError(c.conf.ErrorCode, "over quota")
+// closeConn closes a connection whose slot was ended.
+func (l *Listener) closeConn(conn *quic.Conn) {
+	_ = conn.CloseWithError(l.c.conf.ErrorCode, "over quota")
 }
 
-// Close closes the listener below, and the connections that nobody has accepted
-// yet.
+// Close closes the listener below, and the connections that have not been accepted
+// yet. It waits until all of them are closed.
 func (l *Listener) Close() error {
 	err := l.inner.Close()
 	l.running.Wait()
 	return err
 }
 
-// Addr returns its address.
+// Addr returns the address of the listener below.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }

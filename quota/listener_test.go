@@ -253,7 +253,7 @@ func TestTimeIsNoProof(t *testing.T) {
 		c := mustNew(t, nil)
 		enter := func(from string) {
 			info := &quic.ClientInfo{RemoteAddr: net.UDPAddrFromAddrPort(addr(from))}
-			if _, err := c.connContext(t.Context(), info, nil, nil); err != nil {
+			if _, err := (&hooks{c: c}).ConnContext(t.Context(), info); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -10,33 +10,31 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/gaissmai/bart"
 )
 
-// maxLine is the longest line of a list, in bytes.
+// maxLine is the maximum length of a line of a list file, in bytes.
 const maxLine = 4096
 
-// ParseList reads entries, one a line:
+// ParseList reads a list file, with one entry on each line:
 //
 //	# a comment
 //	deny  192.0.2.0/24
-//	deny  198.51.100.7      ttl=24h end   what people may read
+//	deny  198.51.100.7      ttl=24h end   a reason, for operators
 //	allow 2001:db8::/48     the office
 //
-// An address stands for itself alone. ttl is how long the entry lasts from now on,
-// as [time.ParseDuration] reads it; "end" is [Entry.End]; the rest of a line is its
-// reason. Returns a [LineError] about the first line that is wrong, and no
-// entries then.
+// An address without a length stands for itself alone. ttl, in the format of
+// [time.ParseDuration], is how long the entry lasts from now on; "end" sets
+// [Entry].End; the rest of the line is its reason. If a line is invalid, ParseList
+// returns no entries and a [LineError] about the first such line.
 func ParseList(r io.Reader, now time.Time) ([]Entry, error) {
 	return parseList(r, now, math.MaxInt)
 }
 
-// parseList is ParseList of lists that may have so many entries each.
+// parseList is ParseList with a maximum number of entries for each list.
 func parseList(r io.Reader, now time.Time, most int) ([]Entry, error) {
 	var entries []Entry
 	var counts [numLists]int
-	seen := make(map[placed]int) // on which line
+	firstLine := make(map[entryID]int)
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxLine), maxLine)
 	n := 0
@@ -46,18 +44,18 @@ func parseList(r io.Reader, now time.Time, most int) ([]Entry, error) {
 		if err == nil && !ok {
 			continue
 		}
-		at := placed{e.List, e.Prefix}
+		id := entryID{e.List, e.Prefix}
 		switch {
 		case err != nil:
-		case seen[at] > 0:
-			err = fmt.Errorf("%w: %v %v is on line %d already", ErrPrefix, e.List, e.Prefix, seen[at])
+		case firstLine[id] > 0:
+			err = fmt.Errorf("%w: %v %v is on line %d already", ErrPrefix, e.List, e.Prefix, firstLine[id])
 		case counts[e.List] >= most:
 			err = fmt.Errorf("%v list: %w: it may have %d entries", e.List, ErrFull, most)
 		}
 		if err != nil {
 			return nil, &LineError{n, err}
 		}
-		seen[at] = n
+		firstLine[id] = n
 		counts[e.List]++
 		entries = append(entries, e)
 	}
@@ -70,7 +68,7 @@ func parseList(r io.Reader, now time.Time, most int) ([]Entry, error) {
 	return entries, nil
 }
 
-// parseLine reads a line, which may hold no entry.
+// parseLine reads a line. ok is false if it holds no entry.
 func parseLine(line string, now time.Time) (e Entry, ok bool, err error) {
 	verb, rest := cutField(line)
 	if verb == "" || verb[0] == '#' {
@@ -95,7 +93,7 @@ func parseLine(line string, now time.Time) (e Entry, ok bool, err error) {
 		case isTTL && e.Expires.IsZero():
 			d, err := time.ParseDuration(ttl)
 			if err != nil || d <= 0 {
-				return Entry{}, false, fmt.Errorf("ttl %q is no duration above 0, such as 24h", ttl)
+				return Entry{}, false, fmt.Errorf("ttl %q is not a duration above 0, such as 24h", ttl)
 			}
 			e.Expires = now.Add(d)
 		case option == "end" && e.List == DenyList && !e.End:
@@ -108,7 +106,7 @@ func parseLine(line string, now time.Time) (e Entry, ok bool, err error) {
 	}
 }
 
-// cutField cuts the first word off.
+// cutField cuts the first word off a line.
 func cutField(s string) (field, rest string) {
 	s = strings.TrimLeft(s, " \t\r")
 	if i := strings.IndexAny(s, " \t\r"); i >= 0 {
@@ -117,7 +115,7 @@ func cutField(s string) (field, rest string) {
 	return s, ""
 }
 
-// parsePrefix reads a prefix, or an address.
+// parsePrefix reads a prefix or an address.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if text == "" {
 		return netip.Prefix{}, fmt.Errorf("%w: none given", ErrPrefix)
@@ -136,47 +134,32 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return masked, err
 }
 
-// LoadFile reads a file in the format of [ParseList], and puts its entries in place
-// of those that it had when it was loaded before. All of it is loaded, or, with an
-// error, none, and everything stays as it was. Entries that were made at run time
-// are left alone, and win over those of the file with the same prefix. An error
-// wraps a [LineError], ErrFull, or what the system says of the file.
+// LoadFile reads a file in the format of [ParseList]. Its entries replace those that
+// were loaded from a file of the same name before. Entries that were added at run time
+// stay, and win over entries of the file with the same prefix. If there is an error,
+// nothing changes. An error wraps a [LineError], [ErrFull], or the error of reading the
+// file.
 func (c *Controller) LoadFile(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("load list: %w", err)
 	}
 	defer f.Close()
-	now := c.conf.Now()
-	entries, err := parseList(f, now, c.conf.MaxEntries)
+	entries, err := parseList(f, c.conf.Now(), c.conf.MaxEntries)
 	if err != nil {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
 	for i := range entries {
 		entries[i].File = name
 	}
-	added, gone, err := c.lists.replaceFile(name, entries, now)
+	added, gone, err := c.lists.replaceFile(name, entries)
 	if err != nil {
 		return fmt.Errorf("load list %s: %w", name, err)
 	}
 	for _, e := range append(gone, added...) {
-		c.enforce(e.List, e.Prefix)
+		c.enforcement.updateEntry(e.List, e.Prefix)
 	}
-	ended := c.endListed(added)
+	ended := c.endDenied(added)
 	c.log.Info("list loaded", "file", name, "entries", len(entries), "gone", len(gone), "ended", ended)
 	return nil
-}
-
-// endListed ends the connections that new entries want to be ended.
-func (c *Controller) endListed(added []Entry) (ended int) {
-	var prefixes bart.Lite
-	for _, e := range added {
-		if e.End && e.List == DenyList {
-			prefixes.Insert(e.Prefix)
-		}
-	}
-	if c.conf.DryRun || prefixes.Size() == 0 {
-		return 0
-	}
-	return c.end(prefixes.Contains)
 }

@@ -48,9 +48,9 @@ func TestParseListErrors(t *testing.T) {
 		"deny 192.0.2.1/24":      "line 1: invalid prefix: 192.0.2.1/24 has bits beyond its length: want 192.0.2.0/24",
 		"deny fe80::1%eth0":      `line 1: invalid prefix: "fe80::1%eth0"`,
 		"deny 192.0.2.0/33":      `line 1: invalid prefix: "192.0.2.0/33"`,
-		"deny ::ffff:0:0/80":     "line 1: invalid prefix: ::ffff:0.0.0.0/80 is neither IPv4 nor IPv6",
-		"deny 192.0.2.1 ttl=x":   `line 1: ttl "x" is no duration above 0, such as 24h`,
-		"deny 192.0.2.1 ttl=-1s": `line 1: ttl "-1s" is no duration above 0, such as 24h`,
+		"deny ::ffff:0:0/80":     "line 1: invalid prefix: ::ffff:0.0.0.0/80 covers both IPv4 and IPv6 addresses",
+		"deny 192.0.2.1 ttl=x":   `line 1: ttl "x" is not a duration above 0, such as 24h`,
+		"deny 192.0.2.1 ttl=-1s": `line 1: ttl "-1s" is not a duration above 0, such as 24h`,
 		"deny 192.0.2.1\nallow 192.0.2.1\ndeny 192.0.2.1/32": "line 3: invalid prefix: deny 192.0.2.1/32 is on line 1 already",
 		"#\n" + strings.Repeat("x", maxLine+1):               "line 2: longer than 4096 bytes",
 	} {
@@ -280,7 +280,7 @@ func TestEntriesCountPackets(t *testing.T) {
 	}
 	f := &filter{c: c, idLen: 4}
 	for range 3 {
-		f.judge(addr("192.0.2.1:1"), []byte{0x40}, c.now())
+		f.decide(addr("192.0.2.1:1"), []byte{0x40}, c.clock.now())
 	}
 	for e := range c.Entries() {
 		if e.Packets != 3 || e.Reason != "x" {

@@ -30,12 +30,12 @@ func TestNeverBeyondQuota(t *testing.T) {
 		}
 		wantLive(t, c, 0, 0)
 		clock.advance(2 * keep)
-		for i := range c.shards {
-			if c.shards[i].slots != nil {
+		for i := range c.sources.shards {
+			if c.sources.shards[i].slots != nil {
 				t.Fatalf("seed %d: slots are left", seed)
 			}
-			for _, s := range c.shards[i].sources {
-				if s.live != 0 || s.half != 0 || s.site != nil && s.site.live != 0 {
+			for _, s := range c.sources.shards[i].sources {
+				if !s.empty() || s.site != nil && !s.site.empty() {
 					t.Fatalf("seed %d: %v is left with %+v", seed, s.key, s.level)
 				}
 			}

@@ -13,28 +13,28 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// PacketConn returns a conn that reads from another what the filter lets pass.
-// idLen is the length of the connection IDs that are made by who reads it: 4
-// unless its [quic.Transport] says otherwise. [Controller.Protect] does all this.
+// PacketConn returns a conn that reads from conn those packets that the filter lets
+// pass. idLen is the length of the connection IDs of the server that reads it, which is
+// 4 unless its [quic.Transport] says otherwise. [Controller.Protect] calls PacketConn.
 //
-// If conn is a *net.UDPConn, or another that quic-go reads in batches, so is the
-// conn that is returned, and ECN, GSO and path MTU discovery are what they were.
-// Closing it closes conn.
+// If conn is a *net.UDPConn, or another conn that quic-go reads in batches, so is the
+// conn that is returned, with the same ECN, GSO and path MTU discovery. Closing it
+// closes conn.
 //
-// What is written to an address that has not been validated is not more than three
-// times what came from it (RFC 9000 §8.1, §8.2.1); the rest is counted
-// (Stats.Withheld), and lost. So are packets that the system refuses
-// (Stats.SendErrors), of which quic-go hears nothing unless they were too long: it
-// would end the connection.
+// The conn that is returned sends to an address that is not validated at most three
+// times what it has received from it (RFC 9000 §8.1, §8.2.1). It counts further packets
+// ([Stats].Withheld) and does not send them. It also counts packets that the system
+// refuses to send ([Stats].SendErrors). It reports no error for them unless they were
+// too long, since quic-go would close the connection.
 //
-// With [Config.XDP] the port of conn is under the quota in the kernel, too, until
-// the conn that is returned or the controller is closed. A conn that shares its
-// socket with others, as those of package relay do, is left to Go.
+// With [Config].XDP the port of conn is under the quota in the kernel as well, until the
+// returned conn or the controller is closed. This is not so for a conn that shares its
+// socket with others, like those of package relay.
 func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	plain := &filteredConn{
 		PacketConn: conn,
 		filter:     filter{c: c, idLen: idLen},
-		unguard:    c.guard(conn, idLen),
+		unguard:    guardPort(c.enforcement.enforcer, conn, idLen),
 	}
 	if _, shared := conn.(udp.Conn); !shared {
 		plain.limit = amplify.New(amplify.Config{IDLen: idLen, Dials: true, Guess: true})
@@ -43,7 +43,7 @@ func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	if raw, isRaw := conn.(syscall.Conn); isRaw && !ok {
 		return struct {
 			*filteredConn
-			syscall.Conn // by which quic-go has path MTU discovery
+			syscall.Conn // quic-go needs it for path MTU discovery
 		}{plain, raw}
 	}
 	if !ok {
@@ -52,45 +52,45 @@ func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	out := &filteredOOBConn{filteredConn: plain, oob: oob}
 	if out.batch, ok = conn.(batchReader); !ok {
 		if _, ok := conn.(net.Conn); !ok {
-			return plain // what ipv4 wants, and quic-go
+			return plain // package ipv4 and quic-go require a net.Conn
 		}
 		out.batch = ipv4.NewPacketConn(conn)
 	}
 	return out
 }
 
-// amplification is the conn's limit, or nil.
+// amplification returns the limit of what the conn sends, or nil.
 func (f *filteredConn) amplification() *amplify.Limit { return f.limit }
 
-// controller is whose filter it is.
+// controller returns the controller of the filter.
 func (f *filteredConn) controller() *Controller { return f.filter.c }
 
-// batchReader is how quic-go reads several datagrams at once.
+// batchReader is the method by which quic-go reads several datagrams at once.
 type batchReader interface {
 	ReadBatch(ms []ipv4.Message, flags int) (int, error)
 }
 
-// filteredConn reads packet by packet.
+// filteredConn is a conn with a filter. It reads one packet at a time.
 type filteredConn struct {
 	net.PacketConn
 	filter filter
-	// limit is of what is sent to addresses that are not validated. nil: whoever
-	// shares the socket has one.
+	// limit limits what is sent to addresses that are not validated. It is nil if
+	// the socket is shared: its owner has the limit then.
 	limit *amplify.Limit
-	// unguard takes its port from the enforcer, once.
+	// unguard ends the enforcer's quota for the port. It may be called repeatedly.
 	unguard func()
 }
 
-// guard puts the port of a conn under the quota in the kernel, if all that comes
-// to it is for whoever reads the conn.
-func (c *Controller) guard(conn net.PacketConn, idLen int) (unguard func()) {
+// guardPort puts the port of a conn under the quota in the kernel, unless the conn
+// shares its socket with others.
+func guardPort(e enforcer, conn net.PacketConn, idLen int) (unguard func()) {
 	local, ok := conn.LocalAddr().(*net.UDPAddr)
 	if _, shared := conn.(udp.Conn); shared || !ok {
 		return func() {}
 	}
 	port := uint16(local.Port)
-	c.enforcer.guard(port, idLen)
-	return sync.OnceFunc(func() { c.enforcer.unguard(port) })
+	e.guard(port, idLen)
+	return sync.OnceFunc(func() { e.unguard(port) })
 }
 
 // Close closes the conn below.
@@ -124,7 +124,7 @@ func (f *filteredConn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// maySend says whether a packet may go to an address, and counts it if not.
+// maySend reports whether a packet may be sent to an address, and counts it if not.
 func (f *filteredConn) maySend(b []byte, addr net.Addr) bool {
 	if f.limit == nil {
 		return true
@@ -137,13 +137,14 @@ func (f *filteredConn) maySend(b []byte, addr net.Addr) bool {
 	return false
 }
 
-// sendError counts a packet that the system has refused, and says what quic-go hears.
+// sendError counts a packet that the system refused to send, and returns the error for
+// quic-go.
 func (f *filteredConn) sendError(err error) error {
 	f.filter.c.counters.sendErrors.Add(1)
 	return udp.ForQUIC(err)
 }
 
-// SetReadBuffer is for quic-go, which wants large buffers.
+// SetReadBuffer is called by quic-go.
 func (f *filteredConn) SetReadBuffer(bytes int) error {
 	if conn, ok := f.PacketConn.(interface{ SetReadBuffer(int) error }); ok {
 		return conn.SetReadBuffer(bytes)
@@ -151,7 +152,7 @@ func (f *filteredConn) SetReadBuffer(bytes int) error {
 	return nil
 }
 
-// SetWriteBuffer is for quic-go, which wants large buffers.
+// SetWriteBuffer is called by quic-go.
 func (f *filteredConn) SetWriteBuffer(bytes int) error {
 	if conn, ok := f.PacketConn.(interface{ SetWriteBuffer(int) error }); ok {
 		return conn.SetWriteBuffer(bytes)
@@ -159,21 +160,21 @@ func (f *filteredConn) SetWriteBuffer(bytes int) error {
 	return nil
 }
 
-// passOne judges a packet that comes alone.
+// passOne is pass for a single packet.
 func (f *filteredConn) passOne(addr net.Addr, b []byte) bool {
 	var count tally
-	pass := f.pass(addr, b, f.filter.c.now(), &count)
-	count.flush(f.filter.c)
+	pass := f.pass(addr, b, f.filter.c.clock.now(), &count)
+	count.flush(f.filter.c.counters)
 	return pass
 }
 
-// pass judges a packet and counts it.
+// pass reports whether a packet passes the filter, and counts it.
 func (f *filteredConn) pass(addr net.Addr, b []byte, now instant, count *tally) bool {
 	from := addrPort(addr)
 	if !from.IsValid() {
-		return true // of no kind that a filter knows
+		return true // the filter is for UDP only
 	}
-	pass, why := f.filter.judge(from, b, now)
+	pass, why := f.filter.decide(from, b, now)
 	if pass {
 		count.passed[why]++
 	} else {
@@ -186,8 +187,8 @@ func (f *filteredConn) pass(addr net.Addr, b []byte, now instant, count *tally) 
 	return pass
 }
 
-// dialed lets those answer to whom this transport dials: their Initials carry IDs
-// of ours.
+// dialed is called for each packet that is sent. If it is an Initial that opens a
+// connection, the filter expects the peer's answer.
 func (f *filteredConn) dialed(b []byte, addr net.Addr) {
 	if len(b) < minInitial || !wire.IsLong(b[0]) || f.filter.idLen < minFirstID {
 		return
@@ -195,13 +196,7 @@ func (f *filteredConn) dialed(b []byte, addr net.Addr) {
 	if h, err := wire.Parse(b, 0); err != nil || h.Type != wire.Initial || len(h.DstID) < minFirstID {
 		return
 	}
-	to := addrPort(addr)
-	c := f.filter.c
-	sh, endpoint := c.shardOf(to.Addr()), c.flowTag(to, nil)
-	sh.mu.Lock()
-	sh.flows.put(endpoint, c.now()+instant(c.conf.HandshakeTimeout), false)
-	sh.mu.Unlock()
-	c.enforcer.expect(to, c.conf.HandshakeTimeout)
+	f.filter.expectAnswer(addrPort(addr))
 }
 
 // filteredOOBConn reads in batches, with out-of-band data.
@@ -216,8 +211,8 @@ var _ interface {
 	batchReader
 } = (*filteredOOBConn)(nil)
 
-// ReadBatch reads what passes, in the places of what does not: the memory that a
-// message has belongs to its place, as quic-go sees it.
+// ReadBatch moves the packets that pass to the front of ms. It copies them: quic-go
+// expects that each message of ms keeps its own buffers.
 func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	for {
 		n, err := f.batch.ReadBatch(ms, flags)
@@ -225,7 +220,7 @@ func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 			return n, err
 		}
 		var count tally
-		now, kept := f.filter.c.now(), 0
+		now, kept := f.filter.c.clock.now(), 0
 		for i := range ms[:n] {
 			if !f.pass(ms[i].Addr, ms[i].Buffers[0][:ms[i].N], now, &count) {
 				continue
@@ -235,21 +230,21 @@ func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 			}
 			kept++
 		}
-		count.flush(f.filter.c)
+		count.flush(f.filter.c.counters)
 		if kept > 0 || n == 0 {
 			return kept, nil
 		}
 	}
 }
 
-// moveMessage copies a message into the memory of another.
+// moveMessage copies a message into the buffers of another.
 func moveMessage(to, from *ipv4.Message) {
 	to.N = copy(to.Buffers[0], from.Buffers[0][:from.N])
 	to.NN = copy(to.OOB, from.OOB[:from.NN])
 	to.Addr, to.Flags = from.Addr, from.Flags
 }
 
-// ReadMsgUDP is how quic-go reads where it does not read batches.
+// ReadMsgUDP is called by quic-go where it does not read batches.
 func (f *filteredOOBConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UDPAddr, err error) {
 	for {
 		n, oobn, flags, addr, err = f.oob.ReadMsgUDP(b, oob)
@@ -262,7 +257,7 @@ func (f *filteredOOBConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *n
 	}
 }
 
-// WriteMsgUDP is how quic-go writes.
+// WriteMsgUDP is called by quic-go.
 func (f *filteredOOBConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	f.dialed(b, addr)
 	if !f.maySend(b, addr) {
@@ -270,14 +265,14 @@ func (f *filteredOOBConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn
 	}
 	if n, oobn, err := f.oob.WriteMsgUDP(b, oob, addr); err != nil {
 		if udp.IsOffload(err) && udp.IsTrain(oob) {
-			return n, oobn, err // quic-go sends its packets one by one then
+			return n, oobn, err // quic-go then sends the packets one by one
 		}
 		return len(b), len(oob), f.sendError(err)
 	}
 	return len(b), len(oob), nil
 }
 
-// SyscallConn lends the socket below to quic-go, to ask it what it can.
+// SyscallConn is called by quic-go to query and set socket options.
 func (f *filteredOOBConn) SyscallConn() (syscall.RawConn, error) { return f.oob.SyscallConn() }
 
 // SetReadBuffer implements [quic.OOBCapablePacketConn].

@@ -38,7 +38,7 @@ func newBoth(tb testing.TB, program *xdp.Program, conf *Config, idLen int) *both
 	tb.Helper()
 	conf.XDP, conf.Excess = program, Drop
 	c := mustNew(tb, conf)
-	c.enforcer.guard(kernelPort, idLen)
+	c.enforcement.enforcer.guard(kernelPort, idLen)
 	return &both{tb, program, &filter{c: c, idLen: idLen}, c}
 }
 
@@ -54,7 +54,7 @@ func (b *both) close() {
 
 // judge has both judge a packet, and wants the kernel to drop nothing that the
 // filter passes, and to change nothing.
-func (b *both) judge(from netip.AddrPort, payload []byte) (kernel bool, pass bool, why Reason) {
+func (b *both) decide(from netip.AddrPort, payload []byte) (kernel bool, pass bool, why Reason) {
 	b.Helper()
 	to := netip.MustParseAddr("192.0.2.200")
 	if from.Addr().Is6() {
@@ -69,14 +69,12 @@ func (b *both) judge(from netip.AddrPort, payload []byte) (kernel bool, pass boo
 	if verdict == datapath.Pass && !bytes.Equal(out, frame) {
 		b.Errorf("passed, but changed:\n%x\n%x", frame, out)
 	}
-	pass, why = b.filter.judge(plainPort(from), payload, b.c.now())
+	pass, why = b.filter.decide(plainPort(from), payload, b.c.clock.now())
 	if verdict != datapath.Pass && pass {
 		b.Errorf("the kernel drops what the filter passes (%v) from %v:\n%x", why, from, payload[:min(len(payload), 80)])
 	}
 	return verdict == datapath.Pass, pass, why
 }
-
-func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
 
 // parityConf has rates of which nothing comes back during a test.
 func parityConf() *Config {
@@ -137,7 +135,7 @@ func (b *both) play(run uint32, script []byte) (kernelDrops int) {
 				b.Fatal(err)
 			}
 		case 6: // the script itself, as a datagram
-			kernel, _, _ := b.judge(from, append(bytes.Clone(script[4:]), make([]byte, int(step[3])*8)...))
+			kernel, _, _ := b.decide(from, append(bytes.Clone(script[4:]), make([]byte, int(step[3])*8)...))
 			if !kernel {
 				kernelDrops++
 			}
@@ -146,7 +144,7 @@ func (b *both) play(run uint32, script []byte) (kernelDrops int) {
 			if at := 5 + int(step[3]>>1); step[3]&1 != 0 && at < len(payload) {
 				payload[at] ^= 1 << (step[2] >> 2 & 7)
 			}
-			kernel, _, _ := b.judge(from, payload)
+			kernel, _, _ := b.decide(from, payload)
 			if !kernel {
 				kernelDrops++
 			}
@@ -227,7 +225,7 @@ func TestFlightsOfClientsInKernel(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					kernel, pass, why := b.judge(from, data)
+					kernel, pass, why := b.decide(from, data)
 					after, err := program.Stats()
 					if err != nil {
 						t.Fatal(err)
@@ -253,26 +251,26 @@ func TestServersShareKernelPort(t *testing.T) {
 	}
 	want := func(when string, passes bool) {
 		t.Helper()
-		if kernel, _, _ := b.judge(netip.MustParseAddrPort("192.0.2.1:1"), []byte{0x40}); kernel != passes {
+		if kernel, _, _ := b.decide(netip.MustParseAddrPort("192.0.2.1:1"), []byte{0x40}); kernel != passes {
 			t.Errorf("%s: the kernel passes who is denied: %v", when, kernel)
 		}
 	}
 	want("one server", false)
-	b.c.enforcer.guard(kernelPort, 4)
+	b.c.enforcement.enforcer.guard(kernelPort, 4)
 	want("two", false)
-	b.c.enforcer.guard(kernelPort, 12)
+	b.c.enforcement.enforcer.guard(kernelPort, 12)
 	want("three of two kinds", true)
-	b.c.enforcer.unguard(kernelPort)
-	b.c.enforcer.guard(kernelPort, 4)
+	b.c.enforcement.enforcer.unguard(kernelPort)
+	b.c.enforcement.enforcer.guard(kernelPort, 4)
 	want("another one", true)
 	for range 3 {
-		b.c.enforcer.unguard(kernelPort)
+		b.c.enforcement.enforcer.unguard(kernelPort)
 		want("fewer", true)
 	}
-	b.c.enforcer.guard(kernelPort, 12)
+	b.c.enforcement.enforcer.guard(kernelPort, 12)
 	want("one again", false)
-	b.c.enforcer.guard(kernelPort+1, 4)
+	b.c.enforcement.enforcer.guard(kernelPort+1, 4)
 	want("with another port", false)
-	b.c.enforcer.unguard(kernelPort + 1)
+	b.c.enforcement.enforcer.unguard(kernelPort + 1)
 	want("and without", false)
 }

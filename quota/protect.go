@@ -14,36 +14,37 @@ import (
 )
 
 const (
-	// defaultIDLen is that of a quic.Transport.
+	// defaultIDLen is the length of the connection IDs of a quic.Transport.
 	defaultIDLen = 4
-	// noTokens makes those of NEW_TOKEN frames good for nothing: none is as young.
+	// noTokens is a MaxTokenAge at which no NEW_TOKEN token is valid.
 	noTokens = -100 * 365 * 24 * time.Hour
 )
 
-// Protect puts the controller into a transport, before its first use: the packet
-// filter below it, [Controller.WantsRetry] as its VerifySourceAddress, and what
-// admits connections, once each, as its ConnContext. Hooks that it has are kept: its
-// VerifySourceAddress may ask for a Retry as well, and its ConnContext is asked
-// about whoever is admitted.
+// Protect puts the controller into a transport, before the transport is used for the
+// first time. It puts the packet filter below the transport, adds
+// [Controller.WantsRetry] to its VerifySourceAddress, and admits each connection in its
+// ConnContext. Hooks that the transport has are kept: VerifySourceAddress may still ask
+// for a Retry, and ConnContext is called for connections that are admitted.
 //
-// The tokens of NEW_TOKEN frames (RFC 9000 §8.1.3) are good for nothing then,
-// whatever the transport's MaxTokenAge: somebody who has had an address once could
-// show one as often as it likes. Those of a Retry are good for as long as a handshake
-// may take, and only for a place among the half-open ones.
+// Tokens of NEW_TOKEN frames (RFC 9000 §8.1.3) are not accepted any more, whatever the
+// transport's MaxTokenAge is, since a client that has had an address once could use
+// them again and again. The token of a Retry is valid for the time of a handshake, and
+// gives a place among the half-open attempts only.
 //
-// Listen with [Controller.Listener], too: else a connection counts as half open
-// until [Config.HandshakeTimeout] has passed, and nothing ends it if it turns out
-// then that there is no room for it, or if its address is denied; and that it has
-// moved is only guessed from what QUIC sends.
+// Use [Controller.Listener] as well. Without it, a connection counts as half open until
+// [Config].HandshakeTimeout has passed, and nothing closes it if there is no room for it
+// then or when its address is denied. Migration is then only guessed from the packets
+// that are sent.
 //
-// Returns an error for a transport without a Conn, one that is not of UDP, one that
-// this controller protects already, and one that is in use: it would not notice.
+// Protect returns an error if the transport has no Conn, has one that is not of UDP, is
+// protected by this controller already, or is in use, since it would not notice the
+// change.
 func (c *Controller) Protect(t *quic.Transport) error {
 	if t.Conn == nil {
 		return errors.New("quota: protect transport: it has no Conn")
 	}
 	if _, ok := t.Conn.LocalAddr().(*net.UDPAddr); !ok {
-		return fmt.Errorf("quota: protect transport: %v is no UDP address", t.Conn.LocalAddr())
+		return fmt.Errorf("quota: protect transport: %v is not a UDP address", t.Conn.LocalAddr())
 	}
 	if inUse(t) {
 		return errors.New("quota: protect transport: it is in use already")
@@ -61,18 +62,13 @@ func (c *Controller) Protect(t *quic.Transport) error {
 	t.Conn = c.PacketConn(t.Conn, idLen)
 	t.MaxTokenAge = noTokens
 	limit := t.Conn.(interface{ amplification() *amplify.Limit }).amplification()
-	verify, connContext := t.VerifySourceAddress, t.ConnContext
-	t.VerifySourceAddress = func(addr net.Addr) bool {
-		return c.WantsRetry(addrPort(addr)) || verify != nil && verify(addr)
-	}
-	t.ConnContext = func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-		return c.connContext(ctx, info, limit, connContext)
-	}
+	h := &hooks{c: c, limit: limit, verifySource: t.VerifySourceAddress, connContext: t.ConnContext}
+	t.VerifySourceAddress, t.ConnContext = h.VerifySourceAddress, h.ConnContext
 	return nil
 }
 
-// inUse says whether a transport has been used: it does not ask for its Conn and its
-// hooks again then. It does not tell itself, but for a field that it fills in.
+// inUse reports whether a transport has been used. From then on it ignores changes of
+// its Conn and its hooks. No exported field tells, so inUse looks at an unexported one.
 func inUse(t *quic.Transport) bool {
 	conn := reflect.ValueOf(t).Elem().FieldByName("conn")
 	return conn.IsValid() && conn.Kind() == reflect.Interface && !conn.IsNil()
@@ -80,36 +76,48 @@ func inUse(t *quic.Transport) bool {
 
 type slotKey struct{}
 
-// SlotOf returns the slot of a connection, by its context or one that comes from
-// it, as an HTTP/3 request's does; or nil.
+// SlotOf returns the slot of a connection on a protected transport, or nil. ctx is the
+// context of the connection, or one that is derived from it, such as that of an HTTP/3
+// request.
 func SlotOf(ctx context.Context) *Slot {
 	slot, _ := ctx.Value(slotKey{}).(*Slot)
 	return slot
 }
 
-// connContext is the ConnContext of a transport that had another one, or none. limit
-// may be nil.
-func (c *Controller) connContext(ctx context.Context, info *quic.ClientInfo, limit *amplify.Limit, next func(context.Context, *quic.ClientInfo) (context.Context, error)) (context.Context, error) {
-	remote, st := addrPort(info.RemoteAddr), stageFresh
+// hooks are the hooks of a protected transport.
+type hooks struct {
+	c            *Controller
+	limit        *amplify.Limit // nil: somebody else limits what the socket sends
+	verifySource func(net.Addr) bool
+	connContext  func(context.Context, *quic.ClientInfo) (context.Context, error)
+}
+
+// VerifySourceAddress is the hook of that name of [quic.Transport].
+func (h *hooks) VerifySourceAddress(addr net.Addr) bool {
+	return h.c.WantsRetry(addrPort(addr)) || h.verifySource != nil && h.verifySource(addr)
+}
+
+// ConnContext is the hook of that name of [quic.Transport].
+func (h *hooks) ConnContext(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+	remote, st := addrPort(info.RemoteAddr), stageUnvalidated
 	if info.AddrVerified {
-		st = stageProven
+		st = stageRetried
 	}
-	slot, err := c.admit(remote, st, true)
+	slot, err := h.c.admission.admit(remote, st, true)
 	if err != nil {
 		return nil, err
 	}
-	own := context.WithValue(ctx, slotKey{}, slot)
-	out := own
-	if next != nil {
-		if out, err = next(own, info); err != nil {
+	out := context.WithValue(ctx, slotKey{}, slot)
+	if h.connContext != nil {
+		if out, err = h.connContext(out, info); err != nil {
 			slot.Release()
 			return nil, err
 		}
 	}
-	if limit != nil {
-		slot.peer = limit.Enter(remote)
+	if h.limit != nil {
+		slot.peer = h.limit.Enter(remote)
 	}
-	// quic-go cancels ctx whatever the hook makes of it.
+	// quic-go cancels ctx, whatever context the hook returns.
 	context.AfterFunc(ctx, func() {
 		slot.Release()
 		slot.peer.Leave()

@@ -2,18 +2,19 @@ package quota
 
 import "fmt"
 
-// Action is what is done about a newcomer.
+// Action is what is done about an attempt, a packet, or a request.
 type Action uint8
 
 // The actions.
 const (
 	// Allow lets it in.
 	Allow Action = iota
-	// Retry has it show that packets reach its address (RFC 9000 §8.1.2).
+	// Retry makes the client validate its address by a Retry (RFC 9000 §8.1.2).
 	Retry
-	// Refuse answers with CONNECTION_REFUSED (RFC 9000 §5.2.2).
+	// Refuse answers an attempt with CONNECTION_REFUSED (RFC 9000 §5.2.2), and an
+	// HTTP request with status 429 or 403.
 	Refuse
-	// Drop does not answer.
+	// Drop gives no answer.
 	Drop
 
 	numActions
@@ -21,7 +22,7 @@ const (
 
 var actionNames = [numActions]string{Allow: "allow", Retry: "retry", Refuse: "refuse", Drop: "drop"}
 
-// String returns a name fit for a metric's label.
+// String returns a name that is fit for the label of a metric.
 func (a Action) String() string {
 	if a < numActions {
 		return actionNames[a]
@@ -29,46 +30,50 @@ func (a Action) String() string {
 	return fmt.Sprintf("action %d", uint8(a))
 }
 
-// Reason says why a packet or an attempt was let in or not.
+// Reason is why a packet passed or was dropped, or why an attempt or a request was
+// refused.
 type Reason uint8
 
-// Why packets pass.
+// Reasons of packets that pass.
 const (
 	// PassAllowed: the address is on the allow list.
 	PassAllowed Reason = iota
-	// PassOther: it is no Initial of a version that is known.
+	// PassOther: the packet is not an Initial of a known version.
 	PassOther
 	// PassContinuing: an Initial of a handshake that the server has answered.
 	PassContinuing
-	// PassFlow: an Initial of an attempt that has been let in.
+	// PassFlow: an Initial of an attempt that was let in before.
 	PassFlow
 	// PassNew: the first Initial of a new attempt.
 	PassNew
 
-	// Why packets are dropped, and attempts refused.
+	// Reasons of packets that are dropped, and of attempts and requests that are
+	// refused.
 
 	// Denied: the address is on the deny list.
 	Denied
-	// PacketRate: more packets than the address may send.
+	// PacketRate: the source or its site sends packets too fast.
 	PacketRate
-	// ShortInitial: an Initial in a datagram of less than 1200 bytes, which
-	// a server must discard (RFC 9000 §14.1).
+	// ShortInitial: an Initial in a datagram of less than 1200 bytes, which a server
+	// must discard (RFC 9000 §14.1).
 	ShortInitial
-	// Repeated: more of an attempt that was refused a moment ago.
+	// Repeated: another datagram of an attempt that was refused a moment ago.
 	Repeated
-	// AttemptRate: more new attempts than the address may make.
+	// AttemptRate: the source or its site makes attempts too fast.
 	AttemptRate
-	// Connections: the source, or its site, has as many connections as it may.
+	// Connections: the source or its site has all the connections that it may have.
 	Connections
-	// ConnectionRate: the source, or its site, makes them too fast.
+	// ConnectionRate: the source or its site makes new connections too fast.
 	ConnectionRate
-	// TotalConnections, TotalConnectionRate: the same, of all sources.
+	// TotalConnections: all sources together have all the connections that they may
+	// have.
 	TotalConnections
+	// TotalConnectionRate: all sources together make new connections too fast.
 	TotalConnectionRate
-	// HalfOpen: the address is not known to be that of the sender, and too
-	// many such handshakes are unfinished. A Retry token helps.
+	// HalfOpen: the address is not validated, and there are too many half-open
+	// attempts. A Retry helps.
 	HalfOpen
-	// RequestRate: more requests than the source, or the connection, may make.
+	// RequestRate: the source, its site, or the connection makes requests too fast.
 	RequestRate
 
 	numReasons
@@ -93,7 +98,7 @@ var reasonNames = [numReasons]string{
 	RequestRate:         "request_rate",
 }
 
-// String returns a name fit for a metric's label.
+// String returns a name that is fit for the label of a metric.
 func (r Reason) String() string {
 	if r < numReasons {
 		return reasonNames[r]
@@ -101,10 +106,10 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// MarshalText writes the name, as JSON wants it of a map's key.
+// MarshalText returns the name. JSON uses it for the keys of maps.
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText parses a name.
 func (r *Reason) UnmarshalText(text []byte) error {
 	for why, name := range reasonNames {
 		if name == string(text) {
@@ -112,5 +117,5 @@ func (r *Reason) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("there is no reason %q", text)
+	return fmt.Errorf("unknown reason %q", text)
 }

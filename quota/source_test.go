@@ -97,7 +97,7 @@ func TestFloodResetsNoLimits(t *testing.T) {
 	f := &filter{c: c, idLen: 4}
 	judge := func(id byte, want Reason) {
 		t.Helper()
-		if _, why := f.judge(addr("192.0.2.1:1"), attempt(id), c.now()); why != want {
+		if _, why := f.decide(addr("192.0.2.1:1"), attempt(id), c.clock.now()); why != want {
 			t.Errorf("attempt %d: got %v, want %v", id, why, want)
 		}
 	}

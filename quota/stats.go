@@ -7,56 +7,68 @@ import (
 	"sync/atomic"
 )
 
-// Stats counts since the controller was made.
+// Stats are counters since the controller was made, and current numbers.
 type Stats struct {
-	// Passed and Dropped count the packets that the filter has judged, by
-	// reason. In a dry run what was to be dropped has passed.
+	// Passed and Dropped count the packets that the filter has decided about, by
+	// reason. In a dry run the packets in Dropped have passed as well.
 	Passed, Dropped map[Reason]uint64
-	// Kernel counts those of Dropped that the kernel has dropped, which the
-	// filter has not seen ([Config.XDP]), and KernelErrors how often the kernel
-	// could not be told of a decision, as when its maps are full.
-	Kernel       map[Reason]uint64
+	// Kernel counts those packets in Dropped that the kernel has dropped, before the
+	// filter saw them ([Config].XDP).
+	Kernel map[Reason]uint64
+	// KernelErrors counts decisions that could not be passed to the kernel, for
+	// example because one of its maps was full.
 	KernelErrors uint64
-	// Admitted counts attempts that were let in, Refused those that were not,
-	// by reason, and requests. Retried counts the Retry packets that were asked
-	// for, of which an attempt of two datagrams gets two.
-	Admitted, Retried uint64
-	Refused           map[Reason]uint64
-	// Connections and HalfOpen are those that exist now.
+	// Admitted counts the attempts that were admitted.
+	Admitted uint64
+	// Retried counts how often [Controller.WantsRetry] asked for a Retry. An attempt
+	// of two datagrams counts twice.
+	Retried uint64
+	// Refused counts the attempts and requests that were refused, by reason.
+	Refused map[Reason]uint64
+	// Connections and HalfOpen are the current numbers of connections and of
+	// attempts.
 	Connections, HalfOpen int
-	// Sources and Sites are those that are remembered now.
+	// Sources and Sites are the numbers that are remembered now.
 	Sources, Sites int
-	// Denied and Allowed are the entries of the lists.
+	// Denied and Allowed are the numbers of entries on the lists that have not
+	// expired.
 	Denied, Allowed int
-	// LostEvents counts those that were not reported, because there were too
-	// many or a reader did not keep up.
+	// LostEvents counts events that were not reported, because there were too many
+	// or because a reader was too slow.
 	LostEvents uint64
-	// Withheld counts writes that were not made, because they would have brought an
-	// address that is not validated more than three times what it has sent (RFC
-	// 9000 §8.1, §8.2.1), and SendErrors those that the system refused.
-	Withheld, SendErrors uint64
-	// DryRun says whether nobody has been kept out in truth.
+	// Withheld counts packets that were not sent, because they would have exceeded
+	// three times what an address that is not validated has sent (RFC 9000 §8.1,
+	// §8.2.1).
+	Withheld uint64
+	// SendErrors counts packets that the system refused to send.
+	SendErrors uint64
+	// DryRun is [Config].DryRun.
 	DryRun bool
 }
 
-// SourceStats is what is remembered of a source.
+// SourceStats are the counters of one source.
 type SourceStats struct {
 	Source netip.Prefix
-	// Connections and HalfOpen are those that exist now.
+	// Connections and HalfOpen are the current numbers of connections and of
+	// attempts.
 	Connections, HalfOpen int
-	// Admitted and Refused count its attempts (and refused requests), Dropped
-	// the packets of attempts, and those beyond its rate, that were dropped.
-	Admitted, Refused, Dropped uint64
+	// Admitted counts attempts that were admitted.
+	Admitted uint64
+	// Refused counts attempts and requests that were refused.
+	Refused uint64
+	// Dropped counts packets that were dropped because they opened an attempt
+	// beyond the quota or exceeded a rate.
+	Dropped uint64
 }
 
-// counters are those of a controller.
+// counters are the counters of a controller.
 type counters struct {
 	admitted, retried, lost  atomic.Uint64
 	withheld, sendErrors     atomic.Uint64
 	refused, passed, dropped [numReasons]atomic.Uint64
 }
 
-// attempt counts one.
+// attempt counts an attempt: as admitted if why is PassNew, or else as refused.
 func (c *counters) attempt(why Reason) {
 	if why == PassNew {
 		c.admitted.Add(1)
@@ -65,26 +77,27 @@ func (c *counters) attempt(why Reason) {
 	c.refused[why].Add(1)
 }
 
-// tally counts a batch of packets, before all see it.
+// tally counts the packets of a batch, and adds them to the counters at its end.
 type tally struct{ passed, dropped [numReasons]uint64 }
 
-func (t *tally) flush(c *Controller) {
+func (t *tally) flush(to *counters) {
 	for why := range numReasons {
 		if n := t.passed[why]; n > 0 {
-			c.counters.passed[why].Add(n)
+			to.passed[why].Add(n)
 		}
 		if n := t.dropped[why]; n > 0 {
-			c.counters.dropped[why].Add(n)
+			to.dropped[why].Add(n)
 		}
 	}
 }
 
-// Stats returns the counters. They are read one by one, while packets flow.
+// Stats returns the current counters. It reads one after the other, so they may not
+// be of exactly the same instant.
 func (c *Controller) Stats() Stats {
 	out := Stats{
-		Passed:     sum(&c.counters.passed),
-		Dropped:    sum(&c.counters.dropped),
-		Refused:    sum(&c.counters.refused),
+		Passed:     nonzero(&c.counters.passed),
+		Dropped:    nonzero(&c.counters.dropped),
+		Refused:    nonzero(&c.counters.refused),
 		Admitted:   c.counters.admitted.Load(),
 		Retried:    c.counters.retried.Load(),
 		LostEvents: c.counters.lost.Load(),
@@ -92,27 +105,22 @@ func (c *Controller) Stats() Stats {
 		SendErrors: c.counters.sendErrors.Load(),
 		DryRun:     c.conf.DryRun,
 	}
-	out.Kernel, out.KernelErrors = c.enforcer.dropped(), c.enforcer.failed()
+	enforcer := c.enforcement.enforcer
+	out.Kernel, out.KernelErrors = enforcer.dropped(), enforcer.failed()
 	for why, n := range out.Kernel {
 		out.Dropped[why] += n
 	}
-	c.mu.Lock()
-	out.Connections, out.HalfOpen = int(c.total.live), c.total.attempts()
-	c.mu.Unlock()
-	for i := range c.shards {
-		sh := &c.shards[i]
-		sh.mu.Lock()
-		out.Sources += len(sh.sources)
-		out.Sites += len(sh.sites)
-		sh.mu.Unlock()
-	}
+	c.total.mu.Lock()
+	out.Connections, out.HalfOpen = int(c.total.count[stageLive]), c.total.halfOpen()
+	c.total.mu.Unlock()
+	out.Sources, out.Sites = c.sources.count()
 	now := c.conf.Now()
 	out.Denied, out.Allowed = c.lists.count(DenyList, now), c.lists.count(AllowList, now)
 	return out
 }
 
-// sum returns the reasons that have been counted.
-func sum(all *[numReasons]atomic.Uint64) map[Reason]uint64 {
+// nonzero returns the counters that are not zero.
+func nonzero(all *[numReasons]atomic.Uint64) map[Reason]uint64 {
 	out := make(map[Reason]uint64)
 	for why := range numReasons {
 		if n := all[why].Load(); n > 0 {
@@ -122,51 +130,18 @@ func sum(all *[numReasons]atomic.Uint64) map[Reason]uint64 {
 	return out
 }
 
-// Top returns the n sources that were kept out most, and of those that were not,
-// those with most connections first. It looks at every source that is
-// remembered.
-func (c *Controller) Top(n int) []SourceStats {
-	if n <= 0 {
-		return nil
-	}
-	var top []SourceStats // the n first, and then some
-	var last *SourceStats // of those that were the n first before
-	for i := range c.shards {
-		sh := &c.shards[i]
-		sh.mu.Lock()
-		for _, s := range sh.ring {
-			if s.isSite {
-				continue
-			}
-			if stats := c.statsOf(s); last == nil || before(stats, *last) < 0 {
-				top = append(top, stats)
-			}
-		}
-		sh.mu.Unlock()
-		if len(top)/2 >= n {
-			top = first(top, n)
-			nth := top[n-1]
-			last = &nth
-		}
-	}
-	return first(top, n)
-}
+// Top returns n sources: first those that were kept out most often, then those with
+// the most connections. It returns fewer if fewer are remembered. It looks at every
+// source.
+func (c *Controller) Top(n int) []SourceStats { return c.sources.top(n) }
 
-// first sorts sources and returns the n first.
+// first sorts sources and returns the first n.
 func first(all []SourceStats, n int) []SourceStats {
 	slices.SortFunc(all, before)
 	return all[:min(len(all), n)]
 }
 
-func (c *Controller) statsOf(s *source) SourceStats {
-	return SourceStats{
-		Source:      s.key.prefix(c.conf.IPv4Bits, c.conf.IPv6Bits),
-		Connections: int(s.live), HalfOpen: s.attempts(),
-		Admitted: s.admitted, Refused: s.refused, Dropped: s.dropped,
-	}
-}
-
-// before orders sources for Top.
+// before compares sources by their order in Top.
 func before(a, b SourceStats) int {
 	return cmp.Or(
 		cmp.Compare(b.Refused+b.Dropped, a.Refused+a.Dropped),

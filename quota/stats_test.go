@@ -39,10 +39,10 @@ func TestTopOfMany(t *testing.T) {
 	var want []SourceStats
 	for i := range uint32(3000) {
 		from := nth(i)
-		sh := c.shardOf(from.Addr())
-		s := c.lookup(sh, from.Addr(), c.now())
+		at := c.sources.place(from.Addr())
+		s := c.sources.lookupLocked(&at, c.clock.now())
 		s.refused, s.admitted = uint64(rng.IntN(50)), uint64(rng.IntN(3))
-		want = append(want, c.statsOf(s))
+		want = append(want, c.sources.statsOf(s))
 	}
 	slices.SortFunc(want, before)
 	for _, n := range []int{-1, 0, 1, 10, 100, 2999, 3000, 3001, math.MaxInt} {
@@ -57,7 +57,7 @@ func TestStatsAreCheap(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now})
 	r := newRecorder(clock)
-	c.enforcer = r
+	c.enforcement.enforcer = r
 	for i := range 10 {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
 		if err := c.Add(Entry{List: List(i % 2), Prefix: p, Expires: clock.now().Add(time.Duration(i/2) * time.Minute)}); err != nil {
