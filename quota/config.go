@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// Defaults of [Config], and bounds.
+// Defaults and bounds of [Config].
 const (
 	defaultIPv4Bits     = 32
 	defaultIPv6Bits     = 64
@@ -25,119 +25,118 @@ const (
 	excessiveLoad = 0x107
 )
 
-// Config configures a [Controller]. The zero value works.
+// Config configures a [Controller]. The zero value is valid.
 type Config struct {
-	// Source is what each source may do: an address of IPv4, or 64 bits of
-	// IPv6, unless IPv4Bits and IPv6Bits say otherwise. The default of
-	// each field is wide enough for many users behind one NAT:
-	// 1024 connections of which 128 half open, 100 new ones a second
-	// (burst 256), 1000 attempts a second; packets and requests without limit.
+	// Source holds the limits of each source: an IPv4 address or an IPv6 /64,
+	// unless IPv4Bits and IPv6Bits say otherwise. The defaults leave room for many
+	// users behind one NAT: 1024 connections, 128 half-open attempts, 100 new
+	// connections per second (burst 256), 1000 attempts per second; no limit of
+	// packets and requests.
 	Source Limits
 
-	// Site is what all sources of one site may do together: 48 bits of
-	// IPv6, unless IPv4SiteBits and IPv6SiteBits say otherwise. The default
-	// is eight times that of a source.
+	// Site holds the limits of all sources of one site together: an IPv6 /48,
+	// unless IPv4SiteBits and IPv6SiteBits say otherwise. The default is eight
+	// times the limits of a source.
 	Site Limits
 
-	// Total is what all may do together. The default is 65 536 connections
-	// of which 4096 half open; rates without limit.
+	// Total holds the limits of all sources together. The default is 65 536
+	// connections, 4096 half-open attempts, and no limit of rates.
 	Total Limits
 
-	// ConnectionRequestRate is how many requests a second one connection may
-	// make ([Controller.Handler]), with bursts of ConnectionRequestBurst. 0
-	// means no limit, and a burst of 0 as many as in a second.
-	ConnectionRequestRate  float64
+	// ConnectionRequestRate is the number of requests per second on one connection
+	// ([Controller.Handler]). 0 or less means no limit.
+	ConnectionRequestRate float64
+	// ConnectionRequestBurst is the burst of ConnectionRequestRate. 0 means the
+	// number of requests of one second, and at least 1.
 	ConnectionRequestBurst int
 
-	// Overrides are exceptions for sources in some prefixes. The longest
-	// that matches counts.
+	// Overrides are limits for the sources in some prefixes. The longest matching
+	// prefix is used.
 	Overrides []Override
 
-	// IPv4Bits and IPv6Bits are how much of an address is a source. 0 means
-	// 32 and 64.
+	// IPv4Bits and IPv6Bits are the prefix lengths of a source. 0 means 32 and 64.
 	IPv4Bits, IPv6Bits int
 
-	// IPv4SiteBits and IPv6SiteBits are how much of it is a site. 0 means
-	// no sites for IPv4, and 48 for IPv6; negative means no sites.
+	// IPv4SiteBits and IPv6SiteBits are the prefix lengths of a site. 0 means no
+	// sites for IPv4, and 48 for IPv6. A negative length means no sites.
 	IPv4SiteBits, IPv6SiteBits int
 
-	// Excess is what happens to attempts beyond a quota: Refuse or Drop. The
-	// zero value means Refuse, with at most ten answers a second to a source;
-	// what more it sends is dropped.
+	// Excess is the answer to attempts beyond a quota: Refuse or Drop. 0 means
+	// Refuse. At most ten attempts per second of one source are answered; the rest
+	// is dropped.
 	Excess Action
 
-	// AlwaysRetry has everybody show its address first. It costs each new
-	// connection a round trip.
+	// AlwaysRetry answers every attempt with a Retry. This costs each new connection
+	// a round trip.
 	AlwaysRetry bool
 
-	// RetryHalfOpen is from how many half-open handshakes of all on every
-	// newcomer has to show its address first (RFC 9000 §8.1.2). 0 means half
-	// of Total.HalfOpen, negative only when there is no room for it else.
+	// RetryHalfOpen is the number of half-open attempts of all sources together, not
+	// counting those that carry a Retry token, at which further attempts get a Retry
+	// (RFC 9000 §8.1.2). 0 means half of Total.HalfOpen. Negative means that attempts
+	// get a Retry only when there is no room for them without one.
 	RetryHalfOpen int
 
-	// RetrySource is from how many connections of a source on, half-open ones
-	// included, it has to. 0 means half of its Connections; negative only
-	// when there is no room for it else.
+	// RetrySource is the number of connections from one source, half-open attempts
+	// included, at which further attempts from it get a Retry. 0 means half of its
+	// Connections. Negative means that attempts get a Retry only when there is no
+	// room for them without one.
 	RetrySource int
 
-	// HandshakeTimeout is how long packets are taken for those of an attempt
-	// that was let in, and, without a [Controller.Listener], how long after
-	// that it counts as a connection. 0 means 10 seconds, which is twice the
-	// HandshakeIdleTimeout of a [quic.Config], and when quic-go gives up: it
-	// must not be shorter than that, and not longer than an hour.
+	// HandshakeTimeout is how long packets belong to an attempt that was let in.
+	// Without a [Controller.Listener], it is also the time after which an attempt
+	// counts as a connection. 0 means 10 seconds, which is twice the
+	// HandshakeIdleTimeout of a [quic.Config]. quic-go gives a handshake up after
+	// that time, so HandshakeTimeout must not be shorter. The maximum is one hour.
 	HandshakeTimeout time.Duration
 
-	// MaxSources bounds the sources and sites that are remembered, together:
-	// about 240 bytes each. 0 means 1 048 576. Those without connections make
-	// room for others, first those against which nothing is held any more. A
-	// source for which there is no room is held to the limits of Total only.
+	// MaxSources is the maximum number of sources and sites that are remembered, in
+	// sum. Each takes about 240 bytes. 0 means 1 048 576. When there is no room, new
+	// ones replace those without connections, first those whose rates are unused. A
+	// source that there is no room for is held to the limits of Total only.
 	MaxSources int
 
-	// MaxEntries bounds the prefixes on the allow list, and those on the
-	// deny list. 0 means 262 144. With XDP, xdp.Config.Prefixes bounds what
-	// the kernel knows of them.
+	// MaxEntries is the maximum number of entries on each list. 0 means 262 144. With
+	// XDP, xdp.Config.Prefixes limits how many of them the kernel knows.
 	MaxEntries int
 
-	// DryRun lets everybody in, and counts and reports what it would have
-	// done.
+	// DryRun lets everything in, and counts and reports what would have been kept
+	// out.
 	DryRun bool
 
-	// ErrorCode closes connections that are ended because of a list, or
-	// because the source has too many when it turns out to be theirs. 0
-	// means 0x107, H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
+	// ErrorCode is the error code with which connections are closed, because of the
+	// deny list or because there is no room for them when their handshake is
+	// complete. 0 means 0x107, H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
 	ErrorCode quic.ApplicationErrorCode
 
-	// XDP, if set, has the kernel drop what the packet filter would drop, of
-	// what comes by the interfaces that the program is attached to: a program
-	// that was loaded with xdp.Config.Quota, and that no other controller has.
-	// It knows the lists, the rates of attempts and packets of a source, and,
-	// if Excess is Drop, which sources have all that they may have; the limits
-	// of sites and of all together are Go's. The caller closes the controller,
-	// and then the program. If the process dies the kernel lets everything in
-	// after ten seconds at most. In a dry run it is left alone. nil means that
-	// Go does it all.
+	// XDP makes the kernel drop what the packet filter would drop, on the interfaces
+	// that the program is attached to. The program has to be loaded with
+	// xdp.Config.Quota, and one controller can use it at a time. The kernel knows the
+	// lists, the rates of attempts and packets of each source and, if Excess is Drop,
+	// the sources that have used up their connections. Go alone knows the limits of
+	// sites and of Total. The caller closes first the controller and then the
+	// program. If the process dies, the kernel stops dropping after ten seconds at
+	// most. In a dry run XDP is not used. nil means no XDP.
 	XDP *xdp.Program
 
-	// Logger gets what [Controller.Events] yields, and changes of the lists;
-	// never a line per packet. Of lines of one kind 20 are logged at once, and then one
-	// a second. nil discards.
+	// Logger gets a line for each of [Controller.Events] and for each change of the
+	// lists, but none for single packets. Lines with the same message are limited to
+	// one a second, with a burst of 20. nil discards.
 	Logger *slog.Logger
 
-	// Now is the clock. nil means time.Now. It must not go back.
+	// Now returns the current time, which must not go back. nil means time.Now.
 	Now func() time.Time
 }
 
 // Override is an exception for the sources in a prefix.
 type Override struct {
-	// Prefix is not longer than a source: what is only a part of one has no
-	// limits of its own. No two overrides have the same.
+	// Prefix must not be longer than that of a source, since a part of a source has
+	// no limits of its own. It must differ from those of other overrides.
 	Prefix netip.Prefix
-	// Limits of each source in it. Fields that are 0 are those of
-	// [Config.Source].
+	// Limits are the limits of each source in Prefix. Fields that are 0 are those of
+	// [Config].Source.
 	Limits Limits
-	// Exempt has no limits at all for these sources, but that of
-	// MaxSources. They count in Total, and are not held to it. The deny list
-	// is for them too.
+	// Exempt lifts all limits for these sources. Their connections still count in
+	// the total and among MaxSources, and the deny list still holds for them.
 	Exempt bool
 }
 
@@ -179,7 +178,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// validate says which field cannot work.
+// validate returns an error about a field that is invalid.
 func (c *Config) validate() error {
 	switch {
 	case c.IPv4Bits < 1 || c.IPv4Bits > 32:
@@ -197,7 +196,7 @@ func (c *Config) validate() error {
 	case c.MaxSources < 1:
 		return fmt.Errorf("%w: MaxSources is %d, want more than 0", ErrConfig, c.MaxSources)
 	case c.MaxEntries < 0:
-		return fmt.Errorf("%w: MaxEntries is %d, want more than 0", ErrConfig, c.MaxEntries)
+		return fmt.Errorf("%w: MaxEntries is %d, want 0 or more", ErrConfig, c.MaxEntries)
 	}
 	connection := Limits{RequestRate: c.ConnectionRequestRate, RequestBurst: c.ConnectionRequestBurst}
 	for _, l := range []struct {
@@ -211,7 +210,7 @@ func (c *Config) validate() error {
 	return c.validateOverrides()
 }
 
-// validateOverrides says which override cannot be that of sources.
+// validateOverrides returns an error about an override that is invalid.
 func (c *Config) validateOverrides() error {
 	seen := make(map[netip.Prefix]int)
 	for i, o := range c.Overrides {
@@ -224,10 +223,10 @@ func (c *Config) validateOverrides() error {
 			bits = c.IPv4Bits
 		}
 		if prefix.Bits() > bits {
-			return fmt.Errorf("%w: Overrides[%d]: %v is only a part of a source, which is a /%d; Controller.Allow takes any prefix", ErrConfig, i, prefix, bits)
+			return fmt.Errorf("%w: Overrides[%d]: %v is longer than a source, which is a /%d; Controller.Allow takes any prefix", ErrConfig, i, prefix, bits)
 		}
-		if first, there := seen[prefix]; there {
-			return fmt.Errorf("%w: Overrides[%d]: %v is that of Overrides[%d], too", ErrConfig, i, prefix, first)
+		if first, exists := seen[prefix]; exists {
+			return fmt.Errorf("%w: Overrides[%d]: %v is the prefix of Overrides[%d] already", ErrConfig, i, prefix, first)
 		}
 		seen[prefix] = i
 		if err := o.Limits.validate(); err != nil {
