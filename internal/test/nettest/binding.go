@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// binding is what a gateway remembers of somebody inside.
+// binding is an entry of a gateway's NAT or firewall table.
 type binding struct {
 	inside, outside netip.AddrPort
-	used            time.Time                    // when a packet last kept it
-	peers           map[netip.AddrPort]time.Time // whom it has sent to, and when
-	forwarded       bool                         // by hand: for everybody, for ever
+	used            time.Time                    // when a packet refreshed it last
+	peers           map[netip.AddrPort]time.Time // outside addresses it has sent to, and when last
+	forwarded       bool                         // by Forward: lets in everything, and never expires
 }
 
-// bindingKey tells bindings of one inside address apart by as much of the other
-// end as the mapping depends on.
+// bindingKey identifies a binding. peer is as much of the outside address as the
+// mapping depends on.
 type bindingKey struct {
 	inside, peer netip.AddrPort
 }
@@ -23,13 +23,13 @@ func (b *binding) live(lifetime time.Duration) bool {
 	return b.forwarded || time.Since(b.used) < lifetime
 }
 
-// sent notes a packet from inside.
+// sent records a packet from inside.
 func (b *binding) sent(to netip.AddrPort) {
 	b.used = time.Now()
 	b.peers[to] = b.used
 }
 
-// keep notes a packet from outside.
+// keep records a packet from outside that refreshes the binding.
 func (b *binding) keep(from netip.AddrPort) {
 	b.used = time.Now()
 	if _, ok := b.peers[from]; ok {
@@ -37,7 +37,7 @@ func (b *binding) keep(from netip.AddrPort) {
 	}
 }
 
-// admits says whether the filter lets a packet in.
+// admits reports whether the filter lets a packet from outside in.
 func (b *binding) admits(from netip.AddrPort, filtering Dependence, lifetime time.Duration) bool {
 	if b.forwarded {
 		return true
@@ -57,8 +57,8 @@ func (b *binding) admits(from netip.AddrPort, filtering Dependence, lifetime tim
 	return false
 }
 
-// Forward maps a port of the gateway's address to somebody inside, for packets
-// from and to everywhere, as a port mapping protocol does (RFC 6887 §11).
+// Forward maps a port of the gateway's address to an inside address, for packets from
+// and to all outside addresses, as a port mapping protocol does (RFC 6887 §11).
 func (l *LAN) Forward(port uint16, inside string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,8 +71,8 @@ func (l *LAN) Forward(port uint16, inside string) {
 	l.owners[b.outside], l.forwards[b.inside] = b, b
 }
 
-// bindLocked returns the binding for packets between two addresses, a new one
-// if there is none.
+// bindLocked returns the binding for packets from an inside to an outside address. It
+// makes one if there is none.
 func (l *LAN) bindLocked(from, to netip.AddrPort) *binding {
 	if b := l.forwards[from]; b != nil {
 		return b
@@ -92,7 +92,7 @@ func (l *LAN) bindLocked(from, to netip.AddrPort) *binding {
 	return b
 }
 
-// of reduces an address to what the dependence looks at.
+// of returns the part of an address that the dependence looks at.
 func (d Dependence) of(peer netip.AddrPort) netip.AddrPort {
 	switch d {
 	case AddressPortDependent:
@@ -103,8 +103,8 @@ func (d Dependence) of(peer netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// freeLocked returns an outside address that nobody has: with this port, if
-// ports are preserved and it is free, or with a random one (RFC 4787 §4.2).
+// freeLocked returns an outside address that is not in use. It has this port if ports
+// are preserved and the port is free, or a random one (RFC 4787 §4.2).
 func (l *LAN) freeLocked(port uint16) netip.AddrPort {
 	if !l.conf.PreservePorts {
 		port = l.randomPort()

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Bubble runs a test on the fake clock, as [synctest.Test] does, and on one CPU:
-// all goroutines of a bubble share what the race detector knows about its timers,
-// and two that find one due at the same time crash it (go.dev/issue/78156).
+// Bubble runs a test on the fake clock of [synctest.Test], and on one CPU: the race
+// detector crashes if two goroutines of a bubble find a timer due at the same time
+// (go.dev/issue/78156).
 //
-// The clock begins in 2000, which is before the process has: quic-go counts time
-// from there, takes zero for a time that has passed, and would wait for it for
-// ever. So the test begins later.
+// The fake clock starts in the year 2000, before the process was started. quic-go
+// counts time from the start of the process, and a time before it would make it wait
+// for ever. So Bubble sleeps until a later time first.
 func Bubble(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))

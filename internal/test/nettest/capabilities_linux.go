@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RunWithCapabilities runs a command that root may give no other capabilities than
-// these, and returns what it prints.
+// RunWithCapabilities runs a command whose capabilities are limited to these, even as
+// root, and returns its output.
 func RunWithCapabilities(cmd *exec.Cmd, capabilities ...uintptr) (out []byte, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// The thread's bounding set is the command's. The thread ends with this
-		// goroutine, because nobody unlocks it.
+		// The command inherits the bounding set of this thread. The thread ends
+		// with this goroutine, since it is never unlocked.
 		runtime.LockOSThread()
 		for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 			if slices.Contains(capabilities, c) {

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// queueLen is how many packets a conn holds unread before it drops, like the
-// receive buffer of a socket.
+// queueLen is the number of unread packets that a conn holds, like the receive buffer
+// of a socket. It drops further ones.
 const queueLen = 4096
 
-// Conn is a net.PacketConn on a [Network], or on all that a [Node] is plugged to.
+// Conn is a net.PacketConn on a [Network], or on all networks of a [Node].
 type Conn struct {
 	local  netip.AddrPort
 	public netip.AddrPort // guarded by its network's mu
 
-	// source says by which network, and from which address, one writes to an
-	// address. For none it says what is used by default.
+	// source returns the network and the source address of packets to an address.
+	// For the zero Addr it returns the default ones.
 	source func(to netip.Addr) (*Network, netip.AddrPort, bool)
 	detach func()
 
@@ -49,15 +49,15 @@ func newConn(addr netip.AddrPort) *Conn {
 	}
 }
 
-// Unreachable makes every write fail with [ErrUnreachable], or work again.
+// Unreachable makes all writes fail with [ErrUnreachable], or succeed again.
 func (c *Conn) Unreachable(yes bool) { c.unreachable.Store(yes) }
 
-// SetMTU makes writes of more than n bytes fail with EMSGSIZE, as a host's do whose
-// interface carries no more. 0 is no limit.
+// SetMTU makes writes of more than n bytes fail with EMSGSIZE, as those to an interface
+// with a small MTU do. 0 means no limit.
 func (c *Conn) SetMTU(n int) { c.mtu.Store(int64(n)) }
 
-// Public returns the address that others on the network see. That of a node's
-// conn is the one it has where its packets go by default, if any.
+// Public returns the address that others on the network see. For a conn of a node, it
+// is the one on the network of the default route.
 func (c *Conn) Public() netip.AddrPort {
 	_, from, _ := c.source(netip.Addr{})
 	return from
@@ -66,7 +66,7 @@ func (c *Conn) Public() netip.AddrPort {
 func (c *Conn) receive(p Packet) {
 	select {
 	case c.queue <- p:
-	default: // full, as a socket's buffer
+	default: // the queue is full
 	}
 }
 
@@ -92,7 +92,7 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// timer returns a channel that is readable from t on, and how to release it.
+// timer returns a channel that is readable from t on, and a function that releases it.
 func timer(t time.Time) (<-chan time.Time, func()) {
 	if t.IsZero() {
 		return nil, func() {}
@@ -149,8 +149,8 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline implements [net.PacketConn].
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
-// SetReadBuffer is here because quic-go asks for it.
+// SetReadBuffer does nothing. quic-go calls it.
 func (c *Conn) SetReadBuffer(int) error { return nil }
 
-// SetWriteBuffer is here because quic-go asks for it.
+// SetWriteBuffer does nothing. quic-go calls it.
 func (c *Conn) SetWriteBuffer(int) error { return nil }

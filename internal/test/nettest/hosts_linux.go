@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is a network namespace that goes with the test.
+// Host is a network namespace that is removed at the end of the test.
 type Host struct {
 	tb TB
 	ns netns.NsHandle
@@ -27,12 +27,11 @@ func NewHost(tb TB) *Host {
 	tb.Helper()
 	h := &Host{tb: tb}
 	done := make(chan error)
-	go func() { // on a thread that ends with the goroutine
+	go func() { // locks its thread, which ends with it
 		runtime.LockOSThread()
 		var err error
 		if h.ns, err = netns.New(); err == nil {
-			// Addresses are good at once: a router asks for no neighbour
-			// while its own is being looked for twice.
+			// Without duplicate address detection, addresses can be used at once.
 			err = errors.Join(up("lo"), writeSysctl("net/ipv6/conf/default/accept_dad", "0"))
 		}
 		done <- err
@@ -44,7 +43,8 @@ func NewHost(tb TB) *Host {
 	return h
 }
 
-// Do runs f in the namespace, on a thread of its own. The test fails if f does.
+// Do runs f in the namespace, on a thread of its own. If f returns an error, the test
+// fails.
 func (h *Host) Do(f func() error) {
 	h.tb.Helper()
 	if err := h.Run(f); err != nil {
@@ -52,7 +52,7 @@ func (h *Host) Do(f func() error) {
 	}
 }
 
-// Run is Do for whoever looks at the error.
+// Run is like Do, but returns the error of f.
 func (h *Host) Run(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -82,7 +82,7 @@ func (h *Host) Sysctl(name, value string) {
 	h.Do(func() error { return writeSysctl(name, value) })
 }
 
-// Route adds a route to a prefix by a gateway.
+// Route adds a route to a prefix through a gateway.
 func (h *Host) Route(prefix, gateway string) {
 	h.tb.Helper()
 	h.Do(func() error {
@@ -94,9 +94,9 @@ func (h *Host) Route(prefix, gateway string) {
 	})
 }
 
-// Cable joins two hosts by interfaces with these names, and gives them addresses
-// with their prefix lengths. What the interfaces send has its checksums: nobody
-// on the way would fill them in.
+// Cable connects two hosts by a pair of interfaces with these names and these addresses,
+// which have their prefix lengths. The interfaces send packets with complete checksums:
+// an XDP program that forwards them does not fill them in.
 func Cable(a *Host, nameA string, addrsA []string, b *Host, nameB string, addrsB []string) {
 	a.tb.Helper()
 	a.Do(func() error {
@@ -119,7 +119,7 @@ func setup(name string, addrs []string) error {
 	return up(name)
 }
 
-// readdress gives an interface addresses, which are good at once.
+// readdress gives addresses to an interface, without duplicate address detection.
 func readdress(name string, addrs []string) error {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
@@ -143,7 +143,7 @@ func up(name string) error {
 	return netlink.LinkSetUp(l)
 }
 
-// sendChecksums switches tx-checksumming off, as ethtool -K does.
+// sendChecksums switches the offload of checksums off, as ethtool -K tx off does.
 func sendChecksums(name string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -163,8 +163,8 @@ func sendChecksums(name string) error {
 	return nil
 }
 
-// PassXDP attaches a program to an interface that passes everything. A veth hands
-// on what a program at its other end sends only if it has one too.
+// PassXDP attaches an XDP program that passes everything to an interface. A veth receives
+// packets that a program at its other end redirects only if it has a program too.
 func (h *Host) PassXDP(name string) {
 	h.tb.Helper()
 	h.Do(func() error {
@@ -190,7 +190,7 @@ func (h *Host) PassXDP(name string) {
 	})
 }
 
-// Address gives an interface of the host more addresses.
+// Address adds addresses to an interface of the host.
 func (h *Host) Address(name string, addrs ...string) {
 	h.tb.Helper()
 	h.Do(func() error {
@@ -211,8 +211,8 @@ func (h *Host) Address(name string, addrs ...string) {
 	})
 }
 
-// Readdress takes an interface's addresses away and gives it others, with their
-// prefix lengths, as a provider or another network does. Its gateways stay.
+// Readdress replaces the addresses of an interface, as a move to another network does.
+// The addresses have their prefix lengths. The routes through gateways stay.
 func (h *Host) Readdress(name string, addrs ...string) {
 	h.tb.Helper()
 	h.Do(func() error {
@@ -232,7 +232,7 @@ func (h *Host) Readdress(name string, addrs ...string) {
 			if a.IP.IsLinkLocalUnicast() {
 				continue
 			}
-			// Secondary ones go with the first of their prefix.
+			// Removing the first address of a prefix removes the secondary ones.
 			if gone := netlink.AddrDel(l, &a); !errors.Is(gone, unix.EADDRNOTAVAIL) {
 				err = errors.Join(err, gone)
 			}
@@ -241,7 +241,7 @@ func (h *Host) Readdress(name string, addrs ...string) {
 	})
 }
 
-// reroute gives routes by a gateway back that went with an address.
+// reroute adds those routes through a gateway again that were removed with an address.
 func reroute(routes []netlink.Route) error {
 	var errs []error
 	for _, r := range routes {
@@ -252,7 +252,7 @@ func reroute(routes []netlink.Route) error {
 	return errors.Join(errs...)
 }
 
-// Unplug takes an interface down, with its routes.
+// Unplug sets an interface down, which removes its routes.
 func (h *Host) Unplug(name string) {
 	h.tb.Helper()
 	h.Do(func() error {
@@ -264,7 +264,7 @@ func (h *Host) Unplug(name string) {
 	})
 }
 
-// MTU sets that of an interface.
+// MTU sets the MTU of an interface.
 func (h *Host) MTU(name string, mtu int) {
 	h.tb.Helper()
 	h.Do(func() error {

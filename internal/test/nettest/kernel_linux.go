@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KernelAtLeast says whether Linux is of this version or a newer one, for tests of
-// what older ones lack.
+// KernelAtLeast reports whether the version of Linux is this one or a newer one.
 func KernelAtLeast(tb TB, major, minor int) bool {
 	tb.Helper()
 	var name unix.Utsname

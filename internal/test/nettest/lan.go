@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Dependence is how much of the other end's address a NAT looks at: RFC 4787
-// §4.1 for the mapping, §5 for the filter.
+// Dependence is how much of the outside address a NAT looks at: in its mapping (RFC 4787
+// §4.1) and in its filter (RFC 4787 §5).
 type Dependence int
 
 const (
@@ -21,27 +21,26 @@ func (d Dependence) String() string {
 	return [...]string{"endpoint-independent", "address-dependent", "address-and-port-dependent"}[d]
 }
 
-// Gateway is what stands between a [LAN] and the network outside: a NAT for
-// IPv4, and a stateful firewall, which translates nothing, for IPv6 (RFC 6092).
-// Mapping and filter as in the zero value are a full cone; mapping of both kinds
-// that depend on port and address are a symmetric NAT.
+// Gateway connects a [LAN] to the network outside. For IPv4 it is a NAT, and for IPv6 a
+// stateful firewall without translation (RFC 6092). With the zero values of Mapping and
+// Filtering the NAT is a full cone. With AddressPortDependent for both it is symmetric.
 type Gateway struct {
-	Address string // outside, IPv4, for all inside; "" is no IPv4
-	Prefix  string // inside, IPv6, routed from outside; "" is no IPv6
+	Address string // the outside IPv4 address; "": no IPv4
+	Prefix  string // the inside IPv6 prefix, routed from outside; "": no IPv6
 
 	Mapping       Dependence
 	Filtering     Dependence
-	PreservePorts bool          // if the port is free; otherwise it is random
-	Hairpin       bool          // those inside reach each other by Address (RFC 4787 §6)
-	Lifetime      time.Duration // of a binding without packets; 0 is two minutes (RFC 4787 §4.3)
-	InboundKeeps  bool          // packets from outside keep a binding, too
+	PreservePorts bool          // keep the inside port if it is free; otherwise ports are random
+	Hairpin       bool          // inside hosts reach each other by Address (RFC 4787 §6)
+	Lifetime      time.Duration // of a binding without packets; 0: two minutes (RFC 4787 §4.3)
+	InboundKeeps  bool          // packets from outside refresh a binding, too
 
-	// Allow says where UDP may go to. nil is everywhere.
+	// Allow reports whether packets may be sent to an address. nil allows all.
 	Allow func(to netip.AddrPort) bool
 }
 
-// LAN is the network behind a [Gateway]. It has conditions of its own, and may
-// have further gateways, as a provider's network with a NAT does (RFC 6598).
+// LAN is the network behind a [Gateway]. It has conditions of its own, and may have
+// further LANs behind gateways, like a provider's network with a NAT (RFC 6598).
 type LAN struct {
 	*Network
 	outside *Network
@@ -56,7 +55,7 @@ type LAN struct {
 	forwards map[netip.AddrPort]*binding // by inside address
 }
 
-// LAN makes a network behind a gateway of this one.
+// LAN makes a network that is connected to n by a gateway.
 func (n *Network) LAN(g Gateway) *LAN {
 	n.mu.Lock()
 	seed := n.rng.Uint64()
@@ -78,7 +77,7 @@ func (n *Network) LAN(g Gateway) *LAN {
 	return l
 }
 
-// Forget makes the gateway lose its table, as one that restarts does.
+// Forget clears the gateway's table, as a restart does.
 func (l *LAN) Forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,8 +90,7 @@ func (l *LAN) forgetLocked() {
 	l.forwards = make(map[netip.AddrPort]*binding)
 }
 
-// Renumber gives the gateway another address outside, and forgets what was
-// bound to the old one.
+// Renumber changes the outside address of the gateway, and clears its table.
 func (l *LAN) Renumber(addr string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,7 +100,7 @@ func (l *LAN) Renumber(addr string) {
 	l.forgetLocked()
 }
 
-// outbound takes a packet from inside.
+// outbound forwards a packet from inside.
 func (l *LAN) outbound(p Packet) {
 	l.mu.Lock()
 	ok := l.translateLocked(&p)
@@ -117,8 +115,8 @@ func (l *LAN) outbound(p Packet) {
 	}
 }
 
-// translateLocked gives a packet to outside its outside address, or returns
-// false: it does not leave.
+// translateLocked replaces the source address of a packet by its outside address. It
+// returns false if the packet may not leave.
 func (l *LAN) translateLocked(p *Packet) bool {
 	to := p.To.Addr()
 	switch {
@@ -137,7 +135,7 @@ func (l *LAN) translateLocked(p *Packet) bool {
 	return true
 }
 
-// inbound takes a packet from outside.
+// inbound forwards a packet from outside.
 func (l *LAN) inbound(p Packet) {
 	l.mu.Lock()
 	b := l.owners[p.To]
@@ -153,8 +151,8 @@ func (l *LAN) inbound(p Packet) {
 	l.send(p)
 }
 
-// route sends what is for a prefix to forward. nil ends that. It panics if two
-// gateways of a test have one address.
+// route calls forward for packets to a prefix. A nil forward removes the route. route
+// panics if two gateways have the same address.
 func (n *Network) route(prefix netip.Prefix, forward func(Packet)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

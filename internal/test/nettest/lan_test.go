@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Observers on the public network, two addresses with two ports each.
+// Addresses of observers on the public network.
 const (
 	observer      = "198.51.100.1:3478"
 	observerPort  = "198.51.100.1:3479"
 	observerOther = "198.51.100.2:3478"
 )
 
-// send writes a packet that says where it goes to.
+// send sends a packet whose content is its target address.
 func send(t *testing.T, from *Conn, to netip.AddrPort) {
 	t.Helper()
 	if _, err := from.WriteTo([]byte(to.String()), UDPAddr(to)); err != nil {
@@ -23,7 +23,7 @@ func send(t *testing.T, from *Conn, to netip.AddrPort) {
 	}
 }
 
-// heard returns where the next packet is from, which must have come by now.
+// heard returns the source of the next packet. It does not wait for one.
 func heard(c *Conn) (netip.AddrPort, bool) {
 	select {
 	case p := <-c.queue:
@@ -33,8 +33,8 @@ func heard(c *Conn) (netip.AddrPort, bool) {
 	}
 }
 
-// seen lets a conn behind a NAT send to an observer, and returns what the
-// observer sees it at.
+// seen sends a packet from a conn behind a NAT to an observer, and returns the source
+// address that the observer sees.
 func seen(t *testing.T, from, observer *Conn) netip.AddrPort {
 	t.Helper()
 	send(t, from, observer.local)
@@ -45,8 +45,8 @@ func seen(t *testing.T, from, observer *Conn) netip.AddrPort {
 	return at
 }
 
-// arrives says whether a packet reaches c, and fails if it has another source
-// than its sender.
+// arrives reports whether a packet arrives at c. The test fails if its source is not the
+// sender's address.
 func arrives(t *testing.T, from *Conn, to netip.AddrPort, c *Conn) bool {
 	t.Helper()
 	send(t, from, to)
@@ -205,8 +205,8 @@ func TestBindingExpires(t *testing.T) {
 	}
 }
 
-// A binding lives as long as it is used for anybody, but a filter's entry only
-// as long as its own peer is sent to.
+// TestFilterExpires checks that a packet to any peer refreshes the binding, but only one to
+// a peer refreshes that peer's entry in the filter.
 func TestFilterExpires(t *testing.T) {
 	Bubble(t, func(t *testing.T) {
 		n := New(1)
@@ -260,7 +260,7 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// Two levels: the provider's NAT sees many homes, and two of them share it.
+// TestCarrierGradeNAT checks two homes with a NAT each behind one NAT of their provider.
 func TestCarrierGradeNAT(t *testing.T) {
 	n := New(1)
 	provider := n.LAN(Gateway{Address: "203.0.113.1", Mapping: AddressPortDependent, Filtering: AddressPortDependent, Hairpin: true})
@@ -309,7 +309,8 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// A gateway has the families that it is given.
+// TestFamilies checks that a gateway forwards only the address families it is configured
+// for.
 func TestFamilies(t *testing.T) {
 	n := New(1)
 	a4, a6 := n.Listen(observer), n.Listen("[2001:db8::1]:1")
@@ -334,7 +335,8 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// The firewall has one entry for an address inside, whatever the NAT does.
+// TestFirewallIgnoresMapping checks that the IPv6 firewall has one entry for each inside
+// address, whatever the NAT's mapping is.
 func TestFirewallIgnoresMapping(t *testing.T) {
 	n := New(1)
 	lan := n.LAN(Gateway{Prefix: "2001:db8:1::/64", Mapping: AddressPortDependent, Filtering: AddressPortDependent})
@@ -346,7 +348,8 @@ func TestFirewallIgnoresMapping(t *testing.T) {
 	}
 }
 
-// What comes in for a host that has gone does not leave again.
+// TestGoneHost checks that a packet from outside for a host that is gone does not leave
+// through the gateway again.
 func TestGoneHost(t *testing.T) {
 	n := New(1)
 	lan := n.LAN(Gateway{Address: "203.0.113.1"})

@@ -5,17 +5,15 @@ import (
 	"time"
 )
 
-// Link gives the packets between two addresses of the network conditions of
-// their own, in both directions and from now on. A NAT is known by its outside
-// address.
+// Link sets the conditions for packets between two addresses of the network, in both
+// directions. Hosts behind a NAT have its outside address.
 func (n *Network) Link(a, b string, c Conditions) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.links[pair(netip.MustParseAddr(a), netip.MustParseAddr(b))] = c
 }
 
-// Cut makes a black hole of the way between two addresses, both directions of
-// it: what is sent is lost, and nobody is told.
+// Cut loses all packets between two addresses, in both directions and without an error.
 func (n *Network) Cut(a, b string) { n.Link(a, b, Conditions{Loss: 1}) }
 
 // Mend undoes Link and Cut.
@@ -25,8 +23,8 @@ func (n *Network) Mend(a, b string) {
 	delete(n.links, pair(netip.MustParseAddr(a), netip.MustParseAddr(b)))
 }
 
-// Outage loses all that is sent from or to these addresses for a while, or
-// everything on the network if there are none. What is on its way arrives.
+// Outage loses all packets that are sent from or to these addresses during d, or all on
+// the network if there are no addresses. Packets under way arrive.
 func (n *Network) Outage(d time.Duration, addrs ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -39,7 +37,7 @@ func (n *Network) Outage(d time.Duration, addrs ...string) {
 	}
 }
 
-// pair is the key of a pair of addresses, whichever way round.
+// pair returns the key of two addresses, in whatever order.
 func pair(a, b netip.Addr) [2]netip.Addr {
 	if b.Less(a) {
 		a, b = b, a
@@ -47,7 +45,7 @@ func pair(a, b netip.Addr) [2]netip.Addr {
 	return [2]netip.Addr{a, b}
 }
 
-// conditionsLocked returns those of a packet's way.
+// conditionsLocked returns the conditions for a packet.
 func (n *Network) conditionsLocked(p Packet) Conditions {
 	if c, ok := n.links[pair(p.From.Addr(), p.To.Addr())]; ok {
 		return c
@@ -55,7 +53,7 @@ func (n *Network) conditionsLocked(p Packet) Conditions {
 	return n.conditions
 }
 
-// outLocked says whether there is an outage on a packet's way.
+// outLocked reports whether an outage loses a packet.
 func (n *Network) outLocked(p Packet) bool {
 	now := time.Now()
 	for _, addr := range []netip.Addr{{}, p.From.Addr(), p.To.Addr()} {

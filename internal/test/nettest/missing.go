@@ -2,7 +2,8 @@ package nettest
 
 import "os"
 
-// TB is what a [Host] needs of a testing.TB, so that programs may have hosts, too.
+// TB is the part of testing.TB that a [Host] uses. Programs that are not tests implement
+// it to have hosts.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -11,11 +12,11 @@ type TB interface {
 	Skip(args ...any)
 }
 
-// RequireKernel is the environment variable that makes a test fail which cannot
-// run for what the machine, or the user, lacks.
+// RequireKernel is the environment variable that, if it is 1, makes tests fail instead of
+// being skipped when the machine or the user lacks what they need.
 const RequireKernel = "QUICWAY_REQUIRE_KERNEL"
 
-// Missing skips a test for what is missing, or fails it if nothing may be.
+// Missing skips a test because something is missing. With [RequireKernel] the test fails.
 func Missing(tb TB, what string) {
 	tb.Helper()
 	if os.Getenv(RequireKernel) == "1" {

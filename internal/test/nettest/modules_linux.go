@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RequireModules is the environment variable that makes a test fail for which the
-// kernel lacks a module.
+// RequireModules is the environment variable that, if it is 1, makes tests fail instead
+// of being skipped when the kernel lacks a module.
 const RequireModules = "QUICWAY_REQUIRE_MODULES"
 
-// Modular skips a test if an error says that the kernel has no module for it, unless
-// [RequireModules] says that this kernel has all of them. It fails for other errors.
+// Modular skips a test if err says that the kernel lacks a module, unless
+// [RequireModules] is set. For any other error the test fails.
 func Modular(tb TB, what string, err error) {
 	tb.Helper()
 	if err == nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace puts the test's goroutine into a network namespace of its own, which
-// goes with the test. Other goroutines stay where they are.
+// Namespace moves the test's goroutine into a network namespace of its own, until the end
+// of the test. Other goroutines stay where they are.
 func Namespace(tb testing.TB) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -28,7 +28,7 @@ func Namespace(tb testing.TB) {
 	}
 	tb.Cleanup(func() {
 		if err := errors.Join(netns.Set(before), before.Close(), inside.Close()); err != nil {
-			tb.Error(err) // the thread ends with its goroutine
+			tb.Error(err) // the thread stays locked, and ends with its goroutine
 			return
 		}
 		runtime.UnlockOSThread()
@@ -44,11 +44,11 @@ func Sysctl(tb testing.TB, name, value string) {
 }
 
 func writeSysctl(name, value string) error {
-	// Of this thread, not of the process.
+	// The namespace of this thread, which may differ from that of the process.
 	return os.WriteFile("/proc/thread-self/root/proc/sys/"+name, []byte(value), 0o644)
 }
 
-// BPFFS returns a directory on a BPF file system of the test's own.
+// BPFFS mounts a BPF file system for the test, and returns its directory.
 func BPFFS(tb testing.TB) string {
 	tb.Helper()
 	dir := tb.TempDir()

@@ -10,38 +10,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NAT is what a [Host] does with what it forwards from inside, over IPv4.
+// NAT is the kind of NAT of a [Host] that forwards IPv4 packets.
 type NAT int
 
 const (
-	// NoNAT forwards as it is.
+	// NoNAT forwards without translation.
 	NoNAT NAT = iota
-	// FullCone maps independently of the endpoint, and filters so, too.
+	// FullCone has endpoint-independent mapping and filtering.
 	FullCone
-	// PortRestricted maps independently of the endpoint, to a random port,
-	// and filters by address and port.
+	// PortRestricted has endpoint-independent mapping to random ports, and
+	// address-and-port-dependent filtering.
 	PortRestricted
-	// Symmetric maps and filters by address and port, and takes a random port
-	// for each.
+	// Symmetric has address-and-port-dependent mapping to random ports, and
+	// address-and-port-dependent filtering.
 	Symmetric
-	// UDPBlocked lets no UDP out.
+	// UDPBlocked drops UDP from inside.
 	UDPBlocked
 )
 
-// The table of a NAT, and its maps: inside address to outside one, outside port
-// to inside address.
+// The nftables table of a NAT, and its maps: from inside to outside addresses (mapped),
+// and from outside ports to inside addresses (owners).
 const (
 	natTable     = "nettest-nat"
 	restartTable = "nettest-restart"
 	mappedSet    = "mapped"
 	ownersSet    = "owners"
-	learnAt      = 150 // after the source has been translated
+	learnAt      = 150 // after source translation
 	mappedSource = unix.NFT_REG32_00
 	mappedTarget = unix.NFT_REG32_04
 )
 
-// NAT makes the host a router whose interface outside leads out, and its other
-// ones in.
+// NAT makes the host a router with a NAT. The interface with the name outside is the
+// outside; all others are inside.
 func (h *Host) NAT(nat NAT, outside string) {
 	h.tb.Helper()
 	h.Sysctl("net/ipv4/ip_forward", "1")
@@ -59,9 +59,8 @@ func (h *Host) NAT(nat NAT, outside string) {
 	})
 }
 
-// Forget makes the host's NAT lose its table, as one that restarts does. The
-// next mappings are other ones. Meanwhile nothing is forwarded: a packet between
-// two steps would be remembered.
+// Forget clears the mappings of the host's NAT, as a restart does. It takes several steps,
+// during which the host forwards nothing, so that no packet makes a mapping between them.
 func (h *Host) Forget() {
 	h.tb.Helper()
 	restart := &nftables.Table{Name: restartTable, Family: nftables.TableFamilyINet}
@@ -87,11 +86,11 @@ func (h *Host) Forget() {
 	})
 }
 
-// ruling is held while rules are made: package nftables numbers sets by a global
+// ruling is held while rules are made, since package nftables numbers sets by a global
 // variable.
 var ruling sync.Mutex
 
-// nftables changes the host's rules, at once.
+// nftables changes the host's rules in one transaction.
 func (h *Host) nftables(change func(*nftables.Conn) error) {
 	h.tb.Helper()
 	ruling.Lock()
@@ -108,8 +107,8 @@ func (h *Host) nftables(change func(*nftables.Conn) error) {
 	})
 }
 
-// translate makes the rules of a NAT. What comes from outside unasked is for
-// the host itself, who drops it in silence.
+// translate makes the rules of a NAT. Packets from outside without a mapping are for the
+// host itself, which drops them.
 func translate(c *nftables.Conn, t *nftables.Table, nat NAT, outside string) error {
 	source := [][]expr.Any{
 		join(out(outside), udp(), []expr.Any{&expr.Masq{FullyRandom: true}}),
@@ -139,7 +138,7 @@ func maps(c *nftables.Conn, t *nftables.Table) error {
 	return errors.Join(c.AddSet(mapped, nil), c.AddSet(owners, nil))
 }
 
-// mapped: an inside address that is mapped keeps its outside address.
+// mapped translates inside addresses that have a mapping to their outside address.
 func mapped(outside string) []expr.Any {
 	return join(out(outside), udp(), []expr.Any{
 		&expr.Payload{DestRegister: mappedSource, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
@@ -149,7 +148,8 @@ func mapped(outside string) []expr.Any {
 	})
 }
 
-// owned: what comes to a mapped port goes to its owner, from whomever it is.
+// owned forwards packets to a mapped port to its inside address, whatever their source
+// is.
 func owned(outside string) []expr.Any {
 	return join(in(outside), udp(), []expr.Any{
 		&expr.Payload{DestRegister: mappedSource, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
@@ -158,7 +158,7 @@ func owned(outside string) []expr.Any {
 	})
 }
 
-// learn: what the first packet of an inside address has become is its mapping.
+// learn stores the mapping of the first packet of an inside address.
 func learn(outside string) []expr.Any {
 	return join(out(outside), udp(), []expr.Any{
 		&expr.Ct{Register: unix.NFT_REG_1, Key: expr.CtKeyDIRECTION},

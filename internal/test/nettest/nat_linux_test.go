@@ -19,7 +19,8 @@ type lab struct {
 	inside          *net.UDPConn
 }
 
-// Ports below 1024 are few, and a NAT may well draw the same again.
+// The host uses a port above 1023: those below are few, and the NAT may choose the same
+// one again.
 const natInside = "192.168.1.2:10000"
 
 func newLab(t *testing.T, nat NAT) *lab {
@@ -54,8 +55,9 @@ func (l *lab) listen(h *Host, addr string) *net.UDPConn {
 
 func addrOf(c net.PacketConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// passes sends a packet, and returns where it is heard from. If it is expected to
-// be lost, that is found out soon: a veth delivers within the call that sends.
+// passes sends a packet, and returns the source address with which it arrives. It does
+// not wait long for one that is expected to be lost: a veth delivers a packet within the
+// call that sends it.
 func (l *lab) passes(from *net.UDPConn, to netip.AddrPort, at *net.UDPConn, expected bool) (netip.AddrPort, bool) {
 	l.Helper()
 	if _, err := from.WriteToUDPAddrPort([]byte("?"), to); err != nil {

@@ -2,8 +2,8 @@ package nettest
 
 import "github.com/vishvananda/netlink"
 
-// Impair delays, loses, reorders or duplicates what leaves by an interface of the
-// host (tc-netem(8)).
+// Impair delays, loses, reorders or duplicates the packets that an interface of the host
+// sends (tc-netem(8)).
 func (h *Host) Impair(name string, how netlink.NetemQdiscAttrs) {
 	h.tb.Helper()
 	err := h.Run(func() error {

@@ -1,6 +1,6 @@
-// Package nettest is the network of the tests: hosts, addresses and links
-// within the process, whose losses, delays and NATs a test sets, and which work on
-// the fake clock of testing/synctest. Nothing in it touches a real network.
+// Package nettest provides networks for tests. A [Network] is a simulation within the
+// process, with losses, delays and NATs, that works on the fake clock of
+// testing/synctest. A [Host] is a network namespace of Linux.
 package nettest
 
 import (
@@ -12,45 +12,44 @@ import (
 	"time"
 )
 
-// ErrUnreachable is what a write returns when the network has been told to
-// refuse it, as a kernel does without a route (ENETUNREACH).
+// ErrUnreachable is the error of writes after [Conn.Unreachable], and of those that no
+// route is for. It stands for ENETUNREACH.
 var ErrUnreachable = errors.New("network is unreachable")
 
-// Conditions are those of every packet that crosses the network. The zero
-// value is a perfect network.
+// Conditions are what happens to packets on a network. The zero value delivers all of
+// them at once.
 type Conditions struct {
 	Loss      float64       // probability that a packet is lost
 	Duplicate float64       // probability that a packet arrives twice
 	Delay     time.Duration // one way
-	Jitter    time.Duration // more delay, uniform in [0, Jitter): reorders
-	MTU       int           // largest UDP payload; 0 is no limit
+	Jitter    time.Duration // additional delay, uniform in [0, Jitter), which reorders packets
+	MTU       int           // largest UDP payload; 0: no limit
 }
 
-// Packet is a datagram on its way.
+// Packet is a datagram.
 type Packet struct {
 	From, To netip.AddrPort
 	Data     []byte
 
-	// inbound: it has come in through a gateway, and does not leave by one
-	// again if nobody is there.
+	// inbound is set if the packet has come in through a gateway. It does not leave
+	// through a gateway again.
 	inbound bool
 }
 
-// Network joins conns, and gateways to the networks behind it ([Network.LAN]).
-// Its zero value is not usable; see [New].
+// Network connects conns, and LANs behind gateways ([Network.LAN]). Make one with [New].
 type Network struct {
 	mu         sync.Mutex
 	rng        *rand.Rand
 	conns      map[netip.AddrPort]*Conn
 	routes     map[netip.Prefix]func(Packet)
-	gateway    func(Packet) // for what is nowhere here; nil is none
+	gateway    func(Packet) // for packets to addresses outside; nil: none
 	conditions Conditions
 	links      map[[2]netip.Addr]Conditions
-	outages    map[netip.Addr]time.Time // the zero address is the network
+	outages    map[netip.Addr]time.Time // the zero Addr stands for the whole network
 	filter     func(Packet) bool
 }
 
-// New makes a network whose chances come from seed.
+// New makes a network. The seed determines all random decisions.
 func New(seed uint64) *Network {
 	return &Network{
 		rng:     rand.New(rand.NewPCG(seed, 0)),
@@ -61,23 +60,22 @@ func New(seed uint64) *Network {
 	}
 }
 
-// Set changes the conditions for packets sent from now on.
+// Set sets the conditions for packets that are sent from now on.
 func (n *Network) Set(c Conditions) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.conditions = c
 }
 
-// Filter makes the network ask keep for every packet sent from now on, and
-// drop those that it refuses. nil keeps all. keep must not call the network.
+// Filter sets a function that is called for every packet that is sent from now on. The
+// packet is lost if keep returns false. nil keeps all. keep must not call the network.
 func (n *Network) Filter(keep func(Packet) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.filter = keep
 }
 
-// Listen opens a conn at addr. It panics if addr is taken: two hosts of a
-// test with one address are a mistake in the test.
+// Listen opens a conn at addr. It panics if addr is in use.
 func (n *Network) Listen(addr string) *Conn {
 	c := newConn(netip.MustParseAddrPort(addr))
 	c.source = func(netip.Addr) (*Network, netip.AddrPort, bool) { return n, n.public(c), true }
@@ -86,7 +84,7 @@ func (n *Network) Listen(addr string) *Conn {
 	return c
 }
 
-// attach lets a conn have what is sent to addr.
+// attach delivers packets to addr to a conn.
 func (n *Network) attach(addr netip.AddrPort, c *Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -96,16 +94,16 @@ func (n *Network) attach(addr netip.AddrPort, c *Conn) {
 	n.conns[addr] = c
 }
 
-// detach ends that.
+// detach is the reverse of attach.
 func (n *Network) detach(addr netip.AddrPort) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.conns, addr)
 }
 
-// Rebind gives c another public address, as a NAT does that forgot its
-// mapping: what is sent to the old one is lost, and c, which is [Network.Listen]'s,
-// does not notice.
+// Rebind changes the public address of c, as a NAT does that has lost its mapping.
+// Packets to the old address are lost, and c does not notice. c must be from
+// [Network.Listen].
 func (n *Network) Rebind(c *Conn, addr string) {
 	ap := netip.MustParseAddrPort(addr)
 	n.mu.Lock()
@@ -115,10 +113,10 @@ func (n *Network) Rebind(c *Conn, addr string) {
 	n.conns[ap] = c
 }
 
-// Inject sends a packet with any source address, as an attacker does.
+// Inject sends a packet with any source address, as an off-path attacker does.
 func (n *Network) Inject(p Packet) { n.send(p) }
 
-// public returns the address that others see c at.
+// public returns the public address of c.
 func (n *Network) public(c *Conn) netip.AddrPort {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -133,8 +131,7 @@ func (n *Network) remove(c *Conn) {
 	}
 }
 
-// send decides the fate of a packet and starts it on its way. It keeps
-// p.Data.
+// send applies the conditions to a packet and delivers it. It keeps p.Data.
 func (n *Network) send(p Packet) {
 	for _, d := range n.fate(p) {
 		if d == 0 {
@@ -145,7 +142,7 @@ func (n *Network) send(p Packet) {
 	}
 }
 
-// fate returns after which delay each copy of a packet arrives.
+// fate returns the delay of each copy of a packet that arrives.
 func (n *Network) fate(p Packet) []time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -182,7 +179,8 @@ func (n *Network) deliver(p Packet) {
 	}
 }
 
-// nextLocked returns who forwards a packet that is for nobody on the network.
+// nextLocked returns the function that forwards a packet to an address that is not on
+// the network, or nil.
 func (n *Network) nextLocked(p Packet) func(Packet) {
 	for prefix, forward := range n.routes {
 		if prefix.Contains(p.To.Addr()) {
@@ -195,5 +193,5 @@ func (n *Network) nextLocked(p Packet) func(Packet) {
 	return n.gateway
 }
 
-// UDPAddr is the net.Addr of an address.
+// UDPAddr returns an address as a net.UDPAddr.
 func UDPAddr(ap netip.AddrPort) *net.UDPAddr { return net.UDPAddrFromAddrPort(ap) }

@@ -6,29 +6,29 @@ import (
 	"sync"
 )
 
-// Node is a host with interfaces, which come and go while its conns stay: it
-// has several addresses, of both families, and several ways out. A [Conn] of
-// [Network.Listen] needs none.
+// Node is a simulated host with interfaces, which may be added and removed while its
+// conns stay. It may have several addresses of both families, and several networks. A
+// [Conn] of [Network.Listen] needs no Node.
 type Node struct {
 	mu         sync.Mutex
-	interfaces []*netInterface // the first is the one of the default route
+	interfaces []*netInterface // the first one has the default route
 	conns      map[netip.AddrPort]*Conn
 }
 
-// netInterface is a node's way to a network.
+// netInterface connects a node to a network.
 type netInterface struct {
 	name     string
 	network  *Network
-	prefixes []netip.Prefix // addresses, and what is on the link with them
+	prefixes []netip.Prefix // addresses, with the prefixes on the link
 }
 
-// NewNode makes a node that is plugged to nothing.
+// NewNode makes a node without interfaces.
 func NewNode() *Node { return &Node{conns: make(map[netip.AddrPort]*Conn)} }
 
-// Plug joins the node to a network by an interface with these addresses, with
-// their prefix lengths: 192.168.1.2/24. If it has one of this name, that is
-// moved, which is how a node changes its address. Packets to a prefix leave by
-// its interface, others by the first plugged one that has the family.
+// Plug connects the node to a network by an interface with these addresses, which have
+// their prefix lengths: 192.168.1.2/24. An interface of the same name is replaced, which
+// changes the address of the node. Packets to a prefix on a link leave by its interface,
+// and others by the first interface that has an address of their family.
 func (d *Node) Plug(name string, n *Network, addrs ...string) {
 	i := &netInterface{name: name, network: n}
 	for _, addr := range addrs {
@@ -45,7 +45,7 @@ func (d *Node) Plug(name string, n *Network, addrs ...string) {
 	d.attachLocked(i, true)
 }
 
-// Unplug takes an interface away, and its addresses with it.
+// Unplug removes an interface and its addresses.
 func (d *Node) Unplug(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -55,7 +55,7 @@ func (d *Node) Unplug(name string) {
 	}
 }
 
-// Prefer gives the default route to an interface.
+// Prefer moves the default route to an interface.
 func (d *Node) Prefer(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,8 +78,8 @@ func (d *Node) Addrs() []netip.Addr {
 	return addrs
 }
 
-// Listen opens a conn at an address of the node, or, at 0.0.0.0 or [::], at all
-// that it has of the family, now and later. It panics if the address is taken.
+// Listen opens a conn at an address of the node. At 0.0.0.0 or [::], it has all addresses
+// of the family that the node has now and later. Listen panics if the address is in use.
 func (d *Node) Listen(addr string) *Conn {
 	c := newConn(netip.MustParseAddrPort(addr))
 	c.source = func(to netip.Addr) (*Network, netip.AddrPort, bool) { return d.source(c.local, to) }
@@ -96,8 +96,8 @@ func (d *Node) Listen(addr string) *Conn {
 	return c
 }
 
-// source chooses the interface, and the address of it, by which a conn with a
-// local address writes to another one.
+// source returns the network and the source address of packets that a conn with a local
+// address sends to another address.
 func (d *Node) source(local netip.AddrPort, to netip.Addr) (*Network, netip.AddrPort, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -133,7 +133,7 @@ func (d *Node) indexLocked(name string) int {
 	return slices.IndexFunc(d.interfaces, func(i *netInterface) bool { return i.name == name })
 }
 
-// attachLocked lets the node's conns hear an interface, or not any more.
+// attachLocked delivers packets from an interface to the node's conns, or stops that.
 func (d *Node) attachLocked(i *netInterface, yes bool) {
 	for _, c := range d.conns {
 		attach(i, c, yes)
@@ -154,7 +154,7 @@ func attach(i *netInterface, c *Conn, yes bool) {
 	}
 }
 
-// bound says whether a conn at local has what is for addr.
+// bound reports whether a conn at local receives packets to addr.
 func bound(local, addr netip.Addr) bool {
 	return local == addr || local.IsUnspecified() && local.Is4() == addr.Is4()
 }

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// Which pairs of NATs can be punched at all: both sides learn from an observer
-// where they are, send there at once, and answer to where packets come from.
+// TestSimultaneousOpen checks for each pair of NATs whether hole punching can work: both
+// sides learn their outside address from an observer, send to each other at the same
+// time, and answer to the address from which packets come.
 func TestSimultaneousOpen(t *testing.T) {
 	type side struct {
 		name    string
@@ -19,8 +20,8 @@ func TestSimultaneousOpen(t *testing.T) {
 		{"address-dependent", Gateway{Mapping: AddressDependent, Filtering: AddressPortDependent}},
 		{"symmetric", Gateway{Mapping: AddressPortDependent, Filtering: AddressPortDependent}},
 	}
-	// Where the mapping depends on the target, what the observer saw is not
-	// what the peer gets, whose filter must not look at the port then.
+	// If the mapping depends on the target, the observer sees another outside port than
+	// the peer, whose filter must not look at the port then.
 	works := [5][5]bool{
 		{true, true, true, true, true},
 		{true, true, true, true, true},
@@ -43,7 +44,7 @@ func TestSimultaneousOpen(t *testing.T) {
 	}
 }
 
-// punch says whether both sides come to hear each other.
+// punch reports whether packets of both sides arrive at the other.
 func punch(t *testing.T, alice, bob, observer *Conn) bool {
 	t.Helper()
 	toBob, toAlice := seen(t, bob, observer), seen(t, alice, observer)

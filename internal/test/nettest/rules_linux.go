@@ -11,8 +11,8 @@ import (
 
 const cutTable = "nettest-cut"
 
-// Cut makes a black hole of the way between two addresses on a host that
-// forwards, both directions of it.
+// Cut drops packets between two addresses on a host that forwards them, in both
+// directions.
 func (h *Host) Cut(a, b string) {
 	h.tb.Helper()
 	from, to := netip.MustParseAddr(a), netip.MustParseAddr(b)
@@ -24,7 +24,7 @@ func (h *Host) Cut(a, b string) {
 	})
 }
 
-// Mend undoes every Cut.
+// Mend undoes all calls of Cut.
 func (h *Host) Mend() {
 	h.tb.Helper()
 	h.nftables(func(c *nftables.Conn) error {
@@ -33,7 +33,7 @@ func (h *Host) Mend() {
 	})
 }
 
-// hook adds rules to a base chain, which it makes if there is none.
+// hook adds rules to a base chain. It makes the chain if there is none.
 func hook(c *nftables.Conn, t *nftables.Table, name string, kind nftables.ChainType, at *nftables.ChainHook, priority nftables.ChainPriority, rules ...[]expr.Any) {
 	chain := c.AddChain(&nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: at, Priority: &priority})
 	for _, rule := range rules {
@@ -43,17 +43,17 @@ func hook(c *nftables.Conn, t *nftables.Table, name string, kind nftables.ChainT
 
 func join(parts ...[]expr.Any) []expr.Any { return slices.Concat(parts...) }
 
-// out matches what leaves by an interface.
+// out matches packets that leave by an interface.
 func out(name string) []expr.Any { return meta(expr.MetaKeyOIFNAME, ifname(name)) }
 
-// in matches what has come by an interface.
+// in matches packets that have come in by an interface.
 func in(name string) []expr.Any { return meta(expr.MetaKeyIIFNAME, ifname(name)) }
 
 func udp() []expr.Any { return meta(expr.MetaKeyL4PROTO, []byte{unix.IPPROTO_UDP}) }
 
 func drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
-// between matches what goes from one address to another.
+// between matches packets from one address to another.
 func between(from, to netip.Addr) []expr.Any {
 	family, source, target := byte(unix.NFPROTO_IPV4), uint32(12), uint32(16)
 	if from.Is6() {
@@ -62,7 +62,7 @@ func between(from, to netip.Addr) []expr.Any {
 	return join(meta(expr.MetaKeyNFPROTO, []byte{family}), address(source, from), address(target, to))
 }
 
-// address matches the one at an offset of the IP header.
+// address matches the address at an offset of the IP header.
 func address(offset uint32, addr netip.Addr) []expr.Any {
 	data := addr.AsSlice()
 	return []expr.Any{
@@ -78,7 +78,7 @@ func meta(key expr.MetaKey, data []byte) []expr.Any {
 	}
 }
 
-// ifname is an interface's name as the kernel compares it.
+// ifname returns the name of an interface in the form that the kernel compares.
 func ifname(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)

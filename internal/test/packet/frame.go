@@ -1,4 +1,4 @@
-// Package packet builds the frames that tests put into the kernel.
+// Package packet builds Ethernet frames for tests of the kernel.
 package packet
 
 import (
@@ -10,23 +10,23 @@ import (
 // DontFragment is a flag of IPv4.
 const DontFragment = 0x4000
 
-// Frame is a UDP datagram in IP in Ethernet, and what may be wrong with it.
+// Frame is an Ethernet frame with a UDP datagram, with fields that may be invalid.
 type Frame struct {
 	Src, Dst netip.AddrPort // of one family
-	TTL, TOS byte           // or hop limit and traffic class
+	TTL, TOS byte           // in IPv6: hop limit and traffic class
 	Payload  []byte
 	ID       uint16 // or flow label
-	Flags    uint16 // of IPv4: DontFragment and others, and a fragment's offset
+	Flags    uint16 // of IPv4: DontFragment and others, with the fragment offset
 
 	NoChecksum bool // of UDP
 	Options    bool // of IPv4
-	VLAN       bool // a tag before IP
-	Pad        int  // bytes after the packet
-	Next       byte // header of IPv6, instead of UDP; 0: UDP
-	UDPLen     int  // 0: the right one
+	VLAN       bool // a VLAN tag before the IP header
+	Pad        int  // number of bytes after the IP packet
+	Next       byte // the Next Header field of IPv6; 0: UDP
+	UDPLen     int  // the Length field of UDP; 0: the right one
 }
 
-// Build makes the bytes, with all checksums.
+// Build returns the bytes of the frame, with all checksums.
 func (f *Frame) Build(src, dst net.HardwareAddr) []byte {
 	udp := binary.BigEndian.AppendUint16(nil, f.Src.Port())
 	udp = binary.BigEndian.AppendUint16(udp, f.Dst.Port())
@@ -80,7 +80,7 @@ func (f *Frame) ipv6(rest int) []byte {
 	return append(append(ip, f.Src.Addr().AsSlice()...), f.Dst.Addr().AsSlice()...)
 }
 
-// checksum is that of RFC 1071.
+// checksum returns the checksum of RFC 1071.
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i+1 < len(b); i += 2 {

@@ -1,4 +1,4 @@
-// Package xdptest loads the kernel's program for tests.
+// Package xdptest loads the XDP program for tests.
 package xdptest
 
 import (
@@ -9,8 +9,9 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// Load loads a program, which ends with the test. Only a process without privileges
-// skips the test: a program that the kernel refuses, or a stage of it, fails the test.
+// Load loads a program, and closes it at the end of the test. It skips the test if the
+// process lacks privileges. If the kernel refuses the program or a stage of it, the test
+// fails.
 func Load(tb nettest.TB, conf *xdp.Config) *xdp.Program {
 	tb.Helper()
 	program, err := xdp.Load(conf)
