@@ -71,9 +71,9 @@ func arrange(tb testing.TB, c *Controller) (done func()) {
 	}
 }
 
-// BenchmarkJudge is what the filter takes for one packet, beside what is known of
+// BenchmarkDecide is what the filter takes for one packet, beside what is known of
 // one source, and of 1 048 576, of which a random one sends it.
-func BenchmarkJudge(b *testing.B) {
+func BenchmarkDecide(b *testing.B) {
 	for _, size := range []struct {
 		name string
 		n    uint32

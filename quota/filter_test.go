@@ -62,7 +62,7 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 		}
 	}
 	s := c.sources.lookupLocked(&at, c.clock.now())
-	for tc.State.Told && answers.ok(s.answers, c.clock.now()) {
+	for tc.State.Answered && answers.ok(s.answers, c.clock.now()) {
 		answers.take(&s.answers, c.clock.now())
 	}
 	if tc.State.NoAttempts && !c.rates.takeAttemptLocked(s, c.clock.now()) {

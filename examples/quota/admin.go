@@ -14,7 +14,7 @@ import (
 	"github.com/quicway/quicway/quota"
 )
 
-// listenAdmin listens on a loopback address, or nowhere.
+// listenAdmin listens on a loopback address. It returns nil if address is empty.
 func listenAdmin(address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
@@ -24,13 +24,13 @@ func listenAdmin(address string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("-admin: %w", err)
 	case !addr.IP.IsLoopback():
-		return nil, fmt.Errorf("-admin %s is not on loopback: whoever reaches it changes the lists", address)
+		return nil, fmt.Errorf("-admin %s is not on loopback: anybody who can reach it could change the lists", address)
 	}
 	return net.Listen("tcp", addr.String())
 }
 
-// serveAdmin lets the lists be changed until ctx is done. Pages that a browser
-// shows are kept from doing so.
+// serveAdmin serves requests that read and change the lists, until ctx is done. It refuses
+// requests that a browser sends for a page of another origin.
 func serveAdmin(ctx context.Context, listener net.Listener, controller *quota.Controller, list string) error {
 	if listener == nil {
 		<-ctx.Done()
@@ -50,8 +50,8 @@ func serveAdmin(ctx context.Context, listener net.Listener, controller *quota.Co
 	return nil
 }
 
-// local serves requests that name a loopback address, and no name that somebody
-// may point at one.
+// local refuses requests whose Host is not a loopback address: somebody else's domain name
+// may resolve to one (DNS rebinding).
 func local(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -68,10 +68,10 @@ func local(next http.Handler) http.Handler {
 
 type admin struct {
 	controller *quota.Controller
-	list       string // a file
+	list       string // file name
 }
 
-// show answers with all that is known.
+// show answers with the counters, the top sources, and the entries of the lists.
 func (a *admin) show(w http.ResponseWriter, _ *http.Request) {
 	type entry struct {
 		List    string       `json:"list"`
@@ -106,7 +106,7 @@ func (a *admin) add(w http.ResponseWriter, r *http.Request) {
 	answer(w, err)
 }
 
-// remove takes one off.
+// remove removes a prefix from a list.
 func (a *admin) remove(w http.ResponseWriter, r *http.Request) {
 	e, err := entryOf(r)
 	if err == nil && !a.controller.Remove(e.List, e.Prefix) {
@@ -116,7 +116,7 @@ func (a *admin) remove(w http.ResponseWriter, r *http.Request) {
 	answer(w, err)
 }
 
-// reload reads the file again.
+// reload loads the list file again.
 func (a *admin) reload(w http.ResponseWriter, _ *http.Request) {
 	if a.list == "" {
 		answer(w, errors.New("there is no -list to load"))
@@ -133,7 +133,7 @@ func answer(w http.ResponseWriter, err error) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// entryOf reads what a request is about.
+// entryOf parses the entry in a request.
 func entryOf(r *http.Request) (e quota.Entry, err error) {
 	switch r.PathValue("list") {
 	case "deny":
@@ -141,7 +141,7 @@ func entryOf(r *http.Request) (e quota.Entry, err error) {
 	case "allow":
 		e.List = quota.AllowList
 	default:
-		return e, fmt.Errorf("there is no list %q: want deny or allow", r.PathValue("list"))
+		return e, fmt.Errorf("unknown list %q: want deny or allow", r.PathValue("list"))
 	}
 	query := r.URL.Query()
 	if text := query.Get("prefix"); text != "" {
@@ -156,7 +156,7 @@ func entryOf(r *http.Request) (e quota.Entry, err error) {
 	if text := query.Get("ttl"); text != "" {
 		ttl, err := time.ParseDuration(text)
 		if err != nil || ttl <= 0 {
-			return e, fmt.Errorf("ttl %q is no duration above 0, such as 1h", text)
+			return e, fmt.Errorf("ttl %q is not a duration above 0, such as 1h", text)
 		}
 		e.Expires = time.Now().Add(ttl)
 	}

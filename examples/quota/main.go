@@ -1,12 +1,12 @@
-// Quota runs an HTTP/3 server that keeps to a quota what each source may have, and
-// shows who is kept out.
+// Quota runs an HTTP/3 server that limits each source to a quota, and prints which
+// sources are kept out.
 //
 //	go run ./examples/quota -listen :4433 -connections 5
 //	go run ./examples/quota -listen :4433 -root DIR -list FILE -requests 10
 //	go run ./examples/quota -listen :4433 -drop -xdp eth0
 //
-// A POST is echoed; a GET is served from -root. Lists are changed while it runs,
-// over HTTP on a loopback address:
+// It echoes a POST, and answers a GET with a file in -root. Its lists are changed over HTTP
+// on a loopback address:
 //
 //	curl -X POST   'http://127.0.0.1:8080/deny?prefix=192.0.2.0/24&ttl=1h&reason=abuse&end=1'
 //	curl -X POST   'http://127.0.0.1:8080/allow?prefix=2001:db8::/48'
@@ -28,7 +28,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	listen, admin, root, list string
 	cert, key                 string
@@ -42,27 +42,27 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.listen, "listen", ":4433", "UDP `address` to serve on")
-	flag.StringVar(&o.admin, "admin", "127.0.0.1:8080", "TCP `address` to change lists at, on loopback (empty: none)")
+	flag.StringVar(&o.admin, "admin", "127.0.0.1:8080", "TCP `address` on loopback at which lists are changed (empty: none)")
 	flag.StringVar(&o.root, "root", "", "`directory` to serve files from (default: none)")
 	flag.StringVar(&o.list, "list", "", "`file` of prefixes to deny and allow")
 	flag.StringVar(&o.cert, "cert", "", "`file` with the certificate (default: a self-signed one)")
 	flag.StringVar(&o.key, "key", "", "`file` with its key")
-	flag.DurationVar(&o.every, "every", time.Second, "show the table at this interval (0: only at the end)")
+	flag.DurationVar(&o.every, "every", time.Second, "print the table at this interval (0: only at the end)")
 	s := &o.quota.Source
-	flag.IntVar(&s.Connections, "connections", 0, "connections that a source may have (0: 1024; negative: any number)")
-	flag.IntVar(&s.HalfOpen, "half-open", 0, "unfinished handshakes of a source whose address is not shown (0: 128)")
+	flag.IntVar(&s.Connections, "connections", 0, "connections of a source at the same time (0: 1024; negative: no limit)")
+	flag.IntVar(&s.HalfOpen, "half-open", 0, "half-open attempts of a source whose address is not validated (0: 128)")
 	flag.Float64Var(&s.ConnectionRate, "rate", 0, "new connections of a source per second (0: 100)")
 	flag.Float64Var(&s.AttemptRate, "attempts", 0, "attempts of a source per second (0: 1000)")
-	flag.Float64Var(&s.PacketRate, "packets", 0, "packets of a source per second (0: any number)")
-	flag.Float64Var(&s.RequestRate, "requests", 0, "requests of a source per second (0: any number)")
-	flag.Float64Var(&o.quota.ConnectionRequestRate, "connection-requests", 0, "requests of a connection per second (0: any number)")
-	flag.IntVar(&o.quota.Total.Connections, "total", 0, "connections of all (0: 65536)")
-	flag.BoolVar(&o.quota.AlwaysRetry, "retry", false, "have everybody show its address first")
-	flag.BoolVar(&o.drop, "drop", false, "do not answer what is beyond a quota")
-	flag.BoolVar(&o.quota.DryRun, "dry-run", false, "only count what would be kept out")
-	flag.StringVar(&o.xdp, "xdp", "", "have the kernel drop what comes by these `interfaces`, separated by commas (Linux, root)")
-	flag.TextVar(&o.mode, "xdp-mode", xdp.Auto, "how: `auto`, native or generic")
-	flag.BoolVar(&o.verbose, "v", false, "log who is kept out")
+	flag.Float64Var(&s.PacketRate, "packets", 0, "packets of a source per second (0: no limit)")
+	flag.Float64Var(&s.RequestRate, "requests", 0, "requests of a source per second (0: no limit)")
+	flag.Float64Var(&o.quota.ConnectionRequestRate, "connection-requests", 0, "requests of a connection per second (0: no limit)")
+	flag.IntVar(&o.quota.Total.Connections, "total", 0, "connections of all sources together (0: 65536)")
+	flag.BoolVar(&o.quota.AlwaysRetry, "retry", false, "answer each attempt with a Retry, to validate its address")
+	flag.BoolVar(&o.drop, "drop", false, "drop attempts beyond a quota instead of refusing them")
+	flag.BoolVar(&o.quota.DryRun, "dry-run", false, "let everything in, and count what would be kept out")
+	flag.StringVar(&o.xdp, "xdp", "", "make the kernel drop packets on these `interfaces`, separated by commas (Linux, root)")
+	flag.TextVar(&o.mode, "xdp-mode", xdp.Auto, "`mode` of XDP: auto, native or generic")
+	flag.BoolVar(&o.verbose, "v", false, "log sources that are kept out")
 	flag.Parse()
 	if err := run(&o, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "quota:", err)
@@ -73,7 +73,7 @@ func main() {
 // run serves until it is interrupted.
 func run(o *options, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%q is no flag: see -help", args[0])
+		return fmt.Errorf("unexpected argument %q: see -help", args[0])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

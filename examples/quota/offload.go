@@ -8,13 +8,13 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// offload is the kernel's program, if it was asked for.
+// offload is the XDP program, if -xdp is set.
 type offload struct {
 	program *xdp.Program
-	modes   string // what it is attached to, and how
+	modes   string // the interfaces that it is attached to, and its modes
 }
 
-// newOffload loads the program, with the quota stage alone.
+// newOffload loads the program with only the quota stage.
 func newOffload(o *options) (*offload, error) {
 	if o.xdp == "" {
 		return &offload{modes: "userspace"}, nil
@@ -23,7 +23,7 @@ func newOffload(o *options) (*offload, error) {
 	return &offload{program: program}, err
 }
 
-// attach attaches it, once the lists are known.
+// attach attaches the program. It is called when the lists are loaded.
 func (k *offload) attach(o *options) error {
 	if k.program == nil {
 		return nil
@@ -41,7 +41,7 @@ func (k *offload) attach(o *options) error {
 	return nil
 }
 
-// close detaches it.
+// close detaches the program.
 func (k *offload) close() error {
 	if k.program == nil {
 		return nil

@@ -21,7 +21,7 @@ import (
 	"github.com/quicway/quicway/quota"
 )
 
-// server is an HTTP/3 server under a quota, and the one beside it to change lists.
+// server is an HTTP/3 server with a quota, and the HTTP server for changing its lists.
 type server struct {
 	o          *options
 	kernel     *offload
@@ -32,7 +32,8 @@ type server struct {
 	cert       tls.Certificate
 }
 
-// newServer opens all that it needs, and nothing if there is an error.
+// newServer opens the sockets and loads the lists. If there is an error, nothing stays
+// open.
 func newServer(o *options) (_ *server, err error) {
 	s := &server{o: o}
 	defer func() {
@@ -88,7 +89,7 @@ func (s *server) quotaConfig() *quota.Config {
 	return &conf
 }
 
-// close closes what has been opened.
+// close closes everything that newServer has opened.
 func (s *server) close() error {
 	var errs []error
 	if s.admin != nil {
@@ -103,9 +104,9 @@ func (s *server) close() error {
 	return errors.Join(append(errs, s.kernel.close())...)
 }
 
-// run serves until ctx is done, shows who is kept out, and closes everything.
+// run serves until ctx is done, prints the table, and closes everything.
 func (s *server) run(ctx context.Context, out io.Writer) error {
-	// What stops first stops all.
+	// When one of the servers stops, the other does as well.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var running sync.WaitGroup
@@ -116,7 +117,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	cancel()
 	running.Wait()
 	printTable(out, s.controller, s.kernel.modes)
-	s.admin = nil // as its server has
+	s.admin = nil // its server has closed it
 	return errors.Join(err, adminErr, s.close())
 }
 
@@ -139,7 +140,7 @@ func (s *server) serve(ctx context.Context) error {
 	return nil
 }
 
-// newHandler echoes what is posted, and serves files.
+// newHandler returns a handler that echoes a POST, and serves files.
 func newHandler(root string) (http.Handler, error) {
 	files := http.NotFoundHandler()
 	if root != "" {
@@ -156,7 +157,7 @@ func newHandler(root string) (http.Handler, error) {
 	return mux, nil
 }
 
-// certificate reads one, or makes one.
+// certificate reads a certificate, or makes a self-signed one.
 func certificate(cert, key string) (tls.Certificate, error) {
 	if cert != "" || key != "" {
 		return tls.LoadX509KeyPair(cert, key)

@@ -22,11 +22,11 @@ import (
 	"github.com/quicway/quicway/quota"
 )
 
-// started is a server that runs until the test is over.
+// started is a server that runs until the end of the test.
 type started struct {
 	*testing.T
 	*server
-	base string // of the admin's URLs
+	base string // of the URLs for changing lists
 	end  func() (table string)
 }
 
@@ -53,7 +53,7 @@ func start(t *testing.T, o *options) *started {
 	return &started{t, s, base, end}
 }
 
-// ask makes a request of the admin, and checks the answer.
+// ask makes a request for the lists, and checks the status of the answer.
 func (s *started) ask(method, path string, wantStatus int, header ...string) string {
 	s.Helper()
 	r, err := http.NewRequest(method, s.base+path, nil)
@@ -76,7 +76,7 @@ func (s *started) ask(method, path string, wantStatus int, header ...string) str
 	return string(body)
 }
 
-// dial makes a connection, and a request on it.
+// dial makes a connection and a request on it.
 func (s *started) dial(ctx context.Context) (*quic.Conn, error) {
 	conn, err := quic.DialAddr(ctx, s.conn.LocalAddr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}, nil)
 	if err != nil {
@@ -160,7 +160,7 @@ func TestAttack(t *testing.T) {
 	}
 }
 
-// TestAdmin: it does what it is asked, by nobody but who is here.
+// TestAdmin checks requests for the lists, and that those from elsewhere are refused.
 func TestAdmin(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list")
 	write := func(text string) {
@@ -208,7 +208,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestFiles: they are served from the root, and a quota holds for requests.
+// TestFiles checks that files are served, and that requests have a quota.
 func TestFiles(t *testing.T) {
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "page"), []byte("a file"), 0o644); err != nil {
@@ -230,7 +230,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestBadUse: what cannot work is said, and nothing is left open.
+// TestBadUse checks the errors about invalid options, and that nothing stays open.
 func TestBadUse(t *testing.T) {
 	taken, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/quicway/quicway/quota"
 )
 
-// show prints the table now and then, on a terminal in the same place.
+// show prints the table at an interval. On a terminal it clears the screen before.
 func show(ctx context.Context, w io.Writer, controller *quota.Controller, mode string, every time.Duration) {
 	if every <= 0 {
 		return
@@ -46,7 +46,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// printTable prints what has happened, and who is kept out most.
+// printTable prints the counters, and the sources that were kept out most often.
 func printTable(w io.Writer, controller *quota.Controller, mode string) {
 	s := controller.Stats()
 	var out bytes.Buffer
@@ -67,7 +67,7 @@ func printTable(w io.Writer, controller *quota.Controller, mode string) {
 	_, _ = out.WriteTo(w)
 }
 
-// reasons are counters, in order.
+// reasons formats counters in the order of their reasons.
 func reasons(all map[quota.Reason]uint64) string {
 	if len(all) == 0 {
 		return "-"

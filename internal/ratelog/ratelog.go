@@ -1,5 +1,5 @@
-// Package ratelog bounds what is logged, so that nobody who can have a line written
-// fills a disk with it.
+// Package ratelog limits how much is logged, so that a peer that causes log lines cannot
+// fill the disk.
 package ratelog
 
 import (
@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// Bounds of what is logged.
+// Limits of what is logged.
 const (
-	// Burst is how many lines with one message may be logged at once.
+	// Burst is the number of lines with the same message that are logged at once.
 	Burst = 20
-	// Period is how long it takes until there may be one more.
+	// Period is the time after which one more line with that message is logged.
 	Period = time.Second
-	// maxMessages bounds the messages that are told apart. They are constants
-	// of the code; all beyond share one bound.
+	// maxMessages is the number of messages that have a limit of their own. All further
+	// ones share one. Messages are constants in the code, so there are few.
 	maxMessages = 256
-	// maxText is how much is logged of one attribute's text, in bytes: a peer may
-	// have chosen it.
+	// maxText is the maximum length of an attribute's text in bytes, since the text may
+	// be chosen by a peer.
 	maxText = 256
 )
 
-// omitted is the attribute that says how many lines like this one were left out
-// before it.
+// omitted is the attribute with the number of lines with the same message that were left
+// out before this one.
 const omitted = "omitted"
 
-// New returns a logger that writes what log writes, but of each message [Burst]
-// lines at once, and then one each [Period]. The line that comes after some were
-// left out says how many. nil discards. It returns a logger that New has made
-// unchanged.
+// New returns a logger that limits what is written to log: of each message, [Burst] lines
+// at once, and then one line in each [Period]. The first line after some were left out has
+// an attribute with their number. If log is nil, all lines are discarded. If log was made
+// by New, New returns it unchanged.
 func New(log *slog.Logger) *slog.Logger {
 	if log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -46,19 +46,19 @@ type handler struct {
 	rates *rates
 }
 
-// rates are shared by all loggers that were made of one.
+// rates are the limits of a logger, which it shares with those derived from it.
 type rates struct {
 	mu      sync.Mutex // guards the following
 	buckets map[string]*bucket
 }
 
-// bucket is what may be logged of one message.
+// bucket is the limit of one message.
 type bucket struct {
-	full    time.Time // when the whole burst is free again
+	full    time.Time // when a whole burst may be logged again
 	omitted int
 }
 
-// take says whether a line may be logged, and how many were not before it.
+// take reports whether a line may be logged, and how many lines were left out before it.
 func (r *rates) take(message string, now time.Time) (omitted int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +105,7 @@ func (h *handler) Handle(ctx context.Context, record slog.Record) error {
 	return h.next.Handle(ctx, out)
 }
 
-// short cuts the text of an attribute.
+// short returns an attribute with its text cut to maxText.
 func short(a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString:

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestRate: of each message some lines at once, and then one now and then, which
-// says what was left out.
+// TestRate checks that of each message a burst is logged, and then one line in each period,
+// which says how many were left out.
 func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -50,7 +50,7 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// TestBounds: neither long text nor many messages make much of a log.
+// TestBounds checks that long text and many messages do not make a long log.
 func TestBounds(t *testing.T) {
 	var out bytes.Buffer
 	log := New(slog.New(slog.NewTextHandler(&out, nil)))

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// experiment is eQUIC's, with one of its attacks: all figures, or one way to keep
-// somebody out compared with two others.
+// experiment returns a table of the experiment of the eQUIC paper with one of its attacks:
+// all figures or, if compare is set, native XDP compared with two other defences.
 func experiment(title, attack string, compare bool) table {
 	name := "Experiment/" + attack + "/"
 	t := table{
@@ -47,8 +47,8 @@ func experiment(title, attack string, compare bool) table {
 	return t
 }
 
-// printColumns writes a table with a column for each unit: medians, and from least
-// to greatest.
+// printColumns writes a table with a column for each unit. Each cell is the median, with
+// the least and the greatest figure.
 func (t *table) printColumns(w io.Writer, r results) error {
 	fmt.Fprint(w, "| |")
 	for _, c := range t.columns {
@@ -59,7 +59,7 @@ func (t *table) printColumns(w io.Writer, r results) error {
 		fmt.Fprintf(w, "| %s |", row.label)
 		for _, c := range t.columns {
 			f, ok := r.median(row.ours, c.unit)
-			if !ok { // it says why as it runs
+			if !ok { // the benchmark has said why
 				fmt.Fprint(w, " not here |")
 				continue
 			}
@@ -71,8 +71,8 @@ func (t *table) printColumns(w io.Writer, r results) error {
 	return nil
 }
 
-// printClaims writes by how many percent figures change, as is measured here and as
-// somebody else says.
+// printClaims writes the change of each figure in percent, as measured here and as
+// reported by others.
 func (t *table) printClaims(w io.Writer, r results) error {
 	fmt.Fprint(w, "| percent more or less |")
 	for _, row := range t.rows {

@@ -1,6 +1,6 @@
-// Command bench runs the benchmarks whose figures are in README.md and prints
-// these as tables. What is compared runs in turns, in one go, on one machine:
-// each figure is the median of several runs, each ratio that of two medians.
+// Command bench runs the benchmarks whose figures are in README.md, and prints the
+// figures as tables. It runs all benchmarks of a table in turn, several times. Each figure
+// is the median of these runs, and each ratio that of two medians.
 //
 //	go run ./tools/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
 package main
@@ -62,7 +62,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// measure runs the benchmarks of a table, all of them once, then all again.
+// measure runs all benchmarks of a table, count times in turn.
 func measure(ctx context.Context, t table, count int) (results, error) {
 	all := make(results)
 	for i := range count {
@@ -78,7 +78,7 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 	return all, nil
 }
 
-// kernel names the system that the figures are from.
+// kernel returns the name and the version of this system.
 func kernel() string {
 	release, err := exec.Command("uname", "-sr").Output()
 	if err != nil {
@@ -87,7 +87,7 @@ func kernel() string {
 	return string(bytes.TrimSpace(release))
 }
 
-// replace puts text between the marks in a file.
+// replace replaces the text between the marks in a file.
 func replace(name, mark string, text []byte) error {
 	begin, end := []byte("<!-- "+mark+" -->\n"), []byte("<!-- end of "+mark+" -->\n")
 	old, err := os.ReadFile(name)

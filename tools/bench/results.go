@@ -12,10 +12,10 @@ import (
 // results are the figures of benchmarks, by name and unit, run by run.
 type results map[string]map[string][]float64
 
-// cpus is the suffix that go test adds to a name.
+// cpus matches the suffix that go test adds to the name of a benchmark.
 var cpus = regexp.MustCompile(`-\d+$`)
 
-// add takes the figures from the output of go test -bench:
+// add adds the figures in the output of go test -bench:
 //
 //	BenchmarkName-8   	 1000	  12.3 ns/op	  0 B/op	  0 allocs/op
 func (r results) add(text []byte) {

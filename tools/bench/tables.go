@@ -7,41 +7,40 @@ import (
 	"strings"
 )
 
-// table is what a reader wants to compare.
+// table is one table of figures.
 type table struct {
 	title string
 	pkg   string // or several
 	bench string // of go test
 	unit  string // of the figures, as go test prints it
-	flags string // more of them for go test; figures are given with their spread
-	ours  string // title of the column
-	peer  string // title of the column of what it is compared to, if any
+	flags string // for go test; if set, figures are printed with their spread
+	ours  string // title of the column of our figures
+	peer  string // title of the column of the figures to compare with, if any
 	rows  []row
 
-	// Of a table of all pairs: figures in ms, by the names of both, which
-	// bench, a test, prints. 0 stands for a pair that has none.
+	// pairs makes a table with a row and a column for each name. bench is then a test
+	// that prints the figure of each pair, in ms. none is printed instead of 0.
 	pairs []string
 	none  string
 
-	// Of a table with a column for each unit: what is missing is not on this
-	// machine.
+	// columns makes a table with a column for each unit. Figures may be missing.
 	columns []column
-	// Of one that compares one benchmark with others, in percent, beside what
-	// somebody else has reported.
+	// claims makes a table that compares a benchmark with others, in percent, next to
+	// what others have reported.
 	claims []claim
 }
 
-// column is one figure of each case.
+// column is a column of a table: one figure of each row.
 type column struct{ title, unit string }
 
-// claim is by how many percent a figure changes, as somebody else says.
+// claim is the change of a figure in percent that others have reported (says).
 type claim struct{ label, unit, says string }
 
-// row is one case, by the names of its benchmarks.
+// row is a row of a table, with the names of its benchmarks.
 type row struct {
 	label string
 	ours  string
-	peer  string // empty: nothing to compare to
+	peer  string // empty: nothing to compare with
 }
 
 var tables = []table{
@@ -66,14 +65,14 @@ var tables = []table{
 	},
 	{
 		title: "Quota: ns per decision, about a random one of 1 048 576 sources",
-		pkg:   "./quota", bench: "^Benchmark(Judge|WantsRetry|Admit|Request)$", unit: "ns/op",
+		pkg:   "./quota", bench: "^Benchmark(Decide|WantsRetry|Admit|Request)$", unit: "ns/op",
 		ours: "quota", peer: "the only source",
 		rows: []row{
-			{"packet of a connection", "Judge/sources=1M/established", "Judge/sources=1/established"},
-			{"Initial of a handshake under way", "Judge/sources=1M/continuing", "Judge/sources=1/continuing"},
-			{"packet from a denied prefix", "Judge/sources=1M/denied", "Judge/sources=1/denied"},
-			{"Initial of a new attempt", "Judge/sources=1M/new", "Judge/sources=1/new"},
-			{"Initial of a source over quota", "Judge/sources=1M/over-quota", "Judge/sources=1/over-quota"},
+			{"packet of a connection", "Decide/sources=1M/established", "Decide/sources=1/established"},
+			{"Initial of a handshake under way", "Decide/sources=1M/continuing", "Decide/sources=1/continuing"},
+			{"packet from a denied prefix", "Decide/sources=1M/denied", "Decide/sources=1/denied"},
+			{"Initial of a new attempt", "Decide/sources=1M/new", "Decide/sources=1/new"},
+			{"Initial of a source over quota", "Decide/sources=1M/over-quota", "Decide/sources=1/over-quota"},
 			{"Retry or not", "WantsRetry/serial", ""},
 			{"Retry or not, on all CPUs", "WantsRetry/parallel", ""},
 			{"connection, until it ends", "Admit", ""},
@@ -241,7 +240,7 @@ var tables = []table{
 	},
 }
 
-// quotaRows are those about a number of sources.
+// quotaRows returns the rows of the quota stage with a number of sources.
 func quotaRows(sources string) (rows []row) {
 	for _, what := range []struct{ label, name string }{
 		{"denied", "deny"},
@@ -257,7 +256,7 @@ func quotaRows(sources string) (rows []row) {
 	return rows
 }
 
-// command is what prints the figures.
+// command returns the arguments of the go command that prints the figures.
 func (t *table) command() []string {
 	if t.pairs != nil {
 		return append([]string{"test", "-count", "1", "-v", "-run", "^Test" + t.bench + "$"}, strings.Fields(t.pkg)...)
@@ -265,7 +264,7 @@ func (t *table) command() []string {
 	return append([]string{"test", "-run", "^$", "-bench", t.bench, "-benchmem"}, strings.Fields(t.flags+" "+t.pkg)...)
 }
 
-// printPairs writes a table of all pairs.
+// printPairs writes a table with all pairs.
 func (t *table) printPairs(w io.Writer, r results) error {
 	fmt.Fprintf(w, "| | %s |\n|---|%s\n", strings.Join(t.pairs, " | "), strings.Repeat("---:|", len(t.pairs)))
 	for _, a := range t.pairs {
@@ -329,7 +328,7 @@ func (t *table) print(w io.Writer, r results) error {
 	return nil
 }
 
-// figure rounds to three digits that mean something.
+// figure formats a number with at most three significant digits.
 func figure(f float64) string {
 	switch {
 	case f >= 10_000:
@@ -340,7 +339,7 @@ func figure(f float64) string {
 	return strconv.FormatFloat(f, 'f', 1, 64)
 }
 
-// group puts spaces between thousands.
+// group formats a number with a space between each three digits.
 func group(n int64) string {
 	if n < 1000 {
 		return strconv.FormatInt(n, 10)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and vets for the systems that the library supports, and checks that
-# none but Linux pulls in what only Linux needs.
+# Builds and vets the module for the systems that it supports, and checks that only
+# the Linux build depends on packages of cilium.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Three programs in three network namespaces, joined by a router: dial and accept
-# send each other a file through relay, both at once. The peers have no route to
-# each other, only one to the relay. Needs root and iproute2. SIZE is that of the
-# file (default 1G). With XDP=1 the relay's kernel forwards.
+# Runs three programs in three network namespaces that a router connects: dial and
+# accept send each other a file through relay, both at the same time. The peers have no
+# route to each other, only one to the relay. Needs root and iproute2. SIZE is the size of
+# the file (default 1G). With XDP=1 the relay's kernel forwards the packets.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 SIZE=${SIZE:-1G}
-MAX_RELAY_MIB=${MAX_RELAY_MIB:-256} # the relay may use at most so much memory
+MAX_RELAY_MIB=${MAX_RELAY_MIB:-256} # limit of the relay's memory
 
 if [ "$(id -u)" != 0 ]; then
 	echo "demo-netns: needs root, to make network namespaces" >&2
@@ -25,7 +25,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# network N NAME: a namespace whose only link is 10.77.N.0/24, to the router.
+# network N NAME: makes a namespace whose only link, 10.77.N.0/24, is to the router.
 network() {
 	ip netns add "$tag-$2"
 	ip link add "v$1" netns "$tag-$2" type veth peer name "r$1" netns "$tag-router"
@@ -45,9 +45,9 @@ network 3 bob
 ip -n "$tag-relay" route add default via 10.77.1.1
 xdp=()
 if [ -n "${XDP:-}" ]; then
-	# In generic mode, because in native mode a veth pair hands on what XDP
-	# sends only if both of its ends have a program. Packets of veth pairs
-	# have no checksums unless they are told so.
+	# In native mode, a veth receives packets that XDP sends only if it has a program
+	# too, so use generic mode. Switch the offload of checksums off, because XDP
+	# forwards packets without completing their checksums.
 	in_ns relay sh -c 'echo 1 >/proc/sys/net/ipv4/conf/v1/forwarding'
 	in_ns alice ethtool -K v2 tx off >/dev/null
 	in_ns bob ethtool -K v3 tx off >/dev/null
@@ -63,7 +63,7 @@ fi
 go build -o "$dir" ./examples/relay ./examples/dial ./examples/accept
 head -c "$SIZE" /dev/urandom >"$dir/sent"
 
-# ip netns exec becomes the program, whose PID is then that of the job.
+# ip netns exec replaces itself by the program, so that $! is the program's PID.
 ip netns exec "$tag-relay" "$dir/relay" -listen 10.77.1.2:4433 "${xdp[@]}" >"$dir/url" 2>"$dir/relay.log" &
 relay=$!
 until [ -s "$dir/url" ]; do sleep 0.1; done
@@ -91,8 +91,8 @@ if [ "$memory" -gt "$MAX_RELAY_MIB" ]; then
 	exit 1
 fi
 
-# QUIC turns to another ID every 10 000 packets or so: 1 GiB takes far more of
-# them than the 16 that the relay knows in the beginning.
+# quic-go changes its connection ID about every 10 000 packets: 1 GiB takes far more IDs
+# than the 16 that the relay knows at the start.
 ids=$(sed -n 's/.*connection IDs made \([0-9]*\).*/\1/p' "$dir/dial.log" "$dir/accept.log" | awk '{n += $1} END {print n}')
 echo "The files are equal. The peers have made $ids connection IDs."
 if [ "$SIZE" = 1G ] && [ "$ids" -le 100 ]; then

@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for the time given, one after the other.
+# Runs every fuzz target of the module, one after the other, for the given time each.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 time=${1:-10s}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# fuzz runs one target. The deadline of -fuzztime may hit an input that is
-# being tried, and is then reported as if that had failed (golang/go#75804):
-# such an end, which names no input, is none. Inputs that are new are not made
-# smaller for long, which would take all of the time.
+# fuzz runs one target. If the time of -fuzztime ends while an input is being tried, go
+# test reports a failure without naming an input (golang/go#75804); fuzz ignores that. The
+# minimizing of new inputs is limited, since it would take all of the time.
 fuzz() {
 	go test -run '^$' -fuzz "^$2\$" -fuzztime "$time" -fuzzminimizetime 20x "$1" 2>&1 | tee "$log" && return
 	! grep -q 'Failing input' "$log" && grep -q 'context deadline exceeded' "$log"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Runs `go test ./...` as a user who may nothing: what needs root is skipped, and
-# all else must pass. Root, which it may be run by, has a tree and caches that
-# nobody else can read; so the user has copies of them.
+# Runs `go test ./...` as a user without privileges: tests that need root are skipped, and
+# all others must pass. If root runs this script, the user gets copies of the tree and of
+# the module cache, since it may not be able to read those of root.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 if [ "$(id -u)" != 0 ]; then
 	exec go test "$@" ./...
 fi
-user=65534 # nobody, everywhere
+user=65534 # nobody
 home=$(mktemp -d)
 trap 'chmod -R u+w "$home"; rm -rf "$home"' EXIT
 umask 022
 mkdir "$home/tree" "$home/tmp"
 git ls-files -z --cached --others --exclude-standard | tar -c --null --files-from=- --ignore-failed-read | tar -x -C "$home/tree"
 
-# The modules come from root's cache, or from where they came from into that.
+# Take the modules from root's cache, or from the usual proxy if they are not there.
 GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GOMODCACHE="$home/modules" go mod download
 chown -R "$user:$user" "$home"
 

@@ -12,8 +12,8 @@ import (
 	"github.com/quicway/quicway/tools/vm/plan"
 )
 
-// buildImage makes the first file system of a machine, with all that it needs, in
-// a folder, and returns the file.
+// buildImage builds the initial file system of a machine in a folder, and returns its
+// file name.
 func buildImage(ctx context.Context, o *options, k *kernel, folder string) (string, error) {
 	root := filepath.Join(folder, "root")
 	if err := os.MkdirAll(filepath.Join(root, "modules"), 0o755); err != nil {
@@ -50,7 +50,8 @@ func buildImage(ctx context.Context, o *options, k *kernel, folder string) (stri
 	return image, loud(pack)
 }
 
-// copyModule copies a kernel module, and unpacks it where it is packed.
+// copyModule copies a kernel module, and decompresses it if necessary. It returns the
+// name of the copy.
 func copyModule(ctx context.Context, file, folder string) (string, error) {
 	name, packed := strings.CutSuffix(filepath.Base(file), ".xz")
 	if !packed {
@@ -59,7 +60,7 @@ func copyModule(ctx context.Context, file, folder string) (string, error) {
 	return name, loud(exec.CommandContext(ctx, "sh", "-c", `xz -dc "$0" >"$1"`, file, filepath.Join(folder, name)))
 }
 
-// buildTest compiles a package's tests, and copies what they read.
+// buildTest compiles the tests of a package, and copies its testdata.
 func buildTest(ctx context.Context, o *options, pkg, root string) (plan.Test, error) {
 	name := strings.TrimPrefix(pkg, "./")
 	folder := filepath.Join(root, "src", name)
@@ -84,7 +85,7 @@ func buildTest(ctx context.Context, o *options, pkg, root string) (plan.Test, er
 	return t, loud(exec.CommandContext(ctx, "cp", "-r", data, folder))
 }
 
-// compile calls the compiler for the machine's processor.
+// compile runs go build or go test for the machine's processor.
 func compile(ctx context.Context, o *options, verb, out, pkg string, flags ...string) error {
 	args := append([]string{verb, "-o", out}, flags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)

@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// arch is a processor that machines may have.
+// arch describes a processor architecture.
 type arch struct {
 	debian string // Debian's name
-	suffix string // of its kernel packages
+	suffix string // of Debian's kernel packages
 	qemu   []string
 	serial string
-	image  string // how the kernel's file begins
+	image  string // prefix of the kernel's file name
 }
 
 var arches = map[string]arch{
@@ -29,21 +29,21 @@ var arches = map[string]arch{
 	"s390x": {"s390x", "s390x", []string{"qemu-system-s390x", "-M", "s390-ccw-virtio", "-accel", "tcg,thread=multi", "-cpu", "max"}, "ttysclp0", "vmlinuz"},
 }
 
-// modules are those that tests use and that Debian's kernels do not contain. Those
-// that they need themselves are loaded as well.
+// modules are the kernel modules that tests use. The modules that they depend on are
+// loaded as well.
 var modules = []string{
 	"veth", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_redir", "nft_reject_inet", "nft_fib_inet", "nft_limit", "nf_conntrack_netlink",
 	"tun", "dummy", "bridge", "bonding", "8021q", "macvlan", "wireguard", "vxlan", "sch_ingress", "sch_netem", "sch_tbf", "cls_bpf",
 }
 
-// kernel is an unpacked package.
+// kernel is an unpacked kernel package.
 type kernel struct {
 	release string
 	folder  string
 }
 
-// apt is apt-get or apt-cache for a processor, whose lists it keeps by themselves
-// unless it is this machine's.
+// apt returns an apt-get or apt-cache command for an architecture. Unless it is that of
+// this machine, its package lists are kept in the cache.
 func (a arch) apt(ctx context.Context, cache, tool string, args ...string) *exec.Cmd {
 	host, _ := exec.CommandContext(ctx, "dpkg", "--print-architecture").Output()
 	if strings.TrimSpace(string(host)) == a.debian {
@@ -57,7 +57,7 @@ func (a arch) apt(ctx context.Context, cache, tool string, args ...string) *exec
 	return exec.CommandContext(ctx, tool, append(own, args...)...)
 }
 
-// fetchKernel brings the newest kernel of a version, unless it is there.
+// fetchKernel downloads the newest kernel of a version, unless it is in the cache.
 func (a arch) fetchKernel(ctx context.Context, cache, version string) (*kernel, error) {
 	for _, dir := range []string{"partial", "archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(cache, "apt-"+a.debian, dir), 0o755); err != nil {
@@ -95,7 +95,7 @@ func (a arch) fetchKernel(ctx context.Context, cache, version string) (*kernel, 
 	return k, os.Rename(unpacked, k.folder)
 }
 
-// newest asks apt for the name of the newest package.
+// newest returns the name of the newest kernel package of a version.
 func (a arch) newest(ctx context.Context, cache, version string) (string, error) {
 	pattern := fmt.Sprintf(`^linux-image-%s\.[0-9].*[0-9]-%s$`, regexp.QuoteMeta(version), a.suffix)
 	names, err := a.search(ctx, cache, pattern)
@@ -127,7 +127,7 @@ func (a arch) search(ctx context.Context, cache, pattern string) (names []string
 
 var number = regexp.MustCompile(`[0-9]+`)
 
-// compareVersions compares names by the numbers in them.
+// compareVersions compares package names by the numbers in them.
 func compareVersions(a, b string) int {
 	x, y := number.FindAllString(a, -1), number.FindAllString(b, -1)
 	return slices.CompareFunc(x, y, func(m, n string) int {
@@ -137,8 +137,8 @@ func compareVersions(a, b string) int {
 	})
 }
 
-// moduleFiles returns the files of modules and of what they need, in the order of
-// loading. Modules that a kernel contains, or does not have, have none.
+// moduleFiles returns the files of modules and of their dependencies, in the order of
+// loading. Modules that are built in or that the kernel lacks have no file.
 func (k *kernel) moduleFiles(ctx context.Context) (files []string) {
 	for _, name := range modules {
 		out, err := exec.CommandContext(ctx, "modprobe", "-d", k.folder, "-S", k.release, "--show-depends", name).Output()
@@ -156,7 +156,7 @@ func (k *kernel) moduleFiles(ctx context.Context) (files []string) {
 	return files
 }
 
-// loud runs a command, and has its output in the error.
+// loud runs a command. An error contains its output.
 func loud(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if err != nil {

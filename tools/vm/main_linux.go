@@ -1,11 +1,12 @@
-// Command vm runs the tests of packages, as root, on other kernels than this
-// machine's and on other processors: it boots Debian's kernels in qemu, without
-// KVM. It needs apt and qemu; .ci/run installs what it needs.
+// Command vm runs the tests of packages as root, with other kernels than this machine's
+// and on other processors. It boots Debian's kernels in qemu, without KVM. It needs apt and
+// qemu; .ci/run installs what it needs.
 //
 //	go run ./tools/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
 //
-// It prints the lines of failed and skipped tests, and one line for each package
-// and kernel. It fails if a test fails or is skipped for what the kernel lacks.
+// It prints the output of failed and skipped tests, and one line for each package and
+// kernel. It fails if a test fails, or if one is skipped because the kernel lacks
+// something.
 package main
 
 import (
@@ -19,7 +20,7 @@ import (
 	"time"
 )
 
-// options are what the user has asked for.
+// options are the command's flags and arguments.
 type options struct {
 	arch     string
 	kernels  []string
@@ -55,8 +56,8 @@ func parseFlags() *options {
 	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long a machine may run")
 	flag.IntVar(&o.cpus, "cpus", 2, "processors of a machine")
 	flag.StringVar(&o.cache, "cache", "", "`folder` for kernels (default: the user's cache)")
-	flag.StringVar(&o.matrix, "matrix", "", "`file` whose table of stages and kernels, this one too, is brought up to date")
-	flag.BoolVar(&o.verbose, "v", false, "print all that the machines print")
+	flag.StringVar(&o.matrix, "matrix", "", "`file` whose table of stages and kernels is updated, with this machine's kernel too")
+	flag.BoolVar(&o.verbose, "v", false, "print the whole output of the machines")
 	flag.Parse()
 	o.kernels = strings.Split(kernels, ",")
 	o.packages = flag.Args()
@@ -65,11 +66,11 @@ func parseFlags() *options {
 
 func runAll(ctx context.Context, o *options) error {
 	if len(o.packages) == 0 {
-		return fmt.Errorf("name the packages to test")
+		return fmt.Errorf("no packages given: name the packages to test")
 	}
 	arch, ok := arches[o.arch]
 	if !ok {
-		return fmt.Errorf("unknown processor %q: amd64, arm64 and s390x are known", o.arch)
+		return fmt.Errorf("unknown processor %q: want amd64, arm64 or s390x", o.arch)
 	}
 	if o.cache == "" {
 		base, err := os.UserCacheDir()
@@ -99,7 +100,7 @@ func runAll(ctx context.Context, o *options) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of the runs failed", failed)
+		return fmt.Errorf("the tests of %d packages failed", failed)
 	}
 	return nil
 }

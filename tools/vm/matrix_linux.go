@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,16 +12,16 @@ import (
 	"strings"
 )
 
-// row is what one kernel said about one set of stages: a line of TestStages in
-// package xdp.
+// row is the result of one kernel with one set of stages: a line of the output of
+// TestStages in package xdp.
 type row struct {
 	kernel, arch, perfmon string
 	wanted, got           string // stages
-	egress                string // whether what leaves an interface is seen: yes, no or -
-	verified              string // instructions that the verifier looked at
+	egress                string // whether outgoing packets are seen: yes, no or -
+	verified              string // number of instructions that the verifier processed
 }
 
-// parseRow reads a line of a test's output.
+// parseRow parses a line of the test's output.
 func parseRow(line string) (row, bool) {
 	_, text, ok := strings.Cut(line, "stages: ")
 	words := strings.Fields(text)
@@ -33,7 +32,7 @@ func parseRow(line string) (row, bool) {
 	return row{version, words[1], words[2], words[3], words[4], words[5], words[6]}, version != ""
 }
 
-// hostRows runs the test on this machine's kernel.
+// hostRows runs the test with this machine's kernel.
 func hostRows(ctx context.Context) (rows []row, err error) {
 	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestStages$", "github.com/quicway/quicway/xdp").CombinedOutput()
 	if err != nil {
@@ -47,18 +46,18 @@ func hostRows(ctx context.Context) (rows []row, err error) {
 	return rows, nil
 }
 
-// The lines of a file that the table is written between.
+// The lines before and after the table in its file, and the first lines of the table.
 const (
 	begin = "<!-- make test-vm: begin -->\n"
 	end   = "<!-- make test-vm: end -->\n"
 	head  = "| Linux | processor | CAP_PERFMON | relay | quota | monitor | all three | what leaves |\n|---|---|---|---|---|---|---|---|\n"
 )
 
-// columns are the sets of stages that the table has.
+// columns are the sets of stages in the columns of the table.
 var columns = []string{"relay", "quota", "monitor", "relay+quota+monitor"}
 
-// writeMatrix writes rows into the table of a file. Lines of other kernels and
-// processors stay.
+// writeMatrix updates rows in the table of a file. Rows of other kernels and processors
+// stay.
 func writeMatrix(file string, rows []row) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -67,7 +66,7 @@ func writeMatrix(file string, rows []row) error {
 	before, rest, found := strings.Cut(string(text), begin)
 	table, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
-		return errors.New(file + " has no place for the table")
+		return fmt.Errorf("%s has no lines %q and %q", file, begin, end)
 	}
 	lines := make(map[string]string)
 	for line := range strings.Lines(strings.TrimPrefix(table, head)) {
@@ -85,7 +84,7 @@ func writeMatrix(file string, rows []row) error {
 	return os.WriteFile(file, []byte(before+begin+head+out.String()+end+after), 0o644)
 }
 
-// byMachine returns the cells of each line of the table.
+// byMachine returns the cells of each row of the table, by its first cells.
 func byMachine(rows []row) map[string][]string {
 	lines := make(map[string][]string)
 	for _, r := range rows {
@@ -103,7 +102,7 @@ func byMachine(rows []row) map[string][]string {
 	return lines
 }
 
-// cell says which stages there are, and what they cost the verifier.
+// cell returns the verifier's number of instructions, or which stages are missing.
 func (r row) cell() string {
 	switch r.got {
 	case r.wanted:
@@ -114,7 +113,7 @@ func (r row) cell() string {
 	return r.got + " only"
 }
 
-// compareKeys orders lines by processor, and then by kernel.
+// compareKeys orders rows by processor, and then by kernel.
 func compareKeys(a, b string) int {
 	x, y := strings.Split(a, "|"), strings.Split(b, "|")
 	return cmp.Or(cmp.Compare(x[1], y[1]), compareVersions(x[0], y[0]), cmp.Compare(x[2], y[2]))

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestMatrix: lines of machines that were not run stay, others are written anew.
+// TestMatrix checks that writeMatrix replaces the rows of machines that were run, and
+// keeps all others.
 func TestMatrix(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kernels.md")
 	old := "text\n" + begin + head +

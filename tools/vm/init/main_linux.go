@@ -1,6 +1,6 @@
-// Command init is the first and only program of a virtual machine that the command
-// vm starts: it loads kernel modules, runs test binaries, prints how each of them
-// ended, and powers the machine off.
+// Command init is the only program of a virtual machine that the command vm starts. It
+// loads kernel modules, runs test binaries, prints the result of each, and powers the
+// machine off.
 package main
 
 import (
@@ -52,7 +52,7 @@ func run() error {
 	return nil
 }
 
-// mountAll makes the file systems that tests use.
+// mountAll mounts the file systems that tests use.
 func mountAll() error {
 	for _, m := range []struct{ kind, dir string }{
 		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
@@ -67,7 +67,7 @@ func mountAll() error {
 	return os.MkdirAll("/run/netns", 0o755)
 }
 
-// raiseLoopback gives the machine its addresses 127.0.0.1 and ::1.
+// raiseLoopback sets the loopback interface up.
 func raiseLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
@@ -90,7 +90,7 @@ func loadModule(path string) error {
 	return nil
 }
 
-// runTest runs one test binary in the folder that it lies in.
+// runTest runs a test binary in its folder, and prints the result.
 func runTest(test plan.Test) {
 	begin := time.Now()
 	cmd := exec.Command(test.Binary, test.Args...)

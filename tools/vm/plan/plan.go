@@ -1,22 +1,23 @@
-// Package plan is what the command vm tells the init of its virtual machine to do.
+// Package plan defines what the command vm passes to the init program of its virtual
+// machine.
 package plan
 
-// File is where the machine finds the plan, as JSON.
+// File is the path of the plan in the machine, as JSON.
 const File = "/plan.json"
 
-// Result begins the line that says how a test binary ended: its package, how long
+// Result is the prefix of the line with the result of a test binary: its package, how long
 // it ran, and "passed" or the error.
 const Result = "vm-result: "
 
-// Plan is what a machine does.
+// Plan lists what a machine loads and runs.
 type Plan struct {
-	Modules []string // files of kernel modules, in the order of loading
+	Modules []string // paths of kernel modules, in the order of loading
 	Tests   []Test
 }
 
 // Test is one test binary.
 type Test struct {
 	Package string
-	Binary  string // file
+	Binary  string // path
 	Args    []string
 }
