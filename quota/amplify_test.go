@@ -20,11 +20,12 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// reflection is what somebody sends in the name of an address, and what comes there.
+// reflection counts the bytes that are sent with a forged address, and those that the
+// server sends there.
 type reflection struct{ sent, got atomic.Int64 }
 
-// watch counts what goes from and to an address, which answers nothing, and lets
-// through what may leave.
+// watch counts packets from and to a victim's address. It drops those to the victim, and
+// those from it for which leaves, which gets the number of bytes before, returns false.
 func (l *lab) watch(victim netip.Addr, leaves func(sent int64) bool) *reflection {
 	r := &reflection{}
 	l.net.Filter(func(p nettest.Packet) bool {
@@ -43,16 +44,18 @@ func (l *lab) watch(victim netip.Addr, leaves func(sent int64) bool) *reflection
 	return r
 }
 
+// want checks that the server has sent at most three times as much as it got.
 func (r *reflection) want(t *lab) {
 	t.Helper()
 	sent, got := r.sent.Load(), r.got.Load()
 	if sent == 0 || got > 3*sent {
-		t.Errorf("%d bytes in the name of an address have brought it %d, want three times as many at most", sent, got)
+		t.Errorf("%d bytes with a forged address were answered with %d, want at most three times as many", sent, got)
 	}
 }
 
-// TestForgedMoveIsNotAmplified: QUIC asks an address that a connection seems to have
-// moved to with 1200 bytes, whatever it takes to seem so (RFC 9000 §8.2.1).
+// TestForgedMoveIsNotAmplified checks that a forged migration does not make the server send
+// more than three times what it got, though quic-go sends a PATH_CHALLENGE in 1200 bytes to
+// the new address (RFC 9000 §8.2.1).
 func TestForgedMoveIsNotAmplified(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		c := l.client("198.51.100.1")
@@ -68,13 +71,13 @@ func TestForgedMoveIsNotAmplified(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		r.want(l)
 		if l.c.Stats().Withheld == 0 {
-			t.Error("what was not sent is not counted")
+			t.Error("packets that were withheld are not counted")
 		}
 		conn.CloseWithError(0, "")
 	})
 }
 
-// download is a connection on which much is coming.
+// download dials a server that sends much data.
 func (l *lab) download(c *client, at string) *quic.Conn {
 	l.Helper()
 	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}
@@ -85,9 +88,9 @@ func (l *lab) download(c *client, at string) *quic.Conn {
 	return conn
 }
 
-// TestClientMoves: who has another address, and keeps its connection alive, goes on
-// being served there, much at a time, whether connections are followed or not.
-func TestClientMoves(t *testing.T) {
+// TestClientMigrates checks that a client that migrates during a large download gets all of
+// it, with a Listener and without.
+func TestClientMigrates(t *testing.T) {
 	for _, follow := range []bool{true, false} {
 		t.Run(fmt.Sprint(follow), func(t *testing.T) {
 			const at = "192.0.2.2:443"
@@ -146,7 +149,7 @@ func TestClientMoves(t *testing.T) {
 	}
 }
 
-// keptToken is a token that is shown again and again.
+// keptToken is a store of one token, which is used again and again.
 type keptToken struct {
 	token atomic.Pointer[quic.ClientToken]
 }
@@ -154,7 +157,7 @@ type keptToken struct {
 func (k *keptToken) Pop(string) *quic.ClientToken          { return k.token.Load() }
 func (k *keptToken) Put(_ string, token *quic.ClientToken) { k.token.CompareAndSwap(nil, token) }
 
-// dialWith dials with a token, if there is one, in a first flight of one datagram.
+// dialWith dials with a token, if there is one, and a first flight of one datagram.
 func (l *lab) dialWith(ip string, tokens quic.TokenStore, patience time.Duration) error {
 	c := l.client(ip)
 	defer c.close()
@@ -169,8 +172,8 @@ func (l *lab) dialWith(ip string, tokens quic.TokenStore, patience time.Duration
 	return conn.CloseWithError(0, "")
 }
 
-// TestForgedTokenIsNotAmplified: a token of an address, which somebody had once, does
-// not make a server answer at length.
+// TestForgedTokenIsNotAmplified checks that the token of an address, which an earlier owner
+// of the address has kept, does not make the server send more than three times what it got.
 func TestForgedTokenIsNotAmplified(t *testing.T) {
 	for _, conf := range []*Config{nil, {Overrides: []Override{{Prefix: netip.MustParsePrefix("203.0.113.0/24"), Exempt: true}}}} {
 		runLab(t, conf, func(l *lab) {
@@ -181,7 +184,7 @@ func TestForgedTokenIsNotAmplified(t *testing.T) {
 			}
 			r := l.watch(netip.MustParseAddr(ip), func(sent int64) bool { return sent == 0 })
 			if err := l.dialWith(ip, tokens, 15*time.Second); err == nil {
-				t.Error("a forger has connected")
+				t.Error("connected with a forged address")
 			}
 			time.Sleep(15 * time.Second)
 			r.want(l)
@@ -189,8 +192,8 @@ func TestForgedTokenIsNotAmplified(t *testing.T) {
 	}
 }
 
-// TestForgedTokensLockNobodyOut: handshakes with the token of an address take no
-// connection from it.
+// TestForgedTokensLockNobodyOut checks that attempts with a kept token do not use up the
+// connections of its address.
 func TestForgedTokensLockNobodyOut(t *testing.T) {
 	for _, excess := range []Action{Refuse, Drop} {
 		runLab(t, &Config{Excess: excess}, func(l *lab) {
@@ -214,9 +217,9 @@ func TestForgedTokensLockNobodyOut(t *testing.T) {
 	}
 }
 
-// TestRetryIsNoConnection: who has answered a Retry has room of its own, but it is a
-// handshake's.
-func TestRetryIsNoConnection(t *testing.T) {
+// TestRetriedAttemptsHaveOwnPool checks that attempts with a Retry token have a pool of their
+// own, and do not count as connections.
+func TestRetriedAttemptsHaveOwnPool(t *testing.T) {
 	c := mustNew(t, &Config{Source: Limits{Connections: 1000, HalfOpen: 10, ConnectionBurst: 1000, ConnectionRate: 1}})
 	n := 0
 	for range 100 {
@@ -236,7 +239,7 @@ func TestRetryIsNoConnection(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew).Release()
 }
 
-// failing is a conn whose writes fail.
+// failing is a conn whose writes fail while err is set.
 type failing struct {
 	net.PacketConn
 	err atomic.Pointer[error]
@@ -249,8 +252,8 @@ func (f *failing) WriteTo(b []byte, to net.Addr) (int, error) {
 	return f.PacketConn.WriteTo(b, to)
 }
 
-// TestSendErrorsEndNoConnection: whatever the system says when the server sends, it is
-// a packet that is lost, and counted.
+// TestSendErrorsEndNoConnection checks that an error of the system when the server sends a
+// packet is counted, and does not end the connection.
 func TestSendErrorsEndNoConnection(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		var below *failing
@@ -268,7 +271,7 @@ func TestSendErrorsEndNoConnection(t *testing.T) {
 		for _, errno := range []error{syscall.EPERM, syscall.ENETUNREACH, syscall.ENOBUFS} {
 			err := error(&net.OpError{Op: "write", Err: os.NewSyscallError("sendto", errno)})
 			below.err.Store(&err)
-			time.Sleep(6 * time.Second) // a keep-alive goes unanswered
+			time.Sleep(6 * time.Second) // a keep-alive is not answered
 			below.err.Store(nil)
 			time.Sleep(6 * time.Second)
 			wantLive(t, l.c, 1, 0)
@@ -277,7 +280,7 @@ func TestSendErrorsEndNoConnection(t *testing.T) {
 			t.Errorf("request: %v", err)
 		}
 		if l.c.Stats().SendErrors == 0 {
-			t.Error("what could not be sent is not counted")
+			t.Error("packets that could not be sent are not counted")
 		}
 		if err := conn.CloseWithError(0, ""); err != nil && !errors.Is(err, net.ErrClosed) {
 			t.Error(err)

@@ -19,11 +19,11 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// Real servers and clients of quic-go, and what somebody does to them.
+// The tests in this file attack a server of quic-go on a simulated network.
 
 const attacker = "203.0.113.66"
 
-// garbage is an Initial of an attempt that leads nowhere.
+// garbage returns the first Initial of an attempt, with invalid content.
 func garbage() []byte {
 	d := quotatest.Datagram{Type: wire.Initial, ID: 12, Size: 1280}
 	b := d.Build()
@@ -31,7 +31,7 @@ func garbage() []byte {
 	return b
 }
 
-// storm sends packets until the test is done with it.
+// storm sends packets at an interval until stop is called.
 func (l *lab) storm(every time.Duration, next func(i int) (from string, data []byte)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -45,20 +45,21 @@ func (l *lab) storm(every time.Duration, next func(i int) (from string, data []b
 	return func() { cancel(); wg.Wait() }
 }
 
-// attackConf is a small quota, with both answers to who wants more.
+// attackConf returns a configuration with a small quota.
 func attackConf(excess Action) *Config {
 	return &Config{Excess: excess, Source: Limits{Connections: 5, HalfOpen: 5, ConnectionRate: -1, AttemptRate: 200}}
 }
 
+// bothAnswers runs a test with both values of Excess.
 func bothAnswers(t *testing.T, test func(t *testing.T, conf *Config)) {
 	for _, excess := range []Action{Refuse, Drop} {
 		t.Run(excess.String(), func(t *testing.T) { test(t, attackConf(excess)) })
 	}
 }
 
-// TestParallelDials: eQUIC's own attack. One source dials a hundred connections at
-// once: it has five, good clients do not notice, and when it is gone so is all that
-// it had.
+// TestParallelDials checks the attack of the eQUIC paper: one source dials a hundred
+// connections at the same time. It gets five, good clients are served, and in the end all
+// its slots are free.
 func TestParallelDials(t *testing.T) {
 	bothAnswers(t, func(t *testing.T, conf *Config) {
 		runLab(t, conf, func(l *lab) {
@@ -96,8 +97,8 @@ func TestParallelDials(t *testing.T) {
 	})
 }
 
-// TestDialRetry: a source holds all it may have, and goes on dialing. What it has
-// lives on; and what it gives back it may have again, at once.
+// TestDialRetry checks a source that has all its connections and dials on: its connections
+// stay alive, and when it closes one it can open another at once.
 func TestDialRetry(t *testing.T) {
 	bothAnswers(t, func(t *testing.T, conf *Config) {
 		runLab(t, conf, func(l *lab) {
@@ -140,7 +141,8 @@ func TestDialRetry(t *testing.T) {
 	})
 }
 
-// TestGarbageInitials: they take half-open slots, which are few, and come back.
+// TestGarbageInitials checks that a flood of garbage takes only half-open slots, and that
+// these are released.
 func TestGarbageInitials(t *testing.T) {
 	bothAnswers(t, func(t *testing.T, conf *Config) {
 		runLab(t, conf, func(l *lab) {
@@ -159,8 +161,8 @@ func TestGarbageInitials(t *testing.T) {
 	})
 }
 
-// TestForgedVictim: somebody sends Initials in a victim's name, and the victim is
-// not locked out, though its pool of half-open handshakes is full.
+// TestForgedVictim checks that Initials with a victim's address do not lock the victim out,
+// though its pool of half-open attempts is full.
 func TestForgedVictim(t *testing.T) {
 	const victim = "198.51.100.99"
 	bothAnswers(t, func(t *testing.T, conf *Config) {
@@ -184,8 +186,8 @@ func TestForgedVictim(t *testing.T) {
 	})
 }
 
-// TestForgedFloodKeepsConnections: beyond the rate of attempts nothing new is looked
-// at, of the victim either; what it has lives on.
+// TestForgedFloodKeepsConnections checks that existing connections of a victim stay alive
+// when forged attempts with its address exceed the rate of attempts.
 func TestForgedFloodKeepsConnections(t *testing.T) {
 	const victim = "198.51.100.99"
 	bothAnswers(t, func(t *testing.T, conf *Config) {
@@ -217,8 +219,8 @@ func TestForgedFloodKeepsConnections(t *testing.T) {
 	})
 }
 
-// TestForgedSources: every packet is in another's name. Newcomers show their
-// addresses, and are served.
+// TestForgedSources checks a flood in which every packet has another source: new clients
+// get a Retry, and are served.
 func TestForgedSources(t *testing.T) {
 	conf := attackConf(Refuse)
 	conf.Total.HalfOpen = 20
@@ -236,7 +238,7 @@ func TestForgedSources(t *testing.T) {
 	})
 }
 
-// TestPacketFlood: on a connection that exists. Others are served.
+// TestPacketFlood checks that others are served during a flood on an existing connection.
 func TestPacketFlood(t *testing.T) {
 	conf := attackConf(Refuse)
 	conf.Source.PacketRate, conf.Source.PacketBurst = 500, 500
@@ -256,7 +258,7 @@ func TestPacketFlood(t *testing.T) {
 	})
 }
 
-// dropAll is what eQUIC does: all UDP of a source that has its quota is dropped.
+// dropAll drops all packets of a source that has used up its quota, as eQUIC does.
 type dropAll struct {
 	net.PacketConn
 	lab *lab
@@ -278,8 +280,8 @@ func (d *dropAll) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 }
 
-// TestDroppingAllOfSource is the contrast: it keeps the quota as well, and kills
-// what it has granted.
+// TestDroppingAllOfSource checks for comparison that dropping all packets of a source
+// breaks the connections that it has.
 func TestDroppingAllOfSource(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		l := newLab(t, nil, func(l *lab, conn net.PacketConn) net.PacketConn { return &dropAll{conn, l, 5} })
@@ -295,7 +297,7 @@ func TestDroppingAllOfSource(t *testing.T) {
 			cancel()
 		}
 		if alive > 0 {
-			t.Errorf("%d connections live though all their packets are dropped: this is no contrast", alive)
+			t.Errorf("%d connections live though all their packets are dropped: this is no comparison", alive)
 		}
 		closeAll(clients)
 	})

@@ -14,12 +14,12 @@ import (
 
 const million = 1 << 20
 
-// nth is the address of a source.
+// nth returns the address of the source with a number.
 func nth(i uint32) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1000)
 }
 
-// crowd is a controller that remembers so many sources.
+// crowd makes a controller that remembers n sources.
 func crowd(tb testing.TB, conf *Config, n int) *Controller {
 	tb.Helper()
 	conf.MaxSources = 2 * million
@@ -33,8 +33,8 @@ func crowd(tb testing.TB, conf *Config, n int) *Controller {
 
 var crowds = sync.OnceValue(func() *Controller { return crowd(&testing.B{}, &Config{Excess: Drop}, million) })
 
-// cases of packets, and what a filter makes of them.
-var judged = []struct {
+// decisions are packets and the filter's decisions about them.
+var decisions = []struct {
 	name string
 	d    quotatest.Datagram
 	from func(i uint32) netip.AddrPort
@@ -49,7 +49,7 @@ var judged = []struct {
 
 func denied(uint32) netip.AddrPort { return addr("203.0.113.1:1000") }
 
-// arrange makes the state that the cases need.
+// arrange makes the state that the decisions need.
 func arrange(tb testing.TB, c *Controller) (done func()) {
 	tb.Helper()
 	if err := c.Deny(netip.MustParsePrefix("203.0.113.0/24"), 0, ""); err != nil {
@@ -71,8 +71,8 @@ func arrange(tb testing.TB, c *Controller) (done func()) {
 	}
 }
 
-// BenchmarkDecide is what the filter takes for one packet, beside what is known of
-// one source, and of 1 048 576, of which a random one sends it.
+// BenchmarkDecide measures the filter's decision about a packet, with one source, and
+// from a random one of 1 048 576 sources.
 func BenchmarkDecide(b *testing.B) {
 	for _, size := range []struct {
 		name string
@@ -82,7 +82,7 @@ func BenchmarkDecide(b *testing.B) {
 		{"1", 1, func() *Controller { return crowd(b, &Config{Excess: Drop}, 1) }},
 		{"1M", million, crowds},
 	} {
-		for _, tc := range judged {
+		for _, tc := range decisions {
 			b.Run("sources="+size.name+"/"+tc.name, func(b *testing.B) {
 				c := size.c()
 				defer arrange(b, c)()
@@ -104,7 +104,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// BenchmarkWantsRetry is the decision about an address.
+// BenchmarkWantsRetry measures the decision whether an attempt gets a Retry.
 func BenchmarkWantsRetry(b *testing.B) {
 	c := crowds()
 	b.Run("serial", func(b *testing.B) {
@@ -125,8 +125,7 @@ func BenchmarkWantsRetry(b *testing.B) {
 	})
 }
 
-// BenchmarkAdmit is a connection that is admitted, and goes: its slot is
-// allocated.
+// BenchmarkAdmit measures admitting a connection and releasing its slot.
 func BenchmarkAdmit(b *testing.B) {
 	c := crowds()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -140,7 +139,7 @@ func BenchmarkAdmit(b *testing.B) {
 	}
 }
 
-// BenchmarkRequest is the decision about a request.
+// BenchmarkRequest measures the decision about a request.
 func BenchmarkRequest(b *testing.B) {
 	c := crowds()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -150,7 +149,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkSources remembers 1 048 576 sources, and reports the memory of each.
+// BenchmarkSources measures the memory of each of 1 048 576 sources.
 func BenchmarkSources(b *testing.B) {
 	for b.Loop() {
 		var before, after runtime.MemStats
@@ -166,14 +165,14 @@ func BenchmarkSources(b *testing.B) {
 	}
 }
 
-// TestDecisionsDoNotAllocate: neither about a packet, nor an address, nor a request
-// of a source that is known.
+// TestDecisionsDoNotAllocate checks that decisions about packets, Retries, and requests
+// of known sources do not allocate memory.
 func TestDecisionsDoNotAllocate(t *testing.T) {
 	c := crowd(t, &Config{Excess: Drop, Source: Limits{PacketRate: 1e9}}, 1)
 	defer arrange(t, c)()
 	f := &filter{c: c, idLen: 4}
 	from := nth(0)
-	for _, tc := range judged {
+	for _, tc := range decisions {
 		packet := tc.d.Build()
 		if n := testing.AllocsPerRun(100, func() { f.decide(tc.from(0), packet, c.clock.now()) }); n != 0 {
 			t.Errorf("%s: %v allocations", tc.name, n)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestConfigErrors: what cannot work is said by its name.
+// TestConfigErrors checks that errors name the invalid field.
 func TestConfigErrors(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	for want, conf := range map[string]*Config{
@@ -40,7 +40,7 @@ func TestConfigErrors(t *testing.T) {
 	}
 }
 
-// TestConfigExtremes: whatever else somebody sets lets a client in.
+// TestConfigExtremes checks that a client gets in with extreme but valid values.
 func TestConfigExtremes(t *testing.T) {
 	inf := math.Inf(1)
 	for name, conf := range map[string]*Config{
@@ -70,7 +70,7 @@ func TestConfigExtremes(t *testing.T) {
 					t.Errorf("%s: pass %v, %v", from, pass, why)
 				}
 				if c.WantsRetry(addr(from)) {
-					t.Errorf("%s has to show its address", from)
+					t.Errorf("%s gets a Retry", from)
 				}
 				slot := wantAdmit(t, c, from, false, PassNew)
 				if slot == nil || !slot.Established() {

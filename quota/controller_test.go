@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// wantAdmit admits somebody, or is told why not.
-func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason) *Slot {
+// wantAdmit checks the result of admitting a connection: PassNew, or why it is refused.
+func wantAdmit(t *testing.T, c *Controller, from string, validated bool, want Reason) *Slot {
 	t.Helper()
 	st := stageUnvalidated
-	if shown {
+	if validated {
 		st = stageLive
 	}
 	slot, err := c.admission.admit(plainPort(addr(from)), st, true)
@@ -26,7 +26,7 @@ func wantAdmit(t *testing.T, c *Controller, from string, shown bool, want Reason
 	return slot
 }
 
-// wantLive checks what exists.
+// wantLive checks the numbers of connections and of half-open attempts.
 func wantLive(t testing.TB, c *Controller, connections, halfOpen int) {
 	t.Helper()
 	if s := c.Stats(); s.Connections != connections || s.HalfOpen != halfOpen {
@@ -52,9 +52,9 @@ func TestLiveLimits(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:8", true, TotalConnections)
 }
 
-// TestForgedAddressesTakeNothing: whoever forges an address fills its pool of
-// half-open handshakes, and no more: the one to whom it belongs is asked for a
-// Retry, and has all its connections.
+// TestForgedAddressesTakeNothing checks that attempts from a forged address fill only the
+// pool of half-open attempts: the owner of the address gets a Retry, and then all its
+// connections.
 func TestForgedAddressesTakeNothing(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 5, HalfOpen: 3, ConnectionRate: 1, ConnectionBurst: 5}})
@@ -68,14 +68,14 @@ func TestForgedAddressesTakeNothing(t *testing.T) {
 		t.Errorf("forged packets have %d half open and %d connections, want at most 3 and none", s.HalfOpen, s.Connections)
 	}
 	if !c.WantsRetry(addr("192.0.2.1:1")) {
-		t.Error("the victim need not show its address, though the pool is full")
+		t.Error("the victim gets no Retry, though the pool is full")
 	}
 	for i := range 5 {
 		wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 1+i), true, PassNew)
 	}
 	wantAdmit(t, c, "192.0.2.1:6", true, Connections)
 	if c.WantsRetry(addr("192.0.2.1:7")) {
-		t.Error("asked for a Retry, to be refused afterwards")
+		t.Error("got a Retry, though it would be refused afterwards")
 	}
 }
 
@@ -142,7 +142,7 @@ func TestConnectionRate(t *testing.T) {
 	if got := count(200, 10); got != 4 {
 		t.Errorf("a burst of %d after an hour, want 4", got)
 	}
-	// What is established later is charged as well, then.
+	// Attempts are charged when they are established.
 	clock.advance(time.Hour)
 	for i := range 3 {
 		slot := wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 300+i), false, PassNew)
@@ -174,9 +174,9 @@ func TestOverrides(t *testing.T) {
 	}
 }
 
-// TestSecondDatagramOfRefused: quic-go asks again for the second datagram of a
-// ClientHello that was refused. It is refused as well, though there is room by
-// then: half a ClientHello makes no connection.
+// TestSecondDatagramOfRefused checks that the second datagram of a ClientHello is refused
+// like the first one, even if there is room by then: half a ClientHello makes no
+// connection. quic-go asks for both datagrams.
 func TestSecondDatagramOfRefused(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
@@ -185,19 +185,19 @@ func TestSecondDatagramOfRefused(t *testing.T) {
 	a.Release()
 	c.conf.AlwaysRetry = true
 	if c.WantsRetry(addr("192.0.2.1:2")) {
-		t.Error("asked for a Retry after it was refused")
+		t.Error("got a Retry after it was refused")
 	}
 	wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
-	wantAdmit(t, c, "192.0.2.1:3", false, PassNew) // somebody else
+	wantAdmit(t, c, "192.0.2.1:3", false, PassNew) // another attempt
 	clock.advance(time.Duration(repeatWindow) - 1)
 	wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
-	clock.advance(1) // since it was refused, and not repeated
+	clock.advance(1) // the window starts at the refusal, not at the repetition
 	wantAdmit(t, c, "192.0.2.1:2", true, PassNew)
 }
 
-// TestAdmitAsksAnew: whoever counts something else than attempts is told the truth
-// each time.
-func TestAdmitAsksAnew(t *testing.T) {
+// TestAdmitDecidesAnew checks that Admit decides each time by the current state, without
+// regard to a refusal before.
+func TestAdmitDecidesAnew(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
 	a := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	if _, err := c.Admit(addr("192.0.2.1:2"), true); !errors.Is(err, ErrRefused) {
@@ -209,18 +209,18 @@ func TestAdmitAsksAnew(t *testing.T) {
 	}
 }
 
-// TestUnprovenLeaveRoom: those who may turn out to be real count for the next one
-// who has shown nothing either.
-func TestUnprovenLeaveRoom(t *testing.T) {
+// TestHalfOpenTakeRoom checks that half-open attempts take room from further attempts
+// whose address is not validated, but not from those whose address is.
+func TestHalfOpenTakeRoom(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, RetrySource: -1, RetryHalfOpen: -1, Source: Limits{Connections: 3}})
 	wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", true, PassNew)
 	if c.WantsRetry(addr("192.0.2.1:3")) {
-		t.Error("asked for a Retry with room for one")
+		t.Error("got a Retry though there is room")
 	}
 	wantAdmit(t, c, "192.0.2.1:3", false, PassNew)
 	if !c.WantsRetry(addr("192.0.2.1:4")) {
-		t.Error("not asked for a Retry without room")
+		t.Error("got no Retry though there is no room")
 	}
 	wantAdmit(t, c, "192.0.2.1:4", false, HalfOpen)
 	wantAdmit(t, c, "192.0.2.1:5", true, PassNew)

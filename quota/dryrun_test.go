@@ -20,7 +20,7 @@ func TestDryRun(t *testing.T) {
 		}
 	}
 	if c.WantsRetry(addr("192.0.2.2:1")) {
-		t.Error("asked for a Retry in a dry run")
+		t.Error("got a Retry in a dry run")
 	}
 	s := c.Stats()
 	if s.Refused[Connections] != 1 || s.Refused[Denied] != 1 || s.Refused[RequestRate] != 1 || s.Retried != 1 || !s.DryRun {
@@ -32,7 +32,7 @@ func TestDryRun(t *testing.T) {
 	wantLive(t, c, 0, 0)
 }
 
-// TestDryRunEndsNothing: though an entry says so.
+// TestDryRunEndsNothing checks that an entry with End ends no connection in a dry run.
 func TestDryRunEndsNothing(t *testing.T) {
 	c := mustNew(t, &Config{DryRun: true})
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
@@ -45,7 +45,8 @@ func TestDryRunEndsNothing(t *testing.T) {
 	}
 }
 
-// TestDryRunServes: nobody is kept out, whatever is counted.
+// TestDryRunServes checks that every client is served in a dry run, though refusals are
+// counted.
 func TestDryRunServes(t *testing.T) {
 	runLab(t, &Config{DryRun: true}, func(l *lab) {
 		if err := l.c.Deny(netip.MustParsePrefix("198.51.100.1/32"), 0, ""); err != nil {

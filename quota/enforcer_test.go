@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// recorder is an enforcer that remembers.
+// recorder is an enforcer that records calls.
 type recorder struct {
 	noEnforcer
 	clock  *fakeClock
 	turned map[netip.Prefix]time.Time
 	listed map[string]time.Time
-	asked  int // for packets
+	asked  int // calls of packets
 	ports  map[uint16]int
 }
 
@@ -20,7 +20,7 @@ func newRecorder(clock *fakeClock) *recorder {
 	return &recorder{clock: clock, turned: make(map[netip.Prefix]time.Time), listed: make(map[string]time.Time), ports: make(map[uint16]int)}
 }
 
-// until is when something ends: the zero time if it has.
+// until returns the time of an end, or the zero time for a ttl of 0.
 func (r *recorder) until(ttl time.Duration) time.Time {
 	if ttl <= 0 {
 		return time.Time{}
@@ -49,8 +49,9 @@ func (r *recorder) turnAway(p netip.Prefix, ttl time.Duration) uint64 {
 	return 0
 }
 
-// TestEnforcer: it hears of an excess, not of a quota that is just used up, for a
-// short time, and that it is over as soon as it is.
+// TestEnforcer checks that the enforcer turns a source away for a short time when the
+// source exceeds its quota, not when it has just used it up, and that this ends as soon as
+// there is room. It also checks that the enforcer gets the entries of the lists.
 func TestEnforcer(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Excess: Drop, Source: Limits{Connections: 1}})
@@ -69,12 +70,12 @@ func TestEnforcer(t *testing.T) {
 	clock.advance(time.Duration(turnAwayFor) / 4)
 	wantAdmit(t, c, "192.0.2.1:3", true, Connections)
 	if r.turned[p] != first {
-		t.Error("told again too soon")
+		t.Error("updated again too soon")
 	}
 	clock.advance(time.Duration(turnAwayFor) / 2)
 	wantAdmit(t, c, "192.0.2.1:4", true, Connections)
 	if !r.turned[p].After(first) {
-		t.Error("not told again in time")
+		t.Error("not updated again in time")
 	}
 	a.Release()
 	if !r.turned[p].IsZero() {
@@ -93,9 +94,9 @@ func TestEnforcer(t *testing.T) {
 	}
 }
 
-// TestRefusingTellsNobody: the enforcer does not answer, so it is not told if there
-// are to be answers.
-func TestRefusingTellsNobody(t *testing.T) {
+// TestRefusedAreNotTurnedAway checks that the enforcer, which sends no answers, turns no
+// source away if Excess is Refuse.
+func TestRefusedAreNotTurnedAway(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
 	r := newRecorder(clock)
@@ -103,12 +104,13 @@ func TestRefusingTellsNobody(t *testing.T) {
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", true, Connections)
 	if len(r.turned) > 0 {
-		t.Errorf("told of %v", r.turned)
+		t.Errorf("turned away: %v", r.turned)
 	}
 }
 
-// TestPortsAreGivenBack: a port is under the quota while its conn is open, and once.
-func TestPortsAreGivenBack(t *testing.T) {
+// TestPortIsGuardedWhileOpen checks that the enforcer guards the port of a conn once, until
+// the conn is closed.
+func TestPortIsGuardedWhileOpen(t *testing.T) {
 	c := mustNew(t, nil)
 	r := newRecorder(newFakeClock())
 	c.enforcement.enforcer = r
@@ -125,8 +127,9 @@ func TestPortsAreGivenBack(t *testing.T) {
 	}
 }
 
-// TestTurnedAwayForARate: until there is room again, and no longer.
-func TestTurnedAwayForARate(t *testing.T) {
+// TestTurnedAwayForConnectionRate checks that a source beyond its connection rate is turned
+// away until the rate has room again, and that nothing happens in a dry run.
+func TestTurnedAwayForConnectionRate(t *testing.T) {
 	clock := newFakeClock()
 	for _, dry := range []bool{false, true} {
 		c := mustNew(t, &Config{Now: clock.now, Excess: Drop, DryRun: dry, Source: Limits{ConnectionRate: 10, ConnectionBurst: 1}})
@@ -139,7 +142,7 @@ func TestTurnedAwayForARate(t *testing.T) {
 		}
 		until, told := r.turned[netip.MustParsePrefix("192.0.2.1/32")]
 		if told == dry || told && until.Sub(clock.now()) != 100*time.Millisecond {
-			t.Errorf("dry run %v: told %v, turned away until %v, want a tenth of a second, or in a dry run nothing", dry, told, until.Sub(clock.now()))
+			t.Errorf("dry run %v: turned away: %v, for %v; want a tenth of a second, or in a dry run nothing", dry, told, until.Sub(clock.now()))
 		}
 	}
 }

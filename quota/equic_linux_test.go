@@ -18,11 +18,11 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestKernelKeepsWhatIsGranted: somebody has all connections of its quota, asks for
-// more, and is a name server, too. The quota is kept in the kernel, and what has been
-// granted and the name server live on. eQUIC's program in the same place keeps the
-// quota as well, and both are dead.
-func TestKernelKeepsWhatIsGranted(t *testing.T) {
+// TestKernelKeepsConnections checks a source that has all its connections, asks for more, and
+// runs a name server that the server uses. The kernel enforces the quota, and the
+// connections and the name server keep working. With the program of eQUIC instead, both
+// stop working.
+func TestKernelKeepsConnections(t *testing.T) {
 	everyMode(t, kernelAttackConf, func(w *town) {
 		alive, answered := w.attackBesideNames(func() {})
 		w.wantDropped(Connections, 1)
@@ -43,14 +43,14 @@ func TestKernelKeepsWhatIsGranted(t *testing.T) {
 			}
 		})
 		if alive != 0 || answered {
-			t.Errorf("%d connections live on, the name server answers: %v: this is no contrast", alive, answered)
+			t.Errorf("%d connections live on, the name server answers: %v: this is no comparison", alive, answered)
 		}
 	})
 }
 
-// attackBesideNames has somebody bad take five connections, have them counted, and
-// ask for more in vain. It returns how many of the five live on, and whether the
-// server still hears from a name server there.
+// attackBesideNames makes the attacker open five connections and ask for more in vain. It
+// calls counted in between. It returns how many of the five stay alive, and whether the
+// server still gets answers from a name server on the attacker's host.
 func (w *town) attackBesideNames(counted func()) (alive int, answered bool) {
 	w.Helper()
 	names := w.bad.Listen(net.JoinHostPort(w.badIP, "53"))
@@ -85,6 +85,7 @@ func (w *town) attackBesideNames(counted func()) (alive int, answered bool) {
 	return living(held), answers(2 * time.Second)
 }
 
+// lives reports whether a request on a connection is answered.
 func lives(conn *quic.Conn) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
@@ -92,8 +93,8 @@ func lives(conn *quic.Conn) bool {
 	return err == nil
 }
 
-// attachEQUIC has the kernel do what eQUIC's program does: drop all UDP over IPv4 of
-// an address that has five connections, as the map that is returned counts them.
+// attachEQUIC attaches a program that works like that of eQUIC: it drops all UDP over IPv4
+// from an address that has five connections, according to the map that is returned.
 func attachEQUIC(w *town) *ebpf.Map {
 	w.Helper()
 	counts, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: 1024})

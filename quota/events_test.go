@@ -43,12 +43,12 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// TestEventsAreFew: a hundred a second of all, and as many as wait for a reader;
-// the others are counted.
+// TestEventsAreFew checks that at most a hundred events are reported in a second, that at
+// most eventQueue wait for a reader, and that the others are counted.
 func TestEventsAreFew(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
-	events := c.reporter.join() // by who does not read
+	events := c.reporter.join() // a reader that does not read
 	defer c.reporter.leave(events)
 	burst := func(n int) {
 		for i := range n {

@@ -16,7 +16,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// An HTTP/3 server that is protected.
+// A protected HTTP/3 server.
 func ExampleController_Protect() {
 	serve := func(conn *net.UDPConn, cert tls.Certificate, mux http.Handler) error {
 		controller, err := quota.New(&quota.Config{
@@ -40,7 +40,7 @@ func ExampleController_Protect() {
 	_ = serve
 }
 
-// A server of another protocol than HTTP/3.
+// A protected server of a protocol other than HTTP/3.
 func ExampleController_Listener() {
 	serve := func(ctx context.Context, conn *net.UDPConn, conf *tls.Config, handle func(*quic.Conn)) error {
 		controller, err := quota.New(nil)
@@ -67,7 +67,7 @@ func ExampleController_Listener() {
 	_ = serve
 }
 
-// Whoever is denied is kept out at once, for as long as the entry says.
+// A denied prefix is kept out at once, until the entry expires.
 func ExampleController_Deny() {
 	controller, err := quota.New(nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func ExampleController_Deny() {
 	if err := controller.Deny(abuser, time.Hour, "abuse"); err != nil {
 		panic(err)
 	}
-	controller.End(abuser) // what it has already
+	controller.End(abuser) // its existing connections
 	_, err = controller.Admit(netip.MustParseAddrPort("192.0.2.7:4242"), true)
 	fmt.Println(err)
 	for entry := range controller.Entries() {
@@ -88,7 +88,7 @@ func ExampleController_Deny() {
 	// deny 192.0.2.0/24 abuse
 }
 
-// Something else than connections is counted by slots, too.
+// Slots can limit other things than QUIC connections.
 func ExampleController_Admit() {
 	controller, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 1}})
 	if err != nil {
@@ -108,7 +108,7 @@ func ExampleController_Admit() {
 	// true <nil>
 }
 
-// The kernel drops what the filter would drop.
+// The kernel drops what the packet filter would drop.
 func ExampleConfig_xdp() {
 	run := func() error {
 		program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
@@ -129,6 +129,6 @@ func ExampleConfig_xdp() {
 		return nil
 	}
 	if err := run(); err != nil {
-		fmt.Println(err) // without privileges, or eth0
+		fmt.Println(err) // for example without privileges, or without eth0
 	}
 }

@@ -30,32 +30,33 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// The experiment of eQUIC (Pantuza et al.): somebody asks for more connections than
-// the quota of five, without end, while others make requests. What does it cost to
-// keep the one out, by where that is done? Somebody dials, as there; or sends first
-// Initials that lead nowhere, which cost him less, and get nobody as far as the end
-// of a handshake, where eQUIC's baseline begins to count.
+// The experiment of the eQUIC paper (Pantuza et al.): an attacker asks for more
+// connections than its quota of five, again and again, while good clients make requests.
+// The benchmark measures what different defences cost. The attacker either dials, as in the
+// paper, or sends first Initials with invalid content. These cost the attacker less, and
+// never complete a handshake, where the baseline of the paper begins to count.
 
 const (
 	experimentEnv  = "QUICWAY_TEST_EXPERIMENT"
 	experimentAddr = "10.1.0.2:443"
-	// attackRate is how many first Initials the attacker sends in a second,
-	// and dialers how many dial at once, again and again.
+	// attackRate is the number of first Initials per second.
 	attackRate = 20000
-	dialers    = 64
-	// measured is for how long.
+	// dialers is the number of goroutines that dial.
+	dialers = 64
+	// measured is the duration of a measurement.
 	measured = 2 * time.Second
 )
 
-// experiments are the ways to keep somebody out, and attacks what he does.
+// experiments are the defences, and attacks what the attacker does.
 var (
 	experiments = []string{"none", "after-handshake", "refuse", "drop", "generic", "native", "nftables", "equic"}
 	attacks     = map[string]func(*town) (stop func()){"dials": (*town).dialOn, "initials": (*town).floodInitials}
 )
 
-// BenchmarkExperiment measures each of them: requests of good clients a second,
-// how long these take (each on a connection of its own), how many are served, CPU and
-// system calls of the server, and what lives on of what the attacker had before.
+// BenchmarkExperiment measures each defence against each attack: requests of good clients
+// per second, how long they take (each on a connection of its own), how many are served, the
+// CPU time and the system calls of the server, and how many connections that the attacker
+// had before stay alive.
 func BenchmarkExperiment(b *testing.B) {
 	for attack, start := range attacks {
 		for _, mode := range experiments {
@@ -75,7 +76,7 @@ func (w *town) floodInitials() (stop func()) {
 	})
 }
 
-// dialOn dials again and again, and goes when it is connected.
+// dialOn dials again and again, and closes each connection at once.
 func (w *town) dialOn() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -97,7 +98,7 @@ func (w *town) dialOn() (stop func()) {
 	return stop
 }
 
-// TestExperimentServer is the server's process.
+// TestExperimentServer is the main function of the server's process.
 func TestExperimentServer(t *testing.T) {
 	if mode, ok := os.LookupEnv(experimentEnv); ok {
 		serveExperiment(t, mode)
@@ -154,8 +155,8 @@ func serveExperiment(t *testing.T, mode string) {
 	t.Fatal(server.ServeListener(accepting))
 }
 
-// lateListener closes what is beyond the quota once it is connected, as eQUIC's own
-// comparison does.
+// lateListener closes connections beyond the quota when their handshake is complete, like
+// the baseline of the eQUIC paper.
 type lateListener struct {
 	QUICListener
 	live map[netip.Addr]int
@@ -176,7 +177,7 @@ func (l *lateListener) Accept(ctx context.Context) (*quic.Conn, error) {
 	}
 }
 
-// experiment runs it once, and reports what it has measured.
+// experiment makes one measurement, and reports it.
 func experiment(b *testing.B, mode string, attack func(*town) (stop func())) {
 	b.StopTimer()
 	w := newHosts(b)
@@ -187,7 +188,7 @@ func experiment(b *testing.B, mode string, attack func(*town) (stop func())) {
 		countWithNftables(b, w)
 	}
 	server := startExperiment(b, w, mode)
-	held, _ := w.holdFrom(w.bad, w.badIP, 5) // what the attacker may have
+	held, _ := w.holdFrom(w.bad, w.badIP, 5) // all that the attacker may have
 	if mode == "equic" {
 		if err := attachEQUIC(w).Put(netip.MustParseAddr(w.badIP).As4(), uint32(5)); err != nil {
 			b.Fatal(err)
@@ -234,7 +235,7 @@ func experiment(b *testing.B, mode string, attack func(*town) (stop func())) {
 	b.ReportMetric(20*float64(living(held)), "held-%")
 }
 
-// living is how many connections answer.
+// living returns the number of connections on which a request is answered.
 func living(conns []*quic.Conn) (n int) {
 	answers := make(chan bool, len(conns))
 	for _, conn := range conns {
@@ -272,8 +273,8 @@ func startExperiment(b *testing.B, w *town, mode string) *exec.Cmd {
 	return server
 }
 
-// countWithNftables has the kernel's firewall count the attacker's flows of UDP, and
-// drop the first packet of those beyond five, as "ct count over 5 drop" does.
+// countWithNftables makes nftables count the attacker's UDP flows, and drop the first packet
+// of those beyond five, as "ct count over 5 drop" does.
 func countWithNftables(b *testing.B, w *town) {
 	b.Helper()
 	load := func(register uint32, base expr.PayloadBase, at, length uint32) expr.Any {
@@ -302,11 +303,11 @@ func countWithNftables(b *testing.B, w *town) {
 		return conn.Flush()
 	})
 	if err != nil {
-		b.Skipf("nftables does not count here: %v", err)
+		b.Skipf("nftables cannot count flows on this machine: %v", err)
 	}
 }
 
-// cpuOf is what a process has used, in seconds.
+// cpuOf returns the CPU time of a process, in seconds.
 func cpuOf(b *testing.B, pid int) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -319,7 +320,7 @@ func cpuOf(b *testing.B, pid int) float64 {
 	return (user + system) / 100 // USER_HZ
 }
 
-// softirq is what all CPUs have spent on interrupts' work, in seconds.
+// softirq returns the time that all CPUs have spent in soft interrupts, in seconds.
 func softirq(b *testing.B) float64 {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -329,7 +330,8 @@ func softirq(b *testing.B) float64 {
 	return n / 100
 }
 
-// countSyscalls counts those of a process; -1 if the kernel does not let us.
+// countSyscalls counts the system calls of a process. count returns -1 if that is not
+// possible.
 func countSyscalls(b *testing.B, pid int) (count func() float64) {
 	none := func() float64 { return -1 }
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})

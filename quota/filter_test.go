@@ -9,7 +9,7 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// fakeClock is one that a test moves.
+// fakeClock is a clock that a test advances.
 type fakeClock struct{ t time.Time }
 
 func newFakeClock() *fakeClock { return &fakeClock{time.Unix(1_700_000_000, 0)} }
@@ -28,7 +28,7 @@ func mustNew(tb testing.TB, conf *Config) *Controller {
 
 func addr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
-// inState makes a filter that has come into the state of a case.
+// inState makes a filter in the state of a case.
 func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *filter {
 	t.Helper()
 	clock := newFakeClock()
@@ -43,7 +43,7 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 	}
 	h, err := wire.Parse(b, 0)
 	if known := tc.State.Admitted || tc.State.Refused || tc.State.Retried; known && err != nil {
-		t.Fatal("the case is of an attempt that is known, and has none")
+		t.Fatal("the case is about a known attempt, but its datagram is not one")
 	}
 	at, seed, end := c.sources.place(from.Addr()), c.sources.seed, c.clock.now()+instant(time.Hour)
 	flows := &at.shard.flows
@@ -85,7 +85,8 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 	return f
 }
 
-// TestFilterDecisions runs the table that every implementation of the filter runs.
+// TestFilterDecisions checks the decisions in the table that all implementations of the
+// filter share.
 func TestFilterDecisions(t *testing.T) {
 	names := make(map[string]bool)
 	for i := range quotatest.Cases {
@@ -112,13 +113,13 @@ func TestFilterDecisions(t *testing.T) {
 	}
 }
 
-// TestTokenContinuesOnce: a token that has been let in carries one other ID, and
-// no more.
+// TestTokenContinuesOnce checks that a token that was let in continues its attempt with
+// one other connection ID only.
 func TestTokenContinuesOnce(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1}})
 	f := &filter{c: c, idLen: 4}
 	from := addr("192.0.2.1:1000")
-	judge := func(id byte, want Reason) {
+	want := func(id byte, want Reason) {
 		t.Helper()
 		d := quotatest.Datagram{Type: wire.Initial, ID: 4, Token: 50}
 		b := d.Build()
@@ -127,16 +128,16 @@ func TestTokenContinuesOnce(t *testing.T) {
 			t.Errorf("ID %d: got %v, want %v", id, why, want)
 		}
 	}
-	judge(1, PassNew)
+	want(1, PassNew)
 	wantAdmit(t, c, from.String(), true, PassNew)
-	judge(2, PassContinuing)
-	judge(3, Connections)
-	judge(1, PassFlow)
-	judge(2, PassFlow)
+	want(2, PassContinuing)
+	want(3, Connections)
+	want(1, PassFlow)
+	want(2, PassFlow)
 }
 
-// TestCasesCoverReasons: there is a case for every reason that the filter has, but
-// those that are variants of another.
+// TestCasesCoverReasons checks that there is a case for every reason of the filter, except
+// for variants of another reason.
 func TestCasesCoverReasons(t *testing.T) {
 	covered := make(map[string]bool)
 	for _, tc := range quotatest.Cases {
@@ -151,8 +152,8 @@ func TestCasesCoverReasons(t *testing.T) {
 	}
 }
 
-// FuzzFilter: whatever comes, the filter drops nothing but what a server must not
-// answer, or what is an Initial of a new attempt.
+// FuzzFilter checks that the filter drops only Initials that a server must discard, and
+// Initials of new attempts.
 func FuzzFilter(f *testing.F) {
 	for i := range quotatest.Cases {
 		f.Add(quotatest.Cases[i].Datagram.Build(), false)
@@ -174,7 +175,7 @@ func FuzzFilter(f *testing.F) {
 			isFirst := isInitial && (len(h.DstID) >= minFirstID || len(h.Token) > 0)
 			switch {
 			case !isInitial && (!pass || why != PassOther):
-				t.Fatalf("pass %v, %v, of what is no Initial", pass, why)
+				t.Fatalf("pass %v, %v, for a packet that is not an Initial", pass, why)
 			case isInitial && len(b) < minInitial && why != ShortInitial:
 				t.Fatalf("%v of a short Initial", why)
 			case isInitial && len(b) >= minInitial && !isFirst && !pass:
@@ -186,7 +187,7 @@ func FuzzFilter(f *testing.F) {
 	})
 }
 
-// attempt is the first Initial of one.
+// attempt returns the first Initial of an attempt.
 func attempt(id byte) []byte {
 	d := quotatest.Datagram{Type: wire.Initial, ID: 12, Size: 1280}
 	b := d.Build()
@@ -194,28 +195,29 @@ func attempt(id byte) []byte {
 	return b
 }
 
-// TestRefusalsAreAnsweredOnce: each attempt once, and a few a second.
+// TestRefusalsAreAnsweredOnce checks that each attempt beyond the quota is answered once,
+// and only a few in a second.
 func TestRefusalsAreAnsweredOnce(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, Source: Limits{Connections: 1}})
 	f := &filter{c: c, idLen: 4}
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
-	judge := func(id byte, wantPass bool, want Reason) {
+	want := func(id byte, wantPass bool, want Reason) {
 		t.Helper()
 		if pass, why := f.decide(addr("192.0.2.1:2"), attempt(id), c.clock.now()); pass != wantPass || why != want {
 			t.Errorf("attempt %d: got pass %v, %v, want %v, %v", id, pass, why, wantPass, want)
 		}
 	}
 	for id := range byte(10) {
-		judge(id, true, Connections)
-		judge(id, false, Repeated)
+		want(id, true, Connections)
+		want(id, false, Repeated)
 	}
-	judge(10, false, Connections)
+	want(10, false, Connections)
 	clock.advance(time.Second)
-	judge(11, true, Connections)
+	want(11, true, Connections)
 }
 
-// TestExemptPass: what is exempt passes the filter beyond all limits.
+// TestExemptPass checks that packets of exempt sources pass the filter beyond all limits.
 func TestExemptPass(t *testing.T) {
 	c := mustNew(t, &Config{
 		Now: newFakeClock().now, Excess: Drop,
@@ -234,12 +236,12 @@ func TestExemptPass(t *testing.T) {
 	}
 }
 
-// TestAnotherAttemptIsNoRepetition: of one port, right after a refusal: the filter
-// sees by its ID that it is another.
-func TestAnotherAttemptIsNoRepetition(t *testing.T) {
+// TestNewAttemptIsNotRepeated checks that an attempt right after a refusal of the same
+// address and port counts as a new one, which the filter sees by its connection ID.
+func TestNewAttemptIsNotRepeated(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{Connections: 1}})
 	f := &filter{c: c, idLen: 4}
-	judge := func(id byte, want Reason) {
+	want := func(id byte, want Reason) {
 		t.Helper()
 		if pass, why := f.decide(addr("192.0.2.1:2"), attempt(id), c.clock.now()); !pass || why != want {
 			t.Errorf("attempt %d: got pass %v, %v, want %v", id, pass, why, want)
@@ -247,35 +249,37 @@ func TestAnotherAttemptIsNoRepetition(t *testing.T) {
 	}
 	other := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
 	for id := range byte(2) {
-		judge(id, Connections)
+		want(id, Connections)
 		wantAdmit(t, c, "192.0.2.1:2", false, Connections)
 		wantAdmit(t, c, "192.0.2.1:2", false, Repeated)
 	}
 	other.Release()
-	judge(3, PassNew)
+	want(3, PassNew)
 	wantAdmit(t, c, "192.0.2.1:2", false, PassNew).Release()
 }
 
-// TestExcessCostsAttempts: what is beyond the quota is counted as an attempt, too.
+// TestExcessCostsAttempts checks that attempts beyond the quota are charged to the rate of
+// attempts.
 func TestExcessCostsAttempts(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1, AttemptRate: 0.001, AttemptBurst: 3}})
 	f := &filter{c: c, idLen: 4}
-	judge := func(id byte, want Reason) {
+	want := func(id byte, want Reason) {
 		t.Helper()
 		if _, why := f.decide(addr("192.0.2.1:1"), attempt(id), c.clock.now()); why != want {
 			t.Errorf("attempt %d: got %v, want %v", id, why, want)
 		}
 	}
 	slot := wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
-	judge(0, Connections)
-	judge(1, Connections)
+	want(0, Connections)
+	want(1, Connections)
 	slot.Release()
-	judge(2, PassNew)
-	judge(3, AttemptRate)
+	want(2, PassNew)
+	want(3, AttemptRate)
 }
 
-// TestAttemptsOfAll: have a rate, and it is theirs alone who are let in.
-func TestAttemptsOfAll(t *testing.T) {
+// TestTotalAttemptRate checks that attempts that a source's rate does not let in are not
+// charged to the rate of all sources together.
+func TestTotalAttemptRate(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Total: Limits{AttemptRate: 0.001, AttemptBurst: 2}, Source: Limits{AttemptRate: 0.001, AttemptBurst: 1}})
 	f := &filter{c: c, idLen: 4}
 	for i, tc := range []struct {
@@ -283,7 +287,7 @@ func TestAttemptsOfAll(t *testing.T) {
 		want Reason
 	}{
 		{"192.0.2.1:1", PassNew},
-		{"192.0.2.1:1", AttemptRate}, // of the source: costs the others nothing
+		{"192.0.2.1:1", AttemptRate}, // beyond the rate of the source
 		{"192.0.2.2:1", PassNew},
 		{"192.0.2.3:1", AttemptRate},
 	} {
@@ -293,8 +297,9 @@ func TestAttemptsOfAll(t *testing.T) {
 	}
 }
 
-// TestExcessOfWhoIsNotRemembered: is dropped, since nothing counts the answers.
-func TestExcessOfWhoIsNotRemembered(t *testing.T) {
+// TestExcessOfUnrememberedSource checks that attempts beyond the quota are dropped if their
+// source is not remembered, since nothing counts the answers then.
+func TestExcessOfUnrememberedSource(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, MaxSources: 1, Total: Limits{Connections: 1}})
 	wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew)
 	f := &filter{c: c, idLen: 4}

@@ -17,16 +17,17 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// flight is a connection that quic-go makes.
+// flight describes a connection of a quic-go client.
 type flight struct {
 	name    string
 	version quic.Version
-	curves  []tls.CurveID // nil: those of Go, with ML-KEM
-	idLen   int           // of the server
+	curves  []tls.CurveID // nil: the defaults of Go, with ML-KEM
+	idLen   int           // length of the server's connection IDs
 	retry   bool
 	resume  bool // with 0-RTT
 
-	wantNew, wantFirst int // attempts, and datagrams of the first flight at least
+	wantNew   int // number of attempts
+	wantFirst int // minimum number of datagrams of the first flight
 }
 
 var x25519 = []tls.CurveID{tls.X25519}
@@ -48,7 +49,7 @@ var (
 	flightServer = addr(serverAddr)
 )
 
-// record makes the connection and returns what the client has sent.
+// record makes the connection and returns the datagrams that the client has sent.
 func (f *flight) record(t *testing.T) (sent [][]byte) {
 	nettest.Bubble(t, func(t *testing.T) {
 		network := nettest.New(1)
@@ -103,7 +104,7 @@ func echo(ln *quic.EarlyListener) {
 	}
 }
 
-// exchange connects, sends something there and back, and says goodbye.
+// exchange makes a connection, sends data both ways, and closes the connection.
 func (f *flight) exchange(t *testing.T, tr *quic.Transport, conf *tls.Config) {
 	conn, err := tr.DialEarly(context.Background(), net.UDPAddrFromAddrPort(flightServer), conf,
 		&quic.Config{Versions: []quic.Version{f.version}, DisablePathMTUDiscovery: true})
@@ -126,15 +127,15 @@ func (f *flight) exchange(t *testing.T, tr *quic.Transport, conf *tls.Config) {
 	time.Sleep(100 * time.Millisecond)
 }
 
-// TestFlightsOfClients: what quic-go sends to open a connection is one attempt, of
-// which all passes or nothing; and what follows passes even if the quota is used
-// up in the meantime.
+// TestFlightsOfClients checks that all datagrams with which quic-go opens a connection
+// belong to one attempt, of which either all pass or none, and that the datagrams that
+// follow pass even if the quota is used up in the meantime.
 func TestFlightsOfClients(t *testing.T) {
 	coalesced := false
 	for _, f := range flightsOfClients {
 		t.Run(f.name, func(t *testing.T) {
 			sent := f.record(t)
-			reasons := f.judgeAll(t, sent, -1)
+			reasons := f.decideAll(t, sent, -1)
 			first := 1
 			for first < len(reasons) && reasons[first] == PassFlow {
 				first++
@@ -150,19 +151,19 @@ func TestFlightsOfClients(t *testing.T) {
 			}
 			coalesced = coalesced || hasCoalesced(sent)
 
-			for i, why := range f.judgeAll(t, sent, 0) {
+			for i, why := range f.decideAll(t, sent, 0) {
 				attempt := reasons[i] == PassNew || reasons[i] == PassFlow
 				if (why == Connections) != attempt && !((f.retry || f.idLen >= minFirstID) && reasons[i] == PassContinuing) {
 					t.Errorf("datagram %d, which was %v, is %v when the quota is used up before", i, reasons[i], why)
 				}
 			}
-			last := 0 // attempt, which is the one that is granted
+			last := 0 // the last attempt, which is let in
 			for i, why := range reasons {
 				if why == PassNew {
 					last = i
 				}
 			}
-			for i, why := range f.judgeAll(t, sent, last+1) {
+			for i, why := range f.decideAll(t, sent, last+1) {
 				if why != reasons[i] {
 					t.Errorf("datagram %d, which was %v, is %v when it was the last that is let in", i, reasons[i], why)
 				}
@@ -170,12 +171,13 @@ func TestFlightsOfClients(t *testing.T) {
 		})
 	}
 	if !coalesced {
-		t.Error("in no flight was an Initial coalesced with something else")
+		t.Error("no flight has an Initial coalesced with another packet")
 	}
 }
 
-// judgeAll has a filter judge what was sent. The quota is used up before a datagram.
-func (f *flight) judgeAll(t *testing.T, sent [][]byte, usedUp int) (reasons []Reason) {
+// decideAll returns a filter's reasons for the datagrams. The quota is used up before the
+// datagram with the number usedUp.
+func (f *flight) decideAll(t *testing.T, sent [][]byte, usedUp int) (reasons []Reason) {
 	t.Helper()
 	c := mustNew(t, &Config{Now: newFakeClock().now, Excess: Drop, Source: Limits{Connections: 1}})
 	filter := &filter{c: c, idLen: f.idLen}
@@ -212,7 +214,7 @@ func hasType(sent [][]byte, what wire.Type) bool {
 	})
 }
 
-// hasCoalesced says whether there is an Initial with something behind it.
+// hasCoalesced reports whether there is an Initial with another packet behind it.
 func hasCoalesced(sent [][]byte) bool {
 	return slices.ContainsFunc(sent, func(b []byte) bool {
 		h, err := wire.Parse(b, 4)

@@ -13,7 +13,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestRetryAfter: whole seconds, and enough of them; also for what is no QUIC.
+// TestRetryAfter checks that Retry-After is in seconds, rounded up, and that requests
+// without QUIC are limited.
 func TestRetryAfter(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, Source: Limits{RequestRate: 0.4, RequestBurst: 1}})
 	h := c.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -27,9 +28,9 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestWhoAsks: a request is charged to the address that it has come from, in
-// whatever form that is written, and not to one that it names.
-func TestWhoAsks(t *testing.T) {
+// TestRequestAddress checks that a request is charged to its RemoteAddr, in whatever form
+// that is written, and not to an address in its fields.
+func TestRequestAddress(t *testing.T) {
 	for remote, source := range map[string]string{
 		"192.0.2.1:80":          "192.0.2.1/32",
 		"[::ffff:192.0.2.1]:80": "192.0.2.1/32",
@@ -62,7 +63,8 @@ func TestWhoAsks(t *testing.T) {
 	}
 }
 
-// TestDeniedRequests: where there is no packet filter, as over TCP.
+// TestDeniedRequests checks that requests from denied addresses are refused where there is
+// no packet filter, as over TCP.
 func TestDeniedRequests(t *testing.T) {
 	for _, dry := range []bool{false, true} {
 		c := mustNew(t, &Config{DryRun: dry})
@@ -90,7 +92,7 @@ func TestDeniedRequests(t *testing.T) {
 	}
 }
 
-// TestRequestRates: of a connection, and of its source.
+// TestRequestRates checks the rates of a connection and of its source.
 func TestRequestRates(t *testing.T) {
 	conf := &Config{ConnectionRequestRate: 1, ConnectionRequestBurst: 3, Source: Limits{RequestRate: 1, RequestBurst: 5}}
 	runLab(t, conf, func(l *lab) {

@@ -24,7 +24,7 @@ import (
 
 const serverAddr = "192.0.2.1:443"
 
-// lab is a network with an HTTP/3 server in it that is protected.
+// lab is a simulated network with a protected HTTP/3 server.
 type lab struct {
 	testing.TB
 	net       *nettest.Network
@@ -33,16 +33,16 @@ type lab struct {
 	http      *http3.Server
 	tls       *tls.Config
 
-	mu     sync.Mutex // guards the following
-	live   map[netip.Prefix]int
-	most   map[netip.Prefix]int
-	served map[string]int // requests, by the client's address
-	early  int            // requests before the handshake was complete
+	mu     sync.Mutex           // guards the following
+	live   map[netip.Prefix]int // connections that exist, by source
+	most   map[netip.Prefix]int // most connections at the same time, by source
+	served map[string]int       // requests, by the client's address
+	early  int                  // requests before the handshake was complete
 	hosts  int
 }
 
-// runLab runs a test on the fake clock. What the server has must be gone at the
-// end: synctest reports goroutines that are left.
+// runLab runs a test on the fake clock. At the end it closes the server and checks that no
+// connection is left. synctest reports goroutines that are left.
 func runLab(t *testing.T, conf *Config, test func(*lab)) {
 	t.Helper()
 	nettest.Bubble(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func runLab(t *testing.T, conf *Config, test func(*lab)) {
 	})
 }
 
-// newLab starts a server. wrap, if not nil, gets the conn below the filter.
+// newLab starts a server. If wrap is not nil, it wraps the conn below the filter.
 func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.PacketConn) *lab {
 	t.Helper()
 	l := &lab{TB: t, net: nettest.New(1), c: mustNew(t, conf), live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int), served: make(map[string]int)}
@@ -87,7 +87,8 @@ func (l *lab) serve(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, "served")
 }
 
-// servedOf is how many of a source's connections a request was served on.
+// servedOf returns the number of connections from an address on which a request was
+// served.
 func (l *lab) servedOf(ip string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,8 +121,8 @@ func (l *lab) close() {
 	wantLive(l.TB, l.c, 0, 0)
 }
 
-// censusListener counts the connections that were accepted and exist, by who they
-// are from, apart from what the controller thinks.
+// censusListener counts the accepted connections that exist, by source, independently of
+// the controller.
 type censusListener struct {
 	QUICListener
 	lab *lab
@@ -151,21 +152,21 @@ func (c *censusListener) Accept(ctx context.Context) (*quic.Conn, error) {
 	return conn, nil
 }
 
-// mostOf is how many connections a source had at once, at most.
+// mostOf returns the most connections that a source had at the same time.
 func (l *lab) mostOf(ip string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.most[l.c.Source(netip.MustParseAddr(ip))]
 }
 
-// client is a socket of somebody.
+// client is a socket with a QUIC transport.
 type client struct {
 	lab       *lab
 	conn      *nettest.Conn
 	transport *quic.Transport
 }
 
-// client opens a socket at an address, with a port of its own.
+// client opens a socket at an address, with a new port.
 func (l *lab) client(ip string) *client {
 	l.Helper()
 	l.mu.Lock()
@@ -181,13 +182,13 @@ func (c *client) close() {
 	c.conn.Close()
 }
 
-// dial makes a connection.
+// dial makes a connection to the server.
 func (c *client) dial(ctx context.Context) (*quic.Conn, error) {
 	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}
 	return c.transport.Dial(ctx, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(serverAddr)), conf, &quic.Config{KeepAlivePeriod: 5 * time.Second})
 }
 
-// get makes a request on a connection and returns the status.
+// get makes a request on a connection, and reads the response.
 func get(ctx context.Context, conn *quic.Conn) (*http.Response, error) {
 	return getOn(ctx, (&http3.Transport{}).NewClientConn(conn))
 }
@@ -206,7 +207,7 @@ func getOn(ctx context.Context, conn *http3.ClientConn) (*http.Response, error) 
 	return resp, err
 }
 
-// visit is what a good client does: a new connection, a request, and goodbye.
+// visit makes a connection and a request, and closes the connection, as a good client does.
 func (l *lab) visit(ip string) error {
 	c := l.client(ip)
 	defer c.close()
@@ -227,8 +228,8 @@ func (l *lab) visit(ip string) error {
 	return nil
 }
 
-// wantServed has good clients visit, one after the other, from addresses of
-// their own.
+// wantServed makes n visits of good clients from different addresses, and checks that they
+// are served.
 func (l *lab) wantServed(n int) {
 	l.Helper()
 	for i := range n {
@@ -239,7 +240,7 @@ func (l *lab) wantServed(n int) {
 	}
 }
 
-// hold makes connections from one address until one fails, and keeps them.
+// hold dials n connections from one address, and keeps those that succeed.
 func (l *lab) hold(ip string, n int) (held []*quic.Conn, clients []*client) {
 	for range n {
 		c := l.client(ip)
@@ -260,5 +261,5 @@ func closeAll(clients []*client) {
 	}
 }
 
-// distrusting trusts nobody.
+// distrusting is a configuration that trusts no certificate.
 var distrusting = tls.Config{NextProtos: []string{http3.NextProtoH3}, ServerName: "server"}

@@ -13,45 +13,45 @@ import (
 )
 
 const (
-	// lease is how long the kernel acts on what it has been told when nobody
-	// renews that, as when the process is killed.
+	// lease is how long the kernel drops packets without a renewal, for example after
+	// the process was killed.
 	lease = 10 * time.Second
-	// renewEvery is how often it is renewed.
+	// renewEvery is the interval at which the lease is renewed.
 	renewEvery = time.Second
 )
 
-// kernelEnforcer has an XDP program drop what the packet filter would drop.
+// kernelEnforcer is the enforcer that uses the quota stage of an XDP program.
 type kernelEnforcer struct {
 	stage   *datapath.Quota
 	program *datapath.Program
 	log     *slog.Logger
 	drops   func(datapath.SourceDrops)
-	before  map[datapath.Reason]uint64 // what others have counted
+	before  map[datapath.Reason]uint64 // the counters when it was made
 	errors  atomic.Uint64
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
 	mu sync.Mutex // guards the following
-	// missing are prefixes that ought to be let in, and that there is no room
-	// for: while there are any the kernel must not drop anything.
+	// missing are prefixes on the allow list that the kernel has no room for. While
+	// there are any, the kernel must not drop anything.
 	missing map[netip.Prefix]bool
 	ports   map[uint16]guarded
 	closed  bool
 }
 
-// guarded is a port under the quota. The kernel knows ports, and not whose they are:
-// it is told of one length of IDs, and not of a port whose servers have several.
+// guarded is a port under the quota. The kernel knows one length of connection IDs for
+// each port. So a port whose servers have IDs of different lengths is left to Go.
 type guarded struct {
 	conns int
-	idLen int // mixed: several
+	idLen int // mixed: different lengths
 }
 
 const mixed = -1
 
 var _ enforcer = (*kernelEnforcer)(nil)
 
-// newKernelEnforcer takes the program's quota stage, and gives it a policy. It gets
-// drops of sources beyond their rates.
+// newKernelEnforcer takes the program's quota stage and sets its policy. It calls drops
+// for sources whose packets were dropped because they exceeded a rate.
 func newKernelEnforcer(program *datapath.Program, sources *sourceTable, log *slog.Logger, drops func(datapath.SourceDrops)) (*kernelEnforcer, error) {
 	stage, err := program.Quota()
 	if err != nil {
@@ -81,7 +81,7 @@ func newKernelEnforcer(program *datapath.Program, sources *sourceTable, log *slo
 	return k, nil
 }
 
-// renew says that somebody is there who answers for the verdicts.
+// renew renews the lease until ctx is done.
 func (k *kernelEnforcer) renew(ctx context.Context) {
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
@@ -170,7 +170,7 @@ func (k *kernelEnforcer) packets(list List, prefix netip.Prefix) uint64 {
 
 var kernelLists = [numLists]datapath.List{DenyList: datapath.DenyList, AllowList: datapath.AllowList}
 
-// kernelReasons are those of what the kernel drops.
+// kernelReasons maps the kernel's reasons for dropping packets.
 var kernelReasons = map[datapath.Reason]Reason{
 	datapath.QuotaDenied: Denied, datapath.QuotaPacketRate: PacketRate, datapath.QuotaShortInitial: ShortInitial,
 	datapath.QuotaRefused: Connections, datapath.QuotaAttemptRate: AttemptRate,
@@ -203,14 +203,14 @@ func (k *kernelEnforcer) close() error {
 	return k.stage.Close()
 }
 
-// check counts what failed, and logs the first of it: the packet filter drops what
-// the kernel does not.
+// check counts errors and logs the first one. They are not fatal, since the packet filter
+// drops what the kernel does not.
 func (k *kernelEnforcer) check(err error) {
 	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
 	if k.errors.Add(1) == 1 {
-		k.log.Warn("the kernel does not take all decisions; what it lacks is dropped here, and counted", "err", err)
+		k.log.Warn("the kernel could not be told of a decision; the packet filter applies it instead, and further errors are only counted", "err", err)
 	}
 }
 

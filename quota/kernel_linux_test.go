@@ -21,14 +21,14 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// town is a server, somebody good, and somebody bad, with a router between them.
+// town is a server, a good client, and an attacker, with a router between them.
 type town struct {
 	*lab
 	server, good, bad *nettest.Host
 	program           *xdp.Program
 	addr              netip.AddrPort
 	goodIP, badIP     string
-	victimIP          string // of somebody good as well
+	victimIP          string // another address of the good client's host
 }
 
 var townFamilies = []struct{ name, server, good, victim, bad string }{
@@ -36,8 +36,8 @@ var townFamilies = []struct{ name, server, good, victim, bad string }{
 	{"IPv6", "fd01::2", "fd02::2", "fd02:0:0:0:1::3", "fd03::2"},
 }
 
-// everyMode runs a test where the kernel has a part in it, in both modes and
-// families.
+// everyMode runs a test with the kernel's quota stage, in both XDP modes and with both
+// address families.
 func everyMode(t *testing.T, conf func() *Config, test func(*town)) {
 	for _, mode := range []xdp.Mode{xdp.Generic, xdp.Native} {
 		for family, f := range townFamilies {
@@ -48,6 +48,7 @@ func everyMode(t *testing.T, conf func() *Config, test func(*town)) {
 	}
 }
 
+// newHosts makes the hosts of a town, without a server.
 func newHosts(t testing.TB) *town {
 	t.Helper()
 	w := &town{lab: &lab{TB: t, live: make(map[netip.Prefix]int), most: make(map[netip.Prefix]int)}}
@@ -72,11 +73,11 @@ func newHosts(t testing.TB) *town {
 	return w
 }
 
-// settle says who has which address.
+// settle sets the addresses of the hosts.
 func (w *town) settle(family int) {
 	f := townFamilies[family]
 	w.goodIP, w.victimIP, w.badIP = f.good, f.victim, f.bad
-	if family == 1 { // the source is 64 bits, which is all of the network
+	if family == 1 { // all addresses of the network are one source
 		w.victimIP = f.good
 	}
 	w.addr = netip.AddrPortFrom(netip.MustParseAddr(f.server), 443)
@@ -106,7 +107,7 @@ func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
 	return w
 }
 
-// serve answers requests until the test ends.
+// serve runs the server until the test ends.
 func (w *town) serve() {
 	w.Helper()
 	w.transport = &quic.Transport{Conn: w.server.Listen(w.addr.String())}
@@ -129,7 +130,7 @@ func (w *town) serve() {
 	})
 }
 
-// guest is a socket on a host.
+// guest is a socket on a host, with a QUIC transport.
 type guest struct {
 	w         *town
 	transport *quic.Transport
@@ -150,7 +151,7 @@ func (g *guest) dial(ctx context.Context) (*quic.Conn, error) {
 	return g.transport.Dial(ctx, net.UDPAddrFromAddrPort(g.w.addr), conf, &quic.Config{KeepAlivePeriod: 5 * time.Second})
 }
 
-// visitFrom makes a connection and a request.
+// visitFrom makes a connection and a request from a host.
 func (w *town) visitFrom(h *nettest.Host, ip string, patience time.Duration) error {
 	g := w.guest(h, ip)
 	defer g.close()
@@ -168,7 +169,7 @@ func (w *town) visitFrom(h *nettest.Host, ip string, patience time.Duration) err
 	return err
 }
 
-// wantGood has somebody good visit.
+// wantGood checks that the good client is served.
 func (w *town) wantGood(visits int) {
 	w.Helper()
 	for i := range visits {
@@ -178,7 +179,7 @@ func (w *town) wantGood(visits int) {
 	}
 }
 
-// hold makes connections from somebody, and keeps them.
+// holdFrom makes connections from a host, and keeps them.
 func (w *town) holdFrom(h *nettest.Host, ip string, n int) (held []*quic.Conn, guests []*guest) {
 	w.Helper()
 	for range n {
@@ -201,7 +202,7 @@ func (w *town) holdFrom(h *nettest.Host, ip string, n int) (held []*quic.Conn, g
 	return held, guests
 }
 
-// wantAlive makes a request on each connection.
+// wantAlive checks that each connection can make a request.
 func (w *town) wantAlive(held []*quic.Conn) {
 	w.Helper()
 	for i, conn := range held {
@@ -213,7 +214,7 @@ func (w *town) wantAlive(held []*quic.Conn) {
 	}
 }
 
-// flood sends datagrams in somebody's name until it is stopped.
+// flood sends datagrams with any source address from the attacker until stop is called.
 func (w *town) flood(every time.Duration, next func(i int) (from netip.AddrPort, data []byte)) (stop func()) {
 	w.Helper()
 	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: w.addr.Addr().As16()})
@@ -237,7 +238,7 @@ func (w *town) flood(every time.Duration, next func(i int) (from netip.AddrPort,
 				from, data := next(i)
 				f := packet.Frame{Src: from, Dst: w.addr, TTL: 64, Payload: data}
 				frame := f.Build(make(net.HardwareAddr, 6), make(net.HardwareAddr, 6))
-				_ = unix.Sendto(fd, frame[14:], 0, to) // a queue that is full loses some
+				_ = unix.Sendto(fd, frame[14:], 0, to) // some are lost if the queue is full
 			}
 			<-ticker.C
 		}
@@ -258,11 +259,12 @@ func (w *town) wantDropped(why Reason, n uint64) {
 	wait(w, fmt.Sprintf("the kernel drops %d packets for %v", n, why), func() bool { return w.c.Stats().Kernel[why] >= n })
 }
 
+// wait waits until a condition is true.
 func wait(tb testing.TB, what string, until func() bool) {
 	tb.Helper()
 	for deadline := time.Now().Add(time.Minute); !until(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("waited in vain for this: %s", what)
+			tb.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -273,8 +275,8 @@ func kernelAttackConf() *Config {
 	return conf
 }
 
-// TestKernelParallelDials: one source dials many connections at once, has five, and
-// good clients do not notice.
+// TestKernelParallelDials checks that a source that dials many connections at the same time
+// gets five, and that good clients are served.
 func TestKernelParallelDials(t *testing.T) {
 	everyMode(t, kernelAttackConf, func(w *town) {
 		var wg sync.WaitGroup
@@ -296,14 +298,14 @@ func TestKernelParallelDials(t *testing.T) {
 		}
 		w.wantDropped(Connections, 10)
 		w.wantGood(10)
-		wait(w, "the attacker has what it may have", func() bool {
+		wait(w, "the attacker has all its connections", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(held) >= 5
 		})
 		cancel()
 		wg.Wait()
-		alive := 0 // without those that were closed when their handshakes were complete
+		alive := 0 // some were closed when their handshake was complete
 		for _, client := range held {
 			if _, err := getOn(t.Context(), client); err == nil {
 				alive++
@@ -315,8 +317,8 @@ func TestKernelParallelDials(t *testing.T) {
 	})
 }
 
-// insist dials from somebody bad, for a moment, and returns a connection that is
-// served, or nil.
+// insist dials from the attacker for up to a second, and returns a connection on which a
+// request was served, or nil.
 func (w *town) insist(ctx context.Context) *http3.ClientConn {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -332,9 +334,9 @@ func (w *town) insist(ctx context.Context) *http3.ClientConn {
 	return nil
 }
 
-// TestKernelDialRetry: a source holds all it may have, and goes on dialing. What it
-// has lives on, though the kernel drops its attempts, and what it gives back it may
-// have again.
+// TestKernelDialRetry checks a source that has all its connections and dials on: its
+// connections stay alive, though the kernel drops its attempts, and when it closes one it
+// can open another.
 func TestKernelDialRetry(t *testing.T) {
 	everyMode(t, kernelAttackConf, func(w *town) {
 		held, _ := w.holdFrom(w.bad, w.badIP, 5)
@@ -361,7 +363,7 @@ func TestKernelDialRetry(t *testing.T) {
 	})
 }
 
-// TestKernelGarbageInitials: the rate of attempts is kept in the kernel.
+// TestKernelGarbageInitials checks that the kernel limits the rate of attempts.
 func TestKernelGarbageInitials(t *testing.T) {
 	everyMode(t, kernelAttackConf, func(w *town) {
 		bad := netip.MustParseAddr(w.badIP)
@@ -385,8 +387,8 @@ func TestKernelGarbageInitials(t *testing.T) {
 	})
 }
 
-// TestKernelForgedVictim: somebody sends Initials in a victim's name, who is not
-// locked out.
+// TestKernelForgedVictim checks that Initials with a victim's address do not lock the victim
+// out.
 func TestKernelForgedVictim(t *testing.T) {
 	everyMode(t, kernelAttackConf, func(w *town) {
 		victim := netip.MustParseAddr(w.victimIP)
@@ -400,7 +402,7 @@ func TestKernelForgedVictim(t *testing.T) {
 	})
 }
 
-// TestKernelForgedSources: every packet is in another's name.
+// TestKernelForgedSources checks a flood in which every packet has another source.
 func TestKernelForgedSources(t *testing.T) {
 	conf := func() *Config {
 		conf := kernelAttackConf()
@@ -415,7 +417,7 @@ func TestKernelForgedSources(t *testing.T) {
 			}
 			return netip.AddrPortFrom(addr, 1000), garbage()
 		})
-		wait(w, "newcomers are asked for a Retry", func() bool { return w.c.Stats().Retried > 20 })
+		wait(w, "attempts get a Retry", func() bool { return w.c.Stats().Retried > 20 })
 		w.wantGood(10)
 		if s := w.c.Stats(); s.HalfOpen > 20 {
 			t.Errorf("%d half open, want at most 20", s.HalfOpen)
@@ -424,7 +426,7 @@ func TestKernelForgedSources(t *testing.T) {
 	})
 }
 
-// TestKernelPacketFlood: on a connection that exists.
+// TestKernelPacketFlood checks a flood on an existing connection.
 func TestKernelPacketFlood(t *testing.T) {
 	conf := func() *Config {
 		conf := kernelAttackConf()
@@ -447,9 +449,9 @@ func TestKernelPacketFlood(t *testing.T) {
 	})
 }
 
-// TestKernelDeny: BINA's demonstration, in the kernel. Requests of another service
-// flow, it is denied, they stop, it is removed, they flow again; and nothing is
-// left when the program is detached.
+// TestKernelDeny is the demonstration of BINA in the kernel: requests are served, stop when
+// their address is denied, and are served again when the entry is removed. When the program
+// is detached, Go drops the packets.
 func TestKernelDeny(t *testing.T) {
 	everyMode(t, func() *Config { return new(Config) }, func(w *town) {
 		ask := func(want bool, when string) {

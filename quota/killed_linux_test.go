@@ -16,8 +16,8 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// TestKilledLeavesNothing: a process that is killed leaves nothing that drops: at
-// once if the program is not pinned, and when its lease ends if it is.
+// TestKilledLeavesNothing checks that nothing is dropped any more after the process was
+// killed: at once if the program is not pinned, and when the lease ends if it is.
 func TestKilledLeavesNothing(t *testing.T) {
 	if pin, ok := os.LookupEnv("QUICWAY_TEST_KILLED"); ok {
 		denyUntilKilled(t, pin)
@@ -32,13 +32,13 @@ func TestKilledLeavesNothing(t *testing.T) {
 			}
 			child, heard := w.denier(pin)
 			if heard(300 * time.Millisecond) {
-				t.Error("heard though denied")
+				t.Error("a packet arrived though its address is denied")
 			}
 			if err := child.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
 			child.Wait()
-			wait(t, "who was denied is heard", func() bool { return heard(100 * time.Millisecond) })
+			wait(t, "packets of the denied address arrive", func() bool { return heard(100 * time.Millisecond) })
 			if pinned {
 				if err := xdp.Unpin(pin); err != nil {
 					t.Error(err)
@@ -48,14 +48,14 @@ func TestKilledLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestKilledIsSucceeded: the next process with the same pin takes over at once, and
-// nothing that the dead one has decided is in its way.
-func TestKilledIsSucceeded(t *testing.T) {
+// TestSuccessorOfKilled checks that another process with the same pin takes over at once,
+// and that decisions of the killed process have no effect.
+func TestSuccessorOfKilled(t *testing.T) {
 	w := newHosts(t)
 	pin := filepath.Join(nettest.BPFFS(t), "quicway")
 	child, heard := w.denier(pin)
 	if heard(300 * time.Millisecond) {
-		t.Error("heard though denied")
+		t.Error("a packet arrived though its address is denied")
 	}
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
@@ -69,23 +69,23 @@ func TestKilledIsSucceeded(t *testing.T) {
 	c := mustNew(t, &Config{XDP: program})
 	c.enforcement.enforcer.guard(443, 4)
 	if s := c.Stats(); s.Kernel[Denied] != 0 || s.KernelErrors != 0 {
-		t.Errorf("what the dead one did is counted: %+v", s)
+		t.Errorf("packets that the killed process dropped are counted: %+v", s)
 	}
 	if heard(300*time.Millisecond) && time.Since(killed) < lease/2 {
-		t.Error("nobody is denied between two processes: this test shows nothing")
+		t.Error("nothing is denied between the two processes: this test shows nothing")
 	}
 	w.server.Do(func() error {
 		_, err := program.Attach("eth0", xdp.Auto)
 		return err
 	})
 	if !heard(10 * time.Second) {
-		t.Error("not heard: the dead process denies still")
+		t.Error("no packet arrives: the entries of the killed process still hold")
 	}
 	if err := c.Deny(netip.MustParsePrefix("10.3.0.2/32"), time.Second, ""); err != nil {
 		t.Fatal(err)
 	}
 	if heard(300 * time.Millisecond) {
-		t.Error("heard though the second process denies")
+		t.Error("a packet arrived though the second process denies its address")
 	}
 	wait(t, "the denial has ended", func() bool { return heard(100 * time.Millisecond) })
 	if s := c.Stats(); s.Kernel[Denied] < 2 || s.KernelErrors != 0 {
@@ -96,8 +96,8 @@ func TestKilledIsSucceeded(t *testing.T) {
 	}
 }
 
-// denier starts a process on the server that denies packets from the bad one, and
-// returns it with what sends one of these and says whether it was heard.
+// denier starts a process on the server that denies the attacker's packets. heard sends
+// such a packet, and reports whether it arrives.
 func (w *town) denier(pin string) (child *exec.Cmd, heard func(patience time.Duration) bool) {
 	w.Helper()
 	w.server.Do(func() error {
@@ -132,7 +132,7 @@ func (w *town) denier(pin string) (child *exec.Cmd, heard func(patience time.Dur
 	}
 }
 
-// denyUntilKilled is the process that is killed.
+// denyUntilKilled is the main function of the process that is killed.
 func denyUntilKilled(t *testing.T, pin string) {
 	program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}, Pin: pin})
 	if err != nil {

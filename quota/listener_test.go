@@ -16,14 +16,14 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// returning is a client that has been there before.
+// returning is a client that has made a connection before.
 type returning struct {
 	*client
 	tls  *tls.Config
 	quic *quic.Config
 }
 
-// comeBack has a client get a session ticket, and a token if it keeps them.
+// comeBack makes a client get a session ticket, and a token if it keeps tokens.
 func (l *lab) comeBack(ip string, tokens quic.TokenStore) *returning {
 	l.Helper()
 	r := &returning{l.client(ip),
@@ -62,8 +62,8 @@ func getEarly(conn *quic.Conn) error {
 	return resp.Body.Close()
 }
 
-// TestNothingServedBeyondQuota: a connection that has no room when its handshake
-// is complete has got nothing before either, though it asked in its first flight.
+// TestNothingServedBeyondQuota checks that a connection that has no room when its handshake
+// is complete is not served before either, though it has made a request in 0-RTT.
 func TestNothingServedBeyondQuota(t *testing.T) {
 	runLab(t, &Config{Source: Limits{Connections: 1}}, func(l *lab) {
 		r := l.comeBack("198.51.100.1", nil)
@@ -91,9 +91,10 @@ func TestNothingServedBeyondQuota(t *testing.T) {
 	})
 }
 
-// TestTokenIsNoProof: a token of an earlier connection, which anybody may show who has
-// had the address, has nobody served before its handshake is complete.
-func TestTokenIsNoProof(t *testing.T) {
+// TestTokenDoesNotValidate checks that a client with the token of an earlier connection is
+// not served before its handshake is complete: another owner of the address may have got
+// that token.
+func TestTokenDoesNotValidate(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		conf   Config
@@ -125,7 +126,7 @@ func TestTokenIsNoProof(t *testing.T) {
 	}
 }
 
-// newListener makes a protected listener that nobody accepts from.
+// newListener makes a protected listener.
 func (l *lab) newListener(at string) (_ *Listener, done func()) {
 	l.Helper()
 	conn := l.net.Listen(at)
@@ -140,15 +141,15 @@ func (l *lab) newListener(at string) (_ *Listener, done func()) {
 	return l.c.Listener(ln), func() { tr.Close(); conn.Close(); synctest.Wait() }
 }
 
-// dialTo makes a connection to another listener than the lab's.
+// dialTo makes a connection to a listener other than the lab's.
 func (c *client) dialTo(at string) (*quic.Conn, error) {
 	conf := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}
 	return c.transport.Dial(context.Background(), net.UDPAddrFromAddrPort(addr(at)), conf, nil)
 }
 
-// TestSlowHandshakeHoldsUpNobody: who does not finish keeps nobody else from being
-// accepted.
-func TestSlowHandshakeHoldsUpNobody(t *testing.T) {
+// TestSlowHandshakeDelaysNoOther checks that a client that does not complete its handshake
+// does not delay the accepting of others.
+func TestSlowHandshakeDelaysNoOther(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
 		ln, done := l.newListener(at)
@@ -176,8 +177,8 @@ func TestSlowHandshakeHoldsUpNobody(t *testing.T) {
 	})
 }
 
-// TestListenerCloses: blocked calls return, and nothing is left of connections that
-// nobody has accepted.
+// TestListenerCloses checks that blocked calls return when the listener is closed, and that
+// connections that were not accepted are closed.
 func TestListenerCloses(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
@@ -210,13 +211,13 @@ func TestListenerCloses(t *testing.T) {
 		time.Sleep(time.Second)
 		wantLive(t, l.c, 0, 0)
 		if conn.Context().Err() == nil {
-			t.Error("the client has not heard of it")
+			t.Error("the client has not been closed")
 		}
 	})
 }
 
-// TestCloseWaitsForNoHandshake: who does not finish does not keep the listener from
-// closing either, however long handshakes may take.
+// TestCloseWaitsForNoHandshake checks that closing the listener does not wait for a client
+// that does not complete its handshake.
 func TestCloseWaitsForNoHandshake(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
@@ -246,9 +247,9 @@ func TestCloseWaitsForNoHandshake(t *testing.T) {
 	})
 }
 
-// TestTimeIsNoProof: with a listener only a handshake makes a connection of an
-// attempt, however long it takes.
-func TestTimeIsNoProof(t *testing.T) {
+// TestOnlyHandshakeEstablishes checks that, with a listener, an attempt stays half open
+// until its handshake is complete, however long that takes.
+func TestOnlyHandshakeEstablishes(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
 		enter := func(from string) {
@@ -267,7 +268,8 @@ func TestTimeIsNoProof(t *testing.T) {
 	})
 }
 
-// TestEstablishedAtOnce: with a listener there is nothing to wait for.
+// TestEstablishedAtOnce checks that, with a listener, a connection counts as one as soon as
+// its handshake is complete.
 func TestEstablishedAtOnce(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		c := l.client("198.51.100.1")

@@ -62,7 +62,7 @@ func TestParseListErrors(t *testing.T) {
 	}
 }
 
-// TestListErrors: what is not to be added is not.
+// TestListErrors checks that invalid entries are not added.
 func TestListErrors(t *testing.T) {
 	c := mustNew(t, &Config{MaxEntries: 1})
 	p := netip.MustParsePrefix("192.0.2.0/24")
@@ -83,7 +83,7 @@ func TestListErrors(t *testing.T) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
 	if c.Remove(AllowList, p) || c.Remove(numLists, p) || c.Remove(DenyList, netip.Prefix{}) {
-		t.Error("removed what was not there")
+		t.Error("removed an entry that is not there")
 	}
 	wantEntries(t, c, "deny 192.0.2.0/24")
 	if !c.Remove(DenyList, netip.MustParsePrefix("::ffff:192.0.2.9/120")) {
@@ -92,7 +92,7 @@ func TestListErrors(t *testing.T) {
 	wantEntries(t, c)
 }
 
-// FuzzParseList: what is read can be written and read again.
+// FuzzParseList checks that entries that were read can be written and read again.
 func FuzzParseList(f *testing.F) {
 	f.Add(listText)
 	f.Add("allow 0.0.0.0/0 ttl=1s\r\ndeny ::/0 end end")
@@ -123,7 +123,7 @@ func FuzzParseList(f *testing.F) {
 	})
 }
 
-// entries are those of a controller, as "list prefix".
+// entries returns the entries of a controller, as "list prefix".
 func entries(c *Controller) (all []string) {
 	for e := range c.Entries() {
 		all = append(all, e.List.String()+" "+e.Prefix.String())
@@ -158,7 +158,7 @@ func TestLoadFile(t *testing.T) {
 	wantEntries(t, c, "deny 10.0.0.0/8", "deny 192.0.2.0/24", "allow 10.1.0.0/16")
 	for e := range c.Entries() {
 		if e.Prefix.String() == "192.0.2.0/24" && e.Reason != "by hand" {
-			t.Errorf("the file has taken the place of an entry that was made by hand: %+v", e)
+			t.Errorf("the file has replaced an entry that was added at run time: %+v", e)
 		}
 	}
 
@@ -190,8 +190,8 @@ func TestLoadFile(t *testing.T) {
 	wantEntries(t, c)
 }
 
-// TestFullListGivesWay: what has expired makes room.
-func TestFullListGivesWay(t *testing.T) {
+// TestFullListDropsExpired checks that entries that have expired make room for others.
+func TestFullListDropsExpired(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, MaxEntries: 2})
 	deny := func(p string, ttl time.Duration) error { return c.Deny(netip.MustParsePrefix(p), ttl, "") }
@@ -207,15 +207,15 @@ func TestFullListGivesWay(t *testing.T) {
 	}
 	wantEntries(t, c, "deny 11.0.0.0/8", "deny 12.0.0.0/8")
 	if !c.Remove(DenyList, netip.MustParsePrefix("11.0.0.0/8")) || c.Remove(DenyList, netip.MustParsePrefix("11.0.0.0/8")) || c.Remove(AllowList, netip.MustParsePrefix("12.0.0.0/8")) {
-		t.Error("removed what is not there, or not what is")
+		t.Error("removed an entry that is not there, or did not remove one that is")
 	}
 	if err := c.Deny(netip.Prefix{}, 0, ""); !errors.Is(err, ErrPrefix) {
 		t.Errorf("got %v, want ErrPrefix", err)
 	}
 }
 
-// TestDenyEnds: what is connected from a denied prefix is ended if the entry says
-// so, and nothing else.
+// TestDenyEnds checks that a new entry with End ends the connections from its prefix, and
+// no others.
 func TestDenyEnds(t *testing.T) {
 	c := mustNew(t, nil)
 	ended := make(chan string, 10)
@@ -255,8 +255,9 @@ func TestDenyEnds(t *testing.T) {
 	wantLive(t, c, 1, 0)
 }
 
-// TestDenyEndsWhoIsNotRemembered: those that found no room among the sources, too.
-func TestDenyEndsWhoIsNotRemembered(t *testing.T) {
+// TestDenyEndsUnrememberedSource checks that a connection is ended even if its source is
+// not remembered.
+func TestDenyEndsUnrememberedSource(t *testing.T) {
 	c := mustNew(t, &Config{MaxSources: 1})
 	ended := make(chan struct{})
 	slot := wantAdmit(t, c, "[2001:db8::1]:1", true, PassNew) // with its site it needs two
@@ -272,7 +273,7 @@ func TestDenyEndsWhoIsNotRemembered(t *testing.T) {
 	wantLive(t, c, 0, 0)
 }
 
-// TestEntriesCountPackets: an operator sees which entries matter.
+// TestEntriesCountPackets checks that entries count the packets that match them.
 func TestEntriesCountPackets(t *testing.T) {
 	c := mustNew(t, nil)
 	if err := c.Deny(netip.MustParsePrefix("192.0.2.0/24"), 0, "x"); err != nil {
@@ -289,8 +290,8 @@ func TestEntriesCountPackets(t *testing.T) {
 	}
 }
 
-// TestDenyWhileServing: BINA's demonstration. Requests flow, the address is
-// denied, they stop, it is removed, they flow again.
+// TestDenyWhileServing is the demonstration of BINA: requests are served, stop when their
+// address is denied, and are served again when the entry is removed.
 func TestDenyWhileServing(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := netip.MustParsePrefix("198.51.100.1/32")

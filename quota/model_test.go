@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestNeverBeyondQuota: whatever happens in whatever order, no source, site or all
-// have more than they may, a source that has less is let in, and when all is over
+// TestNeverBeyondQuota checks random sequences of events: no source, no site, and not all
+// sources together exceed their limits, a source with room is let in, and at the end
 // nothing is left.
 func TestNeverBeyondQuota(t *testing.T) {
 	for seed := range uint64(20) {
@@ -43,11 +43,11 @@ func TestNeverBeyondQuota(t *testing.T) {
 	}
 }
 
-// model is what a controller should know.
+// model is a simple model of a controller.
 type model struct {
 	t     *testing.T
 	c     *Controller
-	slots map[*Slot]bool // shown
+	slots map[*Slot]bool // whether the address is validated
 	port  uint16
 }
 
@@ -74,27 +74,28 @@ func (m *model) step(rng *rand.Rand) {
 	}
 }
 
-// admit lets somebody in who follows the rules: it shows its address if asked.
-func (m *model) admit(a netip.Addr, shown bool) {
+// admit admits a connection of a good client, which answers a Retry.
+func (m *model) admit(a netip.Addr, validated bool) {
 	m.port++
 	from := netip.AddrPortFrom(a, m.port)
-	shown = shown || m.c.WantsRetry(from)
+	validated = validated || m.c.WantsRetry(from)
 	source, site, all := m.count(a)
-	slot, err := m.c.Admit(from, shown)
+	slot, err := m.c.Admit(from, validated)
 	room := source < 4 && site < 10 && all < 25
 	if (err == nil) != room {
 		m.t.Fatalf("with %d, %d and %d connections: %v", source, site, all, err)
 	}
 	if err == nil {
-		m.slots[slot] = shown
+		m.slots[slot] = validated
 	}
 }
 
-// count is how many connections the source of an address has, its site, and all.
+// count returns the numbers of connections of an address's source, of its site, and of all
+// sources.
 func (m *model) count(a netip.Addr) (source, site, all int) {
 	b := a.As16()
-	for slot, shown := range m.slots {
-		if !shown {
+	for slot, validated := range m.slots {
+		if !validated {
 			continue
 		}
 		s := slot.Remote().Addr().As16()
@@ -122,7 +123,7 @@ func (m *model) check() {
 	}
 }
 
-// TestParallelUse: the same from many goroutines at once.
+// TestParallelUse checks the limit of a source with many goroutines at the same time.
 func TestParallelUse(t *testing.T) {
 	c := mustNew(t, &Config{Source: Limits{Connections: 8, ConnectionRate: -1, AttemptRate: -1}, MaxSources: 4096})
 	var live [4]atomic.Int32

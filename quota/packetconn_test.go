@@ -11,7 +11,7 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// supply is a conn that has some packets, of two who take turns.
+// supply is a conn with a number of packets, from two addresses in turn.
 type supply struct {
 	net.PacketConn
 	left atomic.Int64
@@ -25,7 +25,7 @@ func (s *supply) ReadFrom(b []byte) (int, net.Addr, error) {
 	return copy(b, "not QUIC"), net.UDPAddrFromAddrPort(nth(uint32(n % 2))), nil
 }
 
-// TestParallelReads: as of any conn, by several goroutines.
+// TestParallelReads checks that several goroutines may read from the conn.
 func TestParallelReads(t *testing.T) {
 	c := mustNew(t, nil)
 	if err := c.Deny(c.Source(nth(1).Addr()), 0, ""); err != nil {
@@ -63,8 +63,9 @@ func loopback(tb testing.TB) *net.UDPConn {
 	return conn
 }
 
-// TestConnIsWhatItWas: quic-go finds what a conn can by its methods.
-func TestConnIsWhatItWas(t *testing.T) {
+// TestConnKeepsMethods checks that the conn has those methods of the conn below by which
+// quic-go detects its features.
+func TestConnKeepsMethods(t *testing.T) {
 	udp := loopback(t)
 	for _, tc := range []struct {
 		name            string
@@ -77,7 +78,7 @@ func TestConnIsWhatItWas(t *testing.T) {
 			net.PacketConn
 			syscall.Conn
 		}{udp, udp}, true, false, false},
-		// With which quic-go alone would not work.
+		// quic-go would not work with this conn alone.
 		{"out-of-band data without batches", struct{ quic.OOBCapablePacketConn }{udp}, false, false, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -92,7 +93,8 @@ func TestConnIsWhatItWas(t *testing.T) {
 	}
 }
 
-// TestProtectOnce: twice would count everything twice.
+// TestProtectOnce checks that a transport cannot be protected twice, which would count
+// everything twice.
 func TestProtectOnce(t *testing.T) {
 	for _, conn := range []net.PacketConn{loopback(t), struct{ net.PacketConn }{loopback(t)}} {
 		c, tr := mustNew(t, nil), &quic.Transport{Conn: conn}

@@ -18,15 +18,15 @@ import (
 
 const kernelPort = 443
 
-// loadKernel loads a program with the quota stage alone.
+// loadKernel loads an XDP program with only the quota stage.
 func loadKernel(tb testing.TB) *xdp.Program {
 	tb.Helper()
 	program := xdptest.Load(tb, &xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 	return program
 }
 
-// both is a filter and the kernel's program, which get the same packets, and are
-// told the same by one controller.
+// both is a filter and an XDP program that get the same packets and have the same
+// controller.
 type both struct {
 	testing.TB
 	program *xdp.Program
@@ -52,8 +52,8 @@ func (b *both) close() {
 	}
 }
 
-// judge has both judge a packet, and wants the kernel to drop nothing that the
-// filter passes, and to change nothing.
+// decide passes a packet to both, and checks that the kernel does not change it, and does
+// not drop it if the filter passes it.
 func (b *both) decide(from netip.AddrPort, payload []byte) (kernel bool, pass bool, why Reason) {
 	b.Helper()
 	to := netip.MustParseAddr("192.0.2.200")
@@ -76,7 +76,7 @@ func (b *both) decide(from netip.AddrPort, payload []byte) (kernel bool, pass bo
 	return verdict == datapath.Pass, pass, why
 }
 
-// parityConf has rates of which nothing comes back during a test.
+// parityConf returns a configuration whose rates give no token back during a test.
 func parityConf() *Config {
 	return &Config{
 		IPv6SiteBits: -1, HandshakeTimeout: time.Hour,
@@ -88,8 +88,7 @@ func parityConf() *Config {
 	}
 }
 
-// FuzzParity: whatever comes and happens, the kernel drops nothing that the filter
-// would not drop.
+// FuzzParity checks that the kernel never drops a packet that the filter passes.
 func FuzzParity(f *testing.F) {
 	for i := range quotatest.Cases {
 		n := byte(i)
@@ -109,7 +108,8 @@ func FuzzParity(f *testing.F) {
 	})
 }
 
-// play does what a script says, four bytes a step: what, which, from where, how.
+// play runs a script. Each step has four bytes: the kind of step, its case, the source, and
+// a variation. It returns the number of packets that the kernel has dropped.
 func (b *both) play(run uint32, script []byte) (kernelDrops int) {
 	b.Helper()
 	var slots []*Slot
@@ -134,7 +134,7 @@ func (b *both) play(run uint32, script []byte) (kernelDrops int) {
 			} else if err := b.c.Add(Entry{List: list, Prefix: bits}); err != nil {
 				b.Fatal(err)
 			}
-		case 6: // the script itself, as a datagram
+		case 6: // the rest of the script is the datagram
 			kernel, _, _ := b.decide(from, append(bytes.Clone(script[4:]), make([]byte, int(step[3])*8)...))
 			if !kernel {
 				kernelDrops++
@@ -153,8 +153,8 @@ func (b *both) play(run uint32, script []byte) (kernelDrops int) {
 	return kernelDrops
 }
 
-// parityAddr is an address that no other run has: of IPv4 with or without an
-// exception, of IPv6, or exempt.
+// parityAddr returns an address that is different in each run. kind is IPv4 (0), IPv4 with
+// an override (1), IPv6 (2), or exempt IPv6 (3).
 func parityAddr(run uint32, kind byte, port uint16) netip.AddrPort {
 	b := [16]byte{0x20, 1, 0xd, 0xb8}
 	number := binary.BigEndian.AppendUint32(nil, run&(1<<22-1)<<1)
@@ -170,8 +170,8 @@ func parityAddr(run uint32, kind byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(b), 1000+port)
 }
 
-// TestParity: every case after every other from the same source, over quota or not,
-// and that the kernel does drop.
+// TestParity checks every case, repeated, and with the source over quota, denied, and
+// allowed, and that the kernel does drop packets.
 func TestParity(t *testing.T) {
 	program := loadKernel(t)
 	run, drops := uint32(1<<21), 0
@@ -201,7 +201,8 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// TestFlightsOfClientsInKernel: what quic-go sends, for the same reasons.
+// TestFlightsOfClientsInKernel checks that the kernel decides about the datagrams of quic-go
+// clients like the filter, for the same reasons.
 func TestFlightsOfClientsInKernel(t *testing.T) {
 	program := loadKernel(t)
 	reasons := map[Reason]xdp.Reason{
@@ -240,9 +241,9 @@ func TestFlightsOfClientsInKernel(t *testing.T) {
 	}
 }
 
-// TestServersShareKernelPort: they may come and go, and if their IDs differ in length
-// the kernel leaves the port to Go, since what continues a handshake with the one is an
-// attempt to the other.
+// TestServersShareKernelPort checks that servers that share a port may come and go, and
+// that the kernel leaves the port to Go while their connection IDs differ in length: a
+// packet that continues a handshake with one server would be an attempt to the other.
 func TestServersShareKernelPort(t *testing.T) {
 	b := newBoth(t, loadKernel(t), &Config{}, 4)
 	defer b.close()
@@ -252,7 +253,7 @@ func TestServersShareKernelPort(t *testing.T) {
 	want := func(when string, passes bool) {
 		t.Helper()
 		if kernel, _, _ := b.decide(netip.MustParseAddrPort("192.0.2.1:1"), []byte{0x40}); kernel != passes {
-			t.Errorf("%s: the kernel passes who is denied: %v", when, kernel)
+			t.Errorf("%s: the kernel passes a denied address: %v", when, kernel)
 		}
 	}
 	want("one server", false)

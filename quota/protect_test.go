@@ -15,8 +15,8 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// TestSocketKeepsOffloads: on a socket of the kernel a protected transport marks
-// ECN and sends trains where an unprotected one does, and drops what it must.
+// TestSocketKeepsOffloads checks that a protected transport on a UDP socket uses ECN and
+// GSO where an unprotected one does, and that its filter works.
 func TestSocketKeepsOffloads(t *testing.T) {
 	c := mustNew(t, nil)
 	plain, protected := gso(t, nil), gso(t, c)
@@ -36,8 +36,7 @@ func TestSocketKeepsOffloads(t *testing.T) {
 	wantLive(t, c, 0, 0)
 }
 
-// gso moves something over loopback and says whether the server's connection has
-// GSO.
+// gso sends data over loopback, and reports whether the server's connection uses GSO.
 func gso(t *testing.T, c *Controller) bool {
 	t.Helper()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -104,7 +103,7 @@ func gso(t *testing.T, c *Controller) bool {
 	return got.gso
 }
 
-// batch is a socket that has some packets.
+// batch is a socket with a number of packets.
 type batch struct {
 	*net.UDPConn
 	packets []string // "address payload"
@@ -125,8 +124,8 @@ func (b *batch) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	return n, nil
 }
 
-// TestBatchKeepsPlaces: what passes takes the places of what does not, each in the
-// memory of its place.
+// TestBatchKeepsPlaces checks that messages that pass are moved to the front of a batch,
+// into the buffers of the messages there.
 func TestBatchKeepsPlaces(t *testing.T) {
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -168,7 +167,7 @@ func TestBatchKeepsPlaces(t *testing.T) {
 	}
 }
 
-// TestProtectKeepsHooks: those that a transport has.
+// TestProtectKeepsHooks checks that the hooks of a transport are still called.
 func TestProtectKeepsHooks(t *testing.T) {
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -194,7 +193,7 @@ func TestProtectKeepsHooks(t *testing.T) {
 	from := net.UDPAddrFromAddrPort(addr("192.0.2.1:1"))
 	ctx, cancel := context.WithCancel(t.Context())
 	if tr.VerifySourceAddress(from) {
-		t.Error("a Retry for nobody's sake")
+		t.Error("got a Retry without a reason")
 	}
 	if _, err := tr.ConnContext(ctx, &quic.ClientInfo{RemoteAddr: from, AddrVerified: true}); err != nil {
 		t.Fatal(err)
@@ -221,8 +220,8 @@ func TestProtectKeepsHooks(t *testing.T) {
 	}
 }
 
-// TestDialFromProtected: a transport that also dials hears those it has dialed,
-// though their addresses are over quota, and its IDs as long as those of clients.
+// TestDialFromProtected checks that a protected transport can dial an address that is over
+// quota, with connection IDs as long as those of clients.
 func TestDialFromProtected(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		c := mustNew(t, &Config{Excess: Drop, Source: Limits{Connections: 1}})
@@ -245,8 +244,7 @@ func TestDialFromProtected(t *testing.T) {
 	})
 }
 
-// TestProtectInUse: a transport that has been used does not look at what is put into
-// it.
+// TestProtectInUse checks that a transport that is in use cannot be protected.
 func TestProtectInUse(t *testing.T) {
 	conf := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, NextProtos: []string{"h3"}}
 	for name, use := range map[string]func(*quic.Transport) error{
@@ -280,10 +278,10 @@ func TestProtectInUse(t *testing.T) {
 			}
 			defer tr.Close()
 			if err := mustNew(t, nil).Protect(tr); err == nil {
-				t.Error("a transport in use is said to be protected")
+				t.Error("protected a transport in use")
 			}
 			if tr.Conn != conn || tr.ConnContext != nil || tr.VerifySourceAddress != nil {
-				t.Error("it has been changed")
+				t.Error("the transport was changed")
 			}
 		})
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestHalfOpenBecomesConnection: by being told, or, at last, by itself.
+// TestHalfOpenBecomesConnection checks that a half-open slot becomes that of a connection
+// by Established, or after HandshakeTimeout.
 func TestHalfOpenBecomesConnection(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 2}})
@@ -36,9 +37,9 @@ func TestHalfOpenBecomesConnection(t *testing.T) {
 	})
 }
 
-// TestNoRoomAtTheEnd: a half-open attempt finds that others with proven addresses
-// have taken all there is.
-func TestNoRoomAtTheEnd(t *testing.T) {
+// TestEstablishWithoutRoom checks that a half-open attempt is not established if others,
+// whose addresses are validated, have taken all room.
+func TestEstablishWithoutRoom(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 1}})
 		told := make(chan struct{}, 2)
@@ -56,7 +57,7 @@ func TestNoRoomAtTheEnd(t *testing.T) {
 	})
 }
 
-// TestTimeoutWithoutRoom: the same, found by nobody but the timer.
+// TestTimeoutWithoutRoom checks the same when HandshakeTimeout has passed.
 func TestTimeoutWithoutRoom(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 1}})
@@ -70,7 +71,8 @@ func TestTimeoutWithoutRoom(t *testing.T) {
 	})
 }
 
-// TestAllowedIsNotHeldToLimits: not even when its handshake is complete.
+// TestAllowedIsNotHeldToLimits checks that an allowed address has no limits, not even when
+// its handshake is complete.
 func TestAllowedIsNotHeldToLimits(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{AlwaysRetry: true, Source: Limits{Connections: 1}, Total: Limits{Connections: 1}})
@@ -79,7 +81,7 @@ func TestAllowedIsNotHeldToLimits(t *testing.T) {
 		}
 		for i := range 3 {
 			if c.WantsRetry(addr("192.0.2.1:1")) {
-				t.Error("asked for a Retry")
+				t.Error("got a Retry")
 			}
 			slot := wantAdmit(t, c, fmt.Sprintf("192.0.2.1:%d", 1+i), false, PassNew)
 			if !slot.Established() {
@@ -90,8 +92,8 @@ func TestAllowedIsNotHeldToLimits(t *testing.T) {
 	})
 }
 
-// TestSlotsAreFound: after any of them has gone.
-func TestSlotsAreFound(t *testing.T) {
+// TestEndAfterRelease checks that End finds the remaining slots after others were released.
+func TestEndAfterRelease(t *testing.T) {
 	c := mustNew(t, nil)
 	var slots []*Slot
 	for i := range 5 {
@@ -105,8 +107,8 @@ func TestSlotsAreFound(t *testing.T) {
 	}
 }
 
-// TestMigrationKeepsSlot: a connection that moves neither takes another slot nor
-// gives its own back, and counts for the address that it came from.
+// TestMigrationKeepsSlot checks that a connection that migrates keeps its slot, and counts
+// for the address that it was admitted from.
 func TestMigrationKeepsSlot(t *testing.T) {
 	runLab(t, &Config{Source: Limits{Connections: 1}}, func(l *lab) {
 		c := l.client("198.51.100.1")
@@ -132,8 +134,8 @@ func TestMigrationKeepsSlot(t *testing.T) {
 	})
 }
 
-// TestSlotsComeBack: after success, failure, refusal of the certificate, silence,
-// and whatever mix of them.
+// TestSlotsComeBack checks that slots are released after success, failure, a refused
+// certificate, silence, and any mix of these.
 func TestSlotsComeBack(t *testing.T) {
 	runLab(t, &Config{Source: Limits{Connections: 50, HalfOpen: 20}}, func(l *lab) {
 		var wg sync.WaitGroup
@@ -145,13 +147,13 @@ func TestSlotsComeBack(t *testing.T) {
 				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 				defer cancel()
 				switch i % 5 {
-				case 0: // gives up in the middle
+				case 0: // gives up during the handshake
 					short, cancel := context.WithTimeout(ctx, 12*time.Millisecond)
 					defer cancel()
 					c.dial(short)
 				case 1: // does not trust the server
 					c.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr(serverAddr)), &distrusting, nil)
-				case 2: // says nothing any more
+				case 2: // stops sending
 					c.dial(ctx)
 					c.conn.Close()
 				case 3:
@@ -176,8 +178,8 @@ func TestSlotsComeBack(t *testing.T) {
 	})
 }
 
-// TestEndedIsNotEstablished: what was ended in its handshake is no connection
-// afterwards, though there is room.
+// TestEndedIsNotEstablished checks that an attempt that was ended in its handshake does not
+// become a connection, though there is room.
 func TestEndedIsNotEstablished(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
@@ -192,7 +194,7 @@ func TestEndedIsNotEstablished(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if n := told.Load(); n != 1 {
-			t.Errorf("told so %d times, want once", n)
+			t.Errorf("OnEnd was called %d times, want once", n)
 		}
 		slot.Release()
 		if slot.Established() {
@@ -202,9 +204,9 @@ func TestEndedIsNotEstablished(t *testing.T) {
 	})
 }
 
-// TestNoRoomOfAllAtTheEnd: half-open attempts of many find that all together have
-// what they may.
-func TestNoRoomOfAllAtTheEnd(t *testing.T) {
+// TestEstablishBeyondTotal checks that a half-open attempt is not established if all sources
+// together have used up the total.
+func TestEstablishBeyondTotal(t *testing.T) {
 	c := mustNew(t, &Config{Now: newFakeClock().now, RetryHalfOpen: -1, Total: Limits{Connections: 2}})
 	a := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
 	defer a.Release()
@@ -212,7 +214,7 @@ func TestNoRoomOfAllAtTheEnd(t *testing.T) {
 		defer wantAdmit(t, c, from, true, PassNew).Release()
 	}
 	if a.Established() {
-		t.Error("established beyond what all may have")
+		t.Error("established beyond the total")
 	}
 	wantLive(t, c, 2, 1)
 }

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestSourcesAreBounded: strangers come and are forgotten, those with connections
-// stay, and whoever finds no room is held to the limits of all.
+// TestSourcesAreBounded checks that sources without connections are forgotten when others
+// come, that those with connections stay, and that a source without room is held to the
+// limits of all sources together.
 func TestSourcesAreBounded(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, MaxSources: 100, Source: Limits{Connections: 1}})
@@ -74,7 +75,7 @@ func TestMasks(t *testing.T) {
 	}
 }
 
-// TestSitesAreForgotten: with their sources.
+// TestSitesAreForgotten checks that sites are forgotten with their sources.
 func TestSitesAreForgotten(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, MaxSources: 100, Source: Limits{Connections: 1}})
@@ -89,22 +90,22 @@ func TestSitesAreForgotten(t *testing.T) {
 	wantAdmit(t, c, "[2001:db8::1]:2", true, Connections)
 }
 
-// TestFloodResetsNoLimits: who has used up its rates is remembered while others
-// come, against whom nothing is held, however many.
+// TestFloodResetsNoLimits checks that a source that has used up a rate stays remembered
+// while any number of unused sources come.
 func TestFloodResetsNoLimits(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now, MaxSources: 100, Source: Limits{AttemptRate: 0.01, AttemptBurst: 3}})
 	f := &filter{c: c, idLen: 4}
-	judge := func(id byte, want Reason) {
+	want := func(id byte, want Reason) {
 		t.Helper()
 		if _, why := f.decide(addr("192.0.2.1:1"), attempt(id), c.clock.now()); why != want {
 			t.Errorf("attempt %d: got %v, want %v", id, why, want)
 		}
 	}
 	for id := range byte(3) {
-		judge(id, PassNew)
+		want(id, PassNew)
 	}
-	judge(3, AttemptRate)
+	want(3, AttemptRate)
 	for i := range 2000 {
 		clock.advance(time.Millisecond)
 		c.Request(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
@@ -112,5 +113,5 @@ func TestFloodResetsNoLimits(t *testing.T) {
 	if s := c.Stats(); s.Sources < 90 || s.Sources > 100 {
 		t.Errorf("%d sources are remembered, want about 100", s.Sources)
 	}
-	judge(4, AttemptRate)
+	want(4, AttemptRate)
 }

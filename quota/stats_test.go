@@ -32,7 +32,7 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// TestTopOfMany: whatever n is, and in whatever shards they are.
+// TestTopOfMany checks Top with many sources in all shards, and with many values of n.
 func TestTopOfMany(t *testing.T) {
 	c := mustNew(t, nil)
 	rng := rand.New(rand.NewPCG(1, 0))
@@ -52,7 +52,8 @@ func TestTopOfMany(t *testing.T) {
 	}
 }
 
-// TestStatsAreCheap: they count the lists, and ask the kernel for no entry's packets.
+// TestStatsAreCheap checks that Stats counts the entries of the lists, but does not ask the
+// kernel for the packets of each entry.
 func TestStatsAreCheap(t *testing.T) {
 	clock := newFakeClock()
 	c := mustNew(t, &Config{Now: clock.now})
@@ -75,7 +76,7 @@ func TestStatsAreCheap(t *testing.T) {
 	}
 }
 
-// TestStatsAsJSON: what is written can be read.
+// TestStatsAsJSON checks that Stats can be encoded and decoded.
 func TestStatsAsJSON(t *testing.T) {
 	c := mustNew(t, &Config{Source: Limits{Connections: 1}})
 	wantAdmit(t, c, "192.0.2.1:1", true, PassNew)
@@ -96,6 +97,6 @@ func TestStatsAsJSON(t *testing.T) {
 		}
 	}
 	if err := new(Reason).UnmarshalText([]byte("reason 99")); err == nil {
-		t.Error("read what is no reason")
+		t.Error("decoded an unknown reason")
 	}
 }
