@@ -86,18 +86,18 @@ func TestRetryFrom(t *testing.T) {
 		half []string
 		want bool
 	}{
-		{"quiet", Config{}, nil, false},
+		{"no attempts", Config{}, nil, false},
 		{"always", Config{AlwaysRetry: true}, nil, true},
-		{"half of a source's", Config{Source: Limits{Connections: 4}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
+		{"half of a source's connections", Config{Source: Limits{Connections: 4}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
 		{"fewer than that", Config{Source: Limits{Connections: 6}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
-		{"half of a site's", Config{IPv4SiteBits: 24, Site: Limits{Connections: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
+		{"half of a site's connections", Config{IPv4SiteBits: 24, Site: Limits{Connections: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
 		{"a site without limit", Config{IPv4SiteBits: 24, Site: Limits{Connections: -1}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, false},
-		{"not if told so", Config{Source: Limits{Connections: 4}, RetrySource: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
-		{"faster than new ones may come", Config{Source: Limits{ConnectionRate: 1, ConnectionBurst: 2}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
-		{"unless there is no room", Config{Source: Limits{HalfOpen: 2}, RetrySource: -1, RetryHalfOpen: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
-		{"half of all", Config{Total: Limits{HalfOpen: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
-		{"all", Config{Total: Limits{HalfOpen: 2}, RetryHalfOpen: -1}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
-		{"connections without limit", Config{Source: Limits{Connections: -1}, Site: Limits{Connections: -1}}, []string{"192.0.2.1:1"}, false},
+		{"negative RetrySource", Config{Source: Limits{Connections: 4}, RetrySource: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, false},
+		{"beyond the connection rate", Config{Source: Limits{ConnectionRate: 1, ConnectionBurst: 2}}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
+		{"no room left", Config{Source: Limits{HalfOpen: 2}, RetrySource: -1, RetryHalfOpen: -1}, []string{"192.0.2.1:1", "192.0.2.1:2"}, true},
+		{"half of all half-open", Config{Total: Limits{HalfOpen: 4}}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
+		{"all half-open", Config{Total: Limits{HalfOpen: 2}, RetryHalfOpen: -1}, []string{"192.0.2.2:1", "192.0.2.3:2"}, true},
+		{"no limit of connections", Config{Source: Limits{Connections: -1}, Site: Limits{Connections: -1}}, []string{"192.0.2.1:1"}, false},
 		{"exempt", Config{AlwaysRetry: true, Overrides: []Override{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Exempt: true}}}, nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

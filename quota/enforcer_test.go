@@ -140,9 +140,9 @@ func TestTurnedAwayForConnectionRate(t *testing.T) {
 				slot.Release()
 			}
 		}
-		until, told := r.turned[netip.MustParsePrefix("192.0.2.1/32")]
-		if told == dry || told && until.Sub(clock.now()) != 100*time.Millisecond {
-			t.Errorf("dry run %v: turned away: %v, for %v; want a tenth of a second, or in a dry run nothing", dry, told, until.Sub(clock.now()))
+		until, turned := r.turned[netip.MustParsePrefix("192.0.2.1/32")]
+		if turned == dry || turned && until.Sub(clock.now()) != 100*time.Millisecond {
+			t.Errorf("dry run %v: turned away: %v, for %v; want a tenth of a second, or in a dry run nothing", dry, turned, until.Sub(clock.now()))
 		}
 	}
 }

@@ -25,7 +25,7 @@ type flows struct {
 }
 
 // flow is an attempt. The tag is a hash of its address, port, and connection ID, with
-// a secret seed, so that nobody can choose attempts whose tags collide.
+// a secret seed, so that a client cannot choose attempts whose tags collide.
 type flow struct {
 	tag     uint64
 	until   instant

@@ -310,7 +310,7 @@ func TestDenyWhileServing(t *testing.T) {
 		select {
 		case <-conn.Context().Done():
 		case <-time.After(time.Second):
-			t.Error("the connection lives on")
+			t.Error("the connection is still open")
 		}
 		var closed *quic.ApplicationError
 		if err := context.Cause(conn.Context()); !errors.As(err, &closed) || closed.ErrorCode != excessiveLoad {

@@ -87,7 +87,7 @@ func SlotOf(ctx context.Context) *Slot {
 // hooks are the hooks of a protected transport.
 type hooks struct {
 	c            *Controller
-	limit        *amplify.Limit // nil: somebody else limits what the socket sends
+	limit        *amplify.Limit // nil: the socket is shared, and its owner has the limit
 	verifySource func(net.Addr) bool
 	connContext  func(context.Context, *quic.ClientInfo) (context.Context, error)
 }

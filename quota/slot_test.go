@@ -42,16 +42,16 @@ func TestHalfOpenBecomesConnection(t *testing.T) {
 func TestEstablishWithoutRoom(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 1}})
-		told := make(chan struct{}, 2)
+		ended := make(chan struct{}, 2)
 		a := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-		a.OnEnd(func() { told <- struct{}{} })
+		a.OnEnd(func() { ended <- struct{}{} })
 		wantAdmit(t, c, "192.0.2.1:3", true, PassNew)
 		if a.Established() {
 			t.Error("established beyond the quota")
 		}
 		wantLive(t, c, 1, 1)
-		a.OnEnd(func() { told <- struct{}{} }) // too late: at once
-		<-told
+		a.OnEnd(func() { ended <- struct{}{} }) // too late: at once
+		<-ended
 		a.Release()
 		wantLive(t, c, 1, 0)
 	})
@@ -61,11 +61,11 @@ func TestEstablishWithoutRoom(t *testing.T) {
 func TestTimeoutWithoutRoom(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 1}})
-		told := make(chan struct{}, 2)
+		ended := make(chan struct{}, 2)
 		a := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-		a.OnEnd(func() { told <- struct{}{} })
+		a.OnEnd(func() { ended <- struct{}{} })
 		wantAdmit(t, c, "192.0.2.1:3", true, PassNew)
-		<-told
+		<-ended
 		a.Release()
 		wantLive(t, c, 1, 0)
 	})
@@ -184,8 +184,8 @@ func TestEndedIsNotEstablished(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
 		slot := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-		var told atomic.Int32
-		slot.OnEnd(func() { told.Add(1) })
+		var ended atomic.Int32
+		slot.OnEnd(func() { ended.Add(1) })
 		if n := c.End(netip.MustParsePrefix("192.0.2.0/24")); n != 1 {
 			t.Errorf("ended %d, want 1", n)
 		}
@@ -193,7 +193,7 @@ func TestEndedIsNotEstablished(t *testing.T) {
 			t.Error("established, though it was ended")
 		}
 		time.Sleep(time.Minute)
-		if n := told.Load(); n != 1 {
+		if n := ended.Load(); n != 1 {
 			t.Errorf("OnEnd was called %d times, want once", n)
 		}
 		slot.Release()

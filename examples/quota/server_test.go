@@ -121,8 +121,8 @@ func (s *started) storm(n int) (got []*quic.Conn) {
 	return got
 }
 
-// TestAttack: somebody dials at once what it may not have, is shown, denied and
-// allowed.
+// TestAttack checks a client that dials too many connections: it gets its quota, appears in
+// the table, is denied, and is allowed.
 func TestAttack(t *testing.T) {
 	s := start(t, &options{quota: quota.Config{Source: quota.Limits{Connections: 3}}})
 	got := s.storm(20)

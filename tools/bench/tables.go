@@ -97,9 +97,9 @@ var tables = []table{
 		ours: "quota", peer: "empty program",
 		rows: quotaRows("128k"),
 	},
-	experiment("somebody dials on", "dials", false),
-	experiment("XDP, native, compared, somebody dials on", "dials", true),
-	experiment("20 000 first Initials a second that lead nowhere", "initials", false),
+	experiment("an attacker dials on", "dials", false),
+	experiment("XDP, native, compared, an attacker dials on", "dials", true),
+	experiment("20 000 first Initials a second with invalid content", "initials", false),
 	experiment("XDP, native, compared, the same", "initials", true),
 	{
 		title: "Kernel: ns per packet that the XDP program forwards (root)",

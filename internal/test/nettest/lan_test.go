@@ -331,7 +331,7 @@ func TestFamilies(t *testing.T) {
 		if _, ok := heard(a6); ok != test.v6 {
 			t.Errorf("%+v: IPv6 passes: got %v, want %v", test.gateway, ok, test.v6)
 		}
-		send(t, host6, netip.MustParseAddrPort("[2001:db8:1::99]:1")) // nobody: must not go round
+		send(t, host6, netip.MustParseAddrPort("[2001:db8:1::99]:1")) // no such host: must not loop
 	}
 }
 
