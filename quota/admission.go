@@ -18,7 +18,7 @@ type admission struct {
 	listens atomic.Bool
 }
 
-// full reports whether a source can have no other connection, and why.
+// fullLocked reports whether a source can have no other connection, and why.
 func (a *admission) fullLocked(s *source, now instant) (Reason, bool) {
 	if s.exempt() {
 		return PassNew, false
@@ -91,11 +91,11 @@ func (a *admission) admit(remote netip.AddrPort, st stage, ofTransport bool) (*S
 	at.shard.mu.Lock()
 	s := a.sources.lookupLocked(&at, now)
 	slot, why := a.admitLocked(&at, s, remote, st, ofTransport, now)
-	var note note
+	var n note
 	if why != PassNew {
-		note = a.reporter.keptOutLocked(s, Refuse, why, now)
+		n = a.reporter.keptOutLocked(s, Refuse, why, now)
 	}
-	a.reporter.unlock(at.shard, note)
+	a.reporter.unlock(at.shard, n)
 	a.counters.attempt(why)
 	if slot == nil {
 		return nil, &RefusedError{a.sources.prefix(at.source), why}

@@ -89,18 +89,18 @@ func (f *filter) decideInitial(at *place, from netip.AddrPort, h *wire.Header, n
 	}
 	s := c.sources.lookupLocked(at, now)
 	pass, why = f.decideNewLocked(s, now)
-	var note note
+	var n note
 	if !pass {
-		note = c.reporter.keptOutLocked(s, Drop, why, now)
+		n = c.reporter.keptOutLocked(s, Drop, why, now)
 	} else {
 		refuse := why != PassNew // which QUIC does, once
-		sh.flows.put(attempt, end, refuse)
+		sh.attempts.put(attempt, end, refuse)
 		if !refuse {
-			sh.flows.put(endpoint, end, false)
+			sh.attempts.put(endpoint, end, false)
 		}
 		sh.refusals.forget(from)
 	}
-	c.reporter.unlock(sh, note)
+	c.reporter.unlock(sh, n)
 	return pass, why
 }
 
@@ -109,7 +109,7 @@ func (f *filter) decideInitial(at *place, from netip.AddrPort, h *wire.Header, n
 // Retry, a client repeats the token with the ID that the server has chosen (RFC 9000
 // §8.1.2). A token continues one attempt only: the filter cannot tell a forged one.
 func (f *filter) findLocked(sh *shard, attempt, endpoint uint64, h *wire.Header, now, end instant) (pass bool, why Reason) {
-	if refused, known := sh.flows.find(attempt, now); known {
+	if refused, known := sh.attempts.find(attempt, now); known {
 		if refused {
 			return false, Repeated
 		}
@@ -118,12 +118,12 @@ func (f *filter) findLocked(sh *shard, attempt, endpoint uint64, h *wire.Header,
 	if len(h.DstID) != f.idLen {
 		return true, PassNew
 	}
-	if _, known := sh.flows.find(endpoint, now); !known {
+	if _, known := sh.attempts.find(endpoint, now); !known {
 		return true, PassNew
 	}
 	if len(h.Token) > 0 {
-		sh.flows.put(endpoint, 0, false)
-		sh.flows.put(attempt, end, false)
+		sh.attempts.put(endpoint, 0, false)
+		sh.attempts.put(attempt, end, false)
 	}
 	return true, PassContinuing
 }
@@ -155,7 +155,7 @@ func (f *filter) expectAnswer(to netip.AddrPort) {
 	c := f.c
 	sh, endpoint := c.sources.place(to.Addr()).shard, endpointTag(c.sources.seed, to, nil)
 	sh.mu.Lock()
-	sh.flows.put(endpoint, c.clock.now()+instant(c.conf.HandshakeTimeout), false)
+	sh.attempts.put(endpoint, c.clock.now()+instant(c.conf.HandshakeTimeout), false)
 	sh.mu.Unlock()
 	c.enforcement.enforcer.expect(to, c.conf.HandshakeTimeout)
 }

@@ -46,15 +46,15 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 		t.Fatal("the case is about a known attempt, but its datagram is not one")
 	}
 	at, seed, end := c.sources.place(from.Addr()), c.sources.seed, c.clock.now()+instant(time.Hour)
-	flows := &at.shard.flows
+	attempts := &at.shard.attempts
 	if tc.State.Admitted || tc.State.Refused {
-		flows.put(attemptTag(seed, from, h.DstID), end, tc.State.Refused)
+		attempts.put(attemptTag(seed, from, h.DstID), end, tc.State.Refused)
 	}
 	if tc.State.Admitted || tc.State.Neighbour {
-		flows.put(endpointTag(seed, from, nil), end, false)
+		attempts.put(endpointTag(seed, from, nil), end, false)
 	}
 	if tc.State.Retried {
-		flows.put(endpointTag(seed, from, h.Token), end, false)
+		attempts.put(endpointTag(seed, from, h.Token), end, false)
 	}
 	if tc.State.Excess {
 		if _, err := c.Admit(netip.AddrPortFrom(from.Addr(), 9), true); err != nil {

@@ -77,13 +77,13 @@ func (r *rates) takeRequest(addr netip.Addr, slot *Slot) (wait instant) {
 	at, now := r.sources.place(addr), r.clock.now()
 	at.shard.mu.Lock()
 	s := r.sources.lookupLocked(&at, now)
-	var note note
+	var n note
 	if wait = r.requestWaitLocked(s, slot, now); wait <= 0 {
 		r.chargeRequestLocked(s, slot, now)
 	} else {
-		note = r.reporter.keptOutLocked(s, Refuse, RequestRate, now)
+		n = r.reporter.keptOutLocked(s, Refuse, RequestRate, now)
 	}
-	r.reporter.unlock(at.shard, note)
+	r.reporter.unlock(at.shard, n)
 	return max(wait, 0)
 }
 

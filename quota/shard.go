@@ -30,7 +30,7 @@ type shard struct {
 	spare    []*source // to be used again
 	slab     []source  // not used yet
 	slots    *Slot     // a list of all slots, including those of sources that are not remembered
-	flows    flows
+	attempts attemptTable
 	refusals refusals
 	_        [64]byte
 }

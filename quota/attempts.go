@@ -9,24 +9,24 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// The flow table of a shard has flowSets sets of flowWays entries. An attempt is
+// The table of a shard has attemptSets sets of attemptWays entries. An attempt is
 // stored in one set.
 const (
-	flowWays = 4
-	flowSets = 256
+	attemptWays = 4
+	attemptSets = 256
 )
 
-// flows remembers attempts that were let in or refused, for as long as a handshake
+// attemptTable remembers attempts that were let in or refused, for as long as a handshake
 // may take, so that the second datagram of a ClientHello and retransmissions do not
 // count as new attempts. An attempt that there is no room for is forgotten, and
 // counts as new when more of it comes.
-type flows struct {
-	entries []flow // flowSets times flowWays; allocated when the first attempt comes
+type attemptTable struct {
+	entries []knownAttempt // attemptSets times attemptWays; allocated when the first attempt comes
 }
 
-// flow is an attempt. The tag is a hash of its address, port, and connection ID, with
+// knownAttempt is an attempt. The tag is a hash of its address, port, and connection ID, with
 // a secret seed, so that a client cannot choose attempts whose tags collide.
-type flow struct {
+type knownAttempt struct {
 	tag     uint64
 	until   instant
 	refused bool
@@ -53,17 +53,17 @@ func endpointTag(seed maphash.Seed, from netip.AddrPort, token []byte) uint64 {
 	return tag
 }
 
-func (f *flows) set(tag uint64) []flow {
-	at := tag % flowSets * flowWays
-	return f.entries[at : at+flowWays]
+func (t *attemptTable) set(tag uint64) []knownAttempt {
+	at := tag % attemptSets * attemptWays
+	return t.entries[at : at+attemptWays]
 }
 
 // find reports whether an attempt is known, and whether it was refused.
-func (f *flows) find(tag uint64, now instant) (refused, known bool) {
-	if f.entries == nil {
+func (t *attemptTable) find(tag uint64, now instant) (refused, known bool) {
+	if t.entries == nil {
 		return false, false
 	}
-	for _, e := range f.set(tag) {
+	for _, e := range t.set(tag) {
 		if e.tag == tag && e.until > now {
 			return e.refused, true
 		}
@@ -72,11 +72,11 @@ func (f *flows) find(tag uint64, now instant) (refused, known bool) {
 }
 
 // put remembers an attempt, in place of the one in its set that expires first.
-func (f *flows) put(tag uint64, until instant, refused bool) {
-	if f.entries == nil {
-		f.entries = make([]flow, flowSets*flowWays)
+func (t *attemptTable) put(tag uint64, until instant, refused bool) {
+	if t.entries == nil {
+		t.entries = make([]knownAttempt, attemptSets*attemptWays)
 	}
-	set := f.set(tag)
+	set := t.set(tag)
 	at := 0
 	for i := range set {
 		if set[i].tag == tag {
@@ -87,7 +87,7 @@ func (f *flows) put(tag uint64, until instant, refused bool) {
 			at = i
 		}
 	}
-	set[at] = flow{tag, until, refused}
+	set[at] = knownAttempt{tag, until, refused}
 }
 
 // refusals remembers the latest refusals of a shard by address and port. quic-go
