@@ -63,10 +63,10 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	}
 	if a := p.attached[iface.Index]; a != nil && !a.gone() {
 		switch {
-		case !a.again:
+		case !a.byFollower:
 			return nil, fmt.Errorf("%w: this program is attached already", ErrBusy)
 		case mode == Auto || mode == a.mode:
-			a.again = false
+			a.byFollower = false
 			return a, nil
 		}
 		return p.replaceLocked(a, iface.Name, mode)
@@ -120,8 +120,8 @@ func (p *Program) forgetLocked(iface *net.Interface) error {
 
 // gone says whether the interface does not exist any more.
 func (a *attachment) gone() bool {
-	a.asking.Lock()
-	defer a.asking.Unlock()
+	a.linkMu.Lock()
+	defer a.linkMu.Unlock()
 	info, err := a.link.Info()
 	if err != nil || info.XDP() == nil {
 		return false
@@ -184,7 +184,7 @@ func (p *Program) link(a *attachment) (link.Link, error) {
 	l, err := link.AttachXDP(link.XDPOptions{Program: p.objects.Quicway, Interface: a.index, Flags: flags})
 	switch {
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		return nil, fmt.Errorf("%w: %s", ErrBusy, holder(a.index))
+		return nil, fmt.Errorf("%w: %s", ErrBusy, programName(a.index))
 	case errors.Is(err, unix.ERANGE):
 		return nil, fmt.Errorf("%w: %w", ErrMTU, err)
 	case err != nil:
@@ -194,7 +194,7 @@ func (p *Program) link(a *attachment) (link.Link, error) {
 }
 
 // holder names the program that is attached to an interface.
-func holder(index int) string {
+func programName(index int) string {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil || l.Attrs().Xdp == nil || l.Attrs().Xdp.ProgId == 0 {
 		return "which it does not name"
@@ -246,7 +246,7 @@ func (p *Program) attachmentLocked(name string) (*attachment, error) {
 		if a := p.attached[iface.Index]; a != nil {
 			return a, nil
 		}
-		return p.pin.left(iface.Index)
+		return p.pin.pinnedAttachment(iface.Index)
 	}
 	for _, a := range p.attached {
 		if a.name == name {
@@ -259,7 +259,7 @@ func (p *Program) attachmentLocked(name string) (*attachment, error) {
 func (p *Program) detachLocked(a *attachment) error {
 	delete(p.attached, a.index)
 	if a.follower != nil {
-		a.follower.on, a.follower = nil, nil
+		a.follower.attached, a.follower = nil, nil
 	}
 	err := p.objects.Devices.Delete(uint32(a.index))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -270,8 +270,8 @@ func (p *Program) detachLocked(a *attachment) error {
 
 // end takes the program off the interface, pinned or not.
 func (a *attachment) end() error {
-	a.asking.Lock()
-	defer a.asking.Unlock()
+	a.linkMu.Lock()
+	defer a.linkMu.Unlock()
 	err := a.link.Unpin()
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -281,9 +281,9 @@ func (a *attachment) end() error {
 }
 
 // leave lets a pinned program stay on the interface.
-func (a *attachment) leave() error {
-	a.asking.Lock()
-	defer a.asking.Unlock()
+func (a *attachment) letStay() error {
+	a.linkMu.Lock()
+	defer a.linkMu.Unlock()
 	return errors.Join(a.link.Close(), a.endEgress())
 }
 

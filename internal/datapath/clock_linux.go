@@ -8,14 +8,14 @@ import (
 )
 
 // clock relates the program's clock, of which only differences mean anything, to
-// ours: what either showed when they were compared.
-type clock struct{ program, ours uint64 }
+// own: what either showed when they were compared.
+type clock struct{ program, own uint64 }
 
-// askTime compares the clocks. They drift apart, but not by a tick in a minute.
-func (p *Program) askTime() (c clock, err error) {
+// compareClocks compares the clocks. They drift apart, but not by a tick in a minute.
+func (p *Program) compareClocks() (c clock, err error) {
 	frame := make([]byte, 14)
-	c.ours = coarse()
-	if _, err := p.objects.Clocked.Run(&ebpf.RunOptions{Data: frame}); err != nil {
+	c.own = coarse()
+	if _, err := p.objects.ReadClock.Run(&ebpf.RunOptions{Data: frame}); err != nil {
 		return c, fmt.Errorf("xdp: ask the program for the time: %w", explain(err))
 	}
 	if err := p.objects.Ticks.Get(&c.program); err != nil {
@@ -25,10 +25,10 @@ func (p *Program) askTime() (c clock, err error) {
 }
 
 // now is the time on the program's clock.
-func (c clock) now() uint64 { return c.program + coarse() - c.ours }
+func (c clock) now() uint64 { return c.program + coarse() - c.own }
 
 // ahead is how far our clock is ahead of the program's.
-func (c clock) ahead() int64 { return int64(c.ours - c.program) }
+func (c clock) ahead() int64 { return int64(c.own - c.program) }
 
 // coarse is a clock that goes as fast as the program's, and stands elsewhere.
 func coarse() uint64 {

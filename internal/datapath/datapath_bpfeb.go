@@ -19,6 +19,16 @@ type datapathAttemptSet struct {
 	Until [4]uint64
 }
 
+type datapathDeniedSet struct {
+	_      structs.HostLayout
+	Source [8]struct {
+		_    structs.HostLayout
+		Addr [4]uint32
+	}
+	Until   [8]uint64
+	Packets [8]uint64
+}
+
 type datapathDirection struct {
 	_       structs.HostLayout
 	Matched struct {
@@ -32,7 +42,7 @@ type datapathDirection struct {
 		Bytes   uint64
 	}
 	Last     uint64
-	Rest     [2]uint64
+	FullAt   [2]uint64
 	Id       [5]uint32
 	Mask     [5]uint32
 	IdLen    uint8
@@ -40,7 +50,7 @@ type datapathDirection struct {
 	Segment  uint16
 	Whole    uint32
 	Reported [5]uint32
-	Alike    uint32
+	Repeats  uint32
 	Spin     datapathSpin
 }
 
@@ -55,16 +65,6 @@ type datapathFlow struct {
 type datapathGuard struct {
 	_    structs.HostLayout
 	Port [64]uint8
-}
-
-type datapathHostSet struct {
-	_  structs.HostLayout
-	Of [8]struct {
-		_    structs.HostLayout
-		Addr [4]uint32
-	}
-	Until   [8]uint64
-	Packets [8]uint64
 }
 
 type datapathLimits struct {
@@ -114,47 +114,47 @@ type datapathRules struct {
 	Exceptions uint32
 	Allows     uint32
 	Denies     uint32
-	Hosts      uint32
+	Sources    uint32
 	Pad        uint32
 }
 
 type datapathSession struct {
 	_    structs.HostLayout
 	Legs [2]struct {
-		_    structs.HostLayout
-		From struct {
+		_      structs.HostLayout
+		Sender struct {
 			_      structs.HostLayout
 			Addr   [4]uint32
 			Port   uint16
 			Family uint16
 		}
-		At struct {
+		SenderLocal struct {
 			_      structs.HostLayout
 			Addr   [4]uint32
 			Port   uint16
 			Family uint16
 		}
-		Via struct {
+		Local struct {
 			_      structs.HostLayout
 			Addr   [4]uint32
 			Port   uint16
 			Family uint16
 		}
-		To struct {
+		Remote struct {
 			_      structs.HostLayout
 			Addr   [4]uint32
 			Port   uint16
 			Family uint16
 		}
-		Due      uint32
-		Version  uint16
-		Reported uint16
-		Hop      uint64
-		HopOf    uint16
-		HopMtu   uint16
-		Macs     [12]uint8
-		Packets  uint64
-		Bytes    uint64
+		Due        uint32
+		Version    uint16
+		Reported   uint16
+		Hop        uint64
+		HopVersion uint16
+		HopMtu     uint16
+		Macs       [12]uint8
+		Packets    uint64
+		Bytes      uint64
 	}
 }
 
@@ -176,43 +176,43 @@ type datapathSpin struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	datapathMapAllowed      = "allowed"
-	datapathMapAttempts     = "attempts"
-	datapathMapBlank        = "blank"
-	datapathMapBuckets      = "buckets"
-	datapathMapCounters     = "counters"
-	datapathMapDenied       = "denied"
-	datapathMapDevices      = "devices"
-	datapathMapDrops        = "drops"
-	datapathMapEvents       = "events"
-	datapathMapExceptions   = "exceptions"
-	datapathMapFlows        = "flows"
-	datapathMapGuards       = "guards"
-	datapathMapHosts        = "hosts"
-	datapathMapIgnoredFlows = "ignored_flows"
-	datapathMapNext         = "next"
-	datapathMapOrigins      = "origins"
-	datapathMapOutcomes     = "outcomes"
-	datapathMapPolicy       = "policy"
-	datapathMapPorts        = "ports"
-	datapathMapRefused      = "refused"
-	datapathMapRoutes       = "routes"
-	datapathMapSamples      = "samples"
-	datapathMapSessions     = "sessions"
-	datapathProgClocked     = "clocked"
-	datapathProgQuicway     = "quicway"
-	datapathVarAttemptsMask = "attempts_mask"
-	datapathVarEpoch        = "epoch"
-	datapathVarGuarded      = "guarded"
-	datapathVarHashKeys     = "hash_keys"
-	datapathVarHostsMask    = "hosts_mask"
-	datapathVarIgnoredRound = "ignored_round"
-	datapathVarLastUnread   = "last_unread"
-	datapathVarMonitorOn    = "monitor_on"
-	datapathVarQuotaOn      = "quota_on"
-	datapathVarRelayOn      = "relay_on"
-	datapathVarTickNs       = "tick_ns"
-	datapathVarTicks        = "ticks"
+	datapathMapAllowed       = "allowed"
+	datapathMapAttempts      = "attempts"
+	datapathMapBlank         = "blank"
+	datapathMapBuckets       = "buckets"
+	datapathMapCounters      = "counters"
+	datapathMapDenied        = "denied"
+	datapathMapDeniedSources = "denied_sources"
+	datapathMapDevices       = "devices"
+	datapathMapDrops         = "drops"
+	datapathMapEvents        = "events"
+	datapathMapExceptions    = "exceptions"
+	datapathMapFlows         = "flows"
+	datapathMapGuards        = "guards"
+	datapathMapIgnoredFlows  = "ignored_flows"
+	datapathMapNext          = "next"
+	datapathMapOrigins       = "origins"
+	datapathMapOutcomes      = "outcomes"
+	datapathMapPolicy        = "policy"
+	datapathMapPorts         = "ports"
+	datapathMapRefused       = "refused"
+	datapathMapRoutes        = "routes"
+	datapathMapSamples       = "samples"
+	datapathMapSessions      = "sessions"
+	datapathProgQuicway      = "quicway"
+	datapathProgReadClock    = "read_clock"
+	datapathVarAttemptsMask  = "attempts_mask"
+	datapathVarDeniedMask    = "denied_mask"
+	datapathVarEpoch         = "epoch"
+	datapathVarHashKeys      = "hash_keys"
+	datapathVarIgnoredRound  = "ignored_round"
+	datapathVarLastUnread    = "last_unread"
+	datapathVarMonitorOn     = "monitor_on"
+	datapathVarNoPerfmon     = "no_perfmon"
+	datapathVarQuotaOn       = "quota_on"
+	datapathVarRelayOn       = "relay_on"
+	datapathVarTickNs        = "tick_ns"
+	datapathVarTicks         = "ticks"
 )
 
 // loadDatapath returns the embedded CollectionSpec for datapath.
@@ -257,37 +257,37 @@ type datapathSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathProgramSpecs struct {
-	Clocked *ebpf.ProgramSpec `ebpf:"clocked"`
-	Quicway *ebpf.ProgramSpec `ebpf:"quicway"`
+	Quicway   *ebpf.ProgramSpec `ebpf:"quicway"`
+	ReadClock *ebpf.ProgramSpec `ebpf:"read_clock"`
 }
 
 // datapathMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathMapSpecs struct {
-	Allowed      *ebpf.MapSpec `ebpf:"allowed"`
-	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
-	Blank        *ebpf.MapSpec `ebpf:"blank"`
-	Buckets      *ebpf.MapSpec `ebpf:"buckets"`
-	Counters     *ebpf.MapSpec `ebpf:"counters"`
-	Denied       *ebpf.MapSpec `ebpf:"denied"`
-	Devices      *ebpf.MapSpec `ebpf:"devices"`
-	Drops        *ebpf.MapSpec `ebpf:"drops"`
-	Events       *ebpf.MapSpec `ebpf:"events"`
-	Exceptions   *ebpf.MapSpec `ebpf:"exceptions"`
-	Flows        *ebpf.MapSpec `ebpf:"flows"`
-	Guards       *ebpf.MapSpec `ebpf:"guards"`
-	Hosts        *ebpf.MapSpec `ebpf:"hosts"`
-	IgnoredFlows *ebpf.MapSpec `ebpf:"ignored_flows"`
-	Next         *ebpf.MapSpec `ebpf:"next"`
-	Origins      *ebpf.MapSpec `ebpf:"origins"`
-	Outcomes     *ebpf.MapSpec `ebpf:"outcomes"`
-	Policy       *ebpf.MapSpec `ebpf:"policy"`
-	Ports        *ebpf.MapSpec `ebpf:"ports"`
-	Refused      *ebpf.MapSpec `ebpf:"refused"`
-	Routes       *ebpf.MapSpec `ebpf:"routes"`
-	Samples      *ebpf.MapSpec `ebpf:"samples"`
-	Sessions     *ebpf.MapSpec `ebpf:"sessions"`
+	Allowed       *ebpf.MapSpec `ebpf:"allowed"`
+	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
+	Blank         *ebpf.MapSpec `ebpf:"blank"`
+	Buckets       *ebpf.MapSpec `ebpf:"buckets"`
+	Counters      *ebpf.MapSpec `ebpf:"counters"`
+	Denied        *ebpf.MapSpec `ebpf:"denied"`
+	DeniedSources *ebpf.MapSpec `ebpf:"denied_sources"`
+	Devices       *ebpf.MapSpec `ebpf:"devices"`
+	Drops         *ebpf.MapSpec `ebpf:"drops"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Exceptions    *ebpf.MapSpec `ebpf:"exceptions"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	Guards        *ebpf.MapSpec `ebpf:"guards"`
+	IgnoredFlows  *ebpf.MapSpec `ebpf:"ignored_flows"`
+	Next          *ebpf.MapSpec `ebpf:"next"`
+	Origins       *ebpf.MapSpec `ebpf:"origins"`
+	Outcomes      *ebpf.MapSpec `ebpf:"outcomes"`
+	Policy        *ebpf.MapSpec `ebpf:"policy"`
+	Ports         *ebpf.MapSpec `ebpf:"ports"`
+	Refused       *ebpf.MapSpec `ebpf:"refused"`
+	Routes        *ebpf.MapSpec `ebpf:"routes"`
+	Samples       *ebpf.MapSpec `ebpf:"samples"`
+	Sessions      *ebpf.MapSpec `ebpf:"sessions"`
 }
 
 // datapathVariableSpecs contains global variables before they are loaded into the kernel.
@@ -295,13 +295,13 @@ type datapathMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type datapathVariableSpecs struct {
 	AttemptsMask *ebpf.VariableSpec `ebpf:"attempts_mask"`
+	DeniedMask   *ebpf.VariableSpec `ebpf:"denied_mask"`
 	Epoch        *ebpf.VariableSpec `ebpf:"epoch"`
-	Guarded      *ebpf.VariableSpec `ebpf:"guarded"`
 	HashKeys     *ebpf.VariableSpec `ebpf:"hash_keys"`
-	HostsMask    *ebpf.VariableSpec `ebpf:"hosts_mask"`
 	IgnoredRound *ebpf.VariableSpec `ebpf:"ignored_round"`
 	LastUnread   *ebpf.VariableSpec `ebpf:"last_unread"`
 	MonitorOn    *ebpf.VariableSpec `ebpf:"monitor_on"`
+	NoPerfmon    *ebpf.VariableSpec `ebpf:"no_perfmon"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
 	TickNs       *ebpf.VariableSpec `ebpf:"tick_ns"`
@@ -328,29 +328,29 @@ func (o *datapathObjects) Close() error {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathMaps struct {
-	Allowed      *ebpf.Map `ebpf:"allowed"`
-	Attempts     *ebpf.Map `ebpf:"attempts"`
-	Blank        *ebpf.Map `ebpf:"blank"`
-	Buckets      *ebpf.Map `ebpf:"buckets"`
-	Counters     *ebpf.Map `ebpf:"counters"`
-	Denied       *ebpf.Map `ebpf:"denied"`
-	Devices      *ebpf.Map `ebpf:"devices"`
-	Drops        *ebpf.Map `ebpf:"drops"`
-	Events       *ebpf.Map `ebpf:"events"`
-	Exceptions   *ebpf.Map `ebpf:"exceptions"`
-	Flows        *ebpf.Map `ebpf:"flows"`
-	Guards       *ebpf.Map `ebpf:"guards"`
-	Hosts        *ebpf.Map `ebpf:"hosts"`
-	IgnoredFlows *ebpf.Map `ebpf:"ignored_flows"`
-	Next         *ebpf.Map `ebpf:"next"`
-	Origins      *ebpf.Map `ebpf:"origins"`
-	Outcomes     *ebpf.Map `ebpf:"outcomes"`
-	Policy       *ebpf.Map `ebpf:"policy"`
-	Ports        *ebpf.Map `ebpf:"ports"`
-	Refused      *ebpf.Map `ebpf:"refused"`
-	Routes       *ebpf.Map `ebpf:"routes"`
-	Samples      *ebpf.Map `ebpf:"samples"`
-	Sessions     *ebpf.Map `ebpf:"sessions"`
+	Allowed       *ebpf.Map `ebpf:"allowed"`
+	Attempts      *ebpf.Map `ebpf:"attempts"`
+	Blank         *ebpf.Map `ebpf:"blank"`
+	Buckets       *ebpf.Map `ebpf:"buckets"`
+	Counters      *ebpf.Map `ebpf:"counters"`
+	Denied        *ebpf.Map `ebpf:"denied"`
+	DeniedSources *ebpf.Map `ebpf:"denied_sources"`
+	Devices       *ebpf.Map `ebpf:"devices"`
+	Drops         *ebpf.Map `ebpf:"drops"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Exceptions    *ebpf.Map `ebpf:"exceptions"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	Guards        *ebpf.Map `ebpf:"guards"`
+	IgnoredFlows  *ebpf.Map `ebpf:"ignored_flows"`
+	Next          *ebpf.Map `ebpf:"next"`
+	Origins       *ebpf.Map `ebpf:"origins"`
+	Outcomes      *ebpf.Map `ebpf:"outcomes"`
+	Policy        *ebpf.Map `ebpf:"policy"`
+	Ports         *ebpf.Map `ebpf:"ports"`
+	Refused       *ebpf.Map `ebpf:"refused"`
+	Routes        *ebpf.Map `ebpf:"routes"`
+	Samples       *ebpf.Map `ebpf:"samples"`
+	Sessions      *ebpf.Map `ebpf:"sessions"`
 }
 
 func (m *datapathMaps) Close() error {
@@ -361,13 +361,13 @@ func (m *datapathMaps) Close() error {
 		m.Buckets,
 		m.Counters,
 		m.Denied,
+		m.DeniedSources,
 		m.Devices,
 		m.Drops,
 		m.Events,
 		m.Exceptions,
 		m.Flows,
 		m.Guards,
-		m.Hosts,
 		m.IgnoredFlows,
 		m.Next,
 		m.Origins,
@@ -386,13 +386,13 @@ func (m *datapathMaps) Close() error {
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathVariables struct {
 	AttemptsMask *ebpf.Variable `ebpf:"attempts_mask"`
+	DeniedMask   *ebpf.Variable `ebpf:"denied_mask"`
 	Epoch        *ebpf.Variable `ebpf:"epoch"`
-	Guarded      *ebpf.Variable `ebpf:"guarded"`
 	HashKeys     *ebpf.Variable `ebpf:"hash_keys"`
-	HostsMask    *ebpf.Variable `ebpf:"hosts_mask"`
 	IgnoredRound *ebpf.Variable `ebpf:"ignored_round"`
 	LastUnread   *ebpf.Variable `ebpf:"last_unread"`
 	MonitorOn    *ebpf.Variable `ebpf:"monitor_on"`
+	NoPerfmon    *ebpf.Variable `ebpf:"no_perfmon"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
 	TickNs       *ebpf.Variable `ebpf:"tick_ns"`
@@ -403,14 +403,14 @@ type datapathVariables struct {
 //
 // It can be passed to loadDatapathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type datapathPrograms struct {
-	Clocked *ebpf.Program `ebpf:"clocked"`
-	Quicway *ebpf.Program `ebpf:"quicway"`
+	Quicway   *ebpf.Program `ebpf:"quicway"`
+	ReadClock *ebpf.Program `ebpf:"read_clock"`
 }
 
 func (p *datapathPrograms) Close() error {
 	return _DatapathClose(
-		p.Clocked,
 		p.Quicway,
+		p.ReadClock,
 	)
 }
 

@@ -30,9 +30,9 @@ const (
 	egressMapSessions     = "sessions"
 	egressProgQuicwayOut  = "quicway_out"
 	egressVarEpoch        = "epoch"
-	egressVarGuarded      = "guarded"
 	egressVarIgnoredRound = "ignored_round"
 	egressVarLastUnread   = "last_unread"
+	egressVarNoPerfmon    = "no_perfmon"
 	egressVarQuotaOn      = "quota_on"
 	egressVarRelayOn      = "relay_on"
 	egressVarTickNs       = "tick_ns"
@@ -106,9 +106,9 @@ type egressMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type egressVariableSpecs struct {
 	Epoch        *ebpf.VariableSpec `ebpf:"epoch"`
-	Guarded      *ebpf.VariableSpec `ebpf:"guarded"`
 	IgnoredRound *ebpf.VariableSpec `ebpf:"ignored_round"`
 	LastUnread   *ebpf.VariableSpec `ebpf:"last_unread"`
+	NoPerfmon    *ebpf.VariableSpec `ebpf:"no_perfmon"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
 	TickNs       *ebpf.VariableSpec `ebpf:"tick_ns"`
@@ -170,9 +170,9 @@ func (m *egressMaps) Close() error {
 // It can be passed to loadEgressObjects or ebpf.CollectionSpec.LoadAndAssign.
 type egressVariables struct {
 	Epoch        *ebpf.Variable `ebpf:"epoch"`
-	Guarded      *ebpf.Variable `ebpf:"guarded"`
 	IgnoredRound *ebpf.Variable `ebpf:"ignored_round"`
 	LastUnread   *ebpf.Variable `ebpf:"last_unread"`
+	NoPerfmon    *ebpf.Variable `ebpf:"no_perfmon"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
 	TickNs       *ebpf.Variable `ebpf:"tick_ns"`

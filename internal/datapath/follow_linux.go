@@ -22,7 +22,7 @@ type follower struct {
 	done    chan struct{}
 	failure string // that was logged last
 
-	on *attachment // guarded by the program's mu; nil: the interface is gone
+	attached *attachment // guarded by the program's mu; nil: the interface is gone
 }
 
 // followLocked begins to follow an interface, in the network namespace of the calling
@@ -34,7 +34,7 @@ func (p *Program) followLocked(a *attachment, mode Mode) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &follower{program: p, name: a.name, mode: mode, links: links, cancel: cancel, done: make(chan struct{}), on: a}
+	f := &follower{program: p, name: a.name, mode: mode, links: links, cancel: cancel, done: make(chan struct{}), attached: a}
 	a.follower = f
 	p.followers[f] = struct{}{}
 	go f.run(ctx)
@@ -43,7 +43,7 @@ func (p *Program) followLocked(a *attachment, mode Mode) {
 // waitingLocked returns the follower that waits for an interface with the name, or nil.
 func (p *Program) waitingLocked(name string) *follower {
 	for f := range p.followers {
-		if f.name == name && f.on == nil {
+		if f.name == name && f.attached == nil {
 			return f
 		}
 	}
@@ -58,8 +58,8 @@ func (p *Program) unfollowLocked(f *follower) *follower {
 	}
 	delete(p.followers, f)
 	f.cancel()
-	if f.on != nil {
-		f.on.follower = nil
+	if f.attached != nil {
+		f.attached.follower = nil
 	}
 	return f
 }
@@ -80,7 +80,7 @@ func (f *follower) stop() {
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	for ctx.Err() == nil {
-		f.report(f.look(ctx))
+		f.report(f.check(ctx))
 		f.wait(ctx)
 	}
 }
@@ -96,9 +96,9 @@ func (f *follower) wait(ctx context.Context) {
 
 // look finds out whether the interface has gone, or come again. It has the lock only
 // if there is something to do.
-func (f *follower) look(ctx context.Context) error {
+func (f *follower) check(ctx context.Context) error {
 	f.program.mu.Lock()
-	on := f.on
+	on := f.attached
 	f.program.mu.Unlock()
 	if on != nil && !on.gone() {
 		return nil
@@ -112,22 +112,22 @@ func (f *follower) look(ctx context.Context) error {
 	if ctx.Err() != nil || f.program.closed {
 		return nil
 	}
-	return errors.Join(f.leaveLocked(), f.attachLocked(exists))
+	return errors.Join(f.forgetGoneLocked(), f.attachLocked(exists))
 }
 
-// leaveLocked forgets the interface, if it has gone.
-func (f *follower) leaveLocked() error {
-	if f.on == nil || !f.on.gone() {
+// forgetGoneLocked forgets the interface, if it has gone.
+func (f *follower) forgetGoneLocked() error {
+	if f.attached == nil || !f.attached.gone() {
 		return nil
 	}
 	f.program.log.Warn("the interface is gone; the program is attached again when there is one with its name", "interface", f.name)
-	return f.program.detachLocked(f.on)
+	return f.program.detachLocked(f.attached)
 }
 
 // attachLocked attaches to the interface that has the name now, if the program is on
 // none.
 func (f *follower) attachLocked(exists bool) error {
-	if f.on != nil || !exists {
+	if f.attached != nil || !exists {
 		return nil
 	}
 	return f.links.Inside(func() error {
@@ -135,7 +135,7 @@ func (f *follower) attachLocked(exists bool) error {
 		if err != nil {
 			return err
 		}
-		a.again, a.follower, f.on = true, f, a
+		a.byFollower, a.follower, f.attached = true, f, a
 		f.program.log.Info("attached again", "interface", f.name, "mode", a.mode)
 		return nil
 	})

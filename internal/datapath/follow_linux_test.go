@@ -100,10 +100,10 @@ func attachedWire(t *testing.T) (*wire, *Program) {
 }
 
 // looked waits until every follower has looked after all that has happened.
-func looked(t *testing.T, p *Program) {
+func checked(t *testing.T, p *Program) {
 	t.Helper()
 	for f := range p.followers {
-		if err := f.look(t.Context()); err != nil {
+		if err := f.check(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestInterfaceRenamed(t *testing.T) {
 	rename(t, "in0", "in1")
 	rename(t, "in0p", "in1p")
 	other := w.link("in0", relayAB)
-	looked(t, p)
+	checked(t, p)
 	if got := indexOf(p, "in0"); got != old || got == other.Index {
 		t.Errorf("attached to interface %d, want %d", got, old)
 	}
@@ -130,7 +130,7 @@ func TestInterfaceRenamed(t *testing.T) {
 	if err := p.Detach("in1"); err != nil {
 		t.Error(err)
 	}
-	looked(t, p)
+	checked(t, p)
 	if attachedTo(t, "in0") == 0 || attachedTo(t, "in1") != 0 {
 		t.Error("the program was detached from another interface")
 	}

@@ -31,8 +31,8 @@ func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 	}
 	var err error
 	switch {
-	case list == DenyList && q.isHost(prefix):
-		err = q.denyHostLocked(&key, until)
+	case list == DenyList && q.isSource(prefix):
+		err = q.denySourceLocked(&key, until)
 	case until > 0:
 		err = q.putRuleLocked(list, &key, until)
 	default:
@@ -46,11 +46,11 @@ func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 
 // putRuleLocked puts a prefix on a list, in the trie.
 func (q *Quota) putRuleLocked(list List, key *datapathPrefix, until uint64) error {
-	return errors.Join(q.listsLocked(list), q.putSwept(q.list(list), key, &datapathRule{Until: until, Bits: key.Bits}))
+	return errors.Join(q.useListLocked(list), q.putSwept(q.list(list), key, &datapathRule{Until: until, Bits: key.Bits}))
 }
 
-// listsLocked has a list looked at from now on.
-func (q *Quota) listsLocked(list List) error {
+// useListLocked has a list looked at from now on.
+func (q *Quota) useListLocked(list List) error {
 	looks := &q.rules.Denies
 	if list == AllowList {
 		looks = &q.rules.Allows
@@ -69,8 +69,8 @@ func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 	}
 	defer q.p.mu.Unlock()
 	key := prefixKey(prefix)
-	if list == DenyList && q.isHost(prefix) {
-		if n, ok, err := q.hostPackets(&key); ok || err != nil {
+	if list == DenyList && q.isSource(prefix) {
+		if n, ok, err := q.sourcePackets(&key); ok || err != nil {
 			return n, err
 		}
 	}
@@ -87,7 +87,7 @@ func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 }
 
 // full says so in our words.
-func full(err error) error {
+func asErrFull(err error) error {
 	// A trie says ENOSPC, a hash table E2BIG.
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.E2BIG) {
 		return ErrFull
@@ -98,7 +98,7 @@ func full(err error) error {
 // putSwept puts a verdict, which begins with its end, into a map. If that is full
 // what has expired makes room.
 func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
-	err := full(m.Put(key, value))
+	err := asErrFull(m.Put(key, value))
 	if !errors.Is(err, ErrFull) {
 		return err
 	}
@@ -106,7 +106,7 @@ func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
 	if err := deleteIf(m, func(value []byte) bool { return binary.NativeEndian.Uint64(value) <= now }); err != nil {
 		return err
 	}
-	return full(m.Put(key, value))
+	return asErrFull(m.Put(key, value))
 }
 
 // deleteIf deletes what is to go from a map.

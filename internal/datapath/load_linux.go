@@ -41,10 +41,10 @@ func Load(cfg *Config) (*Program, error) {
 // load loads the program with as many of the stages that are asked for as the kernel
 // takes.
 func (p *Program) load(conf *Config) error {
-	err := p.loadAny(conf)
+	err := p.loadStages(conf)
 	if isRefusal(err) {
 		if conf, err = p.chooseStages(conf, err); err == nil {
-			err = p.loadAny(conf)
+			err = p.loadStages(conf)
 		}
 	}
 	if err == nil {
@@ -53,30 +53,30 @@ func (p *Program) load(conf *Config) error {
 	return err
 }
 
-// loadAny loads the program as fast as this process may have it.
-func (p *Program) loadAny(conf *Config) error {
+// loadStages loads the program as fast as this process may have it.
+func (p *Program) loadStages(conf *Config) error {
 	p.relay.program = p
 	p.relay.sessions = 0
 	if conf.has(RelayStage) {
 		p.relay.sessions = uint32(conf.Sessions)
 	}
-	err := p.loadAs(conf, false)
-	if isRefusal(err) && !mayPerfmon() {
+	err := p.loadFor(conf, false)
+	if isRefusal(err) && !hasPerfmon() {
 		p.log.Info("loading the program again, in the slower way that goes without CAP_PERFMON", "err", err)
-		err = p.loadAs(conf, true)
+		err = p.loadFor(conf, true)
 	}
 	return err
 }
 
-// loadAs loads the program for a process that has CAP_PERFMON, or that is guarded
+// loadFor loads the program for a process that has CAP_PERFMON, or that is guarded
 // against.
-func (p *Program) loadAs(conf *Config, guarded bool) error {
-	p.guarded = guarded
+func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
+	p.noPerfmon = noPerfmon
 	spec, err := loadDatapath()
 	if err != nil {
 		return err
 	}
-	if err := spec.Variables[datapathVarGuarded].Set(guarded); err != nil {
+	if err := spec.Variables[datapathVarNoPerfmon].Set(noPerfmon); err != nil {
 		return err
 	}
 	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
@@ -162,16 +162,16 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 		spec.Maps[name].MaxEntries = entries
 	}
 	// Twice as many as asked for, because some are fuller than others.
-	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptSetSize))
+	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptSlots))
 	spec.Maps[datapathMapAttempts].MaxEntries = places
-	sets := hostSets(conf.Prefixes)
-	spec.Maps[datapathMapHosts].MaxEntries = sets
+	sets := deniedSets(conf.Prefixes)
+	spec.Maps[datapathMapDeniedSources].MaxEntries = sets
 	for i := range keys {
 		keys[i] = rand.Uint64()
 	}
 	return errors.Join(
 		spec.Variables[datapathVarQuotaOn].Set(true),
-		spec.Variables[datapathVarHostsMask].Set(sets-1),
+		spec.Variables[datapathVarDeniedMask].Set(sets-1),
 		spec.Variables[datapathVarAttemptsMask].Set(places-1),
 		spec.Variables[datapathVarHashKeys].Set(keys),
 	)

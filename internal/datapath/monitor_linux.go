@@ -56,7 +56,7 @@ func (p *Program) Monitor() (*Monitor, error) {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono); err != nil {
 		return nil, errors.Join(err, samples.Close())
 	}
-	c, err := p.askTime()
+	c, err := p.compareClocks()
 	if err != nil {
 		return nil, errors.Join(err, samples.Close())
 	}
@@ -256,7 +256,7 @@ func (v *Monitor) All() iter.Seq2[FlowKey, Flow] {
 		var cursor ebpf.MapBatchCursor
 		for err := error(nil); err == nil; {
 			var n int
-			n, err = v.some(&cursor, keys, entries)
+			n, err = v.nextFlows(&cursor, keys, entries)
 			for i := range n {
 				if !yield(keys[i].key(), v.flow(&entries[i])) {
 					return
@@ -273,12 +273,12 @@ func (v *Monitor) compareClocks() {
 	if v.program.closed {
 		return
 	}
-	if c, err := v.program.askTime(); err == nil { // else it is as far off as before
+	if c, err := v.program.compareClocks(); err == nil { // else it is as far off as before
 		v.ahead.Store(c.ahead())
 	}
 }
 
-func (v *Monitor) some(cursor *ebpf.MapBatchCursor, keys []pairKey, entries []datapathFlow) (int, error) {
+func (v *Monitor) nextFlows(cursor *ebpf.MapBatchCursor, keys []pairKey, entries []datapathFlow) (int, error) {
 	p := v.program
 	p.mu.Lock()
 	defer p.mu.Unlock()

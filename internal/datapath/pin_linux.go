@@ -169,7 +169,7 @@ func (p *pin) keep(a *attachment) error {
 }
 
 // left returns what an earlier process has left on an interface, or nil.
-func (p *pin) left(iface int) (*attachment, error) {
+func (p *pin) pinnedAttachment(iface int) (*attachment, error) {
 	if p == nil {
 		return nil, nil
 	}
@@ -188,7 +188,7 @@ func (p *pin) left(iface int) (*attachment, error) {
 // left on an interface. It returns nil if there is none, or not in the mode that
 // is asked for.
 func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*attachment, error) {
-	a, err := p.left(iface.Index)
+	a, err := p.pinnedAttachment(iface.Index)
 	if a == nil || err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ type Program struct {
 	pin        *pin // nil: everything ends with the process
 	objects    datapathObjects
 	hashKeys   [hashKeys]uint64
-	guarded    bool
+	noPerfmon  bool
 	verbose    bool             // the verifier's log is wanted if it refuses the program
 	stages     []Stage          // that the program has
 	refused    [numStages]error // why the kernel does not take a stage that was asked for
@@ -39,14 +39,14 @@ type Program struct {
 
 // attachment is the program on an interface.
 type attachment struct {
-	index int
-	name  string // when it was attached
-	mode  Mode
-	link  link.Link
-	again bool // by its follower, not by the caller of Attach
+	index      int
+	name       string // when it was attached
+	mode       Mode
+	link       link.Link
+	byFollower bool // by its follower, not by the caller of Attach
 
 	follower *follower  // nil: nobody follows
-	asking   sync.Mutex // held while link is asked, or ended
+	linkMu   sync.Mutex // held while link is asked, or ended
 
 	egress link.Link // nil: what leaves is not seen
 }
@@ -85,7 +85,7 @@ func (p *Program) close() (followers map[*follower]struct{}, err error) {
 		if p.pin == nil {
 			errs = append(errs, p.detachLocked(a))
 		} else {
-			errs = append(errs, a.leave())
+			errs = append(errs, a.letStay())
 		}
 	}
 	errs = append(errs, p.relay.notes.Close(), p.objects.Close(), p.pin.close())

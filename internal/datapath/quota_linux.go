@@ -27,14 +27,14 @@ type Quota struct {
 	guards [65536 / guardedPorts]datapathGuard
 	// How many bits of IPv4 and of IPv6 a source has: none before the policy.
 	sourceBits [2]int
-	hosts      map[uint32]struct{} // where some may be
+	usedSets   map[uint32]struct{} // where some may be
 }
 
 // What is in one value of a map, and how many keys of a hash there are.
 const (
-	guardedPorts   = len(datapathGuard{}.Port)
-	attemptSetSize = len(datapathAttemptSet{}.Tag)
-	hashKeys       = 69
+	guardedPorts = len(datapathGuard{}.Port)
+	attemptSlots = len(datapathAttemptSet{}.Tag)
+	hashKeys     = 69
 )
 
 // Bits of an address in the one form that the program knows, which for IPv4 is that
@@ -58,7 +58,7 @@ func (p *Program) Quota() (*Quota, error) {
 	case p.quota != nil:
 		return nil, fmt.Errorf("xdp: quota stage: %w", ErrBusy)
 	}
-	q := &Quota{p: p, sourceBits: [2]int{-1, -1}, hosts: make(map[uint32]struct{})}
+	q := &Quota{p: p, sourceBits: [2]int{-1, -1}, usedSets: make(map[uint32]struct{})}
 	if err := q.compareClocks(); err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func (q *Quota) Close() error {
 	q.closed = true
 	q.p.quota = nil
 	o := &q.p.objects
-	errs := []error{o.Policy.Put(uint32(0), datapathRules{}), q.forgetHosts()}
+	errs := []error{o.Policy.Put(uint32(0), datapathRules{}), q.forgetSources()}
 	for word := range q.guards {
 		if q.guards[word] != (datapathGuard{}) {
 			errs = append(errs, o.Guards.Put(uint32(word), datapathGuard{}))
@@ -103,7 +103,7 @@ func (q *Quota) Close() error {
 
 // compareClocks asks the program for the time.
 func (q *Quota) compareClocks() (err error) {
-	q.clock, err = q.p.askTime()
+	q.clock, err = q.p.compareClocks()
 	return err
 }
 
@@ -151,7 +151,7 @@ func (q *Quota) SetPolicy(policy *QuotaPolicy) error {
 	limited := policy.Limits.Packets.Interval > 0
 	for prefix, limits := range policy.Exceptions {
 		key := prefixKey(prefix)
-		if err := full(q.p.objects.Exceptions.Put(&key, limits.kernel(key.Bits))); err != nil {
+		if err := asErrFull(q.p.objects.Exceptions.Put(&key, limits.kernel(key.Bits))); err != nil {
 			return fmt.Errorf("xdp: put exception for %v: %w", prefix, err)
 		}
 		q.rules.Exceptions = 1

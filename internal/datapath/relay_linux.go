@@ -128,21 +128,21 @@ func idKey(id cid.ID) [cid.Len]byte {
 
 // Where the fields of a way to a leg are in the map of sessions.
 const (
-	sessionSize = int64(unsafe.Sizeof(datapathSession{}))
-	legSize     = int64(unsafe.Sizeof(datapathSession{}.Legs[0]))
-	atFrom      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].From))
-	atAt        = int64(unsafe.Offsetof(datapathSession{}.Legs[0].At))
-	atVia       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Via))
-	atTo        = int64(unsafe.Offsetof(datapathSession{}.Legs[0].To))
-	atDue       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Due))
-	atVersion   = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Version))
-	atPackets   = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Packets))
+	sessionSize       = int64(unsafe.Sizeof(datapathSession{}))
+	legSize           = int64(unsafe.Sizeof(datapathSession{}.Legs[0]))
+	offsetSender      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Sender))
+	offsetSenderLocal = int64(unsafe.Offsetof(datapathSession{}.Legs[0].SenderLocal))
+	offsetLocal       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Local))
+	offsetRemote      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Remote))
+	offsetDue         = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Due))
+	offsetVersion     = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Version))
+	offsetPackets     = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Packets))
 )
 
 // endpointSize is that of struct endpoint, whose family is at its end.
 const (
 	endpointSize = 20
-	atFamily     = 18
+	offsetFamily = 18
 )
 
 func legOffset(session uint32, leg uint8) int64 {
@@ -160,16 +160,16 @@ func (v *Relay) PutSession(session uint32, legs [2]Leg) error {
 	defer v.changing.Unlock()
 	var errs []error
 	for leg := range uint8(2) {
-		errs = append(errs, v.change(session, leg, func(w int64) error {
+		errs = append(errs, v.changeLeg(session, leg, func(at int64) error {
 			if !ok {
-				return v.write(w+atFrom+atFamily, make([]byte, 2))
+				return v.write(at+offsetSender+offsetFamily, make([]byte, 2))
 			}
 			to, from := legs[leg], legs[leg^1]
 			return errors.Join(
-				v.write(w+atTo, endpoint(to.Remote)),
-				v.write(w+atVia, endpoint(to.Local)),
-				v.write(w+atAt, endpoint(from.Local)),
-				v.write(w+atFrom, endpoint(from.Remote)),
+				v.write(at+offsetRemote, endpoint(to.Remote)),
+				v.write(at+offsetLocal, endpoint(to.Local)),
+				v.write(at+offsetSenderLocal, endpoint(from.Local)),
+				v.write(at+offsetSender, endpoint(from.Remote)),
 			)
 		}))
 	}
@@ -187,10 +187,10 @@ func (v *Relay) DeleteSession(session uint32) error {
 	v.changing.Lock()
 	defer v.changing.Unlock()
 	for leg := range uint8(2) {
-		err := v.change(session, leg, func(w int64) error {
+		err := v.changeLeg(session, leg, func(at int64) error {
 			return errors.Join(
-				v.write(w, make([]byte, atVersion)),
-				v.write(w+atPackets, make([]byte, legSize-atPackets)),
+				v.write(at, make([]byte, offsetVersion)),
+				v.write(at+offsetPackets, make([]byte, legSize-offsetPackets)),
 			)
 		})
 		if err != nil {
@@ -203,28 +203,28 @@ func (v *Relay) DeleteSession(session uint32) error {
 // change changes the way to a leg. Packets that go it meanwhile are passed: its
 // version is odd until then, and another one afterwards, also if a process before
 // this one has not come to an end.
-func (v *Relay) change(session uint32, leg uint8, do func(way int64) error) error {
-	w := legOffset(session, leg)
-	version, err := v.version(w)
+func (v *Relay) changeLeg(session uint32, leg uint8, do func(leg int64) error) error {
+	at := legOffset(session, leg)
+	version, err := v.version(at)
 	if err != nil {
 		return err
 	}
 	version |= 1
 	return errors.Join(
-		v.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version)),
-		do(w),
-		v.write(w+atVersion, binary.NativeEndian.AppendUint16(nil, version+1)),
+		v.write(at+offsetVersion, binary.NativeEndian.AppendUint16(nil, version)),
+		do(at),
+		v.write(at+offsetVersion, binary.NativeEndian.AppendUint16(nil, version+1)),
 	)
 }
 
-func (v *Relay) version(way int64) (uint16, error) {
+func (v *Relay) version(leg int64) (uint16, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
 	if v.program.closed {
 		return 0, ErrClosed
 	}
 	var b [2]byte
-	_, err := v.memory.ReadAt(b[:], way+atVersion)
+	_, err := v.memory.ReadAt(b[:], leg+offsetVersion)
 	return binary.NativeEndian.Uint16(b[:]), err
 }
 
@@ -253,7 +253,7 @@ func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
 	if session >= v.sessions {
 		return nil
 	}
-	return v.write(legOffset(session, leg)+atDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
+	return v.write(legOffset(session, leg)+offsetDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
 }
 
 // Traffic returns what the kernel has forwarded to the legs of a session.
@@ -269,7 +269,7 @@ func (v *Relay) Traffic(session uint32) ([2]Traffic, error) {
 	}
 	var b [16]byte
 	for leg := range uint8(2) {
-		if _, err := v.memory.ReadAt(b[:], legOffset(session, leg)+atPackets); err != nil {
+		if _, err := v.memory.ReadAt(b[:], legOffset(session, leg)+offsetPackets); err != nil {
 			return out, fmt.Errorf("xdp: read session %d: %w", session, err)
 		}
 		out[leg] = Traffic{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}
@@ -326,22 +326,22 @@ func (v *Relay) Session(session uint32) (legs [2]Leg, err error) {
 		return legs, ErrClosed
 	}
 	for leg := range legs {
-		var way [atVersion + 2]byte
-		if _, err := v.memory.ReadAt(way[:], legOffset(session, uint8(leg))); err != nil {
+		var b [offsetVersion + 2]byte
+		if _, err := v.memory.ReadAt(b[:], legOffset(session, uint8(leg))); err != nil {
 			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
 		}
-		changed := binary.NativeEndian.Uint16(way[atVersion:])%2 == 0 // and not left half done
-		if changed && at(way[atFrom:]).IsValid() {
-			legs[leg] = Leg{Remote: at(way[atTo:]), Local: at(way[atVia:])}
+		changed := binary.NativeEndian.Uint16(b[offsetVersion:])%2 == 0 // and not left half done
+		if changed && parseEndpoint(b[offsetSender:]).IsValid() {
+			legs[leg] = Leg{Remote: parseEndpoint(b[offsetRemote:]), Local: parseEndpoint(b[offsetLocal:])}
 		}
 	}
 	return legs, nil
 }
 
 // at reads what endpoint has made.
-func at(b []byte) netip.AddrPort {
+func parseEndpoint(b []byte) netip.AddrPort {
 	port := binary.BigEndian.Uint16(b[16:])
-	switch binary.NativeEndian.Uint16(b[atFamily:]) {
+	switch binary.NativeEndian.Uint16(b[offsetFamily:]) {
 	case unix.AF_INET:
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), port)
 	case unix.AF_INET6:
@@ -383,7 +383,7 @@ func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
 		keys, routes := make([][cid.Len]byte, batch), make([]kernelRoute, batch)
 		for err := error(nil); err == nil; {
 			var n int
-			n, err = v.someRoutes(&cursor, keys, routes)
+			n, err = v.nextRoutes(&cursor, keys, routes)
 			for i := range n {
 				id, _ := cid.IDFrom(keys[i][:])
 				if !yield(id, routes[i].route()) {
@@ -394,8 +394,8 @@ func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
 	}
 }
 
-// someRoutes gets a few at a time, so that nobody waits for all.
-func (v *Relay) someRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
+// nextRoutes gets a few at a time, so that nobody waits for all.
+func (v *Relay) nextRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
 	if v.program.closed {

@@ -24,6 +24,6 @@ func (s Stage) String() string {
 // CAP_PERFMON: the verifiers before it follow branches that cannot be taken, as
 // speculation might, and refuse what they find there.
 const (
-	oldestKernel        = "6.1"
-	oldestGuardedKernel = "6.18"
+	oldestKernel    = "6.1"
+	oldestNoPerfmon = "6.18"
 )

@@ -13,7 +13,7 @@ import (
 // a stage that is refused costs no other stage.
 func (p *Program) chooseStages(conf *Config, refusal error) (*Config, error) {
 	small := *conf
-	small.Sessions, small.IDs, small.Prefixes, small.Sources, small.Attempts = 1, 1, 1, 1, attemptSetSize
+	small.Sessions, small.IDs, small.Prefixes, small.Sources, small.Attempts = 1, 1, 1, 1, attemptSlots
 	small.Flows, small.Pin = 1, ""
 	var taken []Stage
 	for _, stage := range conf.Stages {
@@ -46,10 +46,10 @@ func (p *Program) chooseStages(conf *Config, refusal error) (*Config, error) {
 // program is too large: then the log would be as well, and take seconds.
 func (p *Program) try(conf *Config) error {
 	trial := &Program{log: p.log}
-	err := trial.loadAny(conf)
+	err := trial.loadStages(conf)
 	if isRefusal(err) && !errors.Is(err, unix.E2BIG) {
 		trial.verbose = true
-		err = trial.loadAny(conf)
+		err = trial.loadStages(conf)
 	}
 	if err != nil {
 		return err
@@ -70,8 +70,8 @@ func refusedError(stage Stage, beside []Stage, err error) error {
 		what += fmt.Sprintf(" beside %v", beside)
 	}
 	help := fmt.Sprintf("it needs Linux %s", oldestKernel)
-	if !mayPerfmon() {
-		help = fmt.Sprintf("it needs CAP_PERFMON, or Linux %s without other stages", oldestGuardedKernel)
+	if !hasPerfmon() {
+		help = fmt.Sprintf("it needs CAP_PERFMON, or Linux %s without other stages", oldestNoPerfmon)
 	}
 	return fmt.Errorf("%w: Linux %s refuses %s (%s): %w", ErrUnsupported, kernelRelease(), what, help, err)
 }
@@ -85,9 +85,9 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// mayPerfmon says whether the process has CAP_PERFMON, or CAP_SYS_ADMIN, which
+// hasPerfmon says whether the process has CAP_PERFMON, or CAP_SYS_ADMIN, which
 // includes it: then the kernel's verifier leaves out its guards against speculation.
-func mayPerfmon() bool {
+func hasPerfmon() bool {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&head, &data[0]); err != nil {

@@ -147,7 +147,7 @@ func wantsPerfmon(t *testing.T, p *Program, err error) {
 		p.Close()
 		return
 	}
-	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "CAP_PERFMON") || !strings.Contains(err.Error(), oldestGuardedKernel) {
+	if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "CAP_PERFMON") || !strings.Contains(err.Error(), oldestNoPerfmon) {
 		t.Errorf("%v, want %v and what is missing", err, ErrUnsupported)
 	}
 }

@@ -1,5 +1,4 @@
-// Reads the UDP datagram that the monitor stage needs from a frame, at ingress (XDP) or at
-// egress (TCX).
+// Reads what the monitor stage needs of a UDP datagram, at ingress (XDP) or at egress (TCX).
 #pragma once
 #include "parse.h"
 #include "flows.h"
@@ -7,26 +6,25 @@
 // Newer than headers/bpf_helper_defs.h: Linux 5.18.
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *buf, __u32 len) = (void *)189;
 
-// datagram is what the monitor stage reads of a UDP datagram, or of several that GRO has put
-// together.
+// datagram is a UDP datagram, or several that GRO or GSO has put together.
 struct datagram {
 	struct pair pair;
-	bool from_a;
-	__u16 segment;      // size of the datagrams that it is made of, 0: not known
-	__u32 at;           // of the UDP payload
+	bool from_a;        // whether endpoint a of the pair has sent it
+	__u16 segment;      // size of the datagrams that GRO or GSO has put together, 0: not known
+	__u32 at;           // offset of the UDP payload in the frame
 	__u32 length;       // of the UDP payload
-	__u8 first;         // byte of it
-	__u32 id[ID_WORDS]; // the bytes after it, if there are so many
+	__u8 first;         // first byte of the UDP payload
+	__u32 id[ID_WORDS]; // the bytes after the first, if the payload has so many
 };
 
-// load copies bytes of a frame, of either hook.
+// load copies bytes of a frame. It works at ingress and, with out, at egress.
 static __always_inline bool load(void *ctx, bool out, __u32 at, void *to, __u32 len) {
 	if (out)
 		return !bpf_skb_load_bytes(ctx, at, to, len);
 	return !bpf_xdp_load_bytes(ctx, at, to, len);
 }
 
-// pair4 and pair6 set the endpoints in their order.
+// pair4 and pair6 set the two endpoints, the lesser one first.
 static __always_inline void pair4(struct datagram *g, __be32 src, __be32 dst, __be16 from, __be16 to) {
 	__u64 x        = (__u64)ntohl(src) << 16 | ntohs(from);
 	__u64 y        = (__u64)ntohl(dst) << 16 | ntohs(to);
@@ -65,7 +63,7 @@ static __always_inline void pair6(struct datagram *g, __be32 *src, __be32 *dst, 
 	}
 }
 
-// from_packet takes what parse has read: plain UDP over IP.
+// from_packet converts a packet that parse has read.
 static __always_inline void from_packet(struct packet *p, struct datagram *g) {
 	if (p->v6)
 		pair6(g, p->ip6->src, p->ip6->dst, p->udp->src, p->udp->dst);
@@ -76,18 +74,18 @@ static __always_inline void from_packet(struct packet *p, struct datagram *g) {
 	if (p->payload + 1 <= (__u8 *)p->end && g->length)
 		g->first = p->payload[0];
 	if (p->payload + 1 + sizeof(g->id) <= (__u8 *)p->end && g->length > sizeof(g->id)) {
-		// Word by word, aligned or not: __builtin_memcpy goes byte by byte.
+		// Copy unaligned words: __builtin_memcpy would copy byte by byte.
 		__u32 *id = (__u32 *)(p->payload + 1);
 		for (int i = 0; i < ID_WORDS; i++)
 			g->id[i] = id[i];
 	}
 }
 
-// The results of scan.
+// The results of scan. UNREAD: the frame may contain UDP, but scan cannot read it.
 enum { FOUND_UDP, NOT_UDP, UNREAD };
 
-enum { ETH_P_8021Q   = 0x8100, ETH_P_8021AD = 0x88a8 };
-enum { IPPROTO_HOPOPTS   = 0, IPPROTO_ROUTING  = 43, IPPROTO_FRAGMENT = 44, IPPROTO_DSTOPTS  = 60 };
+enum { ETH_P_8021Q = 0x8100, ETH_P_8021AD = 0x88a8 };
+enum { IPPROTO_HOPOPTS = 0, IPPROTO_ROUTING = 43, IPPROTO_FRAGMENT = 44, IPPROTO_DSTOPTS = 60 };
 #define MAX_TAGS 2
 #define MAX_EXTENSIONS 4
 
@@ -95,7 +93,7 @@ enum { IPPROTO_HOPOPTS   = 0, IPPROTO_ROUTING  = 43, IPPROTO_FRAGMENT = 44, IPPR
 #define VXLAN_PORT 4789
 #define GENEVE_PORT 6081
 
-// scan_udp reads the UDP header and what follows it.
+// scan_udp reads the UDP header and the beginning of the payload.
 static __always_inline int scan_udp(void *ctx, bool out, __u32 at, __u32 rest, struct udphdr *udp, struct datagram *g) {
 	if (!load(ctx, out, at, udp, sizeof(*udp)))
 		return UNREAD;
@@ -157,8 +155,7 @@ static __always_inline int scan6(void *ctx, bool out, __u32 at, struct datagram 
 	return found;
 }
 
-// scan reads a frame that parse does not read: with VLAN tags, IP options or extension
-// headers.
+// scan reads frames that parse does not read: with VLAN tags, IP options or extension headers.
 static __always_inline int scan(void *ctx, bool out, struct datagram *g) {
 	struct ethhdr eth;
 	if (!load(ctx, out, 0, &eth, sizeof(eth)))

@@ -1,8 +1,8 @@
-// The one program of an interface. It is a cache of what Go has decided: whatever
-// it is not sure of goes up to Go unchanged.
+// The XDP program of an interface. It applies what Go has decided, and passes every packet that it
+// is not sure of, unchanged.
 //
-// Stages run in this order, each of them a header that returns NEXT or a verdict
-// that is final. Those that are off when the program is loaded are not in it.
+// The stages run in the order monitor, quota, relay. Each is a header. The quota stage and the relay
+// stage return NEXT or a final verdict; the monitor stage passes every packet.
 #include "maps.h"
 #include "monitor.h"
 #include "parse.h"
@@ -13,13 +13,13 @@ char __license[] SEC("license") = "Dual MIT/GPL";
 
 volatile const bool monitor_on = false;
 
-// pass gives a packet to the next program, if there is one, or to the kernel.
+// pass hands a packet to the next program, if there is one, or to the kernel.
 static __always_inline int pass(struct xdp_md *ctx) {
 	bpf_tail_call(ctx, &next, 0);
 	return XDP_PASS;
 }
 
-// stages runs them on a packet of one family.
+// stages runs the stages on a packet of one address family.
 static __always_inline int stages(struct xdp_md *ctx, struct ethhdr *eth, void *end, bool v6) {
 	struct packet p;
 	bool plain = parse(ctx, &p, eth, end, v6);
@@ -52,12 +52,12 @@ int quicway(struct xdp_md *ctx) {
 	return verdict == NEXT ? pass(ctx) : verdict;
 }
 
-// ticks is what the clock program has seen.
+// ticks is the result of read_clock.
 volatile __u64 ticks;
 
-// clocked tells Go what time it is here.
+// read_clock stores the time of clock() in ticks. Go runs it to compare the clocks.
 SEC("xdp")
-int clocked(struct xdp_md *ctx) {
+int read_clock(struct xdp_md *ctx) {
 	ticks = clock();
 	return XDP_PASS;
 }

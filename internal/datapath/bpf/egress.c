@@ -1,5 +1,4 @@
-// The monitor stage for what leaves by an interface, with the maps of the program
-// for what comes in.
+// The monitor stage at egress, as a TCX program. It shares the maps of the XDP program.
 #include "monitor.h"
 #include "maps.h"
 
@@ -28,14 +27,14 @@ struct __sk_buff {
 
 SEC("tcx/egress")
 int quicway_out(struct __sk_buff *ctx) {
-	// What this host only forwards was seen when it came in.
+	// Packets that this host forwards were seen at ingress.
 	__u32 in = ctx->ingress_ifindex;
 	if (in && bpf_map_lookup_elem(&devices, &in))
 		return TCX_NEXT;
 	struct datagram g = {.segment = ctx->gso_size};
-	int found        = scan(ctx, true, &g);
+	int found         = scan(ctx, true, &g);
 	if (found == FOUND_UDP)
-		watch(ctx, true, ctx->len, ctx->ifindex, &g);
+		count_or_report(ctx, true, ctx->len, ctx->ifindex, &g);
 	else if (found == UNREAD)
 		report_unread(ctx, true, ctx->len, ctx->ifindex, &g);
 	return TCX_NEXT;

@@ -2,8 +2,8 @@
 #pragma once
 #include "types.h"
 
-// pair is the two endpoints of a flow, the lesser first, so that both directions
-// have one. IPv4 addresses are mapped into IPv6.
+// pair is the two endpoints of a flow, the lesser one first, so that both directions have the
+// same pair. IPv4 addresses are mapped to IPv6.
 struct pair {
 	__be32 a[4];
 	__be32 b[4];
@@ -11,12 +11,12 @@ struct pair {
 	__be16 b_port;
 };
 
-// spin follows the spin bit of one direction, as monitor/spin.go does. Times are
-// in nanoseconds of the monotonic clock.
+// spin is the state of the spin bit of one direction, as in monitor/spin.go. Times are in
+// nanoseconds of the monotonic clock.
 struct spin {
 	__u64 edge; // when the value last changed
-	__u64 sum;  // of the latest samples, by decay
-	__u64 half; // the latest: since the edge came the other way
+	__u64 sum;  // eight times the moving average of the samples
+	__u64 half; // latest time from an edge of the other direction to the next edge of this one
 	__u32 packets;
 	__u32 edges;
 	__u32 samples;
@@ -28,11 +28,11 @@ struct spin {
 
 #define ID_WORDS 5 // an ID has up to 20 bytes
 
-// match says which packets of one direction are only counted. The others are reported to Go.
+// match says which packets of one direction the program only counts. It reports the others to Go.
 enum match {
 	MATCH_NONE,  // none
 	MATCH_ID,    // short headers with the direction's ID
-	MATCH_SHORT, // all without a long header
+	MATCH_SHORT, // all packets without a long header
 };
 
 struct tally {
@@ -40,31 +40,31 @@ struct tally {
 	__u64 bytes; // of their UDP payloads
 };
 
-// direction is one direction of a flow. Go sets the ID, its length and mask, match and
-// segment. The rest is what the program has counted.
+// direction is one direction of a flow. Go sets id, mask, id_len, match and segment. The program
+// sets the other fields.
 struct direction {
 	struct tally matched;    // packets that match
-	struct tally unreported; // packets that do not match, and were not reported either
-	__u64 last;              // when, by clock()
-	// When a full burst may be reported again: of long headers, and of others. Each has
-	// a limit of its own.
-	__u64 rest[2];
+	struct tally unreported; // packets that do not match, and were not reported
+	__u64 last;              // time of the last of these packets, by clock()
+	// The token buckets for reports of long headers [0], and of other packets [1]: the time at
+	// which each is full again.
+	__u64 full_at[2];
 	__u32 id[ID_WORDS];
-	__u32 mask[ID_WORDS]; // which bytes of it count
+	__u32 mask[ID_WORDS]; // which bytes of id belong to the ID
 	__u8 id_len;
 	__u8 match;
-	__u16 segment; // size of what longer packets are made of, 0: not known
-	__u32 whole;   // datagrams with a long header that Go was given whole
-	// The bytes after the first one of the short header that was reported last, and how
-	// many in a row had the same ID.
+	__u16 segment; // size of the datagrams that GRO puts together, 0: not known
+	__u32 whole;   // datagrams with a long header that were reported whole
+	// The bytes after the first one of the short header that was reported last, and how many
+	// reported packets in a row had this ID.
 	__u32 reported[ID_WORDS];
-	__u32 alike;
+	__u32 repeats;
 	struct spin spin;
 };
 
-// flow is what is known of the datagrams between two endpoints.
+// flow is the state of all datagrams between two endpoints.
 struct flow {
-	__u64 born;                    // tells it from another of the same pair
+	__u64 born;                    // when it was added: differs from an earlier entry of the pair
 	struct direction direction[2]; // from a to b, and back
 	__u32 ignored;                 // Go has found that the flow is not QUIC
 	__u32 unused;
@@ -77,7 +77,7 @@ struct {
 	__uint(max_entries, 1); // set before load
 } flows SEC(".maps");
 
-// blank is a flow of which nothing is known, too large for the stack.
+// blank is an empty flow. It is in a map because it is too large for the stack.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -85,13 +85,13 @@ struct {
 	__uint(max_entries, 1);
 } blank SEC(".maps");
 
-// ignored_flows is a cache of flows that are ignored, which is faster to ask than the map of
-// flows. Each flow has one place, and the next flow with that place overwrites it. Entries
-// of another round are void.
+// ignored_flows is a cache of ignored flows, with a faster lookup than the map of flows. Each flow
+// has one slot, and a flow with the same slot overwrites it. Entries of another round are
+// invalid.
 struct ignored_flow {
 	struct pair pair;
 	__u32 round;
-	__u32 shorts; // packets since then that look like QUIC short headers
+	__u32 shorts; // packets since the flow was added that look like QUIC short headers
 };
 #define IGNORED_BITS 12
 
@@ -106,17 +106,17 @@ volatile __u32 ignored_round;
 
 // sample is a packet that is reported to Go: this header, and then the frame.
 struct sample {
-	__u64 at; // of the monotonic clock
+	__u64 at; // by the monotonic clock
 	__u32 iface;
 	__u32 length;   // of the frame
-	__u32 captured; // of it
-	__u16 segment;  // size of the datagrams that it is made of, 0: not known
+	__u32 captured; // bytes of the frame that follow
+	__u16 segment;  // size of the datagrams that GRO or GSO has put together, 0: not known
 	__u8 outbound;
 	__u8 unused[9];
 };
 
-// How much of a frame is in a sample: of short headers the unprotected part, of long headers
-// all of it, because Go can decrypt only whole Initials.
+// The number of bytes of a frame in a sample. SNAP_SHORT has room for the unprotected part of a
+// short header. Long headers are reported whole, because Go can only decrypt complete Initials.
 #define SNAP_SHORT 128
 #define SNAP_WHOLE 1600
 
@@ -127,13 +127,13 @@ struct {
 
 // outcome says what the monitor stage has done with a packet that does not match.
 enum outcome {
-	REPORTED,    // to Go, as a sample
+	REPORTED,    // reported to Go as a sample
 	LIMITED,     // counted: the limit of reports was reached
 	RING_FULL,   // counted: the ring of samples was full
-	IGNORED,     // of a flow that is ignored
+	IGNORED,     // the flow is ignored
 	SKIPPED,     // not read, and not counted in a flow
-	FLOW_NEW,    // not a packet: a flow was made
-	FLOW_FAILED, // skipped: no flow could be made
+	FLOW_NEW,    // not a packet: a flow was added
+	FLOW_FAILED, // skipped: no flow could be added
 	OUTCOMES,
 };
 

@@ -1,43 +1,42 @@
-// The maps that the program shares with Go. Go writes what it has decided, the
-// program what it has seen. Addresses and IDs are bytes as on the wire.
+// The counters, and the maps of the relay stage, which the program shares with Go. Addresses,
+// ports and IDs are in network byte order.
 #pragma once
 #include "types.h"
 
-// Stages that are off when the program is loaded are not in it.
+// Which stages the program has. Set before load: the verifier removes the code of the others.
 volatile const bool quota_on = false;
 volatile const bool relay_on = false;
 
-// NEXT is the verdict of a stage that has nothing against the next one.
+// NEXT is the result of a stage that leaves the packet to the next stage.
 #define NEXT -1
 
-// reason says what became of a packet.
+// reason says what the program has done with a packet.
 enum reason {
 	RELAYED,       // forwarded
-	PASS_OTHER,    // not UDP to one of our ports, or in an encapsulation that is not read
-	PASS_SHORT,    // too short for the header that it begins
+	PASS_OTHER,    // not UDP to a port of the relay, or in an encapsulation that parse does not read
+	PASS_SHORT,    // shorter than a short header with an ID
 	PASS_LONG,     // a long header: a handshake
-	PASS_CONTROL,  // for the relay itself
-	PASS_UNKNOWN,  // an ID that no leg has
-	PASS_SOURCE,   // not from the other leg, or not to the address that it uses
-	PASS_TTL,      // its life would end here
-	PASS_MIXED,    // from one family to the other, or an IPv6 packet without checksum
-	PASS_NO_ROUTE, // no next hop that is sure
+	PASS_CONTROL,  // of a control connection of the relay
+	PASS_UNKNOWN,  // no leg has this ID
+	PASS_SOURCE,   // not from the other leg, or not to the address of the relay that it uses
+	PASS_TTL,      // the TTL or hop limit is 1 or less
+	PASS_MIXED,    // the legs are of different families, or IPv6 without a UDP checksum
+	PASS_NO_ROUTE, // no next hop, or the packet exceeds its MTU
 	EVENT_LOST,    // not a packet: the ring of events was full
 
-	// Of packets to a port under the quota. Those from QUOTA_DENIED on are
-	// dropped.
-	QUOTA_NO_LEASE,      // not decided: no lease
+	// Packets to a guarded port. From QUOTA_DENIED on they are dropped.
+	QUOTA_NO_LEASE,      // not evaluated: the lease has expired
 	QUOTA_ALLOWED,       // on the allow list
-	QUOTA_OTHER,         // no Initial of a version that is known
+	QUOTA_OTHER,         // not an Initial of version 1 or 2
 	QUOTA_CONTINUING,    // an Initial of a handshake that the server has answered
-	QUOTA_KNOWN_ATTEMPT, // an Initial of an attempt that has been let in
+	QUOTA_KNOWN_ATTEMPT, // an Initial of an attempt that was admitted before
 	QUOTA_NEW,           // the first Initial of an attempt
 	QUOTA_REPORT_LOST,   // not a packet: the ring of drops was full
 	QUOTA_DENIED,        // on the deny list
-	QUOTA_PACKET_RATE,
-	QUOTA_SHORT_INITIAL,
-	QUOTA_REFUSED, // an attempt of a source that has all it may have
-	QUOTA_ATTEMPT_RATE,
+	QUOTA_PACKET_RATE,   // the source exceeds its rate of packets
+	QUOTA_SHORT_INITIAL, // an Initial in a datagram of less than 1200 bytes
+	QUOTA_REFUSED,       // an attempt of a source that Go refuses
+	QUOTA_ATTEMPT_RATE,  // the source exceeds its rate of attempts
 	REASONS,
 };
 
@@ -48,7 +47,7 @@ struct {
 	__uint(max_entries, REASONS);
 } counters SEC(".maps");
 
-// ports is a bit for each UDP port that a relay has on this host.
+// ports has a bit for each UDP port. The bit is set if a relay uses the port.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
@@ -62,9 +61,9 @@ struct id {
 	__u32 word[ID_LEN / 4];
 };
 
-// route is who is behind an ID: a leg of a session.
+// route is the leg of a session that an ID leads to.
 struct route {
-	__u32 session; // its index, and in the highest bit the leg that the ID leads to
+	__u32 session; // the index of the session, and in bit ROUTE_LEG the leg
 	__u32 counter; // the low bits of the ID's counter
 };
 #define ROUTE_LEG 31
@@ -77,38 +76,38 @@ struct {
 	__uint(max_entries, 1); // set before load
 } routes SEC(".maps");
 
-// endpoint is an address and a port. An address of IPv4 is in the last word.
+// endpoint is an address and a port. An IPv4 address is in the last word of addr.
 struct endpoint {
 	__be32 addr[4];
 	__be16 port;
-	__u16 family; // 0: nowhere
+	__u16 family; // 0: no endpoint
 };
 
-// leg is how packets reach one leg of a session. It fills two cache lines. Go changes it while
-// packets are forwarded, so a reader checks version, or hop, again after it has read the
-// fields that these protect.
+// leg says how packets reach one leg of a session. It fills two cache lines. Go changes it while
+// packets are forwarded. So a reader reads the version before and after the fields down to due,
+// and hop before and after the other fields of the next hop.
 struct leg {
-	struct endpoint from; // the other leg, which alone may send
-	struct endpoint at;   // our address that it sends to
-	struct endpoint via;  // our address that the leg sees
-	struct endpoint to;   // the leg
-	__u32 due;            // IDs with this counter, and those after it, are reported to Go
-	__u16 version;        // odd while Go changes the above, and then another one
-	__u16 reported;       // when an ID was last reported, in ticks
+	struct endpoint sender;       // the other leg: only its packets are forwarded
+	struct endpoint sender_local; // the address of the relay that the other leg sends to
+	struct endpoint local;        // the address of the relay that this leg sees
+	struct endpoint remote;       // the address of this leg
+	__u32 due;                    // IDs from this counter on are reported to Go
+	__u16 version;                // odd while Go changes the fields above, and a new even number afterwards
+	__u16 reported;               // when an ID was last reported, in ticks
 
-	// The next hop, as the kernel's routing table said when it was last
-	// asked. Only the program writes it.
-	__u64 hop;    // in the high half when it was asked, in ticks; in the low one the interface
-	__u16 hop_of; // the version and epoch that it is of
+	// The next hop, as it was at the last lookup in the kernel's routing table. Only the
+	// program writes it.
+	__u64 hop;         // high half: time of the lookup, in ticks; low half: the interface
+	__u16 hop_version; // sum of the version and the epoch at the lookup
 	__u16 hop_mtu;
-	__u8 macs[12]; // as a frame begins: destination, source
+	__u8 macs[12]; // destination and source, as at the beginning of a frame
 
 	__u64 packets;
 	__u64 bytes; // of UDP payload
 };
 
-// HOP_BUSY is a hop that a processor is writing: of no time, as one that nobody
-// has asked for.
+// HOP_BUSY is the value of hop while a CPU writes the next hop. Its time is 0, so that other
+// CPUs do not use the next hop.
 #define HOP_BUSY 1
 
 struct session {
@@ -117,7 +116,7 @@ struct session {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); // Go reads and writes in place
+	__uint(map_flags, BPF_F_MMAPABLE); // Go reads and writes the values in place
 	__type(key, __u32);
 	__type(value, struct session);
 	__uint(max_entries, 1); // set before load
@@ -135,9 +134,8 @@ struct {
 	__uint(max_entries, 64 * 1024);
 } events SEC(".maps");
 
-// devices are the interfaces that packets may leave by: those that the program
-// is attached to.
-
+// devices are the interfaces that the program is attached to. The relay stage sends packets only
+// to these.
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__type(key, __u32);
@@ -145,7 +143,7 @@ struct {
 	__uint(max_entries, 64);
 } devices SEC(".maps");
 
-// next is a program that gets what this one passes.
+// next is the XDP program that gets the packets that this one passes, if there is one.
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__type(key, __u32);
@@ -153,7 +151,7 @@ struct {
 	__uint(max_entries, 1);
 } next SEC(".maps");
 
-// epoch changes with the devices: next hops of another epoch are void.
+// epoch changes when devices change, so that cached next hops become invalid.
 volatile __u32 epoch;
 
 static __always_inline void count(enum reason why) {

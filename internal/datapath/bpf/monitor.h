@@ -1,53 +1,53 @@
-// The monitor stage: counts the packets that match the rules of their flow, and reports the
-// others to Go. It passes everything.
+// The monitor stage counts the packets that match the rules of their flow, and reports the others
+// to Go. It passes all packets.
 #pragma once
 #include "clock.h"
 #include "datagram.h"
 #include "spin.h"
 
-// The limit of reports for one direction of a flow: a burst, and then one in so many
-// nanoseconds.
+// The limit of reports for one direction of a flow: a burst of REPORT_BURST, and then one per
+// REPORT_INTERVAL, in nanoseconds.
 #define REPORT_BURST 64
 #define REPORT_INTERVAL 50000000ULL
-// MAX_WHOLE is how many long headers of a direction are reported whole, until Go asks for
-// more.
+// MAX_WHOLE is how many long headers of a direction are reported whole, until Go asks for more.
 #define MAX_WHOLE 8
-// MAX_SINGLE is the longest payload that came by itself (monitor/segments.go).
+// MAX_SINGLE is the longest payload that counts as a single datagram (monitor/segments.go).
 #define MAX_SINGLE 1500
-// MIN_SHORT is the least that a short header has besides its ID.
+// MIN_SHORT is the least length of a packet with a short header, without the ID.
 #define MIN_SHORT 21
-// MAX_AT is where a payload begins at most whose short header is in a sample that is
-// not whole, with an ID of any length.
+// MAX_AT is the largest offset of a payload for which SNAP_SHORT bytes contain the short header with
+// an ID of any length.
 #define MAX_AT (SNAP_SHORT - MIN_SHORT - 4 * ID_WORDS)
-// MIN_UNKNOWN is the least of a client's first datagram (RFC 9000 §14.1).
+// MIN_UNKNOWN is the least length of a client's first datagram (RFC 9000 §14.1).
 #define MIN_UNKNOWN 1200
 
-// may_begin says whether a datagram may have a long header, or Google's first one,
-// that begins something to Go whatever is known of the flow.
+// may_begin says whether a datagram may begin a connection: it has a long header of a known version,
+// or is long enough for an unknown version, or has the first header of Google QUIC.
 static __always_inline bool may_begin(struct datagram *g) {
-	if (!(g->first & 0x80)) // there the version is behind an ID (monitor/negotiation.go)
+	if (!(g->first & 0x80)) // in Google QUIC, the version is after an ID (monitor/negotiation.go)
 		return (g->first & 0xcb) == 0x09 && ntohl(g->id[2]) >> 24 == 'Q';
-	__u32 v = ntohl(g->id[0]); // the version is in the place of an ID
+	__u32 v = ntohl(g->id[0]); // a long header has the version where a short header has the ID
 	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
 	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
 }
 
 // may_be_short says whether a datagram of an ignored flow may be a short header of a
-// connection that has migrated there: Go would know its ID.
+// connection that has migrated to the flow. Go can recognize its ID.
 static __always_inline bool may_be_short(struct datagram *g) {
 	return (g->first & 0xc0) == 0x40 && g->length >= MIN_SHORT;
 }
 
-// skips says whether the flow of a datagram need not be looked up, because it is in the cache
-// of ignored flows. One in four of another protocol has the bits of a short
-// header: after a few of those only some are looked at.
-static __always_inline bool skips(struct ignored_flow *s, struct datagram *g) {
+// skips_lookup says whether the flow of a datagram, which is in the cache of ignored flows, need not
+// be looked up. One in four random packets looks like a short header. So after REPORT_BURST of
+// them only one in 64 is looked up.
+static __always_inline bool skips_lookup(struct ignored_flow *cached, struct datagram *g) {
 	if (!may_be_short(g))
 		return true;
-	__u32 n = s->shorts++;
+	__u32 n = cached->shorts++;
 	return n >= REPORT_BURST && n % 64;
 }
 
+// index_of returns the slot of a pair in ignored_flows.
 static __always_inline __u32 index_of(struct pair *p) {
 	__u64 a = (__u64)(p->a[0] ^ p->a[2]) << 32 | (p->a[1] ^ p->a[3]);
 	__u64 b = (__u64)(p->b[0] ^ p->b[2]) << 32 | (p->b[1] ^ p->b[3]);
@@ -63,6 +63,7 @@ static __always_inline bool same_pair(struct pair *x, struct pair *y) {
 	return x->a_port == y->a_port && x->b_port == y->b_port;
 }
 
+// same says whether two IDs are equal in the bytes of the mask.
 static __always_inline bool same(__u32 *x, __u32 *y, __u32 *mask) {
 	__u32 differ = 0;
 	for (int i = 0; i < ID_WORDS; i++)
@@ -70,42 +71,42 @@ static __always_inline bool same(__u32 *x, __u32 *y, __u32 *mask) {
 	return !differ;
 }
 
-static __always_inline bool same_id(struct direction *l, __u32 *id) {
-	return same(l->id, id, l->mask);
+static __always_inline bool same_id(struct direction *d, __u32 *id) {
+	return same(d->id, id, d->mask);
 }
 
 // matches says whether a packet matches the rule of its direction.
-static __always_inline bool matches(struct direction *l, struct datagram *g) {
-	if (g->first & 0x80 || l->match == MATCH_NONE)
+static __always_inline bool matches(struct direction *d, struct datagram *g) {
+	if (g->first & 0x80 || d->match == MATCH_NONE)
 		return false;
-	if (l->match == MATCH_SHORT)
+	if (d->match == MATCH_SHORT)
 		return true;
-	if (g->length < (__u32)l->id_len + MIN_SHORT)
+	if (g->length < (__u32)d->id_len + MIN_SHORT)
 		return false;
-	if (!l->id_len && !(g->first & 0x40))
+	if (!d->id_len && !(g->first & 0x40))
 		return false;
-	return same_id(l, g->id);
+	return same_id(d, g->id);
 }
 
-// splits says whether it is known what datagrams a long packet is made of: those
-// that one of the size before would be.
-static __always_inline bool splits(void *ctx, bool out, struct direction *l, struct datagram *g) {
+// segment_known says whether the size of the datagrams in a packet is known. If GRO does not say, it
+// is the size that Go has set, provided that a second datagram with the same ID begins there.
+static __always_inline bool segment_known(void *ctx, bool out, struct direction *d, struct datagram *g) {
 	if (g->segment || g->length <= MAX_SINGLE)
 		return true;
 	__u8 first;
 	__u32 id[ID_WORDS];
-	__u32 size = l->segment;
-	if (out || !size || !l->id_len || size + 1 + sizeof(id) > g->length)
+	__u32 size = d->segment;
+	if (out || !size || !d->id_len || size + 1 + sizeof(id) > g->length)
 		return false;
 	if (!load(ctx, out, g->at + size, &first, 1) || !load(ctx, out, g->at + size + 1, id, sizeof(id)) || first & 0x80)
 		return false;
-	if (!same_id(l, id))
+	if (!same_id(d, id))
 		return false;
 	g->segment = size;
 	return true;
 }
 
-// datagrams is how many a packet is made of.
+// datagrams returns the number of datagrams in a packet.
 static __always_inline __u32 datagrams(struct datagram *g) {
 	if (g->segment && g->segment < g->length)
 		return (g->length + g->segment - 1) / g->segment;
@@ -118,35 +119,34 @@ static __always_inline void add(struct tally *t, struct datagram *g, __u32 n) {
 	__sync_fetch_and_add(&t->bytes, g->length);
 }
 
-// may_report says whether the limit of reports allows another one.
-static __always_inline bool may_report(__u64 *rest, __u64 now, __u64 burst) {
-	__u64 at = *rest > now ? *rest : now;
+// may_report says whether the limit of reports allows another one, and counts it.
+static __always_inline bool may_report(__u64 *full_at, __u64 now, __u64 burst) {
+	__u64 at = *full_at > now ? *full_at : now;
 	if (at - now > burst * REPORT_INTERVAL)
 		return false;
-	*rest = at + REPORT_INTERVAL;
+	*full_at = at + REPORT_INTERVAL;
 	return true;
 }
 
-// already_reported says whether two packets in a row with this ID were reported last, which
-// is as many as Go needs to learn an ID. The length of IDs comes from Go: until then no ID is
-// known.
-static __always_inline bool already_reported(struct direction *l, struct datagram *g) {
-	return l->id_len && l->alike >= 2 && same(l->reported, g->id, l->mask);
+// already_reported says whether the last two reported packets had the ID of this one. Go needs no
+// more to learn an ID. Until Go has set the length of IDs, the answer is no.
+static __always_inline bool already_reported(struct direction *d, struct datagram *g) {
+	return d->id_len && d->repeats >= 2 && same(d->reported, g->id, d->mask);
 }
 
-// note_reported remembers the ID of a packet that was reported.
-static __always_inline void note_reported(struct direction *l, struct datagram *g) {
-	if (l->id_len && l->alike && same(l->reported, g->id, l->mask)) {
-		l->alike++;
+// remember_reported remembers the ID of a packet that was reported.
+static __always_inline void remember_reported(struct direction *d, struct datagram *g) {
+	if (d->id_len && d->repeats && same(d->reported, g->id, d->mask)) {
+		d->repeats++;
 		return;
 	}
-	l->alike = 1;
+	d->repeats = 1;
 	for (int i = 0; i < ID_WORDS; i++)
-		l->reported[i] = g->id[i];
+		d->reported[i] = g->id[i];
 }
 
-// fill makes a sample of a frame of which at most room bytes are wanted. length is
-// that of one which leaves.
+// fill fills a sample with at most room bytes of a frame. length is the length of the frame; it is
+// used only at egress.
 static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct sample *s, __u32 room) {
 	if (!out)
 		length = bpf_xdp_get_buff_len(ctx);
@@ -162,7 +162,8 @@ static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface,
 	return load(ctx, out, 0, s + 1, n);
 }
 
-// report gives Go a packet: whole, or the unprotected part of a short header.
+// report reports a packet to Go: the whole packet, or the unprotected part of a short header. It
+// returns false if that fails.
 static __always_inline bool report(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, bool whole) {
 	struct sample *s;
 	bool ok;
@@ -184,107 +185,107 @@ static __always_inline bool report(void *ctx, bool out, __u32 length, __u32 ifac
 	return ok;
 }
 
-// show reports a packet that does not match, if the limit allows.
-static __always_inline enum outcome show(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *l, __u64 now) {
+// report_limited reports a packet that does not match, if the limit of reports allows that.
+static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now) {
 	bool long_header = g->first & 0x80;
 	bool whole       = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
-	// Each branch has a constant offset: see opaque.
-	__u64 *rest, burst = REPORT_BURST;
+	// opaque keeps the offset constant in each branch.
+	__u64 *full_at, burst = REPORT_BURST;
 	if (long_header) {
-		rest = &l->rest[0];
-		opaque(rest);
+		full_at = &d->full_at[0];
+		opaque(full_at);
 	} else {
-		rest = &l->rest[1];
-		opaque(rest);
-		if (already_reported(l, g))
+		full_at = &d->full_at[1];
+		opaque(full_at);
+		if (already_reported(d, g))
 			burst /= 2; // the other half is for new IDs
 	}
-	if (!may_report(rest, now, burst))
+	if (!may_report(full_at, now, burst))
 		return LIMITED;
-	if (long_header && l->whole < MAX_WHOLE) {
-		l->whole++;
+	if (long_header && d->whole < MAX_WHOLE) {
+		d->whole++;
 		whole = true;
 	}
 	if (!report(ctx, out, length, iface, g, whole))
 		return RING_FULL;
 	if (!long_header)
-		note_reported(l, g);
+		remember_reported(d, g);
 	return REPORTED;
 }
 
-// new_flow makes a flow.
+// new_flow adds the flow of a datagram. It returns NULL if that fails.
 static __always_inline struct flow *new_flow(struct datagram *g) {
 	__u32 zero     = 0;
-	struct flow *t = bpf_map_lookup_elem(&blank, &zero);
-	if (!t)
+	struct flow *f = bpf_map_lookup_elem(&blank, &zero);
+	if (!f)
 		return NULL;
-	// Another CPU may be first.
-	bpf_map_update_elem(&flows, &g->pair, t, 1 /* BPF_NOEXIST */);
-	t = bpf_map_lookup_elem(&flows, &g->pair);
-	if (t && !t->born)
-		t->born = bpf_ktime_get_ns();
-	count_outcome(t ? FLOW_NEW : FLOW_FAILED);
-	return t;
+	// Another CPU may have added it meanwhile.
+	bpf_map_update_elem(&flows, &g->pair, f, BPF_NOEXIST);
+	f = bpf_map_lookup_elem(&flows, &g->pair);
+	if (f && !f->born)
+		f->born = bpf_ktime_get_ns();
+	count_outcome(f ? FLOW_NEW : FLOW_FAILED);
+	return f;
 }
 
-// watch is the stage for a packet that was read.
-static __always_inline void watch(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g) {
-	__u32 place            = index_of(&g->pair);
-	bool begins            = may_begin(g);
-	struct ignored_flow *s = bpf_map_lookup_elem(&ignored_flows, &place);
-	bool remembered        = s && s->round == ignored_round && same_pair(&s->pair, &g->pair);
-	if (!begins && remembered && skips(s, g)) {
+// count_or_report runs the stage on a datagram.
+static __always_inline void count_or_report(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g) {
+	__u32 slot                  = index_of(&g->pair);
+	bool begins                 = may_begin(g);
+	struct ignored_flow *cached = bpf_map_lookup_elem(&ignored_flows, &slot);
+	bool is_cached              = cached && cached->round == ignored_round && same_pair(&cached->pair, &g->pair);
+	if (!begins && is_cached && skips_lookup(cached, g)) {
 		count_outcome(IGNORED);
 		return;
 	}
 	__u64 now      = clock();
-	struct flow *t = bpf_map_lookup_elem(&flows, &g->pair);
-	if (!t && !(t = new_flow(g)))
+	struct flow *f = bpf_map_lookup_elem(&flows, &g->pair);
+	if (!f && !(f = new_flow(g)))
 		return;
-	bool strange = t->ignored && !begins;
-	if (strange && s && !remembered) {
-		s->round  = ignored_round - 1; // while it changes
-		s->pair   = g->pair;
-		s->shorts = 0;
-		s->round  = ignored_round;
+	bool ignored = f->ignored && !begins;
+	if (ignored && cached && !is_cached) {
+		cached->round  = ignored_round - 1; // invalid while it changes
+		cached->pair   = g->pair;
+		cached->shorts = 0;
+		cached->round  = ignored_round;
 	}
-	if (strange && !may_be_short(g)) {
+	if (ignored && !may_be_short(g)) {
 		count_outcome(IGNORED);
 		return;
 	}
-	struct direction *l, *back; // as in show
+	struct direction *d, *reverse; // opaque: as in report_limited
 	if (g->from_a) {
-		l    = &t->direction[0];
-		back = &t->direction[1];
-		opaque(l);
-		opaque(back);
+		d       = &f->direction[0];
+		reverse = &f->direction[1];
+		opaque(d);
+		opaque(reverse);
 	} else {
-		l    = &t->direction[1];
-		back = &t->direction[0];
-		opaque(l);
-		opaque(back);
+		d       = &f->direction[1];
+		reverse = &f->direction[0];
+		opaque(d);
+		opaque(reverse);
 	}
-	if (matches(l, g) && splits(ctx, out, l, g)) {
+	if (matches(d, g) && segment_known(ctx, out, d, g)) {
 		__u32 n = datagrams(g);
-		follow(&l->spin, &back->spin, g->first & 0x20, n);
-		add(&l->matched, g, n);
-		l->last = now;
+		follow(&d->spin, &reverse->spin, g->first & 0x20, n);
+		add(&d->matched, g, n);
+		d->last = now;
 		return;
 	}
-	enum outcome what = show(ctx, out, length, iface, g, l, now);
-	if (strange && what != REPORTED)
+	enum outcome what = report_limited(ctx, out, length, iface, g, d, now);
+	if (ignored && what != REPORTED)
 		what = IGNORED;
 	count_outcome(what);
 	if (what == LIMITED || what == RING_FULL) {
-		add(&l->unreported, g, datagrams(g));
-		l->last = now;
+		add(&d->unreported, g, datagrams(g));
+		d->last = now;
 	}
 }
 
-// last_unread is when a packet that was not read was last reported.
+// last_unread is when the last packet that scan could not read was reported.
 volatile __u64 last_unread;
 
-// odd is the stage for a packet that was not read: Go may have a few.
+// report_unread runs the stage on a packet that scan could not read. It reports one per tick.
 static __always_inline void report_unread(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g) {
 	__u64 now = clock();
 	if (last_unread == now) {
@@ -296,8 +297,7 @@ static __always_inline void report_unread(void *ctx, bool out, __u32 length, __u
 	count_outcome(report(ctx, out, length, iface, g, true) ? REPORTED : SKIPPED);
 }
 
-// monitor is the stage for a frame that has come in. p is NULL if parse has not
-// read it.
+// monitor runs the stage on a frame at ingress. p is NULL if parse could not read the frame.
 static __always_inline void monitor(struct xdp_md *ctx, struct packet *p) {
 	struct datagram g = {};
 	int found         = FOUND_UDP;
@@ -310,5 +310,5 @@ static __always_inline void monitor(struct xdp_md *ctx, struct packet *p) {
 	if (found == UNREAD)
 		report_unread(ctx, false, 0, ctx->ingress_ifindex, &g);
 	else
-		watch(ctx, false, 0, ctx->ingress_ifindex, &g);
+		count_or_report(ctx, false, 0, ctx->ingress_ifindex, &g);
 }

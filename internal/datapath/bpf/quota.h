@@ -1,7 +1,7 @@
-// The quota stage: drops what Go has decided to drop, before anybody has spent
-// anything on it. It knows denied prefixes, refused sources, and
-// rates; it asks the questions of the packet filter in package quota, in the same
-// order, and drops nothing that this would pass. Whatever it is not sure of passes.
+// The quota stage drops packets to guarded ports by the rules that Go has set: denied prefixes,
+// refused sources, and rates. It evaluates the same conditions as the packet filter in package
+// quota, in the same order, and drops no packet that this filter would pass. Packets that it
+// cannot decide about pass.
 #pragma once
 #include "initial.h"
 #include "maps.h"
@@ -12,62 +12,61 @@
 // REPORT_DROPS is the least time between two reports of a source that exceeds its rates, in
 // nanoseconds.
 #define REPORT_DROPS 1000000000ULL
-// MAX_NESTED is in how many prefixes that have expired one that has not is looked
-// for.
+// MAX_NESTED is the largest number of expired prefixes, each inside the next, that find_prefix skips.
 #define MAX_NESTED 4
 
-enum found { NOT_THERE, THERE, UNSURE };
+enum found { NOT_LISTED, LISTED, UNSURE };
 
-// find looks for an address in a list. The longest prefix that matches may have
-// expired, with a shorter one behind it.
-static __always_inline enum found find(void *list, struct prefix *p, bool v6, __u64 now) {
+// find_prefix says whether a list has a prefix of an address that has not expired. If the longest
+// prefix has expired, a shorter one may still hold.
+static __always_inline enum found find_prefix(void *list, struct prefix *p, bool v6, __u64 now) {
 	p->bits = ADDR_BITS;
 	for (int i = 0; i < MAX_NESTED; i++) {
 		struct rule *r = bpf_map_lookup_elem(list, p);
-		// What is shorter than all of IPv4 is of IPv6.
+		// A prefix of less than IPV4_BITS is for IPv6.
 		if (!r || (!v6 && r->bits < IPV4_BITS))
-			return NOT_THERE;
+			return NOT_LISTED;
 		if (r->until > now) {
-			r->packets++; // about: an atomic one costs as much as half a lookup
-			return THERE;
+			r->packets++; // approximate: an atomic addition costs half as much as a lookup
+			return LISTED;
 		}
 		if (!r->bits)
-			return NOT_THERE;
+			return NOT_LISTED;
 		p->bits = r->bits - 1;
 	}
 	return UNSURE;
 }
 
-// is_host says whether a source is denied by itself.
-static __always_inline bool is_host(struct source *s, __u64 now) {
-	__u32 key          = hash_addr(s->addr) >> 32 & hosts_mask;
-	struct host_set *h = bpf_map_lookup_elem(&hosts, &key);
-	if (!h)
+// is_denied_source says whether the table of denied sources has a source.
+static __always_inline bool is_denied_source(struct source *s, __u64 now) {
+	__u32 key              = hash_addr(s->addr) >> 32 & denied_mask;
+	struct denied_set *set = bpf_map_lookup_elem(&denied_sources, &key);
+	if (!set)
 		return false;
-	for (int i = 0; i < HOSTS; i++) {
-		__be32 *a = h->of[i].addr;
-		if (a[3] == s->addr[3] && a[1] == s->addr[1] && a[0] == s->addr[0] && a[2] == s->addr[2] && READ_ONCE(h->until[i]) > now) {
-			h->packets[i]++;
+	for (int i = 0; i < DENIED_SLOTS; i++) {
+		__be32 *a = set->source[i].addr;
+		if (a[3] == s->addr[3] && a[1] == s->addr[1] && a[0] == s->addr[0] && a[2] == s->addr[2] && READ_ONCE(set->until[i]) > now) {
+			set->packets[i]++;
 			return true;
 		}
 	}
 	return false;
 }
 
-// is_denied asks for hosts first: they are the many. What guards against speculation
-// wants all of them in the trie.
+// is_denied says whether an address is denied. It looks up the source first, because most entries
+// are sources. Without CAP_PERFMON all entries are in the trie.
 static __always_inline bool is_denied(struct rules *rules, struct prefix *addr, bool v6, __u64 now) {
-	if (!guarded && rules->hosts) {
+	if (!no_perfmon && rules->sources) {
 		struct source s = source_of(rules, addr, v6);
-		if (is_host(&s, now))
+		if (is_denied_source(&s, now))
 			return true;
 	}
-	return rules->denies && find(&denied, addr, v6, now) == THERE;
+	return rules->denies && find_prefix(&denied, addr, v6, now) == LISTED;
 }
 
-// take takes a token from a bucket, if it has one: the bucket is the instant at
-// which it is full again.
-static __always_inline bool take(__u64 *full, __u64 interval, __u64 depth, __u64 now) {
+// take_token takes a token from a bucket, and returns false if the bucket is empty. The state of a
+// bucket is the time at which it is full again.
+static __always_inline bool take_token(__u64 *full, __u64 interval, __u64 depth, __u64 now) {
 	__u64 at = *full > now ? *full : now;
 	if (at + interval > now + depth + tick_ns) // the clock may be a tick behind
 		return false;
@@ -75,7 +74,7 @@ static __always_inline bool take(__u64 *full, __u64 interval, __u64 depth, __u64
 	return true;
 }
 
-// limits_of returns the limits that an address has.
+// limits_of returns the limits of the source of an address.
 static __always_inline struct limits *limits_of(struct rules *rules, struct prefix *p, bool v6) {
 	if (!rules->exceptions)
 		return &rules->limits;
@@ -84,7 +83,8 @@ static __always_inline struct limits *limits_of(struct rules *rules, struct pref
 	return own && (v6 || own->bits >= IPV4_BITS) ? own : &rules->limits;
 }
 
-// bucket_of returns the buckets of a source, or NULL if there is no room.
+// bucket_of returns the buckets of a source, and adds them if necessary. It returns NULL if that
+// fails.
 static __always_inline struct bucket *bucket_of(struct source *s) {
 	struct bucket *b = bpf_map_lookup_elem(&buckets, s);
 	if (b)
@@ -109,34 +109,35 @@ static __always_inline void report_drop(struct source *s, struct bucket *b, enum
 	b->dropped = 0;
 }
 
-// The kinds of what is hashed.
+// The kinds of hashes, so that hashes of different kinds do not collide.
 enum { ATTEMPT, TOKEN };
 
-// attempts_like are those among which an attempt would be.
-static __always_inline struct attempt_set *attempts_like(__u64 tag) {
-	__u32 key = tag >> 32 & attempts_mask; // the better half
+// attempts_of returns the set that an attempt belongs to, by its hash.
+static __always_inline struct attempt_set *attempts_of(__u64 tag) {
+	__u32 key = tag >> 32 & attempts_mask; // the high half is distributed better
 	return bpf_map_lookup_elem(&attempts, &key);
 }
 
-// knows says whether an attempt has been let in.
-static __always_inline bool knows(struct attempt_set *a, __u64 tag, __u64 now) {
-	for (int i = 0; i < SET_SIZE; i++)
+// was_admitted says whether an attempt was admitted before.
+static __always_inline bool was_admitted(struct attempt_set *a, __u64 tag, __u64 now) {
+	for (int i = 0; i < ATTEMPT_SLOTS; i++)
 		if (a->tag[i] == tag && a->until[i] > now)
 			return true;
 	return false;
 }
 
-static __always_inline void remember(struct attempt_set *a, __u64 tag, __u64 until) {
+// remember_attempt adds an attempt to its set, in place of the one that expires first.
+static __always_inline void remember_attempt(struct attempt_set *a, __u64 tag, __u64 until) {
 	int oldest = 0;
 #pragma unroll
-	for (int i = 1; i < SET_SIZE; i++)
-		if (a->until[i] < a->until[oldest & (SET_SIZE - 1)])
+	for (int i = 1; i < ATTEMPT_SLOTS; i++)
+		if (a->until[i] < a->until[oldest & (ATTEMPT_SLOTS - 1)])
 			oldest = i;
-	a->tag[oldest & (SET_SIZE - 1)]   = tag;
-	a->until[oldest & (SET_SIZE - 1)] = until;
+	a->tag[oldest & (ATTEMPT_SLOTS - 1)]   = tag;
+	a->until[oldest & (ATTEMPT_SLOTS - 1)] = until;
 }
 
-// origin_of says where an attempt is from.
+// origin_of returns the origin of an attempt: address, port, and token if it has one.
 static __always_inline struct origin origin_of(struct xdp_md *ctx, struct packet *p, struct prefix *addr, struct initial *in) {
 	struct origin origin = {.tag = p->udp->src};
 	__builtin_memcpy(origin.addr, addr->addr, sizeof(origin.addr));
@@ -146,72 +147,72 @@ static __always_inline struct origin origin_of(struct xdp_md *ctx, struct packet
 	return origin;
 }
 
-// continues says whether an Initial with the server's ID comes from where an
-// attempt was let in. A client repeats the token of a Retry with that ID: once,
-// since a forged token is as good as any here.
-static __always_inline bool continues(struct origin *origin, struct initial *in, struct attempt_set *a, __u64 tag, __u64 now, __u64 until) {
+// continues_attempt says whether an Initial with an ID of the server's length comes from the origin
+// of an admitted attempt. With a token it admits one more ID: the program cannot verify tokens, so
+// a forged one must not admit more.
+static __always_inline bool continues_attempt(struct origin *origin, struct initial *in, struct attempt_set *a, __u64 tag, __u64 now, __u64 until) {
 	__u64 *end = bpf_map_lookup_elem(&origins, origin);
 	if (!end || *end <= now)
 		return false;
 	if (in->token_len) {
 		bpf_map_delete_elem(&origins, origin);
-		remember(a, tag, until);
+		remember_attempt(a, tag, until);
 	}
 	return true;
 }
 
-// decide_new is about an Initial of an attempt that nobody knows.
-static __always_inline enum reason decide_new(struct packet *p, struct rules *rules, struct prefix *addr, __u64 now) {
-	struct source s   = source_of(rules, addr, p->v6);
-	struct refusal *t = bpf_map_lookup_elem(&refused, &s);
-	if (t && t->until > now) {
-		t->packets++;
+// decide_new_attempt decides about the first Initial of an attempt.
+static __always_inline enum reason decide_new_attempt(struct packet *p, struct rules *rules, struct prefix *addr, __u64 now) {
+	struct source s         = source_of(rules, addr, p->v6);
+	struct refusal *refusal = bpf_map_lookup_elem(&refused, &s);
+	if (refusal && refusal->until > now) {
+		refusal->packets++;
 		return QUOTA_REFUSED;
 	}
 	struct limits *l = limits_of(rules, addr, p->v6);
 	struct bucket *b = l->attempt ? bucket_of(&s) : NULL;
-	if (b && !take(&b->attempt, l->attempt, l->attempt_depth, now)) {
+	if (b && !take_token(&b->attempt, l->attempt, l->attempt_depth, now)) {
 		report_drop(&s, b, QUOTA_ATTEMPT_RATE, now);
 		return QUOTA_ATTEMPT_RATE;
 	}
 	return QUOTA_NEW;
 }
 
-// decide_attempt is about an Initial that may be one of a new attempt.
+// decide_attempt decides about an Initial that may begin a new attempt.
 static __always_inline enum reason decide_attempt(struct xdp_md *ctx, struct packet *p, struct rules *rules, struct initial *in, struct prefix *addr, __u8 id_len, __u64 now) {
 	__u64 until = now + rules->patience;
 	__u64 tag   = hash_of(addr->addr, ATTEMPT << 16 | p->udp->src, in->id_len) + hash_bytes(p->payload + 6, p->end, in->id_len, MAX_ID / 4);
 
-	struct attempt_set *a = attempts_like(tag);
+	struct attempt_set *a = attempts_of(tag);
 	if (!a)
 		return QUOTA_OTHER;
-	if (knows(a, tag, now))
+	if (was_admitted(a, tag, now))
 		return QUOTA_KNOWN_ATTEMPT;
 	struct origin origin;
-	bool served = in->id_len == id_len; // by the ID
-	if (served) {
+	bool server_id = in->id_len == id_len; // the ID may be one that the server has issued
+	if (server_id) {
 		origin = origin_of(ctx, p, addr, in);
-		if (continues(&origin, in, a, tag, now, until))
+		if (continues_attempt(&origin, in, a, tag, now, until))
 			return QUOTA_CONTINUING;
 	}
-	enum reason why = decide_new(p, rules, addr, now);
+	enum reason why = decide_new_attempt(p, rules, addr, now);
 	if (why == QUOTA_NEW) {
-		if (!served)
+		if (!server_id)
 			origin = origin_of(ctx, p, addr, in);
-		remember(a, tag, until);
+		remember_attempt(a, tag, until);
 		bpf_map_update_elem(&origins, &origin, &until, BPF_ANY);
 	}
 	return why;
 }
 
-// decide is about a packet of whatever kind, and asks no more if that is no
-// Initial.
+// decide decides about a packet. For packets other than Initials, only lists and the rate of packets
+// apply.
 static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *p, struct rules *rules, __u8 id_len, __u64 now) {
 	struct prefix addr = address_of(p);
 	if (rules->allows) {
-		enum found allow = find(&allowed, &addr, p->v6, now);
-		if (allow != NOT_THERE)
-			return allow == THERE ? QUOTA_ALLOWED : QUOTA_OTHER;
+		enum found allow = find_prefix(&allowed, &addr, p->v6, now);
+		if (allow != NOT_LISTED)
+			return allow == LISTED ? QUOTA_ALLOWED : QUOTA_OTHER;
 	}
 	if (is_denied(rules, &addr, p->v6, now))
 		return QUOTA_DENIED;
@@ -219,14 +220,14 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *p, 
 		struct limits *l = limits_of(rules, &addr, p->v6);
 		struct source s  = source_of(rules, &addr, p->v6);
 		struct bucket *b = l->packet ? bucket_of(&s) : NULL;
-		if (b && !take(&b->packet, l->packet, l->packet_depth, now)) {
+		if (b && !take_token(&b->packet, l->packet, l->packet_depth, now)) {
 			report_drop(&s, b, QUOTA_PACKET_RATE, now);
 			return QUOTA_PACKET_RATE;
 		}
 	}
 	struct initial in;
-	// What guards against speculation takes no place that a packet names.
-	if (guarded || !parse_initial(p, &in))
+	// Without CAP_PERFMON the verifier refuses offsets that come from the packet.
+	if (no_perfmon || !parse_initial(p, &in))
 		return QUOTA_OTHER;
 	if (in.size < MIN_INITIAL)
 		return QUOTA_SHORT_INITIAL;
@@ -235,7 +236,7 @@ static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *p, 
 	return decide_attempt(ctx, p, rules, &in, &addr, id_len, now);
 }
 
-// quota is the stage.
+// quota runs the stage on a packet.
 static __always_inline int quota(struct xdp_md *ctx, struct packet *p) {
 	__u8 id_len;
 	if (!guarded_port(p->udp->dst, &id_len)) {
@@ -248,7 +249,7 @@ static __always_inline int quota(struct xdp_md *ctx, struct packet *p) {
 	if (!rules)
 		return NEXT;
 	__u64 now = clock();
-	if (now >= rules->lease) { // nobody is there who would take back a verdict
+	if (now >= rules->lease) { // the process that could revoke a verdict may have ended
 		count(QUOTA_NO_LEASE);
 		return NEXT;
 	}

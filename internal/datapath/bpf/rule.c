@@ -1,6 +1,6 @@
-// Sets the rules of a flow in its entry of the map, in place. Go cannot do that itself: if
-// Go replaced the entry, packets that are counted meanwhile would be lost. Only Go runs this
-// program, with a struct flow_rules as its context.
+// Sets the rules of a flow in its map entry, in place. Go cannot do that itself: if Go replaced the
+// entry, packets that are counted meanwhile would be lost. Go runs this program with a struct
+// flow_rules as the context.
 #include "flows.h"
 
 char __license[] SEC("license") = "Dual MIT/GPL";
@@ -9,11 +9,11 @@ struct flow_rules {
 	struct pair pair;
 	__u32 whole_again; // report long headers whole again
 	__u32 set_spin[2]; // replace the spin state of this direction
-	struct flow flow;  // rules, IDs and spin states; its counters mean nothing
+	struct flow flow;  // rules, IDs and spin states; the counters are not used
 };
 
 static __always_inline void set_rule(struct direction *d, struct direction *from, bool set_spin, bool whole_again) {
-	d->match = MATCH_NONE; // while the ID changes
+	d->match = MATCH_NONE; // no packet matches while the ID changes
 	for (int i = 0; i < ID_WORDS; i++) {
 		d->id[i]   = from->id[i];
 		d->mask[i] = from->mask[i];
@@ -27,7 +27,7 @@ static __always_inline void set_rule(struct direction *d, struct direction *from
 	d->match = from->match;
 }
 
-// It returns 1 if there is such a flow.
+// quicway_set_rules returns 1 if the flow exists, and 0 if not.
 SEC("syscall")
 int quicway_set_rules(struct flow_rules *r) {
 	struct pair pair = r->pair;

@@ -1,27 +1,27 @@
-// The maps of the quota stage. Go writes verdicts, each with an end; the program
-// writes what it has seen of attempts and rates.
+// The maps of the quota stage. Go writes the rules, and verdicts that expire. The program writes
+// which attempts it has admitted, and how much of its rates each source has used.
 #pragma once
 #include "clock.h"
 
-// A limit is a token bucket: the nanoseconds that one token takes, 0 for no limit,
-// and those that a full bucket does.
+// limits are the token buckets of a source, for attempts and for packets. Each has the time for one
+// token to be added, 0 for no limit, and the time for an empty bucket to fill, in nanoseconds.
 struct limits {
 	__u64 attempt, attempt_depth;
 	__u64 packet, packet_depth;
-	__u32 bits; // of the prefix that they are an exception for
+	__u32 bits; // of an exception: the length of its prefix
 	__u32 pad;
 };
 
-// rules are what is the same for all.
+// rules are the policy for all sources.
 struct rules {
-	__u64 lease;    // until when Go answers for what it has decided
-	__u64 patience; // how long an attempt may take
+	__u64 lease;    // when the lease expires
+	__u64 patience; // how long an attempt is remembered, in nanoseconds
 	struct limits limits;
-	__be32 mask4[4], mask6[4]; // what of an address is a source
-	__u32 packets;             // whether anybody has a rate of packets
-	__u32 exceptions;          // whether there are any
-	__u32 allows, denies;      // whether there may be entries on the lists
-	__u32 hosts;               // whether there may be any
+	__be32 mask4[4], mask6[4]; // the bits of an address that identify its source
+	__u32 packets;             // whether the policy or an exception limits packets
+	__u32 exceptions;          // whether there are exceptions
+	__u32 allows, denies;      // whether the lists may have prefixes
+	__u32 sources;             // whether there may be denied sources
 	__u32 pad;
 };
 
@@ -32,8 +32,8 @@ struct {
 	__uint(max_entries, 1);
 } policy SEC(".maps");
 
-// guard is, for each of 64 UDP ports under the quota, one more than the length of its
-// server's connection IDs.
+// guard has an entry for each of 64 UDP ports: 0 if the port is not guarded, or else 1 + the length
+// of the connection IDs that its server issues.
 #define GUARDS 64
 struct guard {
 	__u8 port[GUARDS];
@@ -46,7 +46,7 @@ struct {
 	__uint(max_entries, 1); // set before load
 } guards SEC(".maps");
 
-// prefix is an address, or a part of it.
+// prefix is a prefix of an address, where IPv4 is mapped to IPv6.
 struct prefix {
 	__u32 bits;
 	__be32 addr[4];
@@ -54,9 +54,9 @@ struct prefix {
 
 // rule is an entry of a list.
 struct rule {
-	__u64 until;
-	__u64 packets; // that have hit it, about
-	__u32 bits;    // as in its key
+	__u64 until;   // when the entry expires
+	__u64 packets; // that have matched, approximately
+	__u32 bits;    // as in the key
 	__u32 pad;
 };
 
@@ -68,7 +68,7 @@ struct {
 	__uint(max_entries, 1); // set before load
 } allowed SEC(".maps"), denied SEC(".maps");
 
-// exceptions are limits other than those of the policy.
+// exceptions are the limits of sources for which those of the policy do not hold.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -77,35 +77,36 @@ struct {
 	__uint(max_entries, 1); // set before load
 } exceptions SEC(".maps");
 
-// source is who limits are kept for.
+// source is a source: the first address of the prefix that limits are kept for.
 struct source {
 	__be32 addr[4];
 };
 
-// hosts are denied prefixes that are one source each. There may be very many, and
-// a trie takes a step, and a line of the cache, for each bit that it branches at. A
-// host is in one of the places that its hash leads to, or in the trie if there is none.
-#define HOSTS 8
-struct host_set {
-	struct source of[HOSTS];
-	__u64 until[HOSTS];
-	__u64 packets[HOSTS]; // that have hit it, about
+// denied_sources are the denied prefixes that are exactly one source: there may be very many. It is a
+// hash table, because a trie reads another cache line for each bit at which it branches. The hash
+// of a source selects a set, and the source is in one of the slots of that set, or in the trie if
+// the set is full.
+#define DENIED_SLOTS 8
+struct denied_set {
+	struct source source[DENIED_SLOTS];
+	__u64 until[DENIED_SLOTS];
+	__u64 packets[DENIED_SLOTS]; // that have matched, approximately
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, struct host_set);
+	__type(value, struct denied_set);
 	__uint(max_entries, 1); // set before load: a power of 2
-} hosts SEC(".maps");
+} denied_sources SEC(".maps");
 
-// hosts_mask is what of a number is an index of hosts. Set before load.
-volatile const __u32 hosts_mask;
+// denied_mask is the number of sets of denied_sources, less one. Set before load.
+volatile const __u32 denied_mask;
 
-// turn is of a source of which no new attempts are let in for a while.
+// refusal is a source whose new attempts are dropped.
 struct refusal {
-	__u64 until;
-	__u64 packets; // that it lost by that
+	__u64 until;   // when the refusal expires
+	__u64 packets; // that were dropped
 };
 
 struct {
@@ -116,12 +117,12 @@ struct {
 	__uint(max_entries, 1); // set before load
 } refused SEC(".maps");
 
-// bucket is what a source has used of its rates: when its buckets are full again.
+// bucket is the state of the token buckets of a source: the time at which each is full again.
 struct bucket {
 	__u64 attempt;
 	__u64 packet;
-	__u64 dropped;  // since the last report
-	__u64 reported; // when that was
+	__u64 dropped;  // packets since the last report
+	__u64 reported; // time of the last report
 };
 
 struct {
@@ -131,12 +132,12 @@ struct {
 	__uint(max_entries, 1); // set before load
 } buckets SEC(".maps");
 
-// attempts are those that have been let in, by hashes of their addresses, ports and
-// IDs. Each has a few places, where it takes that of the oldest.
-#define SET_SIZE 4
+// attempts are the admitted attempts, by hashes of their addresses, ports and IDs. The hash selects
+// a set. A new attempt overwrites the one of the set that expires first.
+#define ATTEMPT_SLOTS 4
 struct attempt_set {
-	__u64 tag[SET_SIZE];
-	__u64 until[SET_SIZE]; // they are remembered
+	__u64 tag[ATTEMPT_SLOTS];
+	__u64 until[ATTEMPT_SLOTS]; // when they expire
 };
 
 struct {
@@ -146,11 +147,12 @@ struct {
 	__uint(max_entries, 1); // set before load: a power of 2
 } attempts SEC(".maps");
 
-// attempts_mask is what of a number is an index of attempts. Set before load.
+// attempts_mask is the number of sets of attempts, less one. Set before load.
 volatile const __u32 attempts_mask;
 
-// origin is where an attempt was from, by its port, with its token if it had one. Go
-// knows the tag of a port alone: the bytes of the port as on the wire.
+// origin is the origin of an attempt: its address, and a tag. The tag is a hash with the port and the
+// token, or the port itself in network byte order if the attempt has no token. Go computes only
+// tags of the second kind.
 struct origin {
 	__be32 addr[4];
 	__u64 tag;
@@ -159,11 +161,11 @@ struct origin {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct origin);
-	__type(value, __u64);   // until when it is remembered
+	__type(value, __u64);   // when the entry expires
 	__uint(max_entries, 1); // set before load
 } origins SEC(".maps");
 
-// drop reports to Go that a source exceeds its rates.
+// drop reports to Go that packets of a source were dropped because it exceeds its rates.
 struct drop {
 	struct source source;
 	__u32 reason;

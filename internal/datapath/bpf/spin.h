@@ -1,14 +1,15 @@
-// Follows the spin bit, with the filters of monitor/spin.go (RFC 9312 §3.8.2). The
-// clock is read at edges only.
+// Measures round trips by the spin bit, with the filters of monitor/spin.go (RFC 9312 §3.8.2). It reads
+// the clock only at edges.
 #pragma once
 #include "flows.h"
 
 #define SPIN_MIN_RATIO 4
 #define SPIN_MAX_SAMPLE 30000000000ULL
 
-// follow takes the first of n packets with a short header, and the state of the other
-// direction. A value that changes after the first is seen with the next.
-static __always_inline void follow(struct spin *s, struct spin *back, bool value, __u32 n) {
+// follow updates the state of one direction for n packets with a short header, which GRO may have put
+// together. value is the spin bit of the first of them. A change among them is noticed with the next
+// call.
+static __always_inline void follow(struct spin *s, struct spin *reverse, bool value, __u32 n) {
 	s->packets += n;
 	if (!s->started) {
 		s->started = true;
@@ -22,7 +23,7 @@ static __always_inline void follow(struct spin *s, struct spin *back, bool value
 	s->value     = value;
 	s->edges++;
 	s->edge = now;
-	if (!before) // the first edge has none to be measured from
+	if (!before) // the first edge has no predecessor
 		return;
 	__u64 sample = now - before;
 	if (!sample || sample > SPIN_MAX_SAMPLE || (s->samples > 2 && sample * SPIN_MIN_RATIO < s->sum / 8)) {
@@ -31,6 +32,6 @@ static __always_inline void follow(struct spin *s, struct spin *back, bool value
 		s->sum = s->samples ? s->sum + sample - s->sum / 8 : 8 * sample;
 		s->samples++;
 	}
-	if (back->edge > before)
-		s->half = now - back->edge;
+	if (reverse->edge > before)
+		s->half = now - reverse->edge;
 }
