@@ -13,19 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attach puts the program on an interface, and says in which mode. Packets may
-// then also be forwarded to leave by that interface. Auto tries Native first, and
-// logs why that is not possible; with a relay stage on a veth or a bond it is Generic. An
-// interface without Ethernet headers, as WireGuard's or a TUN device, is refused with
-// ErrUnsupported. With flows to count, what leaves by the interface
-// is seen as well, where [Program.SeesEgress] says so.
-//
-// If the interface is deleted, and another is made with its name in the network
-// namespace of the calling thread, the program is attached to that as well, until
-// Detach or Close: that takes three descriptors and a goroutine for each interface,
-// keeps the namespace, and needs CAP_SYS_ADMIN if it is not the process's own. Attach is
-// no error then for whoever watches by himself. Errors wrap ErrBusy, ErrMTU,
-// ErrUnsupported, ErrPermission or ErrClosed.
+// Attach attaches the program to an interface, and returns the mode: xdp.Program documents
+// it.
 func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 	got, before, err := p.attachAndFollow(iface, mode)
 	before.stop()
@@ -36,8 +25,8 @@ func (p *Program) Attach(iface string, mode Mode) (Mode, error) {
 	return got, nil
 }
 
-// attachAndFollow returns the follower that was there before, which the caller stops
-// without the lock.
+// attachAndFollow also returns the previous follower of the interface. The caller stops it
+// after it has released the mutex.
 func (p *Program) attachAndFollow(iface string, mode Mode) (got Mode, before *follower, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +53,7 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if a := p.attached[iface.Index]; a != nil && !a.gone() {
 		switch {
 		case !a.byFollower:
-			return nil, fmt.Errorf("%w: this program is attached already", ErrBusy)
+			return nil, fmt.Errorf("%w: the program is already attached", ErrBusy)
 		case mode == Auto || mode == a.mode:
 			a.byFollower = false
 			return a, nil
@@ -75,7 +64,7 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 		return nil, err
 	}
 	if iface.Flags&net.FlagLoopback == 0 && len(iface.HardwareAddr) != 6 {
-		return nil, fmt.Errorf("%w: what comes in by %s has no Ethernet header, as with tunnels; Go serves it without the program", ErrUnsupported, name)
+		return nil, fmt.Errorf("%w: %s has no Ethernet headers; packets of this interface go to Go", ErrUnsupported, name)
 	}
 	a, err := p.pin.takeOver(p.objects.Quicway, iface, mode)
 	if a == nil && err == nil {
@@ -88,13 +77,14 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 		return nil, errors.Join(err, a.end())
 	}
 	if a.egress, err = p.egress.attach(iface); err != nil {
-		p.log.Warn("what leaves by the interface is not seen", "interface", name, "err", err)
+		p.log.Warn("egress packets of the interface are not seen", "interface", name, "err", err)
 	}
 	p.attached[a.index] = a
 	return a, p.renewHopsLocked()
 }
 
-// replaceLocked attaches in another mode than the follower has, or leaves all as it is.
+// replaceLocked attaches the program in another mode than its follower did. If that fails,
+// the follower attaches it again.
 func (p *Program) replaceLocked(a *attachment, name string, mode Mode) (*attachment, error) {
 	f := a.follower
 	if err := p.detachLocked(a); err != nil {
@@ -107,8 +97,8 @@ func (p *Program) replaceLocked(a *attachment, name string, mode Mode) (*attachm
 	return b, err
 }
 
-// forgetLocked forgets interfaces that are gone and had the name of another, or its
-// index.
+// forgetLocked removes the attachment to a deleted interface that had the same name or index
+// as another one.
 func (p *Program) forgetLocked(iface *net.Interface) error {
 	for _, a := range p.attached {
 		if (a.name == iface.Name || a.index == iface.Index) && a.gone() {
@@ -118,7 +108,7 @@ func (p *Program) forgetLocked(iface *net.Interface) error {
 	return nil
 }
 
-// gone says whether the interface does not exist any more.
+// gone says whether the interface was deleted.
 func (a *attachment) gone() bool {
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
@@ -129,7 +119,7 @@ func (a *attachment) gone() bool {
 	return info.XDP().Ifindex == 0
 }
 
-// attachNew attaches to an interface that has no program yet.
+// attachNew attaches the program to an interface on which none is pinned.
 func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error) {
 	a := &attachment{index: iface.Index, name: iface.Name, mode: mode}
 	if mode == Auto {
@@ -138,7 +128,7 @@ func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error
 	var err error
 	a.link, err = p.link(a)
 	if mode == Auto && a.mode == Native && err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrPermission) {
-		p.log.Info("no native mode", "interface", iface.Name, "err", err)
+		p.log.Info("native mode is not possible", "interface", iface.Name, "err", err)
 		a.mode = Generic
 		a.link, err = p.link(a)
 	}
@@ -151,15 +141,15 @@ func (p *Program) attachNew(iface *net.Interface, mode Mode) (*attachment, error
 	return a, nil
 }
 
-// lossy says why the relay stage loses packets, or forwards none, in native mode on a
-// kind of interface.
+// lossy has the kinds of interfaces on which the relay stage may lose packets in native mode,
+// or forward none, and why.
 var lossy = map[string]string{
-	"veth": "the other end loses what native mode sends, unless it has an XDP program as well",
-	"bond": "packets come in by the ports of a bond, which need forwarding enabled, and may be veths",
+	"veth": "the other end drops packets that native mode sends, unless it has an XDP program as well",
+	"bond": "packets arrive at the ports of the bond, which need forwarding enabled, and may be veths",
 }
 
-// bestMode is the mode that Auto tries first. Nobody can find out from here whether
-// native mode is of use where it may not be.
+// bestMode returns the mode that Auto tries first. On the interfaces of lossy it is Generic,
+// because the process cannot find out whether native mode would work.
 func (p *Program) bestMode(iface *net.Interface) Mode {
 	if !slices.Contains(p.stages, RelayStage) {
 		return Native
@@ -172,7 +162,7 @@ func (p *Program) bestMode(iface *net.Interface) Mode {
 	if !found {
 		return Native
 	}
-	p.log.Info("generic mode; native mode has to be asked for", "interface", iface.Name, "kind", l.Type(), "why", why)
+	p.log.Info("using generic mode; native mode must be requested explicitly", "interface", iface.Name, "kind", l.Type(), "why", why)
 	return Generic
 }
 
@@ -184,7 +174,7 @@ func (p *Program) link(a *attachment) (link.Link, error) {
 	l, err := link.AttachXDP(link.XDPOptions{Program: p.objects.Quicway, Interface: a.index, Flags: flags})
 	switch {
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
-		return nil, fmt.Errorf("%w: %s", ErrBusy, programName(a.index))
+		return nil, fmt.Errorf("%w %s", ErrBusy, programName(a.index))
 	case errors.Is(err, unix.ERANGE):
 		return nil, fmt.Errorf("%w: %w", ErrMTU, err)
 	case err != nil:
@@ -193,11 +183,11 @@ func (p *Program) link(a *attachment) (link.Link, error) {
 	return l, nil
 }
 
-// holder names the program that is attached to an interface.
+// programName describes the program that is attached to an interface.
 func programName(index int) string {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil || l.Attrs().Xdp == nil || l.Attrs().Xdp.ProgId == 0 {
-		return "which it does not name"
+		return "by an unknown program"
 	}
 	id := l.Attrs().Xdp.ProgId
 	name := "unknown"
@@ -207,11 +197,10 @@ func programName(index int) string {
 		}
 		prog.Close()
 	}
-	return fmt.Sprintf("program %d, %q", id, name)
+	return fmt.Sprintf("by program %d, %q", id, name)
 }
 
-// Detach takes the program off an interface, also off one that a process before
-// this one has left it on ([Config].Pin). It is no error if it is not there.
+// Detach detaches the program from an interface: xdp.Program documents it.
 func (p *Program) Detach(iface string) error {
 	before, found, err := p.detach(iface)
 	before.stop()
@@ -224,7 +213,8 @@ func (p *Program) Detach(iface string) error {
 	return nil
 }
 
-// detach returns the interface's follower, which the caller stops without the lock.
+// detach returns the follower of the interface, and whether the program was attached. The
+// caller stops the follower after it has released the mutex.
 func (p *Program) detach(iface string) (before *follower, found bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -239,8 +229,8 @@ func (p *Program) detach(iface string) (before *follower, found bool, err error)
 	return before, true, p.detachLocked(a)
 }
 
-// attachmentLocked finds what is attached to an interface by the name that it has
-// now, or had when it was there. It returns nil if nothing is.
+// attachmentLocked finds an attachment by the name that the interface has now, or had before
+// it was deleted. It returns nil if there is none.
 func (p *Program) attachmentLocked(name string) (*attachment, error) {
 	if iface, err := net.InterfaceByName(name); err == nil {
 		if a := p.attached[iface.Index]; a != nil {
@@ -263,12 +253,12 @@ func (p *Program) detachLocked(a *attachment) error {
 	}
 	err := p.objects.Devices.Delete(uint32(a.index))
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		err = nil // the interface is gone
+		err = nil // the interface was deleted
 	}
 	return errors.Join(err, p.renewHopsLocked(), a.end())
 }
 
-// end takes the program off the interface, pinned or not.
+// end detaches the program from the interface, and unpins it.
 func (a *attachment) end() error {
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
@@ -276,18 +266,18 @@ func (a *attachment) end() error {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	// Closing would do the same, but not at once.
+	// Close alone would detach the program later, asynchronously.
 	return errors.Join(err, a.link.Detach(), a.link.Close(), a.endEgress())
 }
 
-// leave lets a pinned program stay on the interface.
+// letStay closes the attachment, and leaves the pinned program on the interface.
 func (a *attachment) letStay() error {
 	a.linkMu.Lock()
 	defer a.linkMu.Unlock()
 	return errors.Join(a.link.Close(), a.endEgress())
 }
 
-// renewHopsLocked makes the program ask for all next hops again.
+// renewHopsLocked invalidates all cached next hops.
 func (p *Program) renewHopsLocked() error {
 	p.epoch++
 	return p.objects.Epoch.Set(p.epoch)

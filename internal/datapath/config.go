@@ -21,7 +21,7 @@ const (
 )
 
 // Limits of [Config]: maxSessions is the largest relay.Config.MaxSessions, maxIDs is more
-// than a relay needs for these, and maxEntries bounds the maps of the quota stage.
+// than a relay needs for so many sessions, and maxEntries bounds the maps of the quota stage.
 const (
 	maxSessions = 1 << 24
 	maxIDs      = 1 << 28
@@ -42,8 +42,8 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// withDefaults returns a copy of c, which may be nil, with defaults filled in. The bounds of
-// stages that are left out are 0.
+// withDefaults returns a copy of c with the defaults filled in. c may be nil. The bounds of
+// stages that Stages lacks are 0.
 func (c *Config) withDefaults() (*Config, error) {
 	var out Config
 	if c != nil {
@@ -76,8 +76,8 @@ func (c *Config) withDefaults() (*Config, error) {
 	return &out, nil
 }
 
-// check returns an error if a stage does not exist, or if a bound is out of range or of a
-// stage that is left out.
+// check returns an error if a stage does not exist, if a bound is out of range, or if a bound
+// is set for a stage that Stages lacks.
 func (c *Config) check() error {
 	for _, stage := range c.Stages {
 		if stage >= numStages {
@@ -112,10 +112,10 @@ func setDefault(field *int, value int) {
 	}
 }
 
-// has says whether the configuration asks for a stage.
+// has says whether Stages contains a stage.
 func (c *Config) has(stage Stage) bool { return slices.Contains(c.Stages, stage) }
 
-// only returns a copy of the configuration that asks for these stages alone.
+// only returns a copy of the configuration for some of its stages.
 func (c *Config) only(stages []Stage) *Config {
 	out := *c
 	out.Stages = stages

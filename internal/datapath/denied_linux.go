@@ -6,16 +6,16 @@ import (
 	"net/netip"
 )
 
-// deniedSlots is how many places a denied source may have.
+// deniedSlots is the number of slots in a set of the table of denied sources: see bpf/rules.h.
 const deniedSlots = len(datapathDeniedSet{}.Source)
 
-// deniedSets is how many sets of places there are for so many prefixes.
+// deniedSets returns the number of sets for a number of prefixes: a power of 2.
 func deniedSets(prefixes int) uint32 {
 	return uint32(1) << bits.Len(uint(prefixes-1)/uint(deniedSlots))
 }
 
-// isSource says whether a prefix is one source, for as long as the policy says what
-// that is.
+// isSource says whether a prefix is exactly one source, so that it belongs in the table. A program
+// without CAP_PERFMON has no table.
 func (q *Quota) isSource(prefix netip.Prefix) bool {
 	if q.p.noPerfmon {
 		return false
@@ -26,8 +26,8 @@ func (q *Quota) isSource(prefix netip.Prefix) bool {
 	return prefix.Bits() == q.sourceBits[1]
 }
 
-// findDenied returns where a host may be, and in which place it is, or else may be: -1
-// if there is none.
+// findDenied returns the set that a source belongs to, and the slot at which it is. If the source is
+// not there, at is a slot that is free or has expired, or -1 if the set is full.
 func (q *Quota) findDenied(key *datapathPrefix) (index uint32, set datapathDeniedSet, at int, err error) {
 	var hash uint64
 	for i, word := range key.Addr {
@@ -50,16 +50,16 @@ func (q *Quota) findDenied(key *datapathPrefix) (index uint32, set datapathDenie
 	return index, set, at, nil
 }
 
-// putSourceLocked denies a source, or denies it no longer if until is 0. It returns
-// false if it has no place.
+// putSourceLocked denies a source in the table, or no longer if until is 0. It returns false if the
+// set is full.
 func (q *Quota) putSourceLocked(key *datapathPrefix, until uint64) (ok bool, err error) {
 	index, set, at, err := q.findDenied(key)
 	if at < 0 || err != nil {
 		return false, err
 	}
 	if set.Source[at].Addr != key.Addr {
-		// The program may see a part of what is written: it must not be an
-		// end with another's address.
+		// The program may read a partial write. Writing the address without a time first
+		// makes sure that it never reads the new time with the old address.
 		set.Source[at].Addr, set.Until[at] = key.Addr, 0
 		if err := q.p.objects.DeniedSources.Put(index, &set); err != nil {
 			return false, err
@@ -74,8 +74,8 @@ func (q *Quota) putSourceLocked(key *datapathPrefix, until uint64) (ok bool, err
 	return true, q.putRulesLocked()
 }
 
-// denySourceLocked is [Quota.Put] of a source on the deny list, which is in one place
-// only: it may have been in the trie while it had none here.
+// denySourceLocked is [Quota.Put] of a source on the deny list. The source is in the trie if its set
+// is full. When it moves to the table, it is removed from the trie.
 func (q *Quota) denySourceLocked(key *datapathPrefix, until uint64) error {
 	ok, err := q.putSourceLocked(key, until)
 	if err != nil {
@@ -85,12 +85,13 @@ func (q *Quota) denySourceLocked(key *datapathPrefix, until uint64) error {
 		return q.putRuleLocked(DenyList, key, until)
 	}
 	if q.rules.Denies == 0 {
-		return nil // there is nothing in the trie
+		return nil // the trie is empty
 	}
 	return q.p.objects.Denied.Delete(key)
 }
 
-// sourcePackets is how many packets have hit a host.
+// sourcePackets returns how many packets have matched a source of the table, and whether it is
+// there.
 func (q *Quota) sourcePackets(key *datapathPrefix) (n uint64, ok bool, err error) {
 	_, set, at, err := q.findDenied(key)
 	if at < 0 || err != nil || set.Source[at].Addr != key.Addr {
@@ -99,11 +100,11 @@ func (q *Quota) sourcePackets(key *datapathPrefix) (n uint64, ok bool, err error
 	return set.Packets[at], true, nil
 }
 
-// forgetSources is a part of Close.
+// forgetSources empties the table.
 func (q *Quota) forgetSources() error {
 	for index := range q.usedSets {
 		if err := q.p.objects.DeniedSources.Put(index, &datapathDeniedSet{}); err != nil {
-			return fmt.Errorf("forget hosts: %w", err)
+			return fmt.Errorf("forget denied sources: %w", err)
 		}
 	}
 	return nil

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// egress is the monitor stage for what leaves by an interface.
+// egress is the monitor stage at egress.
 type egress struct {
 	objects egressObjects
-	missing error // why there is none
+	missing error // why this kernel does not have it
 }
 
-// newEgress loads the program for what leaves, with the maps of the one for what
-// comes in. A kernel without TCX has none.
+// newEgress loads the program of the monitor stage at egress, with the maps of the XDP program. If
+// the kernel has no TCX, missing says so.
 func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error) {
 	e := &egress{missing: haveTCX()}
 	if e.missing != nil {
@@ -31,7 +31,7 @@ func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error
 		egressMapBlank: maps.Blank, egressMapDevices: maps.Devices, egressMapSamples: maps.Samples,
 		egressMapOutcomes: maps.Outcomes, egressMapIgnoredFlows: maps.IgnoredFlows, egressMapFlows: maps.Flows,
 	}
-	for name, m := range shared { // the sizes are those that were set
+	for name, m := range shared { // the sizes were set when the maps were created
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
 	if err := specClock(spec.Variables[egressVarTickNs]); err != nil {
@@ -48,19 +48,19 @@ func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error
 	return e, nil
 }
 
-// haveTCX returns ErrUnsupported if the kernel has no TCX hooks. It asks for the
-// programs at that of an interface that all network namespaces have.
+// haveTCX returns ErrUnsupported if the kernel has no TCX hooks. It queries the hook of the loopback
+// interface, which all network namespaces have.
 func haveTCX() error {
 	const loopback = 1
 	_, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXEgress})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("%w: Linux %s lacks TCX, by which the monitor stage sees what leaves an interface: that needs Linux 6.6: %w", ErrUnsupported, kernelRelease(), err)
+		return fmt.Errorf("%w: Linux %s lacks TCX, which the monitor stage needs to see egress packets (Linux 6.6): %w", ErrUnsupported, kernelRelease(), err)
 	}
-	return nil // or attaching will say what is wrong
+	return nil // attach will return other errors
 }
 
-// attach puts it on an interface. On loopback there is no need: all that leaves
-// comes in.
+// attach attaches the program to an interface. On loopback that is not necessary: egress packets
+// are seen at ingress.
 func (e *egress) attach(iface *net.Interface) (link.Link, error) {
 	switch {
 	case e == nil || iface.Flags&net.FlagLoopback != 0:
@@ -68,15 +68,16 @@ func (e *egress) attach(iface *net.Interface) (link.Link, error) {
 	case e.missing != nil:
 		return nil, e.missing
 	case len(iface.HardwareAddr) != 6:
-		return nil, fmt.Errorf("%w: what leaves by %s has no Ethernet header", ErrUnsupported, iface.Name)
+		return nil, fmt.Errorf("%w: %s has no Ethernet headers", ErrUnsupported, iface.Name)
 	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: iface.Index, Program: e.objects.QuicwayOut, Attach: ebpf.AttachTCXEgress})
 	if err != nil {
-		return nil, fmt.Errorf("what leaves: %w", explain(err))
+		return nil, fmt.Errorf("attach at egress: %w", explain(err))
 	}
 	return l, nil
 }
 
+// setRound is a part of newRoundLocked.
 func (e *egress) setRound(round uint32) error {
 	if e == nil || e.missing != nil {
 		return nil
@@ -91,7 +92,8 @@ func (e *egress) close() error {
 	return e.objects.QuicwayOut.Close()
 }
 
-// endEgress takes it off an interface. It is never pinned: nobody would read.
+// endEgress detaches the program at egress from an interface. It is never pinned, because no process
+// would read the samples.
 func (a *attachment) endEgress() error {
 	if a.egress == nil {
 		return nil
@@ -101,13 +103,11 @@ func (a *attachment) endEgress() error {
 	if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) {
 		return errors.Join(err, l.Close())
 	}
-	return l.Close() // without the interface there is nothing to detach from
+	return l.Close() // ENOLINK: the interface was deleted
 }
 
-// SeesEgress says whether the monitor stage sees what leaves by an interface that
-// the program is attached to. That needs Linux 6.6 and Ethernet; elsewhere it sees
-// what comes in, and the log of Attach says so. What this host forwards is seen
-// once, where it comes in.
+// SeesEgress says whether the monitor stage sees the egress packets of an interface: xdp.Program
+// documents it.
 func (p *Program) SeesEgress(iface string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

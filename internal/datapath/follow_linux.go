@@ -8,29 +8,29 @@ import (
 	"github.com/quicway/quicway/internal/netmon"
 )
 
-// attachRetry is how long after a failure a follower tries again, if nothing changes.
+// attachRetry is how long a follower waits after a failure before it tries again.
 const attachRetry = 2 * time.Second
 
-// follower attaches the program again to an interface that is deleted and made anew,
-// with the same name: the kernel takes the program off with the interface.
+// follower attaches the program again when an interface is deleted and another one is created
+// with the same name. The kernel detaches the program when the interface is deleted.
 type follower struct {
 	program *Program
 	name    string
-	mode    Mode // that was asked for
+	mode    Mode // as given to Attach
 	links   *netmon.Links
 	cancel  context.CancelFunc
 	done    chan struct{}
-	failure string // that was logged last
+	failure string // the last one; only run uses it
 
-	attached *attachment // guarded by the program's mu; nil: the interface is gone
+	attached *attachment // guarded by the program's mu; nil: the interface was deleted
 }
 
-// followLocked begins to follow an interface, in the network namespace of the calling
-// thread. Without netlink nobody follows.
+// followLocked starts a follower for an interface in the network namespace of the calling
+// thread. If netlink fails, it logs that and starts none.
 func (p *Program) followLocked(a *attachment, mode Mode) {
 	links, err := netmon.WatchLinks()
 	if err != nil {
-		p.log.Warn("the program is not attached again if the interface is made anew", "interface", a.name, "err", err)
+		p.log.Warn("the program will not be attached again if the interface is created anew", "interface", a.name, "err", err)
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -40,7 +40,8 @@ func (p *Program) followLocked(a *attachment, mode Mode) {
 	go f.run(ctx)
 }
 
-// waitingLocked returns the follower that waits for an interface with the name, or nil.
+// waitingLocked returns the follower that waits for an interface with the name to be created,
+// or nil.
 func (p *Program) waitingLocked(name string) *follower {
 	for f := range p.followers {
 		if f.name == name && f.attached == nil {
@@ -50,8 +51,8 @@ func (p *Program) waitingLocked(name string) *follower {
 	return nil
 }
 
-// unfollowLocked makes a follower, which may be nil, do nothing any more. The caller
-// stops it.
+// unfollowLocked cancels a follower, and returns it. The follower may be nil. The caller stops
+// it after it has released the mutex.
 func (p *Program) unfollowLocked(f *follower) *follower {
 	if f == nil {
 		return nil
@@ -64,8 +65,8 @@ func (p *Program) unfollowLocked(f *follower) *follower {
 	return f
 }
 
-// stop returns when the follower has ended. The caller does not hold the program's
-// lock, which the follower may wait for.
+// stop stops the follower and waits until it has ended. The caller must not hold the program's
+// mutex, because the follower may wait for it.
 func (f *follower) stop() {
 	if f == nil {
 		return
@@ -77,6 +78,7 @@ func (f *follower) stop() {
 	}
 }
 
+// run checks the interface after each change until ctx is done.
 func (f *follower) run(ctx context.Context) {
 	defer close(f.done)
 	for ctx.Err() == nil {
@@ -85,8 +87,9 @@ func (f *follower) run(ctx context.Context) {
 	}
 }
 
+// wait waits for a change of interfaces, and after a failure at most attachRetry.
 func (f *follower) wait(ctx context.Context) {
-	if f.failure != "" { // there may be no event that says when it works
+	if f.failure != "" { // the cause may vanish without a netlink event
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, attachRetry)
 		defer cancel()
@@ -94,17 +97,18 @@ func (f *follower) wait(ctx context.Context) {
 	f.links.Wait(ctx)
 }
 
-// look finds out whether the interface has gone, or come again. It has the lock only
-// if there is something to do.
+// check checks whether the interface was deleted or created again, and attaches the program.
+// It does not hold the program's mutex while it asks the kernel, so that it rarely blocks
+// others.
 func (f *follower) check(ctx context.Context) error {
 	f.program.mu.Lock()
-	on := f.attached
+	a := f.attached
 	f.program.mu.Unlock()
-	if on != nil && !on.gone() {
+	if a != nil && !a.gone() {
 		return nil
 	}
 	exists, err := f.links.Named(f.name)
-	if err != nil || on == nil && !exists {
+	if err != nil || a == nil && !exists {
 		return err
 	}
 	f.program.mu.Lock()
@@ -115,17 +119,17 @@ func (f *follower) check(ctx context.Context) error {
 	return errors.Join(f.forgetGoneLocked(), f.attachLocked(exists))
 }
 
-// forgetGoneLocked forgets the interface, if it has gone.
+// forgetGoneLocked removes the attachment if the interface was deleted.
 func (f *follower) forgetGoneLocked() error {
 	if f.attached == nil || !f.attached.gone() {
 		return nil
 	}
-	f.program.log.Warn("the interface is gone; the program is attached again when there is one with its name", "interface", f.name)
+	f.program.log.Warn("the interface was deleted; the program will be attached to the next one with its name", "interface", f.name)
 	return f.program.detachLocked(f.attached)
 }
 
-// attachLocked attaches to the interface that has the name now, if the program is on
-// none.
+// attachLocked attaches the program to the interface that now has the name, unless it is
+// attached already or there is no such interface.
 func (f *follower) attachLocked(exists bool) error {
 	if f.attached != nil || !exists {
 		return nil
@@ -141,14 +145,14 @@ func (f *follower) attachLocked(exists bool) error {
 	})
 }
 
-// report logs why the program is not attached again, if that is new.
+// report logs why the program could not be attached again, unless it has just logged that.
 func (f *follower) report(err error) {
 	failure := ""
 	if err != nil {
 		failure = err.Error()
 	}
 	if err != nil && failure != f.failure {
-		f.program.log.Error("the program is not attached again", "interface", f.name, "err", err)
+		f.program.log.Error("the program could not be attached again", "interface", f.name, "err", err)
 	}
 	f.failure = failure
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// list returns the map of a list.
 func (q *Quota) list(list List) *ebpf.Map {
 	if list == AllowList {
 		return q.p.objects.Allowed
@@ -18,8 +19,8 @@ func (q *Quota) list(list List) *ebpf.Map {
 	return q.p.objects.Denied
 }
 
-// Put puts a prefix on a list for so long, or takes it off if that is 0 or less. It
-// returns ErrFull if there is no room, even after what has expired is gone.
+// Put puts a prefix on a list for the time ttl, or removes it if ttl is 0 or less. It returns
+// ErrFull if there is no room after expired prefixes were removed.
 func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 	if err := q.lock(); err != nil {
 		return err
@@ -44,25 +45,25 @@ func (q *Quota) Put(list List, prefix netip.Prefix, ttl time.Duration) error {
 	return nil
 }
 
-// putRuleLocked puts a prefix on a list, in the trie.
+// putRuleLocked puts a prefix into the trie of a list.
 func (q *Quota) putRuleLocked(list List, key *datapathPrefix, until uint64) error {
 	return errors.Join(q.useListLocked(list), q.putSwept(q.list(list), key, &datapathRule{Until: until, Bits: key.Bits}))
 }
 
-// useListLocked has a list looked at from now on.
+// useListLocked makes the program look up addresses in a list.
 func (q *Quota) useListLocked(list List) error {
-	looks := &q.rules.Denies
+	used := &q.rules.Denies
 	if list == AllowList {
-		looks = &q.rules.Allows
+		used = &q.rules.Allows
 	}
-	if *looks == 1 {
+	if *used == 1 {
 		return nil
 	}
-	*looks = 1
+	*used = 1
 	return q.putRulesLocked()
 }
 
-// Packets returns about how many packets have hit a prefix on a list.
+// Packets returns approximately how many packets have matched a prefix on a list.
 func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 	if err := q.lock(); err != nil {
 		return 0, err
@@ -76,7 +77,7 @@ func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 	}
 	var r datapathRule
 	err := q.list(list).Lookup(&key, &r)
-	// What is returned for a prefix that is not there is that of a shorter one.
+	// A lookup of a prefix that is not there returns the entry of a shorter one.
 	if errors.Is(err, ebpf.ErrKeyNotExist) || r.Bits != key.Bits {
 		return 0, nil
 	}
@@ -86,17 +87,17 @@ func (q *Quota) Packets(list List, prefix netip.Prefix) (uint64, error) {
 	return r.Packets, nil
 }
 
-// full says so in our words.
+// asErrFull returns ErrFull if the error says that a map is full, and otherwise the error.
 func asErrFull(err error) error {
-	// A trie says ENOSPC, a hash table E2BIG.
+	// A trie returns ENOSPC, a hash table E2BIG.
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.E2BIG) {
 		return ErrFull
 	}
 	return err
 }
 
-// putSwept puts a verdict, which begins with its end, into a map. If that is full
-// what has expired makes room.
+// putSwept puts a value into a map. The value begins with its time of expiry. If the map is full,
+// putSwept removes expired values first.
 func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
 	err := asErrFull(m.Put(key, value))
 	if !errors.Is(err, ErrFull) {
@@ -109,19 +110,19 @@ func (q *Quota) putSwept(m *ebpf.Map, key, value any) error {
 	return asErrFull(m.Put(key, value))
 }
 
-// deleteIf deletes what is to go from a map.
-func deleteIf(m *ebpf.Map, goes func(value []byte) bool) error {
+// deleteIf deletes the entries of a map for whose value expired returns true.
+func deleteIf(m *ebpf.Map, expired func(value []byte) bool) error {
 	var key, value []byte
-	var gone [][]byte
+	var keys [][]byte
 	entries := m.Iterate()
 	for entries.Next(&key, &value) {
-		if goes(value) {
-			gone = append(gone, key)
-			key = nil
+		if expired(value) {
+			keys = append(keys, key)
+			key = nil // so that Next allocates another one
 		}
 	}
 	errs := []error{entries.Err()}
-	for _, key := range gone {
+	for _, key := range keys {
 		if err := m.Delete(key); !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = append(errs, err)
 		}

@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Load brings the program and its maps into the kernel, with the stages that
-// are asked for, and attaches it to nothing. cfg may be nil. Errors wrap
-// ErrPermission, ErrUnsupported, ErrConfig, or ErrBusy if another process has what
-// is pinned. The caller closes the program.
+// Load loads the program into the kernel, with the stages of the configuration, and attaches
+// it to no interface. cfg may be nil. xdp.Load documents the errors. The caller closes the
+// program.
 func Load(cfg *Config) (*Program, error) {
 	conf, err := cfg.withDefaults()
 	if err != nil {
@@ -24,13 +23,13 @@ func Load(cfg *Config) (*Program, error) {
 		log:       conf.Logger,
 		attached:  make(map[int]*attachment),
 		followers: make(map[*follower]struct{}),
-		epoch:     rand.Uint32(), // not that of a program before this one
+		epoch:     rand.Uint32(), // so that next hops in pinned maps are invalid
 	}
 	if p.pin, err = openPin(conf.Pin); err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", err)
 	}
 	if err = p.load(conf); err == nil && p.pin != nil {
-		p.relay.notes, err = p.pin.newNotes(max(p.relay.sessions, 1)) // a map of none is none
+		p.relay.notes, err = p.pin.newNotes(max(p.relay.sessions, 1)) // a map has at least one entry
 	}
 	if err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.release(), p.pin.abandon()))
@@ -38,8 +37,7 @@ func Load(cfg *Config) (*Program, error) {
 	return p, nil
 }
 
-// load loads the program with as many of the stages that are asked for as the kernel
-// takes.
+// load loads the program with the stages of the configuration that the kernel accepts.
 func (p *Program) load(conf *Config) error {
 	err := p.loadStages(conf)
 	if isRefusal(err) {
@@ -53,7 +51,9 @@ func (p *Program) load(conf *Config) error {
 	return err
 }
 
-// loadStages loads the program as fast as this process may have it.
+// loadStages loads the program with all stages of the configuration. If the process lacks
+// CAP_PERFMON, and the kernel refuses the program, it loads the slower program that needs no
+// CAP_PERFMON.
 func (p *Program) loadStages(conf *Config) error {
 	p.relay.program = p
 	p.relay.sessions = 0
@@ -62,14 +62,13 @@ func (p *Program) loadStages(conf *Config) error {
 	}
 	err := p.loadFor(conf, false)
 	if isRefusal(err) && !hasPerfmon() {
-		p.log.Info("loading the program again, in the slower way that goes without CAP_PERFMON", "err", err)
+		p.log.Info("the process lacks CAP_PERFMON, loading the slower program", "err", err)
 		err = p.loadFor(conf, true)
 	}
 	return err
 }
 
-// loadFor loads the program for a process that has CAP_PERFMON, or that is guarded
-// against.
+// loadFor loads the program for a process with or without CAP_PERFMON.
 func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	p.noPerfmon = noPerfmon
 	spec, err := loadDatapath()
@@ -109,7 +108,7 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	return nil
 }
 
-// release closes all that was loaded, of a program that will not be used.
+// release closes everything that loadFor has opened.
 func (p *Program) release() error {
 	errs := []error{p.egress.close(), p.ruleSetter.Close(), p.relay.notes.Close(), p.objects.Close()}
 	for _, ring := range []*ringbuf.Reader{p.relay.events, p.drops} {
@@ -125,13 +124,14 @@ func (p *Program) programOptions() ebpf.ProgramOptions {
 	return ebpf.ProgramOptions{LogDisabled: !p.verbose}
 }
 
-// specClock tells a program how long a tick is.
+// specClock sets the length of a tick in a program.
 func specClock(v *ebpf.VariableSpec) error {
 	length, err := tick()
 	return errors.Join(err, v.Set(length))
 }
 
-// specRelay puts the relay stage into the program, or leaves it out.
+// specRelay enables the relay stage, if the configuration has it, and sets the sizes of its
+// maps.
 func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
 	if !conf.has(RelayStage) {
 		return nil
@@ -141,8 +141,8 @@ func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
 	return spec.Variables[datapathVarRelayOn].Set(true)
 }
 
-// specQuota puts the quota stage into the program, or leaves it out. Its maps have
-// one entry then.
+// specQuota enables the quota stage, if the configuration has it, and sets the sizes of its
+// maps. Without the stage they have one entry.
 func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) error {
 	if !conf.has(QuotaStage) {
 		return nil
@@ -161,9 +161,9 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 		}
 		spec.Maps[name].MaxEntries = entries
 	}
-	// Twice as many as asked for, because some are fuller than others.
-	places := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptSlots))
-	spec.Maps[datapathMapAttempts].MaxEntries = places
+	// Twice as many entries as Attempts, because some sets are fuller than others.
+	attemptSets := uint32(1) << bits.Len(2*uint(conf.Attempts-1)/uint(attemptSlots))
+	spec.Maps[datapathMapAttempts].MaxEntries = attemptSets
 	sets := deniedSets(conf.Prefixes)
 	spec.Maps[datapathMapDeniedSources].MaxEntries = sets
 	for i := range keys {
@@ -172,12 +172,12 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 	return errors.Join(
 		spec.Variables[datapathVarQuotaOn].Set(true),
 		spec.Variables[datapathVarDeniedMask].Set(sets-1),
-		spec.Variables[datapathVarAttemptsMask].Set(places-1),
+		spec.Variables[datapathVarAttemptsMask].Set(attemptSets-1),
 		spec.Variables[datapathVarHashKeys].Set(keys),
 	)
 }
 
-// explain says what to do about an error of the kernel.
+// explain wraps an error of the kernel in one of the errors of this package.
 func explain(err error) error {
 	var verifier *ebpf.VerifierError
 	switch {
@@ -186,7 +186,7 @@ func explain(err error) error {
 	case errors.As(err, &verifier):
 		return fmt.Errorf("%w: this kernel's verifier refuses the program: %w", ErrUnsupported, err)
 	case errors.Is(err, unix.EPERM):
-		// The text of err blames a limit that Linux has not had since 5.11.
+		// The text of err mentions RLIMIT_MEMLOCK, which is not relevant since Linux 5.11.
 		return fmt.Errorf("%w: %w", ErrPermission, unix.EPERM)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: %w", ErrPermission, err)

@@ -8,13 +8,13 @@ import (
 // MaxFlowID is the length of the longest connection ID that a flow can have, in bytes.
 const MaxFlowID = 20
 
-// FlowKey is the two endpoints of a flow. A is the lesser one: by address, as 16 bytes, and
-// then by port.
+// FlowKey is the two endpoints of a flow. A is the lesser one, compared by address, as 16
+// bytes, and then by port.
 type FlowKey struct{ A, B netip.AddrPort }
 
 // Flow is the kernel's entry of a flow: all datagrams between two endpoints.
 type Flow struct {
-	// Born identifies the entry: another entry of the same endpoints has another value.
+	// Born identifies the entry: a later entry of the same endpoints has another value.
 	Born uint64
 	// Directions are the two directions: from A to B, and from B to A.
 	Directions [2]Direction
@@ -32,18 +32,18 @@ type Direction struct {
 	// match, and that were not reported because the limit of reports was reached or the ring
 	// was full.
 	Matched, Unreported Tally
-	// Last is when the latest of these packets passed, to a tick of the kernel.
+	// Last is when the last of these packets passed, to a tick of the kernel.
 	Last time.Time
-	// Reported is the bytes after the first one of the short header that was reported last:
-	// most likely the ID of the packets that were not reported since.
+	// Reported is the bytes after the first one of the short header that was reported last.
+	// The packets that were not reported since most likely have the ID in it.
 	Reported [MaxFlowID]byte
-	// Match, ID, IDLen and Segment are those of the [Rule].
+	// Match, ID, IDLen and Segment are as in [Rule].
 	Match   Match
 	ID      [MaxFlowID]byte
 	IDLen   int
 	Segment int
-	// Whole counts the datagrams with a long header that were reported whole. From the
-	// ninth on only the beginning is reported.
+	// Whole counts the datagrams with a long header that were reported whole: at most 8
+	// until FlowRules.WholeAgain. Of later ones only the beginning is reported.
 	Whole uint32
 	Spin  Spin
 }
@@ -88,7 +88,7 @@ type Spin struct {
 	// Edge is when the value last changed.
 	Edge time.Time
 	// Sum is eight times the moving average of the samples. Half is the latest time between
-	// an edge of the other direction and the following one of this direction.
+	// an edge of the other direction and the next edge of this direction.
 	Sum, Half time.Duration
 	// Packets counts the packets with a spin bit, Edges the changes of its value, Samples
 	// the round trips, and Rejected the samples that the filters left out.
@@ -101,7 +101,7 @@ type Spin struct {
 type Sample struct {
 	// Time is when the packet passed.
 	Time time.Time
-	// Interface is the index of its interface, and Outbound says that it left there.
+	// Interface is the index of the interface, and Outbound says that the packet left it.
 	Interface int
 	Outbound  bool
 	// Data is the frame, or the beginning of it. It is valid until the next Read.

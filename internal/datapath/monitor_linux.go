@@ -16,27 +16,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// samplesSize is the size of the ring of samples, in bytes: room for thousands of handshakes
-// at a time.
+// samplesSize is the size of the ring of samples, in bytes: room for thousands of handshakes.
 const samplesSize = 4 << 20
 
-// Monitor is the monitor stage of a program: the flows that it counts, and the packets that
-// it reports. All methods may be called concurrently, except Read. After Close, or Close of
-// the program, they return ErrClosed.
+// Monitor gives access to the monitor stage of a program: the flows that it counts, and the
+// packets that it reports. All methods may be called concurrently, except that only one
+// goroutine may call Read. After Close of the Monitor or the Program they return ErrClosed.
 type Monitor struct {
 	program *Program
 	samples *ringbuf.Reader
 	record  ringbuf.Record
-	started int64        // the wall clock, in nanoseconds, when the monotonic one was 0
-	ahead   atomic.Int64 // of the program's clock
+	started int64        // the wall clock when the monotonic clock was 0, in nanoseconds
+	ahead   atomic.Int64 // how far the monotonic clock is ahead of the program's, in nanoseconds
 	closed  atomic.Bool
-	once    sync.Once  // closes
-	ring    sync.Mutex // held where the samples' memory must not go
+	once    sync.Once  // for Close
+	ring    sync.Mutex // held while samples must not be closed
 }
 
-// Monitor opens the monitor stage. It has one user at a time: Monitor returns ErrBusy until
-// that user has closed it, and the error of [Program.StageErr] if the program has no such
-// stage. The caller closes it.
+// Monitor opens the monitor stage. It returns ErrBusy until the previous user has closed it, and
+// the error of [Program.StageErr] if the program lacks the stage. The caller closes it.
 func (p *Program) Monitor() (*Monitor, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +63,8 @@ func (p *Program) Monitor() (*Monitor, error) {
 	return p.monitor, nil
 }
 
-// Close makes the program forget all flows. Read returns.
+// Close removes all flows from the kernel, and makes Read return. Further calls do nothing and
+// return nil.
 func (v *Monitor) Close() (err error) {
 	v.once.Do(func() { err = v.close() })
 	return err
@@ -87,7 +86,7 @@ func (v *Monitor) close() error {
 	return nil
 }
 
-// closeSamples ends Read.
+// closeSamples closes the ring, so that Read returns.
 func (v *Monitor) closeSamples() error {
 	v.closed.Store(true)
 	v.ring.Lock()
@@ -95,7 +94,7 @@ func (v *Monitor) closeSamples() error {
 	return v.samples.Close()
 }
 
-// forgetFlowsLocked empties the map of flows, for the next user of the stage.
+// forgetFlowsLocked removes all flows, for the next user of the stage.
 func (p *Program) forgetFlowsLocked() error {
 	keys, flows := make([]pairKey, flowBatch), make([]datapathFlow, flowBatch)
 	var cursor ebpf.MapBatchCursor
@@ -110,7 +109,8 @@ func (p *Program) forgetFlowsLocked() error {
 	}
 }
 
-// specMonitor puts the monitor stage into the program, or leaves it out.
+// specMonitor enables the monitor stage, if the configuration has it, and sets the sizes of its
+// maps.
 func specMonitor(spec *ebpf.CollectionSpec, conf *Config) error {
 	if !conf.has(MonitorStage) {
 		spec.Maps[datapathMapSamples].MaxEntries = uint32(os.Getpagesize())
@@ -140,10 +140,10 @@ func newRuleSetter(flows *ebpf.Map) (*ebpf.Program, error) {
 	return wanted.SetRules, err
 }
 
-// sampleHeader is struct sample.
+// sampleHeader is the size of struct sample in bpf/flows.h.
 const sampleHeader = 32
 
-// Read waits for the next sample.
+// Read waits for the next sample. It returns ErrClosed after Close.
 func (v *Monitor) Read(s *Sample) error {
 	err := v.samples.ReadInto(&v.record)
 	if errors.Is(err, os.ErrClosed) {
@@ -168,23 +168,24 @@ func (v *Monitor) Read(s *Sample) error {
 	return nil
 }
 
-// Pending says whether samples wait to be read; after Close none do.
+// Pending says whether Read would return a sample at once. After Close it returns false.
 func (v *Monitor) Pending() bool {
 	v.ring.Lock()
 	defer v.ring.Unlock()
 	return !v.closed.Load() && v.samples.AvailableBytes() > 0
 }
 
-// Lookup returns a flow, and whether there is one.
+// Lookup returns the flow, and whether it exists.
 func (v *Monitor) Lookup(key FlowKey) (Flow, bool, error) {
 	return v.get(key, (*ebpf.Map).Lookup)
 }
 
-// Take is Lookup, and removes the flow. The next packet makes another one.
+// Take is Lookup that also removes the flow. The next packet adds a new one.
 func (v *Monitor) Take(key FlowKey) (Flow, bool, error) {
 	return v.get(key, (*ebpf.Map).LookupAndDelete)
 }
 
+// get reads the entry of a flow by the given method of the map.
 func (v *Monitor) get(key FlowKey, read func(*ebpf.Map, any, any) error) (Flow, bool, error) {
 	p := v.program
 	p.mu.Lock()
@@ -203,7 +204,8 @@ func (v *Monitor) get(key FlowKey, read func(*ebpf.Map, any, any) error) (Flow, 
 	return v.flow(&t), true, nil
 }
 
-// SetRules sets the rules of a flow. It returns false if there is no such flow.
+// SetRules sets the rules of a flow, and leaves its counters. It returns false if the flow does
+// not exist.
 func (v *Monitor) SetRules(key FlowKey, rules *FlowRules) (bool, error) {
 	p := v.program
 	p.mu.Lock()
@@ -211,22 +213,22 @@ func (v *Monitor) SetRules(key FlowKey, rules *FlowRules) (bool, error) {
 	if p.closed || v.closed.Load() {
 		return false, ErrClosed
 	}
-	order := struct {
+	request := struct { // struct flow_rules in bpf/rule.c
 		Pair       pairKey
 		WholeAgain uint32
 		SetSpin    [2]uint32
 		Flow       datapathFlow
 	}{Pair: pairOf(key), WholeAgain: bit(rules.WholeAgain)}
-	order.Flow.Ignored = bit(rules.Ignored)
+	request.Flow.Ignored = bit(rules.Ignored)
 	for i := range rules.Directions {
-		from, to := &rules.Directions[i], &order.Flow.Direction[i]
+		from, to := &rules.Directions[i], &request.Flow.Direction[i]
 		to.Match, to.IdLen, to.Segment = uint8(from.Match), uint8(from.IDLen), uint16(from.Segment)
 		to.Id, to.Mask = words(from.ID), mask(from.IDLen)
 		if from.Spin != nil {
-			order.SetSpin[i], to.Spin = 1, v.spin(from.Spin)
+			request.SetSpin[i], to.Spin = 1, v.spin(from.Spin)
 		}
 	}
-	data, err := binary.Append(nil, binary.NativeEndian, &order)
+	data, err := binary.Append(nil, binary.NativeEndian, &request)
 	if err != nil {
 		return false, fmt.Errorf("xdp: set rules of a flow: %w", err)
 	}
@@ -244,11 +246,11 @@ func bit(b bool) uint32 {
 	return 0
 }
 
-// flowBatch is how many flows are read at a time.
+// flowBatch is the number of flows that are read with one system call.
 const flowBatch = 512
 
-// All yields all flows. A flow that is added or removed meanwhile may be left out, or come
-// twice.
+// All yields all flows, until the program or the Monitor is closed. A flow that is added or
+// removed meanwhile may be missing, or appear twice.
 func (v *Monitor) All() iter.Seq2[FlowKey, Flow] {
 	return func(yield func(FlowKey, Flow) bool) {
 		v.compareClocks()
@@ -266,18 +268,20 @@ func (v *Monitor) All() iter.Seq2[FlowKey, Flow] {
 	}
 }
 
-// compareClocks follows the program's clock.
+// compareClocks compares the program's clock with the monotonic clock again, because they drift
+// apart.
 func (v *Monitor) compareClocks() {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
 	if v.program.closed {
 		return
 	}
-	if c, err := v.program.compareClocks(); err == nil { // else it is as far off as before
+	if c, err := v.program.compareClocks(); err == nil { // on an error the last comparison stays
 		v.ahead.Store(c.ahead())
 	}
 }
 
+// nextFlows reads the next batch of flows. It releases the program's mutex between batches.
 func (v *Monitor) nextFlows(cursor *ebpf.MapBatchCursor, keys []pairKey, entries []datapathFlow) (int, error) {
 	p := v.program
 	p.mu.Lock()
@@ -288,8 +292,8 @@ func (v *Monitor) nextFlows(cursor *ebpf.MapBatchCursor, keys []pairKey, entries
 	return p.objects.Flows.BatchLookup(cursor, keys, entries, nil)
 }
 
-// ForgetIgnored empties the kernel's cache of ignored flows. Call it after flows that were
-// ignored are not ignored any more.
+// ForgetIgnored empties the kernel's cache of ignored flows. Call it when flows are no longer
+// ignored.
 func (v *Monitor) ForgetIgnored() error {
 	p := v.program
 	p.mu.Lock()
@@ -300,13 +304,13 @@ func (v *Monitor) ForgetIgnored() error {
 	return p.newRoundLocked()
 }
 
-// newRoundLocked makes all entries of the cache of ignored flows void.
+// newRoundLocked invalidates all entries of the cache of ignored flows.
 func (p *Program) newRoundLocked() error {
 	p.round++
 	return errors.Join(p.objects.IgnoredRound.Set(p.round), p.egress.setRound(p.round))
 }
 
-// pairKey is struct pair.
+// pairKey is struct pair in bpf/flows.h.
 type pairKey struct {
 	A, B         [16]byte
 	APort, BPort [2]byte
@@ -326,7 +330,8 @@ func (p *pairKey) key() FlowKey {
 	return FlowKey{end(p.A, p.APort), end(p.B, p.BPort)}
 }
 
-// time and mono convert between wall clock and monotonic clock. 0 is never.
+// time and mono convert between wall clock and monotonic clock, in nanoseconds. 0 is the zero
+// Time.
 func (v *Monitor) time(mono uint64) time.Time {
 	if mono == 0 {
 		return time.Time{}
@@ -334,7 +339,7 @@ func (v *Monitor) time(mono uint64) time.Time {
 	return time.Unix(0, v.started+int64(mono))
 }
 
-// last converts Direction.Last, which is on the program's clock. 0 is never.
+// last converts a time of the program's clock, as Direction.Last has it. 0 is the zero Time.
 func (v *Monitor) last(at uint64) time.Time {
 	if at == 0 {
 		return time.Time{}
@@ -377,6 +382,7 @@ func (v *Monitor) spin(s *Spin) datapathSpin {
 	}
 }
 
+// mask returns the mask for an ID of n bytes.
 func mask(n int) [MaxFlowID / 4]uint32 {
 	var b [MaxFlowID]byte
 	for i := range n {
@@ -385,7 +391,7 @@ func mask(n int) [MaxFlowID / 4]uint32 {
 	return words(b)
 }
 
-// words and unwords convert between bytes and the kernel's words of them.
+// words and unwords convert an ID from and to 32-bit words in native byte order.
 func words(b [MaxFlowID]byte) (w [MaxFlowID / 4]uint32) {
 	for i := range w {
 		w[i] = binary.NativeEndian.Uint32(b[4*i:])

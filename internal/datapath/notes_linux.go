@@ -2,9 +2,8 @@ package datapath
 
 import "fmt"
 
-// PutNote keeps what another process should know of a session, up to [NoteSize]
-// bytes, until the session is deleted. Without a pin there is none, and it does
-// nothing.
+// PutNote stores a note of up to [NoteSize] bytes about a session, for the next process, until the
+// session is deleted. If the program is not pinned, PutNote does nothing.
 func (v *Relay) PutNote(session uint32, note []byte) error {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
@@ -24,7 +23,8 @@ func (v *Relay) PutNote(session uint32, note []byte) error {
 	return nil
 }
 
-// Note returns what was kept, with zeros up to [NoteSize].
+// Note returns the note of a session, padded with zeros to [NoteSize] bytes. If the program is not
+// pinned, the note is all zeros.
 func (v *Relay) Note(session uint32) ([]byte, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()

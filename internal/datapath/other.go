@@ -11,7 +11,7 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// Program does not exist on this system: [Load] says so.
+// Program is not supported on this system: [Load] returns ErrUnsupported.
 type Program struct{}
 
 // Load returns ErrUnsupported.
@@ -44,7 +44,7 @@ func (p *Program) Detach(string) error { return nil }
 // Relay returns ErrUnsupported.
 func (p *Program) Relay() (*Relay, error) { return nil, ErrUnsupported }
 
-// Relay does not exist on this system.
+// Relay is not supported on this system.
 type Relay struct{}
 
 // Pinned returns false.
@@ -112,7 +112,7 @@ func (p *Program) TestEgress(int, []byte, int) (Verdict, []byte, error) {
 // Monitor returns ErrUnsupported.
 func (p *Program) Monitor() (*Monitor, error) { return nil, ErrUnsupported }
 
-// Monitor does not exist on this system.
+// Monitor is not supported on this system.
 type Monitor struct{}
 
 // Close does nothing.
@@ -139,7 +139,7 @@ func (v *Monitor) All() iter.Seq2[FlowKey, Flow] { return func(func(FlowKey, Flo
 // ForgetIgnored returns ErrUnsupported.
 func (v *Monitor) ForgetIgnored() error { return ErrUnsupported }
 
-// Quota does not exist on this system: [Program.Quota] says so.
+// Quota is not supported on this system.
 type Quota struct{}
 
 // Quota returns ErrUnsupported.

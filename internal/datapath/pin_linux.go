@@ -17,59 +17,60 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pin is a directory on a BPF file system: what is named there outlives the
-// process. A nil pin keeps nothing.
+// pin is a directory on a BPF file system. Maps and links that are pinned there outlive the
+// process. The methods of a nil pin do nothing: nothing is pinned.
 type pin struct {
 	dir  string
 	lock *os.File
 }
 
-// Names in the directory. The one of the maps changes with what is in them, so
-// that no process takes over what it does not understand.
+// Names in the directory. The name of the maps' directory changes when their layout changes,
+// so that no process takes over maps of another layout.
 const (
 	pinnedMaps  = "maps-2"
 	pinnedNotes = "notes"
-	pinnedLinks = "link-" // and the index of the interface
+	pinnedLinks = "link-" // followed by the index of the interface
 )
 
-// keptMaps are those that the next process goes on with. The others are parts of
-// the program: among them all of the quota stage, whose verdicts are about
-// connections that end with the process.
+// keptMaps are the maps that the next process takes over. The maps of the quota stage and of
+// the monitor stage are not among them: each process begins with empty ones.
 var keptMaps = []string{
 	datapathMapCounters, datapathMapPorts, datapathMapRoutes, datapathMapSessions,
 	datapathMapEvents, datapathMapDevices, datapathMapNext,
 }
 
-// newNotes makes the map of notes, or opens the one that is pinned.
+// newNotes creates the map of notes, or opens the pinned one.
 func (p *pin) newNotes(sessions uint32) (*ebpf.Map, error) {
 	spec := &ebpf.MapSpec{Name: pinnedNotes, Type: ebpf.Array, KeySize: 4, ValueSize: NoteSize, MaxEntries: sessions, Pinning: ebpf.PinByName}
 	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)})
 }
 
-// openPin makes the directory, and keeps other processes from it.
+// openPin creates the directory and locks it, so that no other process uses it. An empty dir
+// means no pin.
 func openPin(dir string) (*pin, error) {
 	if dir == "" {
 		return nil, nil
 	}
 	for {
 		if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make the directory to pin in: %w", explain(err))
+			return nil, fmt.Errorf("create the directory to pin in: %w", explain(err))
 		}
 		p, err := lockPin(dir)
 		switch {
 		case errors.Is(err, errReplaced), errors.Is(err, fs.ErrNotExist):
-			continue // whoever had it has just removed it
+			continue // another process has just removed it
 		case errors.Is(err, ErrConfig):
-			_ = (&pin{dir: dir}).remove() // unless it is in use
+			_ = (&pin{dir: dir}).remove() // fails if the directory was not empty before
 		}
 		return p, err
 	}
 }
 
-// errReplaced: a directory was removed before it was locked, and another may have its
-// name: the lock keeps nobody away.
-var errReplaced = errors.New("the directory was removed meanwhile")
+// errReplaced: the directory was removed before it was locked. The lock has no effect, because
+// another process may have created a directory with the same name.
+var errReplaced = errors.New("the directory was removed before it was locked")
 
+// lockPin opens a directory that exists, and locks it.
 func lockPin(dir string) (*pin, error) {
 	lock, err := os.Open(dir)
 	if err != nil {
@@ -81,11 +82,11 @@ func lockPin(dir string) (*pin, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	if uint32(stat.Type) != unix.BPF_FS_MAGIC {
-		err := fmt.Errorf("%w: Pin: %s is not on a BPF file system; this makes one: mount -t bpf bpf /sys/fs/bpf", ErrConfig, dir)
+		err := fmt.Errorf("%w: Pin: %s is not on a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf", ErrConfig, dir)
 		return nil, errors.Join(err, p.close())
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		err := fmt.Errorf("%w: a process that runs has what is pinned at %s", ErrBusy, dir)
+		err := fmt.Errorf("%w: another process uses the directory %s", ErrBusy, dir)
 		return nil, errors.Join(err, p.close())
 	}
 	if err := p.current(); err != nil {
@@ -94,7 +95,7 @@ func lockPin(dir string) (*pin, error) {
 	return p, nil
 }
 
-// current returns errReplaced if the directory that is locked has lost its name.
+// current returns errReplaced if the locked directory is not the one that now has its name.
 func (p *pin) current() error {
 	locked, err := p.lock.Stat()
 	if err != nil {
@@ -106,7 +107,7 @@ func (p *pin) current() error {
 	return nil
 }
 
-// close gives the directory to the next process.
+// close unlocks the directory, so that the next process can use it.
 func (p *pin) close() error {
 	if p == nil {
 		return nil
@@ -114,8 +115,8 @@ func (p *pin) close() error {
 	return p.lock.Close()
 }
 
-// abandon is close for a process that has failed to load: it leaves what there
-// was before.
+// abandon is close for a process that has failed to load. It removes the maps and the
+// directory if no link is pinned there.
 func (p *pin) abandon() error {
 	if p == nil {
 		return nil
@@ -126,7 +127,7 @@ func (p *pin) abandon() error {
 	return errors.Join(p.unpinMaps(), p.remove(), p.close())
 }
 
-// load loads objects, with the maps that are pinned if these are alike.
+// load loads the objects. It uses the pinned maps if their sizes are the same.
 func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs ebpf.ProgramOptions, log *slog.Logger) error {
 	if p == nil {
 		return spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: programs})
@@ -137,7 +138,7 @@ func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)}, Programs: programs}
 	err := spec.LoadAndAssign(objects, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		log.Warn("not taking over the maps that are pinned: others were asked for", "err", err)
+		log.Warn("not taking over the pinned maps: their sizes differ from the configuration", "err", err)
 		if err := p.unpinMaps(); err != nil {
 			return err
 		}
@@ -160,7 +161,7 @@ func (p *pin) linkPath(iface int) string {
 	return filepath.Join(p.dir, pinnedLinks+strconv.Itoa(iface))
 }
 
-// keep makes an attachment outlive the process.
+// keep pins an attachment, so that it outlives the process.
 func (p *pin) keep(a *attachment) error {
 	if p == nil {
 		return nil
@@ -168,7 +169,8 @@ func (p *pin) keep(a *attachment) error {
 	return a.link.Pin(p.linkPath(a.index))
 }
 
-// left returns what an earlier process has left on an interface, or nil.
+// pinnedAttachment returns the attachment that an earlier process has pinned for an interface,
+// or nil.
 func (p *pin) pinnedAttachment(iface int) (*attachment, error) {
 	if p == nil {
 		return nil, nil
@@ -184,9 +186,8 @@ func (p *pin) pinnedAttachment(iface int) (*attachment, error) {
 	return &attachment{index: iface, mode: modeOf(iface), link: l}, nil
 }
 
-// takeOver puts the program in the place of the one that an earlier process has
-// left on an interface. It returns nil if there is none, or not in the mode that
-// is asked for.
+// takeOver replaces the program that an earlier process has left on an interface. It returns
+// nil if there is none. A program in another mode than the given one is detached.
 func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*attachment, error) {
 	a, err := p.pinnedAttachment(iface.Index)
 	if a == nil || err != nil {
@@ -197,8 +198,8 @@ func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*at
 		if err = a.link.Update(prog); err == nil {
 			return a, nil
 		}
-		// The interface that it was on is gone, and this is another
-		// with its index.
+		// The interface of the link was deleted, and this is another one with its
+		// index.
 		if !errors.Is(err, unix.ENOLINK) {
 			return nil, errors.Join(fmt.Errorf("take over %s: %w", p.linkPath(a.index), explain(err)), a.link.Close())
 		}
@@ -206,7 +207,7 @@ func (p *pin) takeOver(prog *ebpf.Program, iface *net.Interface, mode Mode) (*at
 	return nil, a.end()
 }
 
-// modeOf is how a program is attached to an interface: Auto if none is.
+// modeOf returns the mode of the program on an interface, or Auto if there is no program.
 func modeOf(iface int) Mode {
 	l, err := netlink.LinkByIndex(iface)
 	if err != nil || l.Attrs().Xdp == nil {
@@ -221,14 +222,11 @@ func modeOf(iface int) Mode {
 	return Auto
 }
 
-// Pinned says whether what the program has been told, and where it is attached,
-// outlives the process.
+// Pinned says whether the program outlives the process.
 func (p *Program) Pinned() bool { return p.pin != nil }
 
-// Unpin ends what is pinned in a directory: it detaches the program there, and
-// removes it with its maps and the directory. It is no error if there is nothing.
-// It returns ErrBusy while a process uses it, and ErrConfig if it is no directory
-// to pin in.
+// Unpin detaches and removes the program that is pinned in a directory: xdp.Unpin documents
+// it.
 func Unpin(dir string) error {
 	p, err := lockPin(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -257,12 +255,12 @@ func (p *pin) unpinLinks() error {
 	return errors.Join(errs...)
 }
 
-// links returns where attachments are pinned.
+// links returns the files of pinned attachments.
 func (p *pin) links() ([]string, error) {
 	return filepath.Glob(filepath.Join(p.dir, pinnedLinks+"*"))
 }
 
-// remove removes the directory, if nothing else is in it.
+// remove removes the directory. It fails if the directory is not empty.
 func (p *pin) remove() error {
 	return errors.Join(os.Remove(filepath.Join(p.dir, pinnedMaps)), os.Remove(p.dir))
 }

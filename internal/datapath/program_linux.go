@@ -11,17 +11,16 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-// Program is the kernel's program with its maps. All methods may be called
-// concurrently.
+// Program is the XDP program with its maps. All methods may be called concurrently.
 type Program struct {
 	log        *slog.Logger
-	pin        *pin // nil: everything ends with the process
+	pin        *pin // nil: the program ends with the process
 	objects    datapathObjects
 	hashKeys   [hashKeys]uint64
-	noPerfmon  bool
-	verbose    bool             // the verifier's log is wanted if it refuses the program
-	stages     []Stage          // that the program has
-	refused    [numStages]error // why the kernel does not take a stage that was asked for
+	noPerfmon  bool             // the process lacks CAP_PERFMON: the program is slower
+	verbose    bool             // errors contain the verifier's log
+	stages     []Stage          // that were loaded
+	refused    [numStages]error // why the kernel has refused a stage
 	relay      Relay
 	drops      *ringbuf.Reader // nil: no quota stage
 	egress     *egress         // nil: no monitor stage
@@ -29,31 +28,31 @@ type Program struct {
 
 	mu        sync.Mutex // guards the following
 	closed    bool
-	quota     *Quota              // nil: nobody has it
-	attached  map[int]*attachment // by index
+	quota     *Quota              // nil: no user
+	attached  map[int]*attachment // by index of the interface
 	followers map[*follower]struct{}
-	epoch     uint32
-	monitor   *Monitor // nil: nobody has it
-	round     uint32
+	epoch     uint32   // of cached next hops: see bpf/maps.h
+	monitor   *Monitor // nil: no user
+	round     uint32   // of the cache of ignored flows: see bpf/flows.h
 }
 
-// attachment is the program on an interface.
+// attachment is the attachment of the program to an interface.
 type attachment struct {
 	index      int
-	name       string // when it was attached
+	name       string // of the interface, when the program was attached
 	mode       Mode
 	link       link.Link
-	byFollower bool // by its follower, not by the caller of Attach
+	byFollower bool // its follower has attached the program, not the caller of Attach
 
-	follower *follower  // nil: nobody follows
-	linkMu   sync.Mutex // held while link is asked, or ended
+	follower *follower  // nil: nothing follows the interface
+	linkMu   sync.Mutex // held while link is used or closed
 
-	egress link.Link // nil: what leaves is not seen
+	egress link.Link // nil: egress packets are not seen
 }
 
-// Close detaches the program from all interfaces and removes it from the kernel,
-// with its maps, unless it is pinned. [Relay.Events], [Quota.Drops] and
-// [Monitor.Read] end. It may be called more than once.
+// Close detaches the program from all interfaces and unloads it, unless it is pinned.
+// [Relay.Events], [Quota.Drops] and [Monitor.Read] return. Further calls do nothing and
+// return nil.
 func (p *Program) Close() error {
 	followers, err := p.close()
 	for f := range followers {
@@ -65,7 +64,7 @@ func (p *Program) Close() error {
 	return nil
 }
 
-// close leaves the followers to the caller, who stops them without the lock.
+// close returns the followers. The caller stops them after it has released the mutex.
 func (p *Program) close() (followers map[*follower]struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,15 +91,11 @@ func (p *Program) close() (followers map[*follower]struct{}, err error) {
 	return followers, errors.Join(errs...)
 }
 
-// FD returns the program's file descriptor, for a program of the user's own to
-// call it (a tail call through a BPF_MAP_TYPE_PROG_ARRAY). It is valid until
-// Close.
+// FD returns the program's file descriptor: xdp.Program documents it.
 func (p *Program) FD() int { return p.objects.Quicway.FD() }
 
-// SetNext makes packets that this program passes go to another XDP program, by
-// its file descriptor, which may be closed afterwards. A negative one makes them
-// go to the kernel again. That program must be of the same kind: loaded with the
-// expected attach type BPF_XDP, and without multi-buffer support.
+// SetNext sets the XDP program that gets the packets that this one passes: xdp.Program
+// documents it.
 func (p *Program) SetNext(fd int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -121,8 +116,7 @@ func (p *Program) SetNext(fd int) error {
 	return nil
 }
 
-// Stats returns the counters of the stages that the program has, since it was loaded, or since
-// the one that it has taken over from was.
+// Stats returns the number of packets by reason: xdp.Program documents it.
 func (p *Program) Stats() (map[Reason]uint64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +134,7 @@ func (p *Program) Stats() (map[Reason]uint64, error) {
 	return out, nil
 }
 
-// readCounters adds up the counters of all processors for the reasons from first to end.
+// readCounters adds up the counters of all CPUs, for the reasons from first to end.
 func readCounters(m *ebpf.Map, out map[Reason]uint64, first, end Reason) error {
 	var perCPU []uint64
 	for r := first; r < end; r++ {

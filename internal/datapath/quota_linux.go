@@ -13,10 +13,10 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 )
 
-// Quota is the quota stage of a program: a view of its maps. Its verdicts all have
-// an end, and hold only while somebody renews the lease ([Quota.Renew]), so that
-// everything is let in when the process dies. All methods may be called
-// concurrently. After Close, or that of the program, they return ErrClosed.
+// Quota gives access to the quota stage of a program. Every verdict expires, and holds only while
+// the caller renews the lease ([Quota.Renew]): when the process ends, all packets pass. All
+// methods may be called concurrently. After Close of the Quota or the Program they return
+// ErrClosed.
 type Quota struct {
 	p *Program
 
@@ -25,28 +25,29 @@ type Quota struct {
 	rules  datapathRules
 	clock  clock
 	guards [65536 / guardedPorts]datapathGuard
-	// How many bits of IPv4 and of IPv6 a source has: none before the policy.
+	// Length of the prefix of a source, of IPv4 and of IPv6: -1 before SetPolicy.
 	sourceBits [2]int
-	usedSets   map[uint32]struct{} // where some may be
+	usedSets   map[uint32]struct{} // of the table of denied sources
 }
 
-// What is in one value of a map, and how many keys of a hash there are.
+// The number of entries in a value of guards and of attempts, and the number of hash keys
+// (bpf/initial.h).
 const (
 	guardedPorts = len(datapathGuard{}.Port)
 	attemptSlots = len(datapathAttemptSet{}.Tag)
 	hashKeys     = 69
 )
 
-// Bits of an address in the one form that the program knows, which for IPv4 is that
-// mapped into IPv6.
+// The bits of an address in the program, and those of the prefix of IPv4 addresses, which are
+// mapped to IPv6.
 const (
 	addrBits = 128
 	ipv4Bits = addrBits - 32
 )
 
-// Quota gives the quota stage to the caller, who closes it. It begins empty, and
-// judges nothing before the first lease. Returns the error of
-// [Program.StageErr] if the program has no such stage, and ErrBusy if somebody has it.
+// Quota opens the quota stage. It begins without any rules, and passes all packets until the first
+// call of Renew. Quota returns ErrBusy until the previous user has closed it, and the error of
+// [Program.StageErr] if the program lacks the stage. The caller closes it.
 func (p *Program) Quota() (*Quota, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +67,7 @@ func (p *Program) Quota() (*Quota, error) {
 	return q, nil
 }
 
-// lock takes the program's mutex, or says that it is too late.
+// lock locks the program's mutex. It returns ErrClosed, with the mutex unlocked, after Close.
 func (q *Quota) lock() error {
 	q.p.mu.Lock()
 	if q.closed || q.p.closed {
@@ -76,8 +77,8 @@ func (q *Quota) lock() error {
 	return nil
 }
 
-// Close ends all verdicts, forgets them and what sources have used of their rates, and
-// gives the stage back.
+// Close removes all verdicts and the state of all rates, so that all packets pass, and makes the
+// stage available to the next user. Further calls do nothing and return nil.
 func (q *Quota) Close() error {
 	if q.lock() != nil {
 		return nil
@@ -101,20 +102,20 @@ func (q *Quota) Close() error {
 	return nil
 }
 
-// compareClocks asks the program for the time.
+// compareClocks compares the program's clock with the monotonic clock.
 func (q *Quota) compareClocks() (err error) {
 	q.clock, err = q.p.compareClocks()
 	return err
 }
 
-// now is the time on the program's clock.
+// now returns the time of the program's clock.
 func (q *Quota) now() uint64 { return q.clock.now() }
 
-// deadline is the end of what holds for so long from now on.
+// deadline returns the time of the program's clock after ttl.
 func (q *Quota) deadline(ttl time.Duration) uint64 { return q.now() + uint64(max(ttl, 0)) }
 
-// Renew lets what has been decided hold for so long from now on; 0 ends it all for
-// as long as nobody renews it.
+// Renew makes the verdicts hold for the given time from now on. With 0 all packets pass until the
+// next call.
 func (q *Quota) Renew(lease time.Duration) error {
 	if err := q.lock(); err != nil {
 		return err
@@ -130,6 +131,7 @@ func (q *Quota) Renew(lease time.Duration) error {
 	return q.putRulesLocked()
 }
 
+// putRulesLocked writes the rules to the kernel.
 func (q *Quota) putRulesLocked() error {
 	if err := q.p.objects.Policy.Put(uint32(0), &q.rules); err != nil {
 		return fmt.Errorf("xdp: set policy: %w", err)
@@ -137,8 +139,8 @@ func (q *Quota) putRulesLocked() error {
 	return nil
 }
 
-// SetPolicy sets what holds for all, once. It returns ErrFull if there are more
-// exceptions than Config.Prefixes.
+// SetPolicy sets the policy. Call it once. It returns ErrFull if there are more exceptions than
+// Config.Prefixes.
 func (q *Quota) SetPolicy(policy *QuotaPolicy) error {
 	if err := q.lock(); err != nil {
 		return err
@@ -163,6 +165,8 @@ func (q *Quota) SetPolicy(policy *QuotaPolicy) error {
 	return q.putRulesLocked()
 }
 
+// kernel returns the limits as the kernel has them. bits is the length of the prefix of an
+// exception.
 func (l QuotaLimits) kernel(bits uint32) datapathLimits {
 	return datapathLimits{
 		Attempt: uint64(l.Attempts.Interval), AttemptDepth: uint64(l.Attempts.Depth),
@@ -171,11 +175,11 @@ func (l QuotaLimits) kernel(bits uint32) datapathLimits {
 	}
 }
 
-// Guard puts UDP packets to a port under the quota. The connection IDs that its
-// server makes have idLen bytes.
+// Guard makes the stage handle UDP packets to a port. idLen is the length of the connection IDs
+// that its server issues.
 func (q *Quota) Guard(port uint16, idLen int) error { return q.setGuard(port, uint8(idLen)+1) }
 
-// Unguard ends it.
+// Unguard makes the stage pass UDP packets to a port.
 func (q *Quota) Unguard(port uint16) error { return q.setGuard(port, 0) }
 
 func (q *Quota) setGuard(port uint16, entry uint8) error {
@@ -191,9 +195,9 @@ func (q *Quota) setGuard(port uint16, entry uint8) error {
 	return nil
 }
 
-// Refuse has new attempts of a source dropped for so long, or no longer if that
-// is 0 or less. It returns how many were since the last call, and ErrFull if there
-// is no room.
+// Refuse makes the stage drop new attempts of a source for the time ttl. If ttl is 0 or less, it
+// no longer drops them. Refuse returns how many packets were dropped since the last call for this
+// source, and ErrFull if there is no room.
 func (q *Quota) Refuse(source netip.Prefix, ttl time.Duration) (dropped uint64, err error) {
 	if err := q.lock(); err != nil {
 		return 0, err
@@ -210,13 +214,13 @@ func (q *Quota) Refuse(source netip.Prefix, ttl time.Duration) (dropped uint64, 
 		err = q.putSwept(m, &key, &datapathRefusal{Until: q.deadline(ttl)})
 	}
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return old.Packets, fmt.Errorf("xdp: turn away %v: %w", source, err)
+		return old.Packets, fmt.Errorf("xdp: refuse %v: %w", source, err)
 	}
 	return old.Packets, nil
 }
 
-// Expect lets in, for so long, Initials with an ID of our length from a peer that we
-// have dialed.
+// Expect makes the stage pass Initials from a peer that the server has dialed, for the time ttl, if
+// their connection ID has the length of the server's IDs.
 func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
 	if err := q.lock(); err != nil {
 		return err
@@ -230,8 +234,8 @@ func (q *Quota) Expect(peer netip.AddrPort, ttl time.Duration) error {
 	return nil
 }
 
-// Drops yields which sources are beyond their rates, each at most once a second,
-// until ctx is done or the program is closed. One caller at a time gets them.
+// Drops yields sources that exceed their rates, each at most once a second, until ctx is done or
+// the program is closed. Only one goroutine at a time may use it.
 func (q *Quota) Drops(ctx context.Context) iter.Seq[SourceDrops] {
 	const size = 24
 	return func(yield func(SourceDrops) bool) {
@@ -258,7 +262,7 @@ func (q *Quota) Drops(ctx context.Context) iter.Seq[SourceDrops] {
 	}
 }
 
-// prefixKey is struct prefix.
+// prefixKey returns a prefix as struct prefix in bpf/rules.h.
 func prefixKey(p netip.Prefix) datapathPrefix {
 	p = p.Masked()
 	bits := p.Bits()
@@ -268,7 +272,7 @@ func prefixKey(p netip.Prefix) datapathPrefix {
 	return datapathPrefix{Bits: uint32(bits), Addr: addrWords(p.Addr())}
 }
 
-// addrWords are the bytes of an address as on the wire.
+// addrWords returns an address in 16 bytes, as 32-bit words in network byte order.
 func addrWords(addr netip.Addr) (words [4]uint32) {
 	b := addr.As16()
 	for i := range words {
@@ -277,7 +281,7 @@ func addrWords(addr netip.Addr) (words [4]uint32) {
 	return words
 }
 
-// maskWords has the first bits set.
+// maskWords returns the mask with the first bits set.
 func maskWords(bits int) [4]uint32 {
 	ones := netip.AddrFrom16([16]byte{
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,

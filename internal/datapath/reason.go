@@ -2,7 +2,8 @@ package datapath
 
 import "fmt"
 
-// Reason says what the program has done with a packet. xdp.Reason documents each.
+// Reason says what the program has done with a packet. Package xdp documents the reasons by
+// their names.
 type Reason uint8
 
 // The reasons of the relay stage and of the quota stage: enum reason in bpf/maps.h.

@@ -2,42 +2,38 @@ package datapath
 
 import "net/netip"
 
-// NoteSize bounds a note on a session ([Program.PutNote]), in bytes. A pinned
-// program has room for one for each session.
+// NoteSize is the largest size of the note of a session ([Relay.PutNote]), in bytes.
 const NoteSize = 128
 
-// Route is who is behind a connection ID.
+// Route is the leg that a connection ID leads to.
 type Route struct {
-	// Session is the index of a session, and Leg the one of its two legs
-	// that the ID leads to: 0 or 1.
+	// Session is the index of the session, and Leg is 0 or 1.
 	Session uint32
 	Leg     uint8
-	// Counter is that of the ID.
+	// Counter is the counter of the ID. The kernel keeps only its low 32 bits.
 	Counter uint64
 }
 
-// Leg is one end of a session.
+// Leg is one of the two legs of a session. The zero Leg has no addresses.
 type Leg struct {
-	// Remote is where it is, Local where it sees the relay. A leg that lacks
-	// either is nowhere.
+	// Remote is the address of the leg, and Local the address of the relay that the leg
+	// uses.
 	Remote, Local netip.AddrPort
 }
 
-// Valid says whether packets can go to the leg.
+// Valid says whether both addresses are set and of the same family.
 func (l Leg) Valid() bool {
 	return l.Remote.IsValid() && l.Local.IsValid() && l.Remote.Addr().Is4() == l.Local.Addr().Is4()
 }
 
-// Traffic is what the kernel has forwarded to a leg.
-type Traffic struct {
-	Packets, Bytes uint64 // of UDP payload
-}
+// Traffic counts what the kernel has forwarded to a leg. Bytes counts UDP payloads.
+type Traffic struct{ Packets, Bytes uint64 }
 
-// Event tells that a leg has turned to an ID that is due: see [Program.SetDue].
+// Event reports that packets to a leg carry an ID that is due: see [Relay.SetDue].
 type Event struct {
 	// Session and Leg are as in [Route].
 	Session uint32
 	Leg     uint8
-	// Counter is the low bits of the ID's.
+	// Counter is the low 32 bits of the counter of the ID.
 	Counter uint32
 }

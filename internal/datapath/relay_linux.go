@@ -17,22 +17,22 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// Relay is the relay stage of a program: the sessions and connection IDs that the kernel
-// forwards for. All methods may be called concurrently. After Close of the program they
-// return ErrClosed.
+// Relay gives access to the relay stage of a program: the sessions and connection IDs that the
+// kernel forwards packets of. All methods may be called concurrently. After Close of the program
+// they return ErrClosed.
 type Relay struct {
 	program  *Program
 	sessions uint32
 	memory   *ebpf.Memory // of the map of sessions
 	notes    *ebpf.Map    // nil: not pinned
 	events   *ringbuf.Reader
-	changing sync.Mutex // held while addresses of a leg change
+	changing sync.Mutex // held while the addresses of a leg change
 
 	ports [65536 / 64]uint64 // guarded by the program's mu
 }
 
-// Relay returns the relay stage. It ends with the program. Relay returns the error of
-// [Program.StageErr] if the program has no such stage.
+// Relay returns the relay stage, which the caller does not close. Relay returns the error of
+// [Program.StageErr] if the program lacks the stage.
 func (p *Program) Relay() (*Relay, error) {
 	if err := p.StageErr(RelayStage); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (p *Program) Relay() (*Relay, error) {
 	return &p.relay, nil
 }
 
-// readPorts learns which ports are open already.
+// readPorts reads which ports an earlier process has opened.
 func (v *Relay) readPorts() error {
 	for i := range v.ports {
 		if err := v.program.objects.Ports.Lookup(uint32(i), &v.ports[i]); err != nil {
@@ -50,17 +50,17 @@ func (v *Relay) readPorts() error {
 	return nil
 }
 
-// Sessions returns how many sessions there is room for: indices below it are
-// good.
+// Sessions returns the number of sessions that there is room for. Indices of sessions are less
+// than that.
 func (v *Relay) Sessions() uint32 { return v.sessions }
 
 // Pinned says whether sessions and connection IDs outlive the process.
 func (v *Relay) Pinned() bool { return v.program.Pinned() }
 
-// OpenPort makes UDP packets to a port the relay's.
+// OpenPort makes the stage handle UDP packets to a port.
 func (v *Relay) OpenPort(port uint16) error { return v.setPort(port, true) }
 
-// ClosePort ends it.
+// ClosePort makes the stage pass UDP packets to a port.
 func (v *Relay) ClosePort(port uint16) error { return v.setPort(port, false) }
 
 func (v *Relay) setPort(port uint16, open bool) error {
@@ -81,14 +81,14 @@ func (v *Relay) setPort(port uint16, open bool) error {
 	return nil
 }
 
-// routeLeg is where a route has its leg.
+// routeLeg is ROUTE_LEG in bpf/maps.h.
 const routeLeg = 31
 
-// kernelRoute is struct route.
+// kernelRoute is struct route in bpf/maps.h.
 type kernelRoute struct{ Session, Counter uint32 }
 
-// PutRoute says who is behind an ID, of [cid.Len] bytes. It returns ErrFull if
-// there is no room, and ErrConfig for a leg that no session has.
+// PutRoute sets the leg that an ID leads to. It returns ErrFull if there is no room, and
+// ErrConfig if the session or the leg is out of range.
 func (v *Relay) PutRoute(id cid.ID, r Route) error {
 	if r.Leg > 1 || r.Session >= 1<<routeLeg {
 		return fmt.Errorf("xdp: put route: %w: session %d, leg %d, want leg 0 or 1", ErrConfig, r.Session, r.Leg)
@@ -109,7 +109,7 @@ func (v *Relay) PutRoute(id cid.ID, r Route) error {
 	return nil
 }
 
-// DeleteRoute says that nobody is behind an ID. It is no error if nobody was.
+// DeleteRoute removes the route of an ID. It returns nil if there is none.
 func (v *Relay) DeleteRoute(id cid.ID) error {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
@@ -126,7 +126,8 @@ func idKey(id cid.ID) [cid.Len]byte {
 	return [cid.Len]byte(append(id.Bytes(), make([]byte, cid.Len)...))
 }
 
-// Where the fields of a way to a leg are in the map of sessions.
+// Sizes of struct session and struct leg, and the offsets of the fields of struct leg, in
+// bpf/maps.h.
 const (
 	sessionSize       = int64(unsafe.Sizeof(datapathSession{}))
 	legSize           = int64(unsafe.Sizeof(datapathSession{}.Legs[0]))
@@ -139,7 +140,7 @@ const (
 	offsetPackets     = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Packets))
 )
 
-// endpointSize is that of struct endpoint, whose family is at its end.
+// The size of struct endpoint in bpf/maps.h, and the offset of its family.
 const (
 	endpointSize = 20
 	offsetFamily = 18
@@ -149,8 +150,8 @@ func legOffset(session uint32, leg uint8) int64 {
 	return int64(session)*sessionSize + int64(leg)*legSize
 }
 
-// PutSession says where the two legs of a session are. While one of them is
-// nowhere, packets of the session are passed. Its counters go on.
+// PutSession sets the addresses of the two legs of a session, and keeps its counters. While one
+// of the legs is not valid, packets of the session are passed.
 func (v *Relay) PutSession(session uint32, legs [2]Leg) error {
 	if session >= v.sessions {
 		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
@@ -179,7 +180,7 @@ func (v *Relay) PutSession(session uint32, legs [2]Leg) error {
 	return nil
 }
 
-// DeleteSession forgets a session, with its counters and its note.
+// DeleteSession deletes a session, with its counters and its note.
 func (v *Relay) DeleteSession(session uint32) error {
 	if session >= v.sessions {
 		return nil
@@ -200,10 +201,10 @@ func (v *Relay) DeleteSession(session uint32) error {
 	return v.PutNote(session, nil)
 }
 
-// change changes the way to a leg. Packets that go it meanwhile are passed: its
-// version is odd until then, and another one afterwards, also if a process before
-// this one has not come to an end.
-func (v *Relay) changeLeg(session uint32, leg uint8, do func(leg int64) error) error {
+// changeLeg changes the fields of a leg, by do, which gets the offset of the leg. Packets to the
+// leg are passed meanwhile: its version is odd during the change, and a new even number
+// afterwards. The version may be odd before, if an earlier process ended during a change.
+func (v *Relay) changeLeg(session uint32, leg uint8, do func(at int64) error) error {
 	at := legOffset(session, leg)
 	version, err := v.version(at)
 	if err != nil {
@@ -217,6 +218,7 @@ func (v *Relay) changeLeg(session uint32, leg uint8, do func(leg int64) error) e
 	)
 }
 
+// version returns the version of the leg at an offset.
 func (v *Relay) version(leg int64) (uint16, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
@@ -228,7 +230,7 @@ func (v *Relay) version(leg int64) (uint16, error) {
 	return binary.NativeEndian.Uint16(b[:]), err
 }
 
-// endpoint is struct endpoint.
+// endpoint encodes an address as struct endpoint.
 func endpoint(a netip.AddrPort) []byte {
 	b := make([]byte, 0, endpointSize)
 	family := uint16(unix.AF_INET6)
@@ -242,10 +244,9 @@ func endpoint(a netip.AddrPort) []byte {
 	return binary.NativeEndian.AppendUint16(b, family)
 }
 
-// SetDue makes the program tell when packets to a leg carry an ID with this
-// counter or one of the 2^31 after it: once in a tick of the kernel, of 1 to 10
-// milliseconds, until it is set anew. It returns ErrConfig for a leg that no
-// session has.
+// SetDue makes the program report when packets to a leg carry an ID with this counter, or one of
+// the 2^31 counters after it: at most once per tick of the kernel (1 to 10 ms), until SetDue is
+// called with another counter. It returns ErrConfig if the leg is not 0 or 1.
 func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
 	if leg > 1 {
 		return fmt.Errorf("xdp: set due: %w: leg %d, want 0 or 1", ErrConfig, leg)
@@ -256,7 +257,7 @@ func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
 	return v.write(legOffset(session, leg)+offsetDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
 }
 
-// Traffic returns what the kernel has forwarded to the legs of a session.
+// Traffic returns what the kernel has forwarded to each leg of a session.
 func (v *Relay) Traffic(session uint32) ([2]Traffic, error) {
 	var out [2]Traffic
 	if session >= v.sessions {
@@ -277,7 +278,7 @@ func (v *Relay) Traffic(session uint32) ([2]Traffic, error) {
 	return out, nil
 }
 
-// write changes the map of sessions in place.
+// write writes to the map of sessions in place.
 func (v *Relay) write(at int64, b []byte) error {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
@@ -288,8 +289,8 @@ func (v *Relay) write(at int64, b []byte) error {
 	return err
 }
 
-// Events yields events until ctx is done or the program is closed. One caller at
-// a time gets them.
+// Events yields events until ctx is done or the program is closed. Only one goroutine at a time
+// may use it.
 func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		defer context.AfterFunc(ctx, func() { v.events.Flush() })()
@@ -315,7 +316,8 @@ func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
-// Session returns where the two legs of a session are: the zero Leg is nowhere.
+// Session returns the two legs of a session, as PutSession has set them. They are the zero Leg if
+// there is no session, or if a process ended while it changed them.
 func (v *Relay) Session(session uint32) (legs [2]Leg, err error) {
 	if session >= v.sessions {
 		return legs, nil
@@ -330,15 +332,15 @@ func (v *Relay) Session(session uint32) (legs [2]Leg, err error) {
 		if _, err := v.memory.ReadAt(b[:], legOffset(session, uint8(leg))); err != nil {
 			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
 		}
-		changed := binary.NativeEndian.Uint16(b[offsetVersion:])%2 == 0 // and not left half done
-		if changed && parseEndpoint(b[offsetSender:]).IsValid() {
+		complete := binary.NativeEndian.Uint16(b[offsetVersion:])%2 == 0
+		if complete && parseEndpoint(b[offsetSender:]).IsValid() {
 			legs[leg] = Leg{Remote: parseEndpoint(b[offsetRemote:]), Local: parseEndpoint(b[offsetLocal:])}
 		}
 	}
 	return legs, nil
 }
 
-// at reads what endpoint has made.
+// parseEndpoint decodes struct endpoint.
 func parseEndpoint(b []byte) netip.AddrPort {
 	port := binary.BigEndian.Uint16(b[16:])
 	switch binary.NativeEndian.Uint16(b[offsetFamily:]) {
@@ -350,8 +352,8 @@ func parseEndpoint(b []byte) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Route returns who is behind an ID, and whether anybody is. Of the counter it
-// knows the low 32 bits.
+// Route returns the route of an ID, and whether it exists. Of the counter only the low 32 bits are
+// set.
 func (v *Relay) Route(id cid.ID) (Route, bool, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
@@ -373,9 +375,8 @@ func (r kernelRoute) route() Route {
 	return Route{Session: r.Session &^ (1 << routeLeg), Leg: uint8(r.Session >> routeLeg), Counter: uint64(r.Counter)}
 }
 
-// Routes yields the IDs that lead to a session, as [Relay.Route] returns them,
-// until the program is closed. Those that come and go meanwhile may be left out,
-// or come twice.
+// Routes yields all IDs with their routes, as [Relay.Route] returns them, until the program is
+// closed. Routes that are added or removed meanwhile may be missing, or appear twice.
 func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
 	const batch = 1024
 	return func(yield func(cid.ID, Route) bool) {
@@ -394,7 +395,7 @@ func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
 	}
 }
 
-// nextRoutes gets a few at a time, so that nobody waits for all.
+// nextRoutes reads the next batch of routes. It releases the program's mutex between batches.
 func (v *Relay) nextRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()

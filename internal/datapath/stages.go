@@ -1,15 +1,12 @@
 package datapath
 
-// Stage is one part of the program, for one package: see [Config].
+// Stage is a part of the program that works for one package. xdp.Stage documents the stages.
 type Stage uint8
 
-// The stages, in the order in which a kernel is asked to take them.
+// The stages. If the kernel refuses the program, they are tried in this order.
 const (
-	// RelayStage forwards for package relay.
 	RelayStage Stage = iota
-	// QuotaStage drops for package quota.
 	QuotaStage
-	// MonitorStage counts for package monitor.
 	MonitorStage
 
 	numStages
@@ -21,8 +18,8 @@ func (s Stage) String() string {
 }
 
 // The oldest Linux that the program is tested on, and the oldest for a process without
-// CAP_PERFMON: the verifiers before it follow branches that cannot be taken, as
-// speculation might, and refuse what they find there.
+// CAP_PERFMON. Earlier verifiers follow branches that only speculative execution takes, and
+// refuse the program for what they find there.
 const (
 	oldestKernel    = "6.1"
 	oldestNoPerfmon = "6.18"

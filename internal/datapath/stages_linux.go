@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chooseStages returns the configuration with those of its stages that this kernel
-// takes, and keeps why it refuses the others. The first stages are asked for first:
-// a stage that is refused costs no other stage.
+// chooseStages returns the configuration with those of its stages that this kernel accepts,
+// and stores why it refuses the others. It adds one stage after the other to those that the
+// kernel has accepted, so that a refused stage does not affect earlier ones. refusal is the
+// error for all stages together.
 func (p *Program) chooseStages(conf *Config, refusal error) (*Config, error) {
 	small := *conf
 	small.Sessions, small.IDs, small.Prefixes, small.Sources, small.Attempts = 1, 1, 1, 1, attemptSlots
@@ -33,17 +34,17 @@ func (p *Program) chooseStages(conf *Config, refusal error) (*Config, error) {
 	}
 	for _, err := range p.refused {
 		if err != nil {
-			p.log.Warn("this kernel does not take a stage of the program; what it does is left to Go", "err", err)
+			p.log.Warn("this kernel refuses a stage of the program; Go does its work instead", "err", err)
 		}
 	}
 	if len(taken) == len(conf.Stages) {
-		return nil, refusal // not for a stage
+		return nil, refusal // the kernel accepts small maps, so the cause is another one
 	}
 	return conf.only(taken), nil
 }
 
-// try loads a program, and unloads it. The verifier's log is in the error, unless the
-// program is too large: then the log would be as well, and take seconds.
+// try loads a program and unloads it. The error contains the verifier's log, except if the
+// program is too large: its log would be large as well, and take seconds.
 func (p *Program) try(conf *Config) error {
 	trial := &Program{log: p.log}
 	err := trial.loadStages(conf)
@@ -57,13 +58,13 @@ func (p *Program) try(conf *Config) error {
 	return trial.Close()
 }
 
-// isRefusal says whether an error may be the kernel verifier's.
+// isRefusal says whether an error may come from the kernel's verifier.
 func isRefusal(err error) bool {
 	return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG)
 }
 
-// refusedError says which stage was refused, beside which others, by which kernel,
-// and what would help.
+// refusedError returns an error with the refused stage, the stages that were loaded with it,
+// the kernel, and what the stage needs.
 func refusedError(stage Stage, beside []Stage, err error) error {
 	what := fmt.Sprintf("the %s stage", stage)
 	if len(beside) > 0 {
@@ -76,7 +77,7 @@ func refusedError(stage Stage, beside []Stage, err error) error {
 	return fmt.Errorf("%w: Linux %s refuses %s (%s): %w", ErrUnsupported, kernelRelease(), what, help, err)
 }
 
-// kernelRelease is what uname -r prints.
+// kernelRelease returns the kernel's release, as uname -r prints it.
 func kernelRelease() string {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -85,21 +86,20 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(name.Release[:])
 }
 
-// hasPerfmon says whether the process has CAP_PERFMON, or CAP_SYS_ADMIN, which
-// includes it: then the kernel's verifier leaves out its guards against speculation.
+// hasPerfmon says whether the process has CAP_PERFMON, or CAP_SYS_ADMIN, which includes it.
+// The kernel's verifier then omits its mitigations against speculative execution.
 func hasPerfmon() bool {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&head, &data[0]); err != nil {
-		return true // the verifier will say
+		return true // unknown: the verifier will decide
 	}
 	effective := uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
 	return effective&(1<<unix.CAP_PERFMON|1<<unix.CAP_SYS_ADMIN) != 0
 }
 
-// StageErr returns nil if the program has a stage, ErrConfig if it was not asked
-// for, and ErrUnsupported, with the kernel and what it lacks, if this kernel has
-// refused it. Load fails only if all stages are refused.
+// StageErr returns nil if the program has the stage, and otherwise why not: xdp.Program
+// documents it. Load fails only if the kernel refuses all stages.
 func (p *Program) StageErr(stage Stage) error {
 	switch {
 	case stage >= numStages:

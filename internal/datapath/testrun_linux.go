@@ -7,14 +7,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// testContext is struct xdp_md, as BPF_PROG_TEST_RUN wants it.
+// testContext is struct xdp_md, as BPF_PROG_TEST_RUN takes it.
 type testContext struct {
 	Data, DataEnd, DataMeta            uint32
 	IngressIfindex, RxQueue, EgressIfi uint32
 }
 
-// Test runs the program on a frame as if that had come in by an interface, and
-// returns the verdict and the frame that results. Nothing is sent.
+// Test runs the program on a frame as if the frame had arrived at an interface. It returns the
+// verdict and the resulting frame, and sends nothing.
 func (p *Program) Test(iface int, frame []byte) (Verdict, []byte, error) {
 	p.mu.Lock()
 	closed := p.closed
@@ -34,9 +34,9 @@ func (p *Program) Test(iface int, frame []byte) (Verdict, []byte, error) {
 	return Verdict(verdict), opts.DataOut, nil
 }
 
-// TestEgress is Test for a frame that is about to leave, and segment the size of
-// the datagrams that it is made of: 0 if it is one. It returns ErrUnsupported
-// where there is no TCX, and ErrConfig without flows.
+// TestEgress is Test for the monitor stage at egress. segment is the size of the datagrams that GSO
+// has put together, or 0. TestEgress returns ErrUnsupported if the kernel has no TCX, and ErrConfig
+// if the program lacks the monitor stage.
 func (p *Program) TestEgress(iface int, frame []byte, segment int) (Verdict, []byte, error) {
 	p.mu.Lock()
 	closed := p.closed
@@ -45,7 +45,7 @@ func (p *Program) TestEgress(iface int, frame []byte, segment int) (Verdict, []b
 	case closed:
 		return Aborted, nil, ErrClosed
 	case p.egress == nil:
-		return Aborted, nil, fmt.Errorf("xdp: test run: %w: Flows is 0", ErrConfig)
+		return Aborted, nil, fmt.Errorf("xdp: test run: %w: Stages lacks the monitor stage", ErrConfig)
 	case p.egress.missing != nil:
 		return Aborted, nil, fmt.Errorf("xdp: test run: %w", p.egress.missing)
 	}
@@ -62,4 +62,5 @@ func (p *Program) TestEgress(iface int, frame []byte, segment int) (Verdict, []b
 	return Pass, opts.DataOut, nil
 }
 
+// tcxNext is TCX_NEXT in bpf/egress.c.
 const tcxNext = -1

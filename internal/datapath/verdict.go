@@ -1,9 +1,9 @@
 package datapath
 
-// Verdict is what the program says about a packet that [Program.Test] shows it.
+// Verdict is the result of the program for a packet, as [Program.Test] returns it.
 type Verdict uint32
 
-// The verdicts, as in linux/bpf.h.
+// The verdicts: enum xdp_action in linux/bpf.h.
 const (
 	Aborted Verdict = iota
 	Drop
