@@ -21,7 +21,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// newVeth makes a namespace with the interface q0.
+// newVeth creates a network namespace with the veth pair q0 and q1.
 func newVeth(t *testing.T, mtu int) {
 	t.Helper()
 	nettest.Namespace(t)
@@ -49,7 +49,8 @@ func attachedTo(t *testing.T, name string) uint32 {
 	return l.Attrs().Xdp.ProgId
 }
 
-// TestAttachModes: what is asked for, or what is possible, and said.
+// TestAttachModes checks that Attach uses the given mode, or returns an error, and that Auto
+// uses a mode that is possible.
 func TestAttachModes(t *testing.T) {
 	for _, test := range []struct {
 		name      string
@@ -83,7 +84,8 @@ func TestAttachModes(t *testing.T) {
 	}
 }
 
-// TestAutoIsNativeOnVeth: a program that sends nothing loses nothing in native mode.
+// TestAutoIsNativeOnVeth checks that Auto tries native mode on a veth if the program has no relay
+// stage, because such a program sends no packets that a veth could drop.
 func TestAutoIsNativeOnVeth(t *testing.T) {
 	newVeth(t, 1500)
 	p := mustLoad(t, &Config{Stages: []Stage{QuotaStage}})
@@ -99,7 +101,7 @@ func TestAutoIsNativeOnVeth(t *testing.T) {
 	}
 }
 
-// TestAttachErrors say what to do.
+// TestAttachErrors checks the errors of Attach and Detach, and of all methods after Close.
 func TestAttachErrors(t *testing.T) {
 	newVeth(t, 1500)
 	first, second := load(t), load(t)
@@ -119,16 +121,16 @@ func TestAttachErrors(t *testing.T) {
 		t.Errorf("native on loopback: %v, want %v", err, ErrUnsupported)
 	}
 	if _, err := first.Attach("no-such", Auto); err == nil {
-		t.Error("attached to nothing")
+		t.Error("attached to an interface that does not exist")
 	}
 	if err := first.Detach("no-such"); err != nil {
-		t.Errorf("detach from nothing: %v", err)
+		t.Errorf("detach from an interface that does not exist: %v", err)
 	}
 	if err := first.Detach("q0"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := second.Attach("q0", Auto); err != nil {
-		t.Errorf("after the first is gone: %v", err)
+		t.Errorf("after the first program was detached: %v", err)
 	}
 	for range 2 {
 		if err := second.Close(); err != nil {
@@ -152,6 +154,8 @@ func TestAttachErrors(t *testing.T) {
 	}
 }
 
+// TestConfigRefused checks that Load refuses values that are out of range, and bounds for stages
+// that Stages lacks.
 func TestConfigRefused(t *testing.T) {
 	quota, monitor := []Stage{QuotaStage}, []Stage{MonitorStage}
 	for _, conf := range []Config{
@@ -165,8 +169,8 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
-// TestFull: routes and sessions that there is no room for.
-func TestFull(t *testing.T) {
+// TestRelayFull checks that PutSession and PutRoute return ErrFull when there is no room.
+func TestRelayFull(t *testing.T) {
 	w := newWire(t)
 	w.program.Close()
 	p, err := Load(&Config{Sessions: 2, IDs: 3})
@@ -188,8 +192,9 @@ func TestFull(t *testing.T) {
 	}
 }
 
-// TestNext: what is passed goes to the next program, what is relayed does not.
-func TestNext(t *testing.T) {
+// TestSetNext checks that the next program gets packets that are passed, but not those that are
+// relayed.
+func TestSetNext(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
 	next, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, Instructions: dropAll, License: "MIT"})
@@ -212,8 +217,9 @@ func TestNext(t *testing.T) {
 	w.run(other.Build(edgeMAC, w.in.HardwareAddr), Pass, PassUnknown)
 }
 
-// TestCapabilities: CAP_BPF and CAP_NET_ADMIN are enough from Linux 6.18 on, before it
-// CAP_PERFMON is needed, and the error says what is missing. The test runs itself without the others.
+// TestCapabilities checks that CAP_BPF and CAP_NET_ADMIN are sufficient from Linux 6.18 on, and that
+// earlier kernels also need CAP_PERFMON, as the error says. The test runs itself in a child process
+// without the other capabilities.
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
 		dir := os.Getenv("QUICWAY_TEST_PIN")
@@ -227,7 +233,7 @@ func TestCapabilities(t *testing.T) {
 			conf.Stages = []Stage{RelayStage, QuotaStage, MonitorStage}
 		}
 		p, err := Load(conf)
-		if caps == "too little" && err == nil { // the others are there all the same
+		if caps == "too little" && err == nil { // the other stages were loaded
 			_, err := p.Monitor()
 			if !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "CAP_PERFMON") {
 				t.Errorf("%v, want %v and what is missing", err, ErrUnsupported)
@@ -235,7 +241,7 @@ func TestCapabilities(t *testing.T) {
 		}
 		if caps == "none" {
 			if !errors.Is(err, ErrPermission) || strings.Contains(err.Error(), "MEMLOCK") {
-				t.Errorf("%v, want %v and no talk of other reasons", err, ErrPermission)
+				t.Errorf("%v, want %v without other reasons", err, ErrPermission)
 			}
 			if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("left after a failure: %v", err)
@@ -251,12 +257,12 @@ func TestCapabilities(t *testing.T) {
 		}
 		defer p.Close()
 		if slices.Contains(conf.Stages, QuotaStage) {
-			deniesHost(t, p)
+			deniesSource(t, p)
 		}
 		if _, err := p.Attach("lo", Generic); err != nil {
 			t.Error(err)
 		}
-		if err := p.Detach("lo"); err != nil { // it is pinned
+		if err := p.Detach("lo"); err != nil { // otherwise the pinned program would stay
 			t.Error(err)
 		}
 		return
@@ -275,8 +281,8 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-// deniesHost has a program deny a source.
-func deniesHost(t *testing.T, p *Program) {
+// deniesSource checks that a program drops packets of a denied source.
+func deniesSource(t *testing.T, p *Program) {
 	q, err := p.Quota()
 	if err != nil {
 		t.Fatal(err)
@@ -289,11 +295,11 @@ func deniesHost(t *testing.T, p *Program) {
 		t.Fatal(err)
 	}
 	if verdict, _, err := p.Test(0, frameTo(guardPort, from, []byte{0x40})); verdict != Drop || err != nil {
-		t.Errorf("verdict %d on who is denied, %v, want %d", verdict, err, Drop)
+		t.Errorf("verdict %d for a denied source, %v, want %d", verdict, err, Drop)
 	}
 }
 
-// dropAll is a program of one mind.
+// dropAll is a program that drops all packets.
 var dropAll = asm.Instructions{asm.Mov.Imm(asm.R0, int32(Drop)), asm.Return()}
 
 func countRoutes(p *Program) (n int) {

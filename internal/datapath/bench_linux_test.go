@@ -16,14 +16,12 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// benchRepeat is how often the kernel runs a program on one packet, whose TTL
-// each time is one less.
+// benchRepeat is how often the kernel runs a program on one packet. Each run decrements the TTL.
 const benchRepeat = 200
 
-// BenchmarkRelay is what the kernel spends on a packet that it forwards, in a
-// table of few IDs and of many, beside a program that sends every packet back as
-// it is: the least that any program costs. A part of the system call that runs
-// them is in all figures.
+// BenchmarkRelay measures the time for a packet that the relay stage forwards, with few IDs in the
+// map and with many. The floor is a program that sends every packet back unchanged. All results
+// include a part of the system call that runs the program.
 func BenchmarkRelay(b *testing.B) {
 	floor := loadTX(b)
 	for family, name := range families {
@@ -33,10 +31,10 @@ func BenchmarkRelay(b *testing.B) {
 		}{{"1", 1}, {"1M", 1 << 20}} {
 			b.Run(name+"/ids="+ids.name, func(b *testing.B) {
 				w := newWireFor(b, &Config{Sessions: 16, IDs: 1<<20 + 64})
-				w.circle(family)
-				strangers := cid.NewKey().Deriver(cid.Peer)
+				w.loopSession(family)
+				otherIDs := cid.NewKey().Deriver(cid.Peer)
 				for i := range uint64(ids.count) {
-					if err := w.program.relay.PutRoute(strangers.ID(i), Route{Session: 5}); err != nil {
+					if err := w.program.relay.PutRoute(otherIDs.ID(i), Route{Session: 5}); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -54,8 +52,8 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// attachTo attaches a program to an interface, because one that is attached
-// nowhere is made callable anew for each run, and returns what ends it.
+// attachTo attaches a program to an interface, and returns a function that detaches it. The kernel
+// runs a program that is not attached more slowly, because it makes it callable for each run.
 func attachTo(b *testing.B, prog *ebpf.Program, name string) func() error {
 	b.Helper()
 	iface, err := net.InterfaceByName(name)
@@ -69,7 +67,7 @@ func attachTo(b *testing.B, prog *ebpf.Program, name string) func() error {
 	return l.Close
 }
 
-// loadTX loads the empty program.
+// loadTX loads a program that sends every packet back unchanged.
 func loadTX(b *testing.B) *ebpf.Program {
 	b.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -85,9 +83,9 @@ func loadTX(b *testing.B) *ebpf.Program {
 	return prog
 }
 
-// BenchmarkRelayRandom is BenchmarkRelay with packets of any of 1 048 576 IDs, of
-// 104 858 sessions, of which none is in the cache. A program before ours draws
-// them; it is in the floor as well.
+// BenchmarkRelayRandom is BenchmarkRelay with a random one of 1 048 576 IDs, of 104 858 sessions, in
+// each packet, so that map entries are rarely in the CPU's cache. A program that chooses the ID
+// runs before the measured one, also in the floor.
 func BenchmarkRelayRandom(b *testing.B) {
 	for family, name := range families {
 		b.Run(name+"/relay", func(b *testing.B) { benchRandom(b, family, false) })
@@ -98,7 +96,7 @@ func BenchmarkRelayRandom(b *testing.B) {
 func benchRandom(b *testing.B, family int, floor bool) {
 	const sessions, perSession = 1<<20/10 + 1, 10
 	w := newWireFor(b, &Config{Sessions: sessions, IDs: sessions*perSession + 64})
-	w.circle(family)
+	w.loopSession(family)
 	f := w.good(family)
 	f.Src, f.Dst, f.TTL = bob.at(family, 2000), bob.at(family, 2000), 255
 	frame := f.Build(edgeMAC, w.in.HardwareAddr)
@@ -106,13 +104,13 @@ func benchRandom(b *testing.B, family int, floor bool) {
 	if floor {
 		then = loadTX(b)
 	}
-	prog := w.drawing(w.drawIDs(family, perSession), bytes.Index(frame, f.Payload)+1, then)
+	prog := w.withRandomID(w.randomIDs(family, perSession), bytes.Index(frame, f.Payload)+1, then)
 	defer attachTo(b, prog, "in0p")()
 	benchRun(b, prog, w.in.Index, frame)
 }
 
-// drawIDs gives each session its IDs, and returns all of them in a map.
-func (w *wire) drawIDs(family, perSession int) *ebpf.Map {
+// randomIDs adds sessions with their IDs, and returns a map of all IDs.
+func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 	w.Helper()
 	const count = 1 << 20
 	ids, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: count})
@@ -139,8 +137,9 @@ func (w *wire) drawIDs(family, perSession int) *ebpf.Map {
 	return ids
 }
 
-// drawing is the program that draws an ID, and calls another with it.
-func (w *wire) drawing(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program {
+// withRandomID returns a program that writes a random ID from a map into the packet, and then calls
+// another program.
+func (w *wire) withRandomID(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program {
 	w.Helper()
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
@@ -183,8 +182,8 @@ func (w *wire) drawing(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program 
 	return prog
 }
 
-// BenchmarkKernelMemory is what a session takes of the kernel's memory, with the IDs
-// that a relay keeps there of both legs.
+// BenchmarkKernelMemory reports how much kernel memory a session takes, with the IDs that a relay
+// stores for both legs.
 func BenchmarkKernelMemory(b *testing.B) {
 	const sessions, perSession = defaultSessions, 10
 	for range b.N {
@@ -205,7 +204,7 @@ func BenchmarkKernelMemory(b *testing.B) {
 	}
 }
 
-// memory is what all maps take.
+// memory returns the kernel memory of the maps of the relay stage, in bytes.
 func (w *wire) memory() (sum uint64) {
 	w.Helper()
 	o := &w.program.objects
@@ -216,16 +215,16 @@ func (w *wire) memory() (sum uint64) {
 		}
 		bytes, ok := info.Memlock()
 		if !ok {
-			w.Fatal("the kernel does not tell how large a map is")
+			w.Fatal("the kernel does not report the size of a map")
 		}
 		sum += bytes
 	}
 	return sum
 }
 
-// circle opens a session whose packets are the same before and after, so that
-// they can be forwarded again and again.
-func (w *wire) circle(family int) {
+// loopSession adds a session whose packets are the same before and after forwarding, except for the
+// TTL, so that a packet can be forwarded repeatedly.
+func (w *wire) loopSession(family int) {
 	w.Helper()
 	w.session(family, bob, relayAB)
 	end := Leg{Remote: bob.at(family, 2000), Local: bob.at(family, 2000)}
@@ -237,13 +236,14 @@ func (w *wire) circle(family int) {
 	}
 }
 
+// benchRun measures a program that sends the frame back.
 func benchRun(b *testing.B, prog *ebpf.Program, iface int, frame []byte) {
 	b.Helper()
 	benchVerdict(b, prog, iface, frame, benchRepeat, TX)
 }
 
-// benchVerdict runs a program so often for each system call, which costs about as
-// much as forty runs.
+// benchVerdict measures a program that returns a verdict for a frame. repeat is the number of runs
+// for each system call, which takes as long as about forty runs.
 func benchVerdict(b *testing.B, prog *ebpf.Program, iface int, frame []byte, repeat int, want Verdict) {
 	b.Helper()
 	opts := ebpf.RunOptions{
@@ -263,9 +263,9 @@ func benchVerdict(b *testing.B, prog *ebpf.Program, iface int, frame []byte, rep
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")
 }
 
-// BenchmarkGuarded is BenchmarkRelay for a process without CAP_PERFMON, beside one
-// that has it: what the kernel's guards against speculation cost.
-func BenchmarkGuarded(b *testing.B) {
+// BenchmarkNoPerfmon is BenchmarkRelay with and without CAP_PERFMON. The difference is the time for
+// the kernel's mitigations against speculative execution.
+func BenchmarkNoPerfmon(b *testing.B) {
 	for family, name := range families {
 		for _, perfmon := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%s/perfmon=%v", name, perfmon), func(b *testing.B) {
@@ -285,7 +285,7 @@ func BenchmarkGuarded(b *testing.B) {
 					b.Fatal(err)
 				}
 				w.program = p
-				w.circle(family)
+				w.loopSession(family)
 				f := w.good(family)
 				f.Src, f.Dst, f.TTL = bob.at(family, 2000), bob.at(family, 2000), 255
 				benchRun(b, p.objects.Quicway, w.in.Index, f.Build(edgeMAC, w.in.HardwareAddr))
@@ -294,8 +294,8 @@ func BenchmarkGuarded(b *testing.B) {
 	}
 }
 
-// withoutPerfmon takes CAP_PERFMON from this thread, and CAP_SYS_ADMIN, which
-// implies it. It returns what gives them back.
+// withoutPerfmon drops CAP_PERFMON, and CAP_SYS_ADMIN, which includes it, from this thread. It returns
+// a function that restores them.
 func withoutPerfmon(b *testing.B) func() {
 	b.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -11,7 +11,7 @@ import (
 	"github.com/quicway/quicway/internal/test/packet"
 )
 
-// loadPass loads the program that passes everything: the floor.
+// loadPass loads a program that passes all packets: the floor.
 func loadPass(b *testing.B) *ebpf.Program {
 	b.Helper()
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -31,7 +31,7 @@ func loadPass(b *testing.B) *ebpf.Program {
 type kind struct {
 	name    string
 	payload []byte
-	teach   FlowRules // what Go has said of its flow
+	rules   FlowRules // of its flow
 }
 
 func kinds() []kind {
@@ -45,9 +45,8 @@ func kinds() []kind {
 	}
 }
 
-// BenchmarkMonitor is what the monitor stage costs, beside the same program
-// without it, and an empty one. New flows are another each time, and run one by
-// one, as is their floor.
+// BenchmarkMonitor measures the time for a packet with the monitor stage, without it, and with an
+// empty program. For new flows it compares only the monitor stage with the empty program.
 func BenchmarkMonitor(b *testing.B) {
 	empty := loadPass(b)
 	for family, name := range families {
@@ -56,7 +55,7 @@ func BenchmarkMonitor(b *testing.B) {
 			frame := f.Build(edgeMAC, peerMAC)
 			b.Run(name+"/"+k.name+"/on", func(b *testing.B) {
 				w := newWireFor(b, &Config{Stages: []Stage{RelayStage, MonitorStage}, Sessions: 16, Flows: 1 << 16})
-				w.know(frame, FlowKey{f.Src, f.Dst}, k.teach)
+				w.setRules(frame, FlowKey{f.Src, f.Dst}, k.rules)
 				benchPass(b, w.program.objects.Quicway, frame)
 			})
 			b.Run(name+"/"+k.name+"/off", func(b *testing.B) {
@@ -77,8 +76,8 @@ func BenchmarkMonitor(b *testing.B) {
 	}
 }
 
-// know makes a flow known.
-func (w *wire) know(frame []byte, key FlowKey, teach FlowRules) {
+// setRules adds a flow by a frame, and sets its rules.
+func (w *wire) setRules(frame []byte, key FlowKey, rules FlowRules) {
 	w.Helper()
 	flows, err := w.program.Monitor()
 	if err != nil {
@@ -88,12 +87,12 @@ func (w *wire) know(frame []byte, key FlowKey, teach FlowRules) {
 	if _, _, err := w.program.Test(w.in.Index, frame); err != nil {
 		w.Fatal(err)
 	}
-	if ok, err := flows.SetRules(key, &teach); err != nil || !ok {
-		w.Fatalf("flow not taught: %v", err)
+	if ok, err := flows.SetRules(key, &rules); err != nil || !ok {
+		w.Fatalf("the rules of the flow are not set: %v", err)
 	}
 }
 
-// benchPass is benchRun for what passes.
+// benchPass measures a program that passes the frame.
 func benchPass(b *testing.B, prog *ebpf.Program, frame []byte) {
 	b.Helper()
 	opts := ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Repeat: 10000}
@@ -108,9 +107,10 @@ func benchPass(b *testing.B, prog *ebpf.Program, frame []byte) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/op")
 }
 
-// benchNew runs Initials of flows that are mostly new, because they are drawn of
-// more than there is room for. A program before ours draws them; it is in the floor
-// as well. Go is given each of them whole, and reads them meanwhile.
+// benchNew measures the time for Initials of flows that are mostly new: the addresses are chosen at
+// random from more pairs than there is room for. A program that chooses them runs before the
+// measured one, also in the floor. The stage reports each Initial whole, and Go reads the samples
+// while the timer is stopped.
 func benchNew(b *testing.B, family int, on bool, empty *ebpf.Program) {
 	const pairs, repeat = 1 << 20, 2000
 	w := newWireFor(b, &Config{Stages: []Stage{RelayStage, MonitorStage}, Sessions: 16, Flows: 1 << 17})
@@ -125,9 +125,9 @@ func benchNew(b *testing.B, family int, on bool, empty *ebpf.Program) {
 	}
 	initial := append([]byte{0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8}, make([]byte, 1186)...)
 	f := packet.Frame{Src: alice.at(family, 1000), Dst: bob.at(family, 443), TTL: 64, Payload: initial}
-	// The last twelve bytes of what tells flows apart: of IPv4 all of it.
+	// The offset of the bytes to randomize: with IPv4 the addresses and ports.
 	at := map[int]int{0: 14 + 12, 1: 14 + 8 + 4}[family]
-	prog := w.drawing(w.drawPairs(pairs), at, then)
+	prog := w.withRandomID(w.randomPairs(pairs), at, then)
 	defer attachTo(b, prog, "in0p")()
 	opts := ebpf.RunOptions{Data: f.Build(edgeMAC, peerMAC), DataOut: make([]byte, 2048), Repeat: repeat}
 	n := 0
@@ -155,8 +155,8 @@ func benchNew(b *testing.B, family int, on bool, empty *ebpf.Program) {
 	b.ReportMetric(float64(stats[MonitorRingFull])/float64(n), "lost/op")
 }
 
-// drawPairs fills a map with random bytes.
-func (w *wire) drawPairs(count uint32) *ebpf.Map {
+// randomPairs returns a map with random values.
+func (w *wire) randomPairs(count uint32) *ebpf.Map {
 	w.Helper()
 	pairs, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: count})
 	if err != nil {
@@ -173,7 +173,7 @@ func (w *wire) drawPairs(count uint32) *ebpf.Map {
 	return pairs
 }
 
-// BenchmarkFlowMemory is what a flow takes of the kernel's memory.
+// BenchmarkFlowMemory reports how much kernel memory a flow takes.
 func BenchmarkFlowMemory(b *testing.B) {
 	const flows = DefaultFlows
 	for range b.N {
@@ -186,7 +186,7 @@ func BenchmarkFlowMemory(b *testing.B) {
 		}
 		bytes, ok := info.Memlock()
 		if !ok {
-			b.Fatal("the kernel does not tell how large a map is")
+			b.Fatal("the kernel does not report the size of a map")
 		}
 		b.ReportMetric(float64(bytes)/flows, "B/connection")
 		w.program.Close()

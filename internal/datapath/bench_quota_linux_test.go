@@ -15,10 +15,9 @@ import (
 	quic "github.com/quicway/quicway/internal/wire"
 )
 
-// BenchmarkQuota is what the quota stage spends on a packet that it drops or
-// passes, of one source and of any of 131 072, of which another one sends each time:
-// a program before ours draws it, which is in that floor as well. The floor drops,
-// or passes, all.
+// BenchmarkQuota measures the time for a packet that the quota stage drops or passes, of one source,
+// and of a random one of 131 072 sources. A program that chooses the source runs before the measured
+// one, also in the floor. The floor drops all packets.
 func BenchmarkQuota(b *testing.B) {
 	for _, size := range []struct {
 		name    string
@@ -37,19 +36,19 @@ func BenchmarkQuota(b *testing.B) {
 	}
 }
 
-// quotaBench is a packet, and what there is of its source.
+// quotaBench is a packet, and the state of its source.
 type quotaBench struct {
 	name    string
 	payload []byte
-	list    func(q *Quota, source netip.Prefix) error // of each source
+	list    func(q *Quota, source netip.Prefix) error // sets the state of a source
 	want    Verdict
 }
 
 var quotaBenches = []quotaBench{
 	{"deny", []byte{0x40}, deny, Drop},
-	{"established", make([]byte, 1200), deny1, Pass},
-	{"over-quota", overQuota.Build(), turnAway, Drop},
-	{"over-quota-token", overQuotaToken.Build(), turnAway, Drop},
+	{"established", make([]byte, 1200), denyNext, Pass},
+	{"over-quota", overQuota.Build(), refuse, Drop},
+	{"over-quota-token", overQuotaToken.Build(), refuse, Drop},
 }
 
 var (
@@ -59,8 +58,9 @@ var (
 
 func deny(q *Quota, source netip.Prefix) error { return q.Put(DenyList, source, time.Hour) }
 
-// deny1 denies others than those that send.
-func deny1(q *Quota, source netip.Prefix) error {
+// denyNext denies a source other than the given one, so that the tables have entries that do not
+// match.
+func denyNext(q *Quota, source netip.Prefix) error {
 	b := source.Addr().As16()
 	if b[12]++; source.Addr().Is6() {
 		b[3]++
@@ -69,13 +69,12 @@ func deny1(q *Quota, source netip.Prefix) error {
 	return q.Put(DenyList, netip.PrefixFrom(addr, source.Bits()), time.Hour)
 }
 
-func turnAway(q *Quota, source netip.Prefix) error {
+func refuse(q *Quota, source netip.Prefix) error {
 	_, err := q.Refuse(source, time.Hour)
 	return err
 }
 
-// benchSource is a source of IPv4 or IPv6, the number of which is in its last
-// four bytes, or in the last four of its first eight.
+// benchSource returns a source by its number: an IPv4 address, or an IPv6 prefix of 64 bits.
 func benchSource(family int, number uint32) netip.Prefix {
 	if family == 0 {
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24|number))), 32)
@@ -87,7 +86,7 @@ func benchSource(family int, number uint32) netip.Prefix {
 
 func benchQuota(b *testing.B, tc *quotaBench, family, sources int, instead asm.Instructions) {
 	nettest.Namespace(b)
-	g := newGuarded(b, &Config{Stages: []Stage{QuotaStage}, Prefixes: 1 << 18, Sources: 1 << 18, Attempts: 1024}, nil, 4)
+	g := newQuotaTest(b, &Config{Stages: []Stage{QuotaStage}, Prefixes: 1 << 18, Sources: 1 << 18, Attempts: 1024}, nil, 4)
 	for i := range sources {
 		if tc.list != nil {
 			g.must(tc.list(g.quota, benchSource(family, uint32(i))))
@@ -107,16 +106,16 @@ func benchQuota(b *testing.B, tc *quotaBench, family, sources int, instead asm.I
 		if family == 1 {
 			at = 14 + 8 + 4
 		}
-		prog = drawingSource(b, at, uint32(sources-1), prog)
+		prog = withRandomSource(b, at, uint32(sources-1), prog)
 	}
 	(&wire{TB: b}).link("q0", relayAB)
 	defer attachTo(b, prog, "q0")()
-	benchVerdict(b, prog, 0, frame, 10_000, tc.want) // the frame stays as it is
+	benchVerdict(b, prog, 0, frame, 10_000, tc.want) // the program does not change the frame, so it can run often
 }
 
-// drawingSource is a program that puts the number of a random source into a packet,
-// and calls another with it.
-func drawingSource(b *testing.B, at int, mask uint32, then *ebpf.Program) *ebpf.Program {
+// withRandomSource returns a program that writes the number of a random source into the packet, and
+// then calls another program.
+func withRandomSource(b *testing.B, at int, mask uint32, then *ebpf.Program) *ebpf.Program {
 	b.Helper()
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {

@@ -2,8 +2,8 @@ package datapath
 
 import "testing"
 
-// BenchmarkVerifier reports how many instructions this kernel's verifier looks at to
-// load a set of stages: of a million that it may.
+// BenchmarkVerifier reports how many instructions this kernel's verifier processes for each set of
+// stages. The kernel's limit is one million.
 func BenchmarkVerifier(b *testing.B) {
 	for _, stages := range combinations {
 		b.Run(names(stages), func(b *testing.B) {

@@ -11,8 +11,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// unplug deletes an interface.
-func unplug(t *testing.T, name string) {
+// deleteLink deletes an interface.
+func deleteLink(t *testing.T, name string) {
 	t.Helper()
 	link, err := netlink.LinkByName(name)
 	if err == nil {
@@ -23,8 +23,8 @@ func unplug(t *testing.T, name string) {
 	}
 }
 
-// rename gives an interface another name. Older kernels want it down for that.
-func rename(t *testing.T, from, to string) {
+// renameLink renames an interface. Older kernels require that it is down.
+func renameLink(t *testing.T, from, to string) {
 	t.Helper()
 	link, err := netlink.LinkByName(from)
 	if err == nil {
@@ -35,7 +35,7 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// indexOf returns the index of the interface that the program is on, or 0.
+// indexOf returns the index of the interface with this name that the program is attached to, or 0.
 func indexOf(p *Program, name string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -47,19 +47,19 @@ func indexOf(p *Program, name string) int {
 	return 0
 }
 
-// within waits until something is so.
-func within(t *testing.T, what string, so func() bool) {
+// eventually waits until a condition holds. It fails the test after 30 seconds.
+func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
+			t.Fatal("timeout: " + what)
 		}
 	}
 }
 
-// TestInterfaceMadeAnew: the program is attached again to an interface that is deleted
-// and made anew, at once or after a while, and forwards there.
-func TestInterfaceMadeAnew(t *testing.T) {
+// TestInterfaceRecreated checks that the program is attached again to an interface that is deleted and
+// created anew, at once or later, and that it forwards packets there.
+func TestInterfaceRecreated(t *testing.T) {
 	for _, atOnce := range []bool{true, false} {
 		nettest.Namespace(t)
 		w := &wire{TB: t, key: cid.NewKey()}
@@ -72,21 +72,21 @@ func TestInterfaceMadeAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.session(0, bob, relayAB)
-		unplug(t, "in0")
+		deleteLink(t, "in0")
 		if !atOnce {
-			within(t, "the program leaves the interface", func() bool { return indexOf(w.program, "in0") == 0 })
+			eventually(t, "the program leaves the interface", func() bool { return indexOf(w.program, "in0") == 0 })
 		}
 		w.in = w.link("in0", relayAB, alice, bob)
-		within(t, "the program is on the new interface", func() bool { return indexOf(w.program, "in0") == w.in.Index })
+		eventually(t, "the program is on the new interface", func() bool { return indexOf(w.program, "in0") == w.in.Index })
 		w.forwardsOne(ifaceKind{})
 		if err := w.program.Detach("in0"); err != nil {
 			t.Error(err)
 		}
-		unplug(t, "in0")
+		deleteLink(t, "in0")
 	}
 }
 
-// attachedWire is an interface in0 that the program is on.
+// attachedWire creates an interface in0, and attaches a program to it.
 func attachedWire(t *testing.T) (*wire, *Program) {
 	t.Helper()
 	nettest.Namespace(t)
@@ -99,7 +99,7 @@ func attachedWire(t *testing.T) (*wire, *Program) {
 	return w, p
 }
 
-// looked waits until every follower has looked after all that has happened.
+// checkFollowers makes every follower check its interface after all changes so far.
 func checked(t *testing.T, p *Program) {
 	t.Helper()
 	for f := range p.followers {
@@ -109,13 +109,13 @@ func checked(t *testing.T, p *Program) {
 	}
 }
 
-// TestInterfaceRenamed: an interface that gets another name keeps the program, and so
-// does another that gets the name and is deleted and made anew.
+// TestInterfaceRenamed checks that an interface that is renamed keeps the program, and that the program
+// follows another interface that then gets the name, and is deleted and created anew.
 func TestInterfaceRenamed(t *testing.T) {
 	w, p := attachedWire(t)
 	old := indexOf(p, "in0")
-	rename(t, "in0", "in1")
-	rename(t, "in0p", "in1p")
+	renameLink(t, "in0", "in1")
+	renameLink(t, "in0p", "in1p")
 	other := w.link("in0", relayAB)
 	checked(t, p)
 	if got := indexOf(p, "in0"); got != old || got == other.Index {
@@ -124,9 +124,9 @@ func TestInterfaceRenamed(t *testing.T) {
 	if _, err := p.Attach("in0", Generic); err != nil {
 		t.Fatal(err)
 	}
-	unplug(t, "in0")
+	deleteLink(t, "in0")
 	other = w.link("in0", relayAB)
-	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 	if err := p.Detach("in1"); err != nil {
 		t.Error(err)
 	}
@@ -139,32 +139,33 @@ func TestInterfaceRenamed(t *testing.T) {
 	}
 }
 
-// TestInterfaceWithOldIndex: an interface made anew is noticed even if it has the index
-// of the one before.
+// TestInterfaceWithOldIndex checks that the follower notices an interface that was created anew with
+// the same index.
 func TestInterfaceWithOldIndex(t *testing.T) {
 	_, p := attachedWire(t)
-	p.mu.Lock() // the follower sees nothing meanwhile
+	p.mu.Lock() // the follower waits until both changes are made
 	index := 0
 	for i := range p.attached {
 		index = i
 	}
-	unplug(t, "in0")
+	deleteLink(t, "in0")
 	anew := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "in0", Index: index}, PeerName: "in0p"}
 	err := netlink.LinkAdd(anew)
 	p.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 }
 
-// TestAttachOfTheFollowed: whoever attaches to an interface made anew by himself gets
-// no error, and a mode that cannot be had costs nothing.
-func TestAttachOfTheFollowed(t *testing.T) {
+// TestAttachAfterFollower checks that Attach returns no error for an interface to which the follower
+// has attached the program, and that the program stays attached if Attach fails because its mode is
+// not possible.
+func TestAttachAfterFollower(t *testing.T) {
 	w, p := attachedWire(t)
-	unplug(t, "in0")
+	deleteLink(t, "in0")
 	w.veth("in0")
-	within(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 	peer, err := netlink.LinkByName("in0p")
 	if err == nil {
 		err = netlink.LinkSetMTU(peer, 9000)
@@ -175,7 +176,7 @@ func TestAttachOfTheFollowed(t *testing.T) {
 	if _, err := p.Attach("in0", Native); !errors.Is(err, ErrMTU) {
 		t.Errorf("Attach: %v, want %v", err, ErrMTU)
 	}
-	within(t, "the program is on the interface again", func() bool { return attachedTo(t, "in0") != 0 })
+	eventually(t, "the program is on the interface again", func() bool { return attachedTo(t, "in0") != 0 })
 	if _, err := p.Attach("in0", Auto); err != nil {
 		t.Errorf("Attach: %v", err)
 	}
@@ -184,8 +185,7 @@ func TestAttachOfTheFollowed(t *testing.T) {
 	}
 }
 
-// TestDetachEndsFollower: nobody waits for an interface after Detach, whether the
-// interface is there or not.
+// TestDetachEndsFollower checks that Detach ends the follower, whether the interface exists or not.
 func TestDetachEndsFollower(t *testing.T) {
 	nettest.Namespace(t)
 	w := &wire{TB: t, key: cid.NewKey()}
@@ -196,8 +196,8 @@ func TestDetachEndsFollower(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !there {
-			unplug(t, "in0")
-			within(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
+			deleteLink(t, "in0")
+			eventually(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
 		}
 		if err := p.Detach("in0"); err != nil {
 			t.Error(err)
@@ -206,7 +206,7 @@ func TestDetachEndsFollower(t *testing.T) {
 			t.Errorf("%d followers and %d interfaces are left", len(p.followers), len(p.attached))
 		}
 		if there {
-			unplug(t, "in0")
+			deleteLink(t, "in0")
 		}
 	}
 }

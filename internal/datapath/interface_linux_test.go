@@ -12,9 +12,9 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestDetachWhatIsPinned: also from an interface that only a process before this
-// one has attached to.
-func TestDetachWhatIsPinned(t *testing.T) {
+// TestDetachPinned checks that Detach also detaches a program that only an earlier process has
+// attached.
+func TestDetachPinned(t *testing.T) {
 	newVeth(t, 1500)
 	dir := filepath.Join(nettest.BPFFS(t), "quicway")
 	first := loadPinned(t, dir, 4)
@@ -39,8 +39,8 @@ func TestDetachWhatIsPinned(t *testing.T) {
 	}
 }
 
-// TestInterfaceChanges: one that is renamed is still the same, one that has been
-// made anew is another.
+// TestInterfaceChanges checks that Detach works after an interface was renamed, and that Attach works
+// after an interface was created anew.
 func TestInterfaceChanges(t *testing.T) {
 	newVeth(t, 1500)
 	p := load(t)
@@ -58,7 +58,7 @@ func TestInterfaceChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if id := attachedTo(t, "lan0"); id != 0 {
-		t.Errorf("program %d is left on what was renamed", id)
+		t.Errorf("program %d is left on the renamed interface", id)
 	}
 	if _, err := p.Attach("lan0", Native); err != nil {
 		t.Fatal(err)
@@ -71,19 +71,19 @@ func TestInterfaceChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := p.Attach("lan0", Native); err != nil {
-		t.Errorf("on an interface that has been made anew: %v", err)
+		t.Errorf("on an interface that was created anew: %v", err)
 	}
 	if attachedTo(t, "lan0") == 0 {
-		t.Error("nothing is attached to it")
+		t.Error("no program is attached to it")
 	}
 	if len(p.attached) != 1 {
-		t.Errorf("%d interfaces are remembered, want 1", len(p.attached))
+		t.Errorf("%d attachments, want 1", len(p.attached))
 	}
 }
 
-// TestNoSuchLeg: a session has two, and what is said of another is refused rather
-// than written over the session after it.
-func TestNoSuchLeg(t *testing.T) {
+// TestInvalidLeg checks that a leg other than 0 and 1 is refused, and that nothing is written to the
+// next session.
+func TestInvalidLeg(t *testing.T) {
 	newVeth(t, 1500)
 	p := load(t)
 	before := make([]byte, 4*sessionSize)
@@ -107,7 +107,7 @@ func TestNoSuchLeg(t *testing.T) {
 	}
 }
 
-// TestTestAfterClose says what is the matter.
+// TestTestAfterClose checks that Test and TestEgress return ErrClosed after Close.
 func TestTestAfterClose(t *testing.T) {
 	newVeth(t, 1500)
 	p := load(t)

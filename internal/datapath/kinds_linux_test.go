@@ -17,10 +17,10 @@ import (
 	"github.com/quicway/quicway/internal/test/packet"
 )
 
-// ifaceKind is one sort of interface, over the veth in0 whose other end is in0p.
+// ifaceKind is a kind of interface, on top of the veth in0, whose peer is in0p.
 type ifaceKind struct {
 	name   string
-	link   func(base netlink.Link) netlink.Link // makes the interface k0
+	link   func(base netlink.Link) netlink.Link // returns the interface k0
 	port   bool                                 // in0 becomes a port of k0
 	tagged bool                                 // frames at in0p have a VLAN tag
 }
@@ -44,16 +44,15 @@ var ifaceKinds = []ifaceKind{
 	}},
 }
 
-// newKind makes an interface of a kind.
+// newKind creates an interface. It skips the test if the kernel's module is missing.
 func newKind(t *testing.T, link netlink.Link) {
 	t.Helper()
 	nettest.Modular(t, "interface of kind "+link.Type(), netlink.LinkAdd(link))
 }
 
-// TestInterfaceKinds: on every kind of interface with Ethernet headers Auto attaches in
-// a mode, which is generic for these, in which all stages see real packets: the relay
-// stage forwards one, the quota stage drops those of a denied source, and the monitor
-// stage shows both.
+// TestInterfaceKinds checks that Auto chooses generic mode on these kinds of interfaces, and that all
+// stages see packets there: the relay stage forwards one, the quota stage drops one of a denied
+// source, and the monitor stage reports both.
 func TestInterfaceKinds(t *testing.T) {
 	for _, k := range ifaceKinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -83,7 +82,7 @@ func TestInterfaceKinds(t *testing.T) {
 	}
 }
 
-// raise sets an interface up, in0 first as its port if it is one.
+// raise sets an interface up. If in0 is a port of it, in0 is added before.
 func (w *wire) raise(link, base netlink.Link, port bool) {
 	w.Helper()
 	if port {
@@ -97,8 +96,8 @@ func (w *wire) raise(link, base netlink.Link, port bool) {
 	}
 }
 
-// forwardsOne sends a packet of alice's in at the other end of the cable until it
-// comes back as one for bob: an interface may take a while to come up.
+// forwardsOne sends a packet of alice at in0p until it returns as a packet to bob. It repeats the
+// packet because an interface may need a while to come up.
 func (w *wire) forwardsOne(k ifaceKind) {
 	w.Helper()
 	cable := openCable(w, "in0p")
@@ -117,11 +116,10 @@ func (w *wire) forwardsOne(k ifaceKind) {
 			}
 		}
 	}
-	w.Errorf("nothing comes back; counters %v", w.stats())
+	w.Errorf("no packet is forwarded; counters %v", w.stats())
 }
 
-// dropsDenied sends a packet of a denied source in until the quota stage has dropped
-// one.
+// dropsDenied sends packets of a denied source until the quota stage has dropped one.
 func (w *wire) dropsDenied(k ifaceKind) {
 	w.Helper()
 	quota, err := w.program.Quota()
@@ -157,7 +155,7 @@ func withTag(frame []byte) []byte {
 	return append(append(append([]byte{}, frame[:12]...), 0x81, 0, 0, kindVLAN), frame[12:]...)
 }
 
-// cable is a raw socket at an interface.
+// cable is a raw socket on an interface.
 type cable struct {
 	testing.TB
 	fd int
@@ -170,7 +168,7 @@ func openCable(tb testing.TB, name string) *cable {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	// The kernel wants the number in the order of the network.
+	// The protocol is in network byte order.
 	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(all))
 	if err != nil {
@@ -192,8 +190,8 @@ func (c *cable) send(frame []byte) {
 	}
 }
 
-// next returns the next frame without a tag, or nil if there is none for a while.
-// The kernel keeps tags beside the frame.
+// next returns the next frame, or nil if there is none within 200 ms. The frame has no VLAN tag: the
+// kernel removes it.
 func (c *cable) next() []byte {
 	c.Helper()
 	buf := make([]byte, 2048)
@@ -211,7 +209,7 @@ func (c *cable) next() []byte {
 	}
 }
 
-// TestInterfacesWithoutEthernet are refused, and the error says why.
+// TestInterfacesWithoutEthernet checks that interfaces without Ethernet headers are refused.
 func TestInterfacesWithoutEthernet(t *testing.T) {
 	for _, link := range []netlink.Link{
 		&netlink.Wireguard{LinkAttrs: netlink.LinkAttrs{Name: "k0"}},
@@ -228,7 +226,7 @@ func TestInterfacesWithoutEthernet(t *testing.T) {
 	}
 }
 
-// TestDummy: a dummy interface receives nothing, but is no reason to fail.
+// TestDummy checks that Auto works on a dummy interface, which receives no packets.
 func TestDummy(t *testing.T) {
 	nettest.Namespace(t)
 	newKind(t, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "k0"}})

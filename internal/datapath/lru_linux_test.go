@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onProcessor runs f on one processor.
-func onProcessor(t *testing.T, n int, f func()) {
+// onCPU runs f on one CPU.
+func onCPU(t *testing.T, n int, f func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and ends with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		var set unix.CPUSet
 		set.Set(n)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
@@ -26,8 +26,8 @@ func onProcessor(t *testing.T, n int, f func()) {
 	<-done
 }
 
-// processorsHere are those that this process may use.
-func processorsHere(t *testing.T) (all []int) {
+// availableCPUs returns the CPUs that this process may use.
+func availableCPUs(t *testing.T) (all []int) {
 	t.Helper()
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -41,23 +41,23 @@ func processorsHere(t *testing.T) (all []int) {
 	return all
 }
 
-// TestTablesHoldWhatTheyShould: a table holds as many entries as are asked for,
-// whichever processor makes them.
-func TestTablesHoldWhatTheyShould(t *testing.T) {
+// TestMapsHoldWantedEntries checks that an LRU map holds the configured number of entries, whichever
+// CPUs add them.
+func TestMapsHoldWantedEntries(t *testing.T) {
 	const wanted = 100
 	p := mustLoad(t, &Config{Stages: []Stage{QuotaStage, MonitorStage}, Flows: wanted, Sources: wanted, Attempts: wanted})
 	for name, table := range map[string]*ebpf.Map{
 		"flows": p.objects.Flows, "buckets": p.objects.Buckets, "origins": p.objects.Origins,
 	} {
 		key, value := make([]byte, table.KeySize()), make([]byte, table.ValueSize())
-		processors := processorsHere(t)
+		cpus := availableCPUs(t)
 		for i := range wanted {
-			// The first entry is one processor's, the others are in turns all others'.
-			processor := processors[0]
-			if i > 0 && len(processors) > 1 {
-				processor = processors[1+i%(len(processors)-1)]
+			// One CPU adds the first entry, and the others add the rest in turns.
+			cpu := cpus[0]
+			if i > 0 && len(cpus) > 1 {
+				cpu = cpus[1+i%(len(cpus)-1)]
 			}
-			onProcessor(t, processor, func() {
+			onCPU(t, cpu, func() {
 				key[0] = byte(i)
 				if err := table.Put(key, value); err != nil {
 					t.Error(err)

@@ -9,15 +9,15 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// loadFlows loads a program that counts flows.
+// loadFlows loads a program with the monitor stage.
 func loadFlows(t *testing.T) *Program {
 	t.Helper()
 	return mustLoad(t, &Config{Stages: []Stage{RelayStage, MonitorStage}, Sessions: 1, Flows: 100})
 }
 
-// TestLoadsFlows: what leaves is seen where the kernel has TCX; elsewhere the error
-// says what is missing.
-func TestLoadsFlows(t *testing.T) {
+// TestEgressNeedsTCX checks that the monitor stage has its egress part if the kernel has TCX, and that
+// otherwise the error says which Linux is needed.
+func TestEgressNeedsTCX(t *testing.T) {
 	missing := loadFlows(t).egress.missing
 	if nettest.KernelAtLeast(t, 6, 6) {
 		if missing != nil {
@@ -26,13 +26,13 @@ func TestLoadsFlows(t *testing.T) {
 		return
 	}
 	if !errors.Is(missing, ErrUnsupported) || !strings.Contains(missing.Error(), "6.6") {
-		t.Errorf("%v, want %v and the Linux that has it", missing, ErrUnsupported)
+		t.Errorf("%v, want %v and the Linux that it needs", missing, ErrUnsupported)
 	}
 }
 
-// TestFlowsEndWhileAsked: whoever closes them, or the program, need not wait for those
-// who ask.
-func TestFlowsEndWhileAsked(t *testing.T) {
+// TestMonitorCloseWhileInUse checks that Close of the Monitor or the Program returns while other
+// goroutines use the Monitor, and ends their calls.
+func TestMonitorCloseWhileInUse(t *testing.T) {
 	for _, end := range []func(*Program, *Monitor) error{
 		func(_ *Program, f *Monitor) error { return f.Close() },
 		func(p *Program, _ *Monitor) error { return p.Close() },
@@ -42,18 +42,18 @@ func TestFlowsEndWhileAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var asking, begun sync.WaitGroup
+		var callers, begun sync.WaitGroup
 		for range 4 {
 			begun.Add(1)
-			asking.Go(func() {
+			callers.Go(func() {
 				var once sync.Once
 				for range 1000 {
 					if f.Pending() {
-						t.Error("something waits where nothing was sent")
+						t.Error("Pending is true, but no packet was sent")
 					}
 					once.Do(begun.Done)
 				}
-				for { // until it ends
+				for { // until Close
 					f.Pending()
 					if _, _, err := f.Lookup(FlowKey{}); errors.Is(err, ErrClosed) {
 						return
@@ -61,7 +61,7 @@ func TestFlowsEndWhileAsked(t *testing.T) {
 				}
 			})
 		}
-		asking.Go(func() {
+		callers.Go(func() {
 			if err := f.Read(new(Sample)); !errors.Is(err, ErrClosed) {
 				t.Errorf("got %v, want %v", err, ErrClosed)
 			}
@@ -70,9 +70,9 @@ func TestFlowsEndWhileAsked(t *testing.T) {
 		if err := end(p, f); err != nil {
 			t.Error(err)
 		}
-		asking.Wait()
+		callers.Wait()
 		if f.Pending() {
-			t.Error("something waits after the end")
+			t.Error("Pending is true after Close")
 		}
 	}
 }

@@ -20,7 +20,7 @@ func loadPinned(t *testing.T, dir string, sessions int) *Program {
 	return p
 }
 
-// pinnedLegs are those of a session that is taken over, of both families.
+// pinnedLegs are the legs of sessions that the next process takes over.
 var pinnedLegs = [][2]Leg{
 	{
 		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("192.0.2.9:4433")},
@@ -32,8 +32,8 @@ var pinnedLegs = [][2]Leg{
 	},
 }
 
-// TestPin: what a process has told the program is there for the next, which takes
-// its place on the interface.
+// TestPin checks that the next process takes over the maps and the interface, and that Unpin removes
+// everything.
 func TestPin(t *testing.T) {
 	for _, mode := range []Mode{Native, Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -44,12 +44,12 @@ func TestPin(t *testing.T) {
 				t.Error("not pinned")
 			}
 			id, route := cid.NewKey().ID(cid.Peer, 1<<32+7), Route{Session: 1, Leg: 1, Counter: 7}
-			tell(t, first, id, route)
+			putState(t, first, id, route)
 			if _, err := first.Attach("q0", mode); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := Load(&Config{Pin: dir}); !errors.Is(err, ErrBusy) {
-				t.Errorf("loaded by two at once: %v, want %v", err, ErrBusy)
+				t.Errorf("loaded by two programs at once: %v, want %v", err, ErrBusy)
 			}
 			if err := Unpin(dir); !errors.Is(err, ErrBusy) {
 				t.Errorf("unpinned while it is used: %v, want %v", err, ErrBusy)
@@ -63,7 +63,7 @@ func TestPin(t *testing.T) {
 			}
 
 			second := loadPinned(t, dir, 4)
-			knows(t, second, id, route)
+			wantState(t, second, id, route)
 			if attachedTo(t, "q0") != before {
 				t.Error("loading has changed the interface")
 			}
@@ -86,14 +86,14 @@ func TestPin(t *testing.T) {
 				t.Errorf("the directory is left: %v", err)
 			}
 			if err := Unpin(dir); err != nil {
-				t.Errorf("unpin nothing: %v", err)
+				t.Errorf("unpin a directory that does not exist: %v", err)
 			}
 		})
 	}
 }
 
-// tell gives a program something to remember.
-func tell(t *testing.T, p *Program, id cid.ID, route Route) {
+// putState adds sessions, a port and a route.
+func putState(t *testing.T, p *Program, id cid.ID, route Route) {
 	t.Helper()
 	for i, legs := range pinnedLegs {
 		if err := p.relay.PutSession(uint32(i), legs); err != nil {
@@ -105,7 +105,8 @@ func tell(t *testing.T, p *Program, id cid.ID, route Route) {
 	}
 }
 
-func knows(t *testing.T, p *Program, id cid.ID, route Route) {
+// wantState checks that a program has what putState has added.
+func wantState(t *testing.T, p *Program, id cid.ID, route Route) {
 	t.Helper()
 	for i, want := range pinnedLegs {
 		if got, err := p.relay.Session(uint32(i)); got != want || err != nil {
@@ -113,15 +114,15 @@ func knows(t *testing.T, p *Program, id cid.ID, route Route) {
 		}
 	}
 	if got, err := p.relay.Session(2); got != [2]Leg{} || err != nil {
-		t.Errorf("a session that is not there: %v, %v", got, err)
+		t.Errorf("a session that does not exist: %v, %v", got, err)
 	}
 	if got, ok, err := p.relay.Route(id); got != route || !ok || err != nil {
 		t.Errorf("route %v, %v, %v, want %v", got, ok, err, route)
 	}
 	if _, ok, err := p.relay.Route(cid.NewKey().ID(cid.Peer, 0)); ok || err != nil {
-		t.Errorf("a route that is not there: %v, %v", ok, err)
+		t.Errorf("a route that does not exist: %v, %v", ok, err)
 	}
-	// That of another is not forgotten when one is opened in the same word.
+	// A port of the same word stays open when another port is opened.
 	if err := p.relay.OpenPort(4434); err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +132,14 @@ func knows(t *testing.T, p *Program, id cid.ID, route Route) {
 	}
 }
 
-// TestPinOtherwise: what cannot be taken over is done anew.
-func TestPinOtherwise(t *testing.T) {
+// TestPinIncompatible checks that a program replaces pinned maps of another size, an attachment in
+// another mode, and an attachment to an interface that was deleted.
+func TestPinIncompatible(t *testing.T) {
 	newVeth(t, 1500)
 	dir := filepath.Join(nettest.BPFFS(t), "quicway")
 	id, route := cid.NewKey().ID(cid.Peer, 7), Route{Session: 1}
 	first := loadPinned(t, dir, 4)
-	tell(t, first, id, route)
+	putState(t, first, id, route)
 	if _, err := first.Attach("q0", Generic); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +164,7 @@ func TestPinOtherwise(t *testing.T) {
 	}
 	another := loadPinned(t, dir, 8)
 	if _, err := another.Attach("q0", Native); err != nil {
-		t.Errorf("on another interface with the index of one that is gone: %v", err)
+		t.Errorf("on another interface with the index of a deleted one: %v", err)
 	}
 	if err := another.Detach("q0"); err != nil {
 		t.Fatal(err)
@@ -172,6 +174,7 @@ func TestPinOtherwise(t *testing.T) {
 	}
 }
 
+// indexOfPin returns the index of the interface whose attachment is pinned.
 func indexOfPin(t *testing.T, dir string) int {
 	t.Helper()
 	p := &pin{dir: dir}
@@ -188,7 +191,7 @@ func indexOfPin(t *testing.T, dir string) int {
 	return 0
 }
 
-// TestPinRefused where nothing can be pinned.
+// TestPinRefused checks that Load and Unpin refuse a directory that is not on a BPF file system.
 func TestPinRefused(t *testing.T) {
 	nettest.Namespace(t)
 	dir := filepath.Join(t.TempDir(), "quicway")
@@ -206,8 +209,8 @@ func TestPinRefused(t *testing.T) {
 	}
 }
 
-// TestPinReplaced: a lock on a directory that has been removed, whose name another has,
-// keeps nobody away, and is not taken for one that does.
+// TestPinReplaced checks that a lock on a directory that was removed is noticed, also if another
+// directory has its name.
 func TestPinReplaced(t *testing.T) {
 	dir := filepath.Join(nettest.BPFFS(t), "quicway")
 	p, err := openPin(dir)
@@ -228,14 +231,14 @@ func TestPinReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.current(); !errors.Is(err, errReplaced) {
-		t.Errorf("%v, want %v for a directory whose name another has", err, errReplaced)
+		t.Errorf("%v, want %v if another directory has the name", err, errReplaced)
 	}
 }
 
-// TestFailedLoadLeavesNothing: a late step that fails leaves no descriptor behind.
+// TestFailedLoadLeavesNothing checks that Load closes all file descriptors if its last step fails.
 func TestFailedLoadLeavesNothing(t *testing.T) {
 	dir := filepath.Join(nettest.BPFFS(t), "quicway")
-	mustLoad(t, nil) // what the process opens once
+	mustLoad(t, nil) // opens the descriptors that the process keeps
 	if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -247,17 +250,17 @@ func TestFailedLoadLeavesNothing(t *testing.T) {
 	if err := other.Pin(filepath.Join(dir, pinnedMaps, pinnedNotes)); err != nil {
 		t.Fatal(err)
 	}
-	before := descriptors(t)
+	before := countDescriptors(t)
 	if _, err := Load(&Config{Stages: []Stage{RelayStage, QuotaStage, MonitorStage}, Sessions: 4, Flows: 16, Pin: dir}); err == nil {
-		t.Fatal("loaded, with notes that are no notes")
+		t.Fatal("loaded with an invalid map of notes")
 	}
-	if after := descriptors(t); after != before {
+	if after := countDescriptors(t); after != before {
 		t.Errorf("%d descriptors, want %d as before", after, before)
 	}
 }
 
-// descriptors is how many the process has.
-func descriptors(t *testing.T) int {
+// countDescriptors returns the number of open file descriptors of the process.
+func countDescriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

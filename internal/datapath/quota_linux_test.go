@@ -16,20 +16,21 @@ import (
 	quic "github.com/quicway/quicway/internal/wire"
 )
 
-// guardPort is under the quota, and not the relay's.
+// guardPort is a guarded port that is not a port of the relay.
 const guardPort = 443
 
-// guarded is a program with the quota stage, which nobody else uses.
-type guarded struct {
+// quotaTest is a program with the quota stage.
+type quotaTest struct {
 	testing.TB
 	program *Program
 	quota   *Quota
 }
 
-// slow is a rate of which there is no second token.
+// slow is a rate that allows one event during a test.
 var slow = RateLimit{Interval: time.Hour, Depth: time.Hour}
 
-func newGuarded(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *guarded {
+// newQuotaTest loads a program, guards guardPort, and renews the lease. conf and policy may be nil.
+func newQuotaTest(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *quotaTest {
 	tb.Helper()
 	if conf == nil {
 		conf = &Config{Stages: []Stage{QuotaStage}, Prefixes: 64, Sources: 64, Attempts: 64}
@@ -39,7 +40,7 @@ func newGuarded(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *gu
 	if err != nil {
 		tb.Fatal(err)
 	}
-	g := &guarded{tb, p, q}
+	g := &quotaTest{tb, p, q}
 	if policy == nil {
 		policy = &QuotaPolicy{}
 	}
@@ -55,14 +56,14 @@ func newGuarded(tb testing.TB, conf *Config, policy *QuotaPolicy, idLen int) *gu
 	return g
 }
 
-func (g *guarded) must(err error) {
+func (g *quotaTest) must(err error) {
 	g.Helper()
 	if err != nil {
 		g.Fatal(err)
 	}
 }
 
-// frameTo is a datagram to a port of ours.
+// frameTo returns a datagram to a local port.
 func frameTo(port uint16, from netip.AddrPort, payload []byte) []byte {
 	to := netip.MustParseAddr("192.0.2.200")
 	if from.Addr().Is6() {
@@ -72,9 +73,9 @@ func frameTo(port uint16, from netip.AddrPort, payload []byte) []byte {
 	return f.Build(edgeMAC, net.HardwareAddr{2, 0, 0, 0, 0, 1})
 }
 
-// judge puts a frame through the program, wants one counter to move, and returns
-// which. What passes must be unchanged.
-func (g *guarded) judge(frame []byte) Reason {
+// classify runs the program on a frame, and returns the reason that was counted. It checks that
+// exactly one was counted, that the verdict matches it, and that a passed frame is unchanged.
+func (g *quotaTest) classify(frame []byte) Reason {
 	g.Helper()
 	before, err := g.program.Stats()
 	g.must(err)
@@ -105,15 +106,15 @@ func (g *guarded) judge(frame []byte) Reason {
 	return moved
 }
 
-// want judges a payload to the port under the quota.
-func (g *guarded) want(from string, payload []byte, want Reason) {
+// want classifies a payload to the guarded port, and checks the reason.
+func (g *quotaTest) want(from string, payload []byte, want Reason) {
 	g.Helper()
-	if got := g.judge(frameTo(guardPort, netip.MustParseAddrPort(from), payload)); got != want {
+	if got := g.classify(frameTo(guardPort, netip.MustParseAddrPort(from), payload)); got != want {
 		g.Errorf("from %s: got %v, want %v", from, got, want)
 	}
 }
 
-// initialWith is a first Initial with this ID.
+// initialWith returns a first Initial whose connection ID begins with the given bytes.
 func initialWith(id ...byte) []byte {
 	d := quotatest.Datagram{Type: quic.Initial, ID: max(len(id), 12), Size: 1280}
 	b := d.Build()
@@ -121,22 +122,23 @@ func initialWith(id ...byte) []byte {
 	return b
 }
 
-// quotaReasons are those of package quota's filter, by their names there.
+// quotaReasons maps the reasons of the filter in package quota to those of the program.
 var quotaReasons = map[string]Reason{
 	"allowed": QuotaAllowed, "other": QuotaOther, "continuing": QuotaContinuing, "flow": QuotaKnownAttempt, "new": QuotaNew,
 	"denied": QuotaDenied, "packet_rate": QuotaPacketRate, "short_initial": QuotaShortInitial,
 	"connections": QuotaRefused, "attempt_rate": QuotaAttemptRate,
 }
 
-// nextTick waits for the program's clock to move.
+// nextTick waits for the next tick of the program's clock, at most 10 ms. Entries expire by that clock,
+// which a test cannot set.
 func nextTick() {
 	for now := coarse(); coarse() == now; {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// inState brings a program into the state of a case.
-func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *guarded {
+// inState loads a program, and brings it into the state of a test case.
+func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *quotaTest {
 	t.Helper()
 	policy := &QuotaPolicy{Limits: QuotaLimits{Attempts: RateLimit{Interval: time.Hour, Depth: 4 * time.Hour}}}
 	if tc.State.NoPackets {
@@ -146,12 +148,12 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *g
 	if tc.IDLen != 0 {
 		idLen = tc.IDLen
 	}
-	g := newGuarded(t, nil, policy, idLen)
+	g := newQuotaTest(t, nil, policy, idLen)
 	attempts := 4
-	letIn := func(b []byte) {
+	admit := func(b []byte) {
 		attempts--
-		if got := g.judge(frameTo(guardPort, from, b)); got != QuotaNew {
-			t.Fatalf("an attempt of the case's state is %v", got)
+		if got := g.classify(frameTo(guardPort, from, b)); got != QuotaNew {
+			t.Fatalf("an attempt of the state: got %v, want QuotaNew", got)
 		}
 	}
 	other := bytes.Clone(b) // with another ID
@@ -159,21 +161,21 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *g
 		other[6]++
 	}
 	if tc.State.Admitted && tc.Datagram.Type == quic.Initial && len(b) >= 1200 {
-		letIn(b)
+		admit(b)
 	}
 	if tc.State.Retried {
-		letIn(other)
+		admit(other)
 	}
 	if tc.State.Neighbour {
-		letIn(initialWith(99))
+		admit(initialWith(99))
 	}
 	if tc.State.NoAttempts {
 		for i := range byte(attempts) {
-			letIn(initialWith(100 + i))
+			admit(initialWith(100 + i))
 		}
 	}
 	for packets := 4 - (4 - attempts); tc.State.NoPackets && packets > 0; packets-- {
-		g.judge(frameTo(guardPort, from, []byte{0x40}))
+		g.classify(frameTo(guardPort, from, []byte{0x40}))
 	}
 	if tc.State.Excess {
 		source := netip.PrefixFrom(from.Addr(), 64)
@@ -196,8 +198,8 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *g
 	return g
 }
 
-// TestQuotaDecisions runs the table that every implementation of the filter runs,
-// but what it says of answers, which the program never gives.
+// TestQuotaDecisions runs the test cases that every implementation of the filter runs, except those
+// about answers, because the program sends none.
 func TestQuotaDecisions(t *testing.T) {
 	nettest.Namespace(t)
 	for i := range quotatest.Cases {
@@ -214,21 +216,21 @@ func TestQuotaDecisions(t *testing.T) {
 			g := inState(t, tc, from, b)
 			want, ok := quotaReasons[tc.Reason]
 			if !ok || tc.Pass != (want < QuotaDenied) {
-				t.Fatalf("the case's reason %q is none of the program's", tc.Reason)
+				t.Fatalf("the program has no reason %q", tc.Reason)
 			}
-			if got := g.judge(frameTo(guardPort, from, b)); got != want {
+			if got := g.classify(frameTo(guardPort, from, b)); got != want {
 				t.Errorf("got %v, want %v", got, want)
 			}
-			// Another port is none of its business.
-			if got := g.judge(frameTo(guardPort+1, from, b)); got != PassOther {
+			// The stage leaves other ports alone.
+			if got := g.classify(frameTo(guardPort+1, from, b)); got != PassOther {
 				t.Errorf("to another port: got %v, want %v", got, PassOther)
 			}
 		})
 	}
 }
 
-// TestQuotaBesideRelay: one program has both stages, on one port or on two. What
-// the quota lets pass is relayed, what it drops is not.
+// TestQuotaBesideRelay checks that a program with both stages, for the same port or different ones,
+// relays packets that the quota stage passes, and no others.
 func TestQuotaBesideRelay(t *testing.T) {
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +240,7 @@ func TestQuotaBesideRelay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			must := (&guarded{TB: t}).must
+			must := (&quotaTest{TB: t}).must
 			must(q.SetPolicy(&QuotaPolicy{IPv4Bits: 32, IPv6Bits: 64}))
 			must(q.Guard(guardPort, 4))
 			must(q.Renew(time.Hour))
@@ -247,7 +249,7 @@ func TestQuotaBesideRelay(t *testing.T) {
 			from := alice.at(family, 1000)
 			denied := netip.PrefixFrom(from.Addr(), from.Addr().BitLen())
 			must(q.Put(DenyList, denied, time.Hour))
-			w.run(good, TX, Relayed) // its port is another
+			w.run(good, TX, Relayed) // the relay's port is not guarded
 			w.run(frameTo(guardPort, from, []byte{0x40}), Drop, QuotaDenied)
 			must(q.Guard(relayPort, 12))
 			w.run(good, Drop, QuotaDenied)
@@ -265,37 +267,36 @@ func TestQuotaBesideRelay(t *testing.T) {
 	}
 }
 
-// TestQuotaEnds: verdicts, the lease, and all of it with Close.
-func TestQuotaEnds(t *testing.T) {
+// TestQuotaExpiry checks that verdicts and the lease expire, and that Close ends all verdicts.
+func TestQuotaExpiry(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 4)
+	g := newQuotaTest(t, nil, nil, 4)
 	const from = "192.0.2.1:1000"
 	source := netip.MustParsePrefix("192.0.2.1/32")
-	g.must(g.quota.Put(DenyList, source, 50*time.Millisecond))
+	frame := func(id byte) []byte { return frameTo(guardPort, netip.MustParseAddrPort(from), initialWith(id)) }
+	g.must(g.quota.Put(DenyList, source, time.Hour))
 	g.want(from, initialWith(1), QuotaDenied)
-	for id := byte(2); g.judge(frameTo(guardPort, netip.MustParseAddrPort(from), initialWith(id))) != QuotaNew; id++ {
-		nextTick()
-	}
+	g.must(g.quota.Put(DenyList, source, 50*time.Millisecond))
+	eventually(t, "the source is not denied any more", func() bool { return g.classify(frame(1)) == QuotaNew })
 	_, err := g.quota.Refuse(source, time.Hour)
 	g.must(err)
 	g.want(from, initialWith(200), QuotaRefused)
 	g.must(g.quota.Renew(0))
 	g.want(from, initialWith(200), QuotaNoLease)
-	g.must(g.quota.Renew(50 * time.Millisecond))
+	g.must(g.quota.Renew(time.Hour))
 	g.want(from, initialWith(200), QuotaRefused)
-	for g.judge(frameTo(guardPort, netip.MustParseAddrPort(from), initialWith(200))) != QuotaNoLease {
-		nextTick()
-	}
+	g.must(g.quota.Renew(50 * time.Millisecond))
+	eventually(t, "the lease expires", func() bool { return g.classify(frame(200)) == QuotaNoLease })
 	g.must(g.quota.Renew(time.Hour))
 	if n, err := g.quota.Refuse(source, 0); n < 2 || err != nil {
-		t.Errorf("%d packets were turned away, %v, want at least 2", n, err)
+		t.Errorf("%d packets were refused, %v, want at least 2", n, err)
 	}
 	g.want(from, initialWith(201), QuotaNew)
 	g.must(g.quota.Put(DenyList, source, time.Hour))
 	g.must(g.quota.Put(AllowList, netip.MustParsePrefix("192.0.2.0/24"), time.Hour))
 	g.want(from, initialWith(202), QuotaAllowed)
 	if _, err := g.program.Quota(); !errors.Is(err, ErrBusy) {
-		t.Errorf("a second owner: %v, want %v", err, ErrBusy)
+		t.Errorf("a second user: %v, want %v", err, ErrBusy)
 	}
 	g.must(g.quota.Close())
 	g.must(g.quota.Close())
@@ -316,11 +317,12 @@ func TestQuotaEnds(t *testing.T) {
 	}
 }
 
-// TestQuotaRates: of packets and attempts, by source, with exceptions; Go is told.
+// TestQuotaRates checks the rates of attempts and packets of each source, the exceptions, and that
+// drops are reported.
 func TestQuotaRates(t *testing.T) {
 	nettest.Namespace(t)
 	two := RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}
-	g := newGuarded(t, nil, &QuotaPolicy{
+	g := newQuotaTest(t, nil, &QuotaPolicy{
 		Limits: QuotaLimits{Attempts: two},
 		Exceptions: map[netip.Prefix]QuotaLimits{
 			netip.MustParsePrefix("198.51.100.0/24"): {},
@@ -352,7 +354,7 @@ func TestQuotaRates(t *testing.T) {
 	}
 	for d := range g.quota.Drops(t.Context()) {
 		if d != want[0] {
-			t.Errorf("told of %+v, want %+v", d, want[0])
+			t.Errorf("reported %+v, want %+v", d, want[0])
 		}
 		if want = want[1:]; len(want) == 0 {
 			break
@@ -360,10 +362,11 @@ func TestQuotaRates(t *testing.T) {
 	}
 }
 
-// TestQuotaExpects: whom we have dialed.
-func TestQuotaExpects(t *testing.T) {
+// TestQuotaExpect checks that Initials of a peer that was dialed pass, although its source is refused,
+// and those of another port do not.
+func TestQuotaExpect(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 12)
+	g := newQuotaTest(t, nil, nil, 12)
 	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
 		peer := netip.MustParseAddrPort(from)
 		g.must(g.quota.Expect(peer, time.Hour))
@@ -374,11 +377,12 @@ func TestQuotaExpects(t *testing.T) {
 	}
 }
 
-// TestQuotaFull: what has expired makes room, and then there is none.
+// TestQuotaFull checks that expired entries make room for new ones, and that Put and Refuse return
+// ErrFull when there are none.
 func TestQuotaFull(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, &Config{Stages: []Stage{QuotaStage}, Prefixes: 4, Sources: 4, Attempts: 4}, nil, 4)
-	nth := func(i int) netip.Prefix { // no host, which has another place
+	g := newQuotaTest(t, &Config{Stages: []Stage{QuotaStage}, Prefixes: 4, Sources: 4, Attempts: 4}, nil, 4)
+	nth := func(i int) netip.Prefix { // not a single source, which would be in another map
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, byte(i)}), 24)
 	}
 	for _, ttl := range []time.Duration{1, time.Hour} {
@@ -398,21 +402,21 @@ func TestQuotaFull(t *testing.T) {
 	g.must(g.quota.Put(DenyList, nth(99), 0))
 }
 
-// TestQuotaHosts: sources that are denied one by one, of which some find their places
-// taken, and are prefixes among others then.
-func TestQuotaHosts(t *testing.T) {
+// TestQuotaDeniedSources checks that sources are denied one by one, and that those whose set in the
+// table is full are in the trie.
+func TestQuotaDeniedSources(t *testing.T) {
 	nettest.Namespace(t)
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
-			g := newGuarded(t, &Config{Stages: []Stage{QuotaStage}, Prefixes: 8, Sources: 8, Attempts: 8}, nil, 4)
+			g := newQuotaTest(t, &Config{Stages: []Stage{QuotaStage}, Prefixes: 8, Sources: 8, Attempts: 8}, nil, 4)
 			wantAll := func(want Reason, packets uint64) {
 				t.Helper()
 				for i := range uint32(12) {
-					host := benchSource(family, i)
-					from := netip.AddrPortFrom(host.Addr(), 1000)
+					source := benchSource(family, i)
+					from := netip.AddrPortFrom(source.Addr(), 1000)
 					g.want(from.String(), []byte{0x40}, want)
-					if n, err := g.quota.Packets(DenyList, host); n != packets || err != nil {
-						t.Errorf("%d packets of host %d, %v, want %d", n, i, err, packets)
+					if n, err := g.quota.Packets(DenyList, source); n != packets || err != nil {
+						t.Errorf("%d packets of source %d, %v, want %d", n, i, err, packets)
 					}
 				}
 				g.want(netip.AddrPortFrom(benchSource(family, 99).Addr(), 1000).String(), []byte{0x40}, QuotaOther)
@@ -426,7 +430,7 @@ func TestQuotaHosts(t *testing.T) {
 			wantAll(QuotaOther, 0)
 			put(time.Hour)
 			wantAll(QuotaDenied, 1)
-			put(2 * time.Hour) // and no other place than before
+			put(2 * time.Hour) // replaces the entry
 			wantAll(QuotaDenied, 1)
 			put(0)
 			wantAll(QuotaOther, 0)
@@ -434,7 +438,7 @@ func TestQuotaHosts(t *testing.T) {
 			nextTick()
 			wantAll(QuotaOther, 0)
 
-			// One that is in the trie has a place again, and is in one only.
+			// Sources move from the trie to the table when there is room again.
 			put(time.Hour)
 			for i := range uint32(8) {
 				g.must(g.quota.Put(DenyList, benchSource(family, i), 0))
@@ -446,20 +450,20 @@ func TestQuotaHosts(t *testing.T) {
 			}
 			wantAll(QuotaOther, 0)
 
-			// What is denied with others stays denied, and one of them is
-			// nobody else.
+			// A source in a denied prefix stays denied when its own entry expires, and
+			// a longer prefix than a source denies only its own addresses.
 			first := benchSource(family, 0)
 			around, _ := first.Addr().Prefix(first.Bits() - 4)
-			within, _ := first.Addr().Prefix(first.Addr().BitLen())
+			address, _ := first.Addr().Prefix(first.Addr().BitLen())
 			from := netip.AddrPortFrom(first.Addr(), 1).String()
 			g.must(g.quota.Put(DenyList, around, time.Hour))
 			put(1)
 			nextTick()
 			wantAll(QuotaDenied, 0)
 			g.must(g.quota.Put(DenyList, around, 0))
-			g.must(g.quota.Put(DenyList, within, time.Hour))
+			g.must(g.quota.Put(DenyList, address, time.Hour))
 			g.want(from, []byte{0x40}, QuotaDenied)
-			g.must(g.quota.Put(DenyList, within, 0))
+			g.must(g.quota.Put(DenyList, address, 0))
 			g.must(g.quota.Put(DenyList, first, time.Hour))
 			g.want(from, []byte{0x40}, QuotaDenied)
 			g.must(g.quota.Put(AllowList, around, time.Hour))
@@ -471,17 +475,17 @@ func TestQuotaHosts(t *testing.T) {
 			g.must(again.SetPolicy(&QuotaPolicy{IPv4Bits: 24, IPv6Bits: 56}))
 			g.must(again.Guard(guardPort, 4))
 			g.must(again.Renew(time.Hour))
-			g.must(again.Put(DenyList, benchSource(family, 77), time.Hour)) // no host now
+			g.must(again.Put(DenyList, benchSource(family, 77), time.Hour)) // not a single source by this policy
 			g.want(from, []byte{0x40}, QuotaOther)
 		})
 	}
 }
 
-// TestQuotaTokenContinuesOnce: a token that has been let in carries one other ID,
-// and no more.
+// TestQuotaTokenContinuesOnce checks that an admitted token admits one more connection ID, and no
+// others.
 func TestQuotaTokenContinuesOnce(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 4)
+	g := newQuotaTest(t, nil, nil, 4)
 	const from = "192.0.2.1:1000"
 	token := func(id byte) []byte {
 		d := quotatest.Datagram{Type: quic.Initial, ID: 4, Token: 105, Size: 1280}
@@ -498,26 +502,23 @@ func TestQuotaTokenContinuesOnce(t *testing.T) {
 	g.want(from, token(2), QuotaKnownAttempt)
 }
 
-// TestQuotaTurnedAwayEnds by itself.
-func TestQuotaTurnedAwayEnds(t *testing.T) {
+// TestQuotaRefusalExpires checks that a refusal expires.
+func TestQuotaRefusalExpires(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 4)
+	g := newQuotaTest(t, nil, nil, 4)
 	from := netip.MustParseAddrPort("192.0.2.1:1000")
 	_, err := g.quota.Refuse(netip.MustParsePrefix("192.0.2.1/32"), 50*time.Millisecond)
 	g.must(err)
-	for deadline := time.Now().Add(10 * time.Second); g.judge(frameTo(guardPort, from, initialWith(1))) != QuotaNew; nextTick() {
-		if time.Now().After(deadline) {
-			t.Fatal("turned away for ever")
-		}
-	}
+	frame := frameTo(guardPort, from, initialWith(1))
+	eventually(t, "the refusal expires", func() bool { return g.classify(frame) == QuotaNew })
 }
 
-// TestQuotaNoLookalikes: whoever knows how IDs are hashed, and not by which keys,
-// does not find two that are taken for one. These differ in what cancels out in
-// hashes of one multiplication a word.
-func TestQuotaNoLookalikes(t *testing.T) {
+// TestQuotaHashCollisions checks that connection IDs do not collide that were chosen with knowledge of
+// the hash function, but not of the keys. The differences between these cancel out in hash functions
+// with one multiplication per word.
+func TestQuotaHashCollisions(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 4)
+	g := newQuotaTest(t, nil, nil, 4)
 	const from = "192.0.2.1:1000"
 	id := make([]byte, 20)
 	g.want(from, initialWith(id...), QuotaNew)
@@ -535,11 +536,11 @@ func TestQuotaNoLookalikes(t *testing.T) {
 	g.want("192.0.2.1:1001", initialWith(id...), QuotaRefused)
 }
 
-// TestQuotaLeavesOddFrames to the kernel's stack, whoever they are from: what it makes
-// of them the packet filter sees.
-func TestQuotaLeavesOddFrames(t *testing.T) {
+// TestQuotaPassesOddFrames checks that frames that are not plain UDP over IP pass, also from denied
+// prefixes: the packet filter in package quota sees what the kernel's network stack makes of them.
+func TestQuotaPassesOddFrames(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, nil, 4)
+	g := newQuotaTest(t, nil, nil, 4)
 	for _, all := range []string{"0.0.0.0/0", "::/0"} {
 		g.must(g.quota.Put(DenyList, netip.MustParsePrefix(all), time.Hour))
 	}
@@ -580,22 +581,21 @@ func TestQuotaLeavesOddFrames(t *testing.T) {
 		"UDP and IPv6 without a length": put(put(v6, udp6+4, 0, 0), ip6+4, 0, 0),
 		"IP shorter than its header":    put(v4, ip4+2, 0, 10),
 	} {
-		if got := g.judge(frame); got != PassOther {
+		if got := g.classify(frame); got != PassOther {
 			t.Errorf("%s: got %v, want %v", name, got, PassOther)
 		}
 	}
 	for _, frame := range [][]byte{v4, v6, append(bytes.Clone(v4), make([]byte, 6)...)} {
-		if got := g.judge(frame); got != QuotaDenied {
+		if got := g.classify(frame); got != QuotaDenied {
 			t.Errorf("plain: got %v, want %v", got, QuotaDenied)
 		}
 	}
 }
 
-// TestQuotaForgetsRates: what a source has used of one owner's rates is nothing to the
-// next, whose rates are others.
-func TestQuotaForgetsRates(t *testing.T) {
+// TestQuotaCloseClearsRates checks that the next user of the stage begins with full token buckets.
+func TestQuotaCloseClearsRates(t *testing.T) {
 	nettest.Namespace(t)
-	g := newGuarded(t, nil, &QuotaPolicy{Limits: QuotaLimits{Attempts: slow, Packets: RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}}}, 4)
+	g := newQuotaTest(t, nil, &QuotaPolicy{Limits: QuotaLimits{Attempts: slow, Packets: RateLimit{Interval: time.Hour, Depth: 2 * time.Hour}}}, 4)
 	for _, from := range []string{"192.0.2.1:1000", "[2001:db8::1]:1000"} {
 		g.want(from, initialWith(1), QuotaNew)
 		g.want(from, initialWith(2), QuotaAttemptRate)

@@ -16,21 +16,20 @@ import (
 	"github.com/quicway/quicway/internal/test/packet"
 )
 
-// TestConcurrentChanges: a frame that is relayed on one processor while another
-// learns a next hop, and Go moves the leg, goes to one place or the other, whole:
-// never to an address or a neighbour that is made of both.
+// TestConcurrentChanges checks that a frame is relayed to the old or the new address of a leg, with the
+// MAC address that belongs to it, while Go changes the leg and another CPU caches its next hop.
 func TestConcurrentChanges(t *testing.T) {
 	const frames = 200_000
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t)
 			w.session(family, bob, relayAB)
-			places := []addrs{alice, bob}
+			remotes := []addrs{alice, bob}
 			macs := []net.HardwareAddr{{2, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa}, {2, 0x55, 0x55, 0x55, 0x55, 0x55}}
 			ports := []uint16{0x1111, 0x2222}
 			var want [][]byte
 			f := w.good(family)
-			for i, at := range places {
+			for i, at := range remotes {
 				w.neighbour(at[family].AsSlice(), macs[i])
 				r := relayed(f, at, relayAB)
 				r.Dst = at.at(family, ports[i])
@@ -41,10 +40,10 @@ func TestConcurrentChanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer here.Close()
-			put := func(place int) {
+			put := func(i int) {
 				legs := [2]Leg{
 					{Remote: alice.at(family, 1000), Local: relayAB.at(family, relayPort)},
-					{Remote: places[place].at(family, ports[place]), Local: relayAB.at(family, relayPort)},
+					{Remote: remotes[i].at(family, ports[i]), Local: relayAB.at(family, relayPort)},
 				}
 				if err := w.program.relay.PutSession(3, legs); err != nil {
 					t.Error(err)
@@ -64,7 +63,7 @@ func TestConcurrentChanges(t *testing.T) {
 	}
 }
 
-// neighbour says at which MAC an address of the first network is.
+// neighbour sets the MAC address of an IP address of the first network.
 func (w *wire) neighbour(ip net.IP, mac net.HardwareAddr) {
 	w.Helper()
 	n := &netlink.Neigh{LinkIndex: w.in.Index, IP: ip, HardwareAddr: mac, State: netlink.NUD_PERMANENT}
@@ -73,10 +72,10 @@ func (w *wire) neighbour(ip net.IP, mac net.HardwareAddr) {
 	}
 }
 
-// runOn runs the program in a namespace on one processor, on a frame that may
-// become one of several, or be passed.
+// runOn runs the program on a frame in a namespace on one CPU. The frame must be passed, or become
+// one of several frames.
 func (w *wire) runOn(namespace *os.File, cpu, frames int, f *packet.Frame, want [][]byte) {
-	runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	var set unix.CPUSet
 	set.Set(cpu)
 	if err := errors.Join(unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET), unix.SchedSetaffinity(0, &set)); err != nil {
@@ -105,6 +104,6 @@ func (w *wire) runOn(namespace *os.File, cpu, frames int, f *packet.Frame, want 
 		}
 	}
 	if forwarded == 0 {
-		w.Error("nothing was forwarded")
+		w.Error("no frame was forwarded")
 	}
 }

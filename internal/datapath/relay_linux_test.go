@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -17,7 +16,7 @@ import (
 	"github.com/quicway/quicway/internal/test/packet"
 )
 
-// wire is a namespace with an interface at which frames come in, and one more.
+// wire is a network namespace with an interface at which frames arrive, and another one.
 type wire struct {
 	testing.TB
 	program *Program
@@ -27,30 +26,29 @@ type wire struct {
 
 const relayPort = 4433
 
-// Addresses: the relay has .1 in each network, peers .2. Alice's and Bob's are at
-// the first interface, Carol's at the second.
+// Addresses. Alice and Bob are in the network of the first interface, and Carol in that of the second.
 var (
 	relayAB = addrs{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd01::1")}
 	relayC  = addrs{netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("fd02::1")}
 	alice   = addrs{netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd01::2")}
 	bob     = addrs{netip.MustParseAddr("10.1.0.3"), netip.MustParseAddr("fd01::3")}
 	carol   = addrs{netip.MustParseAddr("10.2.0.2"), netip.MustParseAddr("fd02::2")}
-	// silent answers no neighbour discovery, stray is nobody.
+	// silent does not answer neighbor discovery, and stray is not a peer.
 	silent = addrs{netip.MustParseAddr("10.1.0.9"), netip.MustParseAddr("fd01::9")}
 	stray  = addrs{netip.MustParseAddr("10.1.0.7"), netip.MustParseAddr("fd01::7")}
 )
 
-// addrs are those of a host, by family.
+// addrs are the addresses of a host: IPv4 and IPv6.
 type addrs [2]netip.Addr
 
 func (a addrs) at(family int, port uint16) netip.AddrPort { return netip.AddrPortFrom(a[family], port) }
 
 var (
 	peerMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
-	edgeMAC = net.HardwareAddr{2, 0, 0, 0, 0, 99} // who has sent the frame
+	edgeMAC = net.HardwareAddr{2, 0, 0, 0, 0, 99} // the router that sends the frames
 )
 
-// newWire makes the interfaces, and loads the program.
+// newWire creates the interfaces, loads the program, and attaches it.
 func newWire(t *testing.T) *wire {
 	t.Helper()
 	return newWireFor(t, &Config{Sessions: 16})
@@ -75,21 +73,21 @@ func newWireFor(t testing.TB, conf *Config) *wire {
 	return w
 }
 
-// link makes an interface with the relay's addresses and neighbours.
+// link creates an interface with addresses of the relay and neighbours.
 func (w *wire) link(name string, relay addrs, peers ...addrs) *net.Interface {
 	w.Helper()
 	w.veth(name)
 	return w.address(name, relay, peers...)
 }
 
-// veth makes a pair of interfaces, and sets both up.
+// veth creates a pair of interfaces, and sets both up.
 func (w *wire) veth(name string) netlink.Link {
 	w.Helper()
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "p"}
 	if err := netlink.LinkAdd(veth); err != nil {
 		w.Fatal(err)
 	}
-	// What the other end would send of its own moves counters.
+	// IPv6 would send packets at the other end, which would change counters.
 	nettest.Sysctl(w, "net/ipv6/conf/"+name+"p/disable_ipv6", "1")
 	for _, end := range []string{name, name + "p"} {
 		l, err := netlink.LinkByName(end)
@@ -103,7 +101,7 @@ func (w *wire) veth(name string) netlink.Link {
 	return veth
 }
 
-// address gives an interface the relay's addresses, and neighbours.
+// address adds addresses of the relay and neighbours to an interface.
 func (w *wire) address(name string, relay addrs, peers ...addrs) *net.Interface {
 	w.Helper()
 	l, err := netlink.LinkByName(name)
@@ -133,7 +131,7 @@ func (w *wire) address(name string, relay addrs, peers ...addrs) *net.Interface 
 	return iface
 }
 
-// session opens session 3 between alice and a peer, whose IDs lead to leg 1.
+// session adds session 3 between alice and a peer, with IDs that lead to leg 1, the peer.
 func (w *wire) session(family int, peer, relay addrs) {
 	w.Helper()
 	legs := [2]Leg{
@@ -153,7 +151,7 @@ func (w *wire) session(family int, peer, relay addrs) {
 	}
 }
 
-// good is a frame from alice that is relayed.
+// good returns a frame from alice that is relayed.
 func (w *wire) good(family int) packet.Frame {
 	payload := append([]byte{0x45}, w.key.ID(cid.Peer, 0).Bytes()...)
 	payload = append(payload, bytes.Repeat([]byte("payload "), 20)...)
@@ -163,7 +161,7 @@ func (w *wire) good(family int) packet.Frame {
 	}
 }
 
-// relayed is what the relay makes of a frame from alice.
+// relayed returns the frame that the relay sends for a frame from alice.
 func relayed(f packet.Frame, peer, relay addrs) packet.Frame {
 	family := familyOf(&f)
 	f.Src, f.Dst = relay.at(family, relayPort), peer.at(family, 2000)
@@ -178,7 +176,7 @@ func familyOf(f *packet.Frame) int {
 	return 1
 }
 
-// run tests one frame and wants a verdict, and just that counter to move.
+// run runs the program on a frame, and checks the verdict and that only one counter has changed.
 func (w *wire) run(in []byte, want Verdict, why Reason) []byte {
 	w.Helper()
 	before := w.stats()
@@ -213,9 +211,9 @@ func (w *wire) stats() map[Reason]uint64 {
 
 var families = []string{"IPv4", "IPv6"}
 
-// TestRelays: what leaves is what the relay's own socket would send, with ECN,
-// DSCP, DF and ID as they came.
-func TestRelays(t *testing.T) {
+// TestForward checks that the program sends what a socket of the relay would send, with the ECN bits,
+// DSCP, DF bit and IP ID of the received packet.
+func TestForward(t *testing.T) {
 	for family, name := range families {
 		for _, to := range []struct {
 			name        string
@@ -229,7 +227,7 @@ func TestRelays(t *testing.T) {
 				if to.verdict == Redirect {
 					out = w.out
 				}
-				for length := range 40 { // odd and even, and all remainders of sums
+				for length := range 40 { // odd and even lengths, and different checksums
 					f := w.good(family)
 					f.Payload = append(f.Payload, bytes.Repeat([]byte{byte(length * 37)}, length)...)
 					got := w.run(f.Build(edgeMAC, w.in.HardwareAddr), to.verdict, Relayed)
@@ -247,8 +245,8 @@ func TestRelays(t *testing.T) {
 	}
 }
 
-// TestZeroChecksum: in IPv4 it means none, and stays so; in IPv6 there is no such
-// thing. A sum that comes out as zero is sent as its other form.
+// TestZeroChecksum checks that an IPv4 packet without UDP checksum is forwarded without one, that such
+// an IPv6 packet is passed, and that a checksum of zero is sent as 0xffff (RFC 768).
 func TestZeroChecksum(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		w := newWire(t)
@@ -290,8 +288,9 @@ func TestZeroChecksum(t *testing.T) {
 	}
 }
 
-// TestPasses: whatever is not surely the relay's to forward goes up unchanged.
-func TestPasses(t *testing.T) {
+// TestPass checks that packets that the relay stage cannot forward with certainty are passed unchanged,
+// and counted by their reason.
+func TestPass(t *testing.T) {
 	for family, name := range families {
 		for what, test := range map[string]struct {
 			change func(w *wire, f *packet.Frame)
@@ -303,12 +302,12 @@ func TestPasses(t *testing.T) {
 			"ID cut":           {func(_ *wire, f *packet.Frame) { f.Payload = f.Payload[:12] }, PassShort},
 			"no payload":       {func(_ *wire, f *packet.Frame) { f.Payload = nil }, PassShort},
 			"padded ID":        {func(_ *wire, f *packet.Frame) { f.Payload = f.Payload[:12]; f.Pad = 20 }, PassShort},
-			"other port":       {func(_ *wire, f *packet.Frame) { f.Dst = netip.AddrPortFrom(f.Dst.Addr(), 53) }, PassOther},
-			"stranger":         {func(_ *wire, f *packet.Frame) { f.Src = stray.at(familyOf(f), 1000) }, PassSource},
-			"stranger's port":  {func(_ *wire, f *packet.Frame) { f.Src = netip.AddrPortFrom(f.Src.Addr(), 1001) }, PassSource},
+			"not relay port":   {func(_ *wire, f *packet.Frame) { f.Dst = netip.AddrPortFrom(f.Dst.Addr(), 53) }, PassOther},
+			"other address":    {func(_ *wire, f *packet.Frame) { f.Src = stray.at(familyOf(f), 1000) }, PassSource},
+			"other port":       {func(_ *wire, f *packet.Frame) { f.Src = netip.AddrPortFrom(f.Src.Addr(), 1001) }, PassSource},
 			"the leg itself":   {func(_ *wire, f *packet.Frame) { f.Src = bob.at(familyOf(f), 2000) }, PassSource},
-			"another of ours":  {func(_ *wire, f *packet.Frame) { f.Dst = relayC.at(familyOf(f), relayPort) }, PassSource},
-			"not ours":         {func(_ *wire, f *packet.Frame) { f.Dst = stray.at(familyOf(f), relayPort) }, PassSource},
+			"other local addr": {func(_ *wire, f *packet.Frame) { f.Dst = relayC.at(familyOf(f), relayPort) }, PassSource},
+			"not local":        {func(_ *wire, f *packet.Frame) { f.Dst = stray.at(familyOf(f), relayPort) }, PassSource},
 			"TTL 1":            {func(_ *wire, f *packet.Frame) { f.TTL = 1 }, PassTTL},
 			"TTL 0":            {func(_ *wire, f *packet.Frame) { f.TTL = 0 }, PassTTL},
 			"VLAN":             {func(_ *wire, f *packet.Frame) { f.VLAN = true }, PassOther},
@@ -325,7 +324,7 @@ func TestPasses(t *testing.T) {
 				f := w.good(family)
 				test.change(w, &f)
 				w.run(f.Build(edgeMAC, w.in.HardwareAddr), Pass, test.why)
-				// And that of nobody moves nothing.
+				// The session still works.
 				good := w.good(family)
 				w.run(good.Build(edgeMAC, w.in.HardwareAddr), TX, Relayed)
 			})
@@ -333,9 +332,9 @@ func TestPasses(t *testing.T) {
 	}
 }
 
-// TestPassesWithoutClearRoute: the kernel knows no neighbour, forwards nothing,
-// or would send by an interface that is not ours.
-func TestPassesWithoutClearRoute(t *testing.T) {
+// TestPassWithoutRoute checks that packets are passed if the kernel knows no neighbour, if forwarding
+// is disabled, or if the program is not attached to the interface of the next hop.
+func TestPassWithoutRoute(t *testing.T) {
 	for family, name := range families {
 		t.Run(name+"/no neighbour", func(t *testing.T) {
 			w := newWire(t)
@@ -363,8 +362,8 @@ func TestPassesWithoutClearRoute(t *testing.T) {
 	}
 }
 
-// TestTooLongForKnownHop: a frame that does not fit through the way that shorter
-// ones have found is for the kernel to fragment or to refuse.
+// TestTooLongForKnownHop checks that a packet that exceeds the MTU of a cached next hop is passed, so
+// that the kernel fragments or refuses it.
 func TestTooLongForKnownHop(t *testing.T) {
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
@@ -387,7 +386,7 @@ func TestTooLongForKnownHop(t *testing.T) {
 	}
 }
 
-// TestMixedFamilies: between IPv4 and IPv6 Go forwards.
+// TestMixedFamilies checks that packets between an IPv4 leg and an IPv6 leg are passed to Go.
 func TestMixedFamilies(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
@@ -402,8 +401,9 @@ func TestMixedFamilies(t *testing.T) {
 	w.run(f.Build(edgeMAC, w.in.HardwareAddr), Pass, PassMixed)
 }
 
-// TestRoaming: a leg that moves is one write.
-func TestRoaming(t *testing.T) {
+// TestLegMoves checks that PutSession moves a leg and keeps its counters, that packets are passed
+// without legs, and that DeleteSession clears the counters.
+func TestLegMoves(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
 	f := w.good(0)
@@ -425,11 +425,11 @@ func TestRoaming(t *testing.T) {
 		t.Fatal(err)
 	}
 	if traffic, err := w.program.relay.Traffic(3); err != nil || traffic[1].Packets != 0 {
-		t.Errorf("traffic %+v, %v after the session", traffic, err)
+		t.Errorf("traffic %+v, %v after DeleteSession", traffic, err)
 	}
 }
 
-// TestEvents: Go hears of an ID that is due, and not of those before.
+// TestEvents checks that an ID that is due is reported, and earlier IDs are not.
 func TestEvents(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
@@ -447,8 +447,8 @@ func TestEvents(t *testing.T) {
 	t.Error("no event")
 }
 
-// TestEventsOverflow: events that there is no room for are counted and come later,
-// and the packets are relayed.
+// TestEventsOverflow checks that events are counted as lost and repeated later if the ring is full,
+// and that the packets are relayed meanwhile.
 func TestEventsOverflow(t *testing.T) {
 	const sessions = 4096 // more than events fit into the ring
 	w := newWireFor(t, &Config{Sessions: sessions, IDs: sessions + 8})
@@ -481,7 +481,7 @@ func TestEventsOverflow(t *testing.T) {
 	if err != nil || stats[EventLost] == 0 || stats[Relayed] != sessions {
 		t.Fatalf("%v, %v, want events lost and %d packets relayed", stats, err, sessions)
 	}
-	last := uint32(sessions - 1) // lost, for certain
+	last := uint32(sessions - 1) // certainly lost
 	for e := range w.program.relay.Events(t.Context()) {
 		if e.Session == last {
 			return
@@ -491,7 +491,7 @@ func TestEventsOverflow(t *testing.T) {
 	t.Error("a lost event is not repeated")
 }
 
-// TestNextHopAges: the routing table is asked again after a while.
+// TestNextHopAges checks that a next hop is cached, and looked up again after a while.
 func TestNextHopAges(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
@@ -504,19 +504,15 @@ func TestNextHopAges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := w.run(frame, TX, Relayed); bytes.Equal(got[:6], other) {
-		t.Error("the routing table was asked for each packet")
+		t.Error("the next hop was looked up for each packet")
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if got := w.run(frame, TX, Relayed); bytes.Equal(got[:6], other) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the routing table was not asked again")
-		}
-	}
+	eventually(t, "the next hop is looked up again", func() bool {
+		got := w.run(frame, TX, Relayed)
+		return bytes.Equal(got[:6], other)
+	})
 }
 
-// TestOtherProtocols pass, also those that look like ours from afar.
+// TestOtherProtocols checks that frames of other protocols, and with wrong IP headers, pass unchanged.
 func TestOtherProtocols(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
@@ -544,8 +540,8 @@ func TestOtherProtocols(t *testing.T) {
 	w.run(base, TX, Relayed)
 }
 
-// TestOtherTraffic: frames of all lengths pass unchanged. A test run takes none
-// without an Ethernet header, nor does an interface.
+// TestOtherTraffic checks that truncated frames and random bytes of all lengths pass unchanged. Frames
+// shorter than an Ethernet header cannot be tested, and do not occur.
 func TestOtherTraffic(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)

@@ -15,8 +15,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// mustLoad loads a program, which ends with the test. Only a process without privileges
-// skips the test: a program that the kernel refuses, or a stage of it, fails the test.
+// mustLoad loads a program, and closes it at the end of the test. If the process lacks privileges,
+// the test is skipped. If the kernel refuses a stage, the test fails.
 func mustLoad(tb testing.TB, conf *Config) *Program {
 	tb.Helper()
 	p, err := Load(conf)
@@ -44,9 +44,9 @@ var combinations = [][]Stage{
 	{RelayStage, QuotaStage, MonitorStage},
 }
 
-// TestStages: the kernel takes all stages, alone and together; without CAP_PERFMON
-// it takes those that the package's documentation promises. Each line of the log
-// that begins with "stages:" is a row of the table in docs/kernels.md.
+// TestStages checks that the kernel accepts all stages, alone and together, and without CAP_PERFMON
+// those that the documentation of package xdp lists. Each log line that begins with "stages:" is a row
+// of the table in docs/kernels.md.
 func TestStages(t *testing.T) {
 	const child = "QUICWAY_TEST_GUARDED"
 	if os.Getenv(child) != "" {
@@ -64,7 +64,7 @@ func TestStages(t *testing.T) {
 		t.Errorf("without CAP_PERFMON: %v\n%s", err, out)
 		return
 	}
-	for line := range strings.Lines(string(out)) { // the table has them, too
+	for line := range strings.Lines(string(out)) { // for the table
 		if _, row, ok := strings.Cut(line, "stages: "); ok {
 			t.Log("stages: " + strings.TrimSpace(row))
 		}
@@ -97,7 +97,7 @@ func loadCombinations(t *testing.T, perfmon string) {
 	}
 }
 
-// verifierLog returns the end of what the verifier said.
+// verifierLog returns the end of the verifier's log.
 func verifierLog(err error) string {
 	var verifier *ebpf.VerifierError
 	if !errors.As(err, &verifier) {
@@ -106,12 +106,13 @@ func verifierLog(err error) string {
 	return fmt.Sprintf("\n%-60v", verifier)
 }
 
-// mayLack says whether the documentation promises less: without CAP_PERFMON there
-// is no monitor stage beside others.
+// mayLack says whether the kernel may refuse a stage: without CAP_PERFMON it may refuse the monitor
+// stage beside others.
 func mayLack(stages []Stage, stage Stage, perfmon string) bool {
 	return perfmon == "without" && stage == MonitorStage && len(stages) > 1
 }
 
+// logRow logs which stages were loaded, for the table in docs/kernels.md.
 func logRow(t *testing.T, p *Program, stages []Stage, perfmon string) {
 	t.Helper()
 	info, err := p.objects.Quicway.Info()
@@ -138,12 +139,11 @@ func names(stages []Stage) string {
 	return strings.Join(words, "+")
 }
 
-// wantsPerfmon checks the error of a kernel whose verifier takes no stage without
-// CAP_PERFMON.
+// wantsPerfmon checks the error of a kernel that accepts no stage without CAP_PERFMON.
 func wantsPerfmon(t *testing.T, p *Program, err error) {
 	t.Helper()
 	if err == nil {
-		t.Errorf("Linux %s takes stages without CAP_PERFMON: say so in the documentation", kernelRelease())
+		t.Errorf("Linux %s accepts stages without CAP_PERFMON: update the documentation", kernelRelease())
 		p.Close()
 		return
 	}
@@ -152,7 +152,8 @@ func wantsPerfmon(t *testing.T, p *Program, err error) {
 	}
 }
 
-// TestStageErr: what was not asked for is told apart from what is refused.
+// TestStageErr checks that StageErr distinguishes stages that the configuration lacks from stages that
+// the kernel has refused.
 func TestStageErr(t *testing.T) {
 	p := mustLoad(t, &Config{Sessions: 1})
 	if err := p.StageErr(RelayStage); err != nil {
@@ -170,7 +171,7 @@ func TestStageErr(t *testing.T) {
 	}
 	p.refused[QuotaStage] = refusedError(QuotaStage, nil, errors.New("math between pointers"))
 	if _, err := p.Monitor(); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("Flows: %v, want %v", err, ErrUnsupported)
+		t.Errorf("Monitor: %v, want %v", err, ErrUnsupported)
 	}
 	if _, err := p.Quota(); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("Quota: %v, want %v", err, ErrUnsupported)

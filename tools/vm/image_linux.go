@@ -12,8 +12,8 @@ import (
 	"github.com/quicway/quicway/tools/vm/plan"
 )
 
-// buildImage builds the initial file system of a machine in a folder, and returns its
-// file name.
+// buildImage builds the initial RAM file system of a virtual machine in a folder, with the
+// kernel modules, the tests and the init, and returns the file.
 func buildImage(ctx context.Context, o *options, k *kernel, folder string) (string, error) {
 	root := filepath.Join(folder, "root")
 	if err := os.MkdirAll(filepath.Join(root, "modules"), 0o755); err != nil {
@@ -50,8 +50,8 @@ func buildImage(ctx context.Context, o *options, k *kernel, folder string) (stri
 	return image, loud(pack)
 }
 
-// copyModule copies a kernel module, and decompresses it if necessary. It returns the
-// name of the copy.
+// copyModule copies a kernel module into a folder, decompresses it if necessary, and returns
+// its name.
 func copyModule(ctx context.Context, file, folder string) (string, error) {
 	name, packed := strings.CutSuffix(filepath.Base(file), ".xz")
 	if !packed {
@@ -85,7 +85,7 @@ func buildTest(ctx context.Context, o *options, pkg, root string) (plan.Test, er
 	return t, loud(exec.CommandContext(ctx, "cp", "-r", data, folder))
 }
 
-// compile runs go build or go test for the machine's processor.
+// compile runs go build or go test for the processor of the virtual machine.
 func compile(ctx context.Context, o *options, verb, out, pkg string, flags ...string) error {
 	args := append([]string{verb, "-o", out}, flags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)

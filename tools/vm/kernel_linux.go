@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// arch describes a processor architecture.
+// arch is a processor of virtual machines.
 type arch struct {
 	debian string // Debian's name
-	suffix string // of Debian's kernel packages
+	suffix string // of the names of its kernel packages
 	qemu   []string
-	serial string
-	image  string // prefix of the kernel's file name
+	serial string // device of the console
+	image  string // first part of the name of the kernel's file
 }
 
 var arches = map[string]arch{
@@ -29,8 +29,8 @@ var arches = map[string]arch{
 	"s390x": {"s390x", "s390x", []string{"qemu-system-s390x", "-M", "s390-ccw-virtio", "-accel", "tcg,thread=multi", "-cpu", "max"}, "ttysclp0", "vmlinuz"},
 }
 
-// modules are the kernel modules that tests use. The modules that they depend on are
-// loaded as well.
+// modules are the kernel modules that tests use and that are not built into Debian's kernels.
+// The modules that these depend on are loaded as well.
 var modules = []string{
 	"veth", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_redir", "nft_reject_inet", "nft_fib_inet", "nft_limit", "nf_conntrack_netlink",
 	"tun", "dummy", "bridge", "bonding", "8021q", "macvlan", "wireguard", "vxlan", "sch_ingress", "sch_netem", "sch_tbf", "cls_bpf",
@@ -42,8 +42,8 @@ type kernel struct {
 	folder  string
 }
 
-// apt returns an apt-get or apt-cache command for an architecture. Unless it is that of
-// this machine, its package lists are kept in the cache.
+// apt returns a command of apt-get or apt-cache for a processor. For another processor than this
+// machine's, the package lists are in the cache folder.
 func (a arch) apt(ctx context.Context, cache, tool string, args ...string) *exec.Cmd {
 	host, _ := exec.CommandContext(ctx, "dpkg", "--print-architecture").Output()
 	if strings.TrimSpace(string(host)) == a.debian {
@@ -84,7 +84,7 @@ func (a arch) fetchKernel(ctx context.Context, cache, version string) (*kernel, 
 	}
 	files, err := filepath.Glob(filepath.Join(unpacked, "*.deb"))
 	if err != nil || len(files) != 1 {
-		return nil, errors.Join(err, fmt.Errorf("apt-get download %s brought %d files", name, len(files)))
+		return nil, errors.Join(err, fmt.Errorf("apt-get download %s downloaded %d files, want 1", name, len(files)))
 	}
 	if err := loud(exec.CommandContext(ctx, "dpkg-deb", "-x", files[0], unpacked)); err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (a arch) fetchKernel(ctx context.Context, cache, version string) (*kernel, 
 func (a arch) newest(ctx context.Context, cache, version string) (string, error) {
 	pattern := fmt.Sprintf(`^linux-image-%s\.[0-9].*[0-9]-%s$`, regexp.QuoteMeta(version), a.suffix)
 	names, err := a.search(ctx, cache, pattern)
-	if err == nil && len(names) == 0 { // perhaps apt has no lists yet
+	if err == nil && len(names) == 0 { // apt may have no package lists yet
 		if err = loud(a.apt(ctx, cache, "apt-get", "update", "-qq")); err == nil {
 			names, err = a.search(ctx, cache, pattern)
 		}
@@ -127,7 +127,7 @@ func (a arch) search(ctx context.Context, cache, pattern string) (names []string
 
 var number = regexp.MustCompile(`[0-9]+`)
 
-// compareVersions compares package names by the numbers in them.
+// compareVersions compares names by the numbers in them.
 func compareVersions(a, b string) int {
 	x, y := number.FindAllString(a, -1), number.FindAllString(b, -1)
 	return slices.CompareFunc(x, y, func(m, n string) int {
@@ -137,8 +137,8 @@ func compareVersions(a, b string) int {
 	})
 }
 
-// moduleFiles returns the files of modules and of their dependencies, in the order of
-// loading. Modules that are built in or that the kernel lacks have no file.
+// moduleFiles returns the files of the modules and of their dependencies, in the order of loading.
+// Modules that are built in, or that the kernel lacks, have no files.
 func (k *kernel) moduleFiles(ctx context.Context) (files []string) {
 	for _, name := range modules {
 		out, err := exec.CommandContext(ctx, "modprobe", "-d", k.folder, "-S", k.release, "--show-depends", name).Output()
@@ -156,7 +156,7 @@ func (k *kernel) moduleFiles(ctx context.Context) (files []string) {
 	return files
 }
 
-// loud runs a command. An error contains its output.
+// loud runs a command. The error contains its output.
 func loud(cmd *exec.Cmd) error {
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -1,11 +1,11 @@
-// Command vm runs the tests of packages as root, with other kernels than this machine's
-// and on other processors. It boots Debian's kernels in qemu, without KVM. It needs apt and
-// qemu; .ci/run installs what it needs.
+// Command vm runs the tests of packages as root on other kernels and other processors
+// than those of this machine. It boots Debian's kernels in qemu, without KVM. It needs
+// apt and qemu, which .ci/run installs.
 //
 //	go run ./tools/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
 //
 // It prints the output of failed and skipped tests, and one line for each package and
-// kernel. It fails if a test fails, or if one is skipped because the kernel lacks
+// kernel. It fails if a test fails, or if a test is skipped because the kernel lacks
 // something.
 package main
 
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// options are the command's flags and arguments.
+// options are the flags and arguments.
 type options struct {
 	arch     string
 	kernels  []string
@@ -53,11 +53,11 @@ func parseFlags() *options {
 	flag.StringVar(&o.run, "run", ".", "`regexp` of the tests to run")
 	flag.StringVar(&o.skip, "skip", "", "`regexp` of the tests not to run")
 	flag.IntVar(&o.count, "count", 1, "how often to run each test")
-	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "how long a machine may run")
-	flag.IntVar(&o.cpus, "cpus", 2, "processors of a machine")
+	flag.DurationVar(&o.timeout, "timeout", 30*time.Minute, "time limit for a virtual machine")
+	flag.IntVar(&o.cpus, "cpus", 2, "number of processors of a virtual machine")
 	flag.StringVar(&o.cache, "cache", "", "`folder` for kernels (default: the user's cache)")
-	flag.StringVar(&o.matrix, "matrix", "", "`file` whose table of stages and kernels is updated, with this machine's kernel too")
-	flag.BoolVar(&o.verbose, "v", false, "print the whole output of the machines")
+	flag.StringVar(&o.matrix, "matrix", "", "`file` with the table of stages and kernels to update; adds a row for this kernel")
+	flag.BoolVar(&o.verbose, "v", false, "print all output of the virtual machines")
 	flag.Parse()
 	o.kernels = strings.Split(kernels, ",")
 	o.packages = flag.Args()
@@ -66,7 +66,7 @@ func parseFlags() *options {
 
 func runAll(ctx context.Context, o *options) error {
 	if len(o.packages) == 0 {
-		return fmt.Errorf("no packages given: name the packages to test")
+		return fmt.Errorf("no packages to test")
 	}
 	arch, ok := arches[o.arch]
 	if !ok {
@@ -100,7 +100,7 @@ func runAll(ctx context.Context, o *options) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("the tests of %d packages failed", failed)
+		return fmt.Errorf("%d of the runs failed", failed)
 	}
 	return nil
 }

@@ -12,16 +12,16 @@ import (
 	"strings"
 )
 
-// row is the result of one kernel with one set of stages: a line of the output of
-// TestStages in package xdp.
+// row is the result for one kernel and one set of stages: a line of the output of TestStages
+// in package internal/datapath.
 type row struct {
 	kernel, arch, perfmon string
 	wanted, got           string // stages
-	egress                string // whether outgoing packets are seen: yes, no or -
-	verified              string // number of instructions that the verifier processed
+	egress                string // whether egress packets are seen: yes, no or -
+	verified              string // instructions that the verifier processed
 }
 
-// parseRow parses a line of the test's output.
+// parseRow parses a line of a test's output.
 func parseRow(line string) (row, bool) {
 	_, text, ok := strings.Cut(line, "stages: ")
 	words := strings.Fields(text)
@@ -32,11 +32,11 @@ func parseRow(line string) (row, bool) {
 	return row{version, words[1], words[2], words[3], words[4], words[5], words[6]}, version != ""
 }
 
-// hostRows runs the test with this machine's kernel.
+// hostRows runs TestStages on this machine's kernel.
 func hostRows(ctx context.Context) (rows []row, err error) {
-	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestStages$", "github.com/quicway/quicway/xdp").CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestStages$", "github.com/quicway/quicway/internal/datapath").CombinedOutput()
 	if err != nil {
-		return nil, fmt.Errorf("go test ./xdp: %w\n%s", err, out)
+		return nil, fmt.Errorf("go test ./internal/datapath: %w\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
 		if r, ok := parseRow(line); ok {
@@ -46,18 +46,17 @@ func hostRows(ctx context.Context) (rows []row, err error) {
 	return rows, nil
 }
 
-// The lines before and after the table in its file, and the first lines of the table.
+// The lines of a file that enclose the table, and the head of the table.
 const (
 	begin = "<!-- make test-vm: begin -->\n"
 	end   = "<!-- make test-vm: end -->\n"
 	head  = "| Linux | processor | CAP_PERFMON | relay | quota | monitor | all three | what leaves |\n|---|---|---|---|---|---|---|---|\n"
 )
 
-// columns are the sets of stages in the columns of the table.
+// columns are the sets of stages in the table.
 var columns = []string{"relay", "quota", "monitor", "relay+quota+monitor"}
 
-// writeMatrix updates rows in the table of a file. Rows of other kernels and processors
-// stay.
+// writeMatrix updates the table in a file. Lines of other kernels and processors stay.
 func writeMatrix(file string, rows []row) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -66,7 +65,7 @@ func writeMatrix(file string, rows []row) error {
 	before, rest, found := strings.Cut(string(text), begin)
 	table, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
-		return fmt.Errorf("%s has no lines %q and %q", file, begin, end)
+		return fmt.Errorf("%s lacks the lines that enclose the table", file)
 	}
 	lines := make(map[string]string)
 	for line := range strings.Lines(strings.TrimPrefix(table, head)) {
@@ -84,7 +83,7 @@ func writeMatrix(file string, rows []row) error {
 	return os.WriteFile(file, []byte(before+begin+head+out.String()+end+after), 0o644)
 }
 
-// byMachine returns the cells of each row of the table, by its first cells.
+// byMachine returns the cells of each line of the table, by its first three cells.
 func byMachine(rows []row) map[string][]string {
 	lines := make(map[string][]string)
 	for _, r := range rows {
@@ -102,7 +101,8 @@ func byMachine(rows []row) map[string][]string {
 	return lines
 }
 
-// cell returns the verifier's number of instructions, or which stages are missing.
+// cell returns the text of a cell: the instructions that the verifier processed, or which stages
+// the kernel has refused.
 func (r row) cell() string {
 	switch r.got {
 	case r.wanted:
@@ -113,7 +113,7 @@ func (r row) cell() string {
 	return r.got + " only"
 }
 
-// compareKeys orders rows by processor, and then by kernel.
+// compareKeys orders lines by processor, and then by kernel.
 func compareKeys(a, b string) int {
 	x, y := strings.Split(a, "|"), strings.Split(b, "|")
 	return cmp.Or(cmp.Compare(x[1], y[1]), compareVersions(x[0], y[0]), cmp.Compare(x[2], y[2]))

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestMatrix checks that writeMatrix replaces the rows of machines that were run, and
-// keeps all others.
+// TestMatrix checks that lines of kernels that were not run stay, and others are replaced.
 func TestMatrix(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kernels.md")
 	old := "text\n" + begin + head +

@@ -15,14 +15,14 @@ import (
 	"github.com/quicway/quicway/tools/vm/plan"
 )
 
-// report is the result of a machine.
+// report is the result of a virtual machine.
 type report struct {
 	rows    []row // of the table of stages
 	results int   // packages whose tests ended
 	failed  int   // packages whose tests failed
 }
 
-// runKernel boots a kernel and runs the tests of all packages.
+// runKernel boots a kernel in a virtual machine, which runs the tests of all packages.
 func runKernel(ctx context.Context, o *options, a arch, version string) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
@@ -45,12 +45,12 @@ func runKernel(ctx context.Context, o *options, a arch, version string) (*report
 		return nil, err
 	}
 	if r.results < len(o.packages) {
-		return nil, errors.New("the machine stopped before its tests ended; -v shows its output")
+		return nil, errors.New("the virtual machine ended before its tests; use -v to see its output")
 	}
 	return r, nil
 }
 
-// boot runs a machine until it powers itself off.
+// boot runs a virtual machine until it powers itself off.
 func boot(ctx context.Context, o *options, a arch, k *kernel, image string) (*report, error) {
 	args := append(a.qemu[1:len(a.qemu):len(a.qemu)], "-smp", fmt.Sprint(o.cpus), "-m", "3000", "-nographic", "-no-reboot",
 		"-kernel", filepath.Join(k.folder, "boot", a.image+"-"+k.release), "-initrd", image,
@@ -69,11 +69,11 @@ func boot(ctx context.Context, o *options, a arch, k *kernel, image string) (*re
 	return r, errors.Join(err, cmd.Wait())
 }
 
-// important matches lines that are printed even without -v: results of tests, and their
-// messages, whose further lines are indented.
-var important = regexp.MustCompile(`^(=== FAIL|--- FAIL|\s*--- (FAIL|SKIP)|panic|fatal|FAIL|init:|.*_test\.go:|        )`)
+// printed matches the lines that are printed without -v: results, and messages of tests with
+// their indented further lines.
+var printed = regexp.MustCompile(`^(=== FAIL|--- FAIL|\s*--- (FAIL|SKIP)|panic|fatal|FAIL|init:|.*_test\.go:|        )`)
 
-// read reads the output of a machine.
+// read reads the output of a virtual machine.
 func (r *report) read(out io.Reader, verbose bool) error {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
@@ -90,7 +90,7 @@ func (r *report) read(out io.Reader, verbose bool) error {
 		if row, ok := parseRow(line); ok {
 			r.rows = append(r.rows, row)
 		}
-		if verbose || important.MatchString(line) {
+		if verbose || printed.MatchString(line) {
 			fmt.Println(line)
 		}
 	}

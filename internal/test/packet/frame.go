@@ -1,4 +1,4 @@
-// Package packet builds Ethernet frames for tests of the kernel.
+// Package packet builds Ethernet frames with UDP datagrams for tests.
 package packet
 
 import (
@@ -7,26 +7,27 @@ import (
 	"net/netip"
 )
 
-// DontFragment is a flag of IPv4.
+// DontFragment is the DF flag in Frame.Flags (RFC 791 §3.1).
 const DontFragment = 0x4000
 
-// Frame is an Ethernet frame with a UDP datagram, with fields that may be invalid.
+// Frame is a UDP datagram over IP over Ethernet. The zero values of the fields after Flags give a
+// valid frame.
 type Frame struct {
-	Src, Dst netip.AddrPort // of one family
-	TTL, TOS byte           // in IPv6: hop limit and traffic class
+	Src, Dst netip.AddrPort // of one address family
+	TTL, TOS byte           // hop limit and traffic class of IPv6
 	Payload  []byte
-	ID       uint16 // or flow label
-	Flags    uint16 // of IPv4: DontFragment and others, with the fragment offset
+	ID       uint16 // flow label of IPv6
+	Flags    uint16 // of IPv4: the flags and the fragment offset
 
-	NoChecksum bool // of UDP
-	Options    bool // of IPv4
-	VLAN       bool // a VLAN tag before the IP header
-	Pad        int  // number of bytes after the IP packet
-	Next       byte // the Next Header field of IPv6; 0: UDP
-	UDPLen     int  // the Length field of UDP; 0: the right one
+	NoChecksum bool // UDP checksum 0
+	Options    bool // IPv4 options
+	VLAN       bool // VLAN tag (802.1Q)
+	Pad        int  // bytes of padding after the packet
+	Next       byte // next header of IPv6; 0: UDP
+	UDPLen     int  // length in the UDP header; 0: the correct one
 }
 
-// Build returns the bytes of the frame, with all checksums.
+// Build returns the frame with all checksums, from the MAC address src to dst.
 func (f *Frame) Build(src, dst net.HardwareAddr) []byte {
 	udp := binary.BigEndian.AppendUint16(nil, f.Src.Port())
 	udp = binary.BigEndian.AppendUint16(udp, f.Dst.Port())
@@ -80,7 +81,7 @@ func (f *Frame) ipv6(rest int) []byte {
 	return append(append(ip, f.Src.Addr().AsSlice()...), f.Dst.Addr().AsSlice()...)
 }
 
-// checksum returns the checksum of RFC 1071.
+// checksum returns the Internet checksum (RFC 1071).
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i+1 < len(b); i += 2 {

@@ -9,9 +9,8 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// Load loads a program, and closes it at the end of the test. It skips the test if the
-// process lacks privileges. If the kernel refuses the program or a stage of it, the test
-// fails.
+// Load loads a program, and closes it at the end of the test. If the process lacks privileges, the test
+// is skipped. If the kernel refuses a stage, the test fails.
 func Load(tb nettest.TB, conf *xdp.Config) *xdp.Program {
 	tb.Helper()
 	program, err := xdp.Load(conf)
@@ -30,7 +29,7 @@ func Load(tb nettest.TB, conf *xdp.Config) *xdp.Program {
 	return program
 }
 
-// Relay returns the relay stage of a program.
+// Relay returns the relay stage of a program. If the program lacks it, the test fails.
 func Relay(tb nettest.TB, program *xdp.Program) *datapath.Relay {
 	tb.Helper()
 	stage, err := program.Datapath().Relay()

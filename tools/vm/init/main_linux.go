@@ -1,6 +1,5 @@
-// Command init is the only program of a virtual machine that the command vm starts. It
-// loads kernel modules, runs test binaries, prints the result of each, and powers the
-// machine off.
+// Command init is the init of a virtual machine that the command vm starts. It loads kernel
+// modules, runs test binaries, prints their results, and powers the machine off.
 package main
 
 import (
@@ -67,7 +66,7 @@ func mountAll() error {
 	return os.MkdirAll("/run/netns", 0o755)
 }
 
-// raiseLoopback sets the loopback interface up.
+// raiseLoopback sets the loopback interface up, so that 127.0.0.1 and ::1 work.
 func raiseLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {

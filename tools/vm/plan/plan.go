@@ -1,23 +1,22 @@
-// Package plan defines what the command vm passes to the init program of its virtual
-// machine.
+// Package plan is the plan that the command vm passes to the init of a virtual machine.
 package plan
 
-// File is the path of the plan in the machine, as JSON.
+// File is the path of the plan in the virtual machine. The plan is JSON.
 const File = "/plan.json"
 
-// Result is the prefix of the line with the result of a test binary: its package, how long
-// it ran, and "passed" or the error.
+// Result begins the line with the result of a test binary: its package, its run time, and
+// "passed" or the error.
 const Result = "vm-result: "
 
-// Plan lists what a machine loads and runs.
+// Plan is what init does.
 type Plan struct {
-	Modules []string // paths of kernel modules, in the order of loading
-	Tests   []Test
+	Modules []string // files of kernel modules, in the order of loading
+	Tests   []Test   // in the order of running
 }
 
 // Test is one test binary.
 type Test struct {
 	Package string
-	Binary  string // path
-	Args    []string
+	Binary  string   // path in the virtual machine
+	Args    []string // of the binary
 }
