@@ -42,6 +42,8 @@ func (p *Program) attachAndFollow(iface string, mode Mode) (got Mode, before *fo
 	return a.mode, before, nil
 }
 
+// attachLocked attaches the program to an interface, or returns the attachment that its follower
+// has made.
 func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if p.closed {
 		return nil, ErrClosed
@@ -64,7 +66,7 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 		return nil, err
 	}
 	if iface.Flags&net.FlagLoopback == 0 && len(iface.HardwareAddr) != 6 {
-		return nil, fmt.Errorf("%w: %s has no Ethernet headers; packets of this interface go to Go", ErrUnsupported, name)
+		return nil, fmt.Errorf("%w: %s has no Ethernet headers; Go handles its packets without the program", ErrUnsupported, name)
 	}
 	a, err := p.pin.takeOver(p.objects.Quicway, iface, mode)
 	if a == nil && err == nil {

@@ -217,9 +217,9 @@ func TestSetNext(t *testing.T) {
 	w.run(other.Build(edgeMAC, w.in.HardwareAddr), Pass, PassUnknown)
 }
 
-// TestCapabilities checks that CAP_BPF and CAP_NET_ADMIN are sufficient from Linux 6.18 on, and that
-// earlier kernels also need CAP_PERFMON, as the error says. The test runs itself in a child process
-// without the other capabilities.
+// TestCapabilities checks that CAP_BPF and CAP_NET_ADMIN are sufficient from Linux 6.18 on, and
+// that earlier kernels also need CAP_PERFMON, as the error says. The test runs itself in a child
+// process without the other capabilities.
 func TestCapabilities(t *testing.T) {
 	if caps := os.Getenv("QUICWAY_TEST_CAPS"); caps != "" {
 		dir := os.Getenv("QUICWAY_TEST_PIN")

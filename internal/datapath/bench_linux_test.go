@@ -83,9 +83,9 @@ func loadTX(b *testing.B) *ebpf.Program {
 	return prog
 }
 
-// BenchmarkRelayRandom is BenchmarkRelay with a random one of 1 048 576 IDs, of 104 858 sessions, in
-// each packet, so that map entries are rarely in the CPU's cache. A program that chooses the ID
-// runs before the measured one, also in the floor.
+// BenchmarkRelayRandom is BenchmarkRelay with a random one of 1 048 576 IDs, of 104 858 sessions,
+// in each packet, so that map entries are rarely in the CPU's cache. A program that chooses the
+// ID runs before the measured one, also in the floor.
 func BenchmarkRelayRandom(b *testing.B) {
 	for family, name := range families {
 		b.Run(name+"/relay", func(b *testing.B) { benchRandom(b, family, false) })
@@ -294,8 +294,8 @@ func BenchmarkNoPerfmon(b *testing.B) {
 	}
 }
 
-// withoutPerfmon drops CAP_PERFMON, and CAP_SYS_ADMIN, which includes it, from this thread. It returns
-// a function that restores them.
+// withoutPerfmon drops CAP_PERFMON, and CAP_SYS_ADMIN, which includes it, from this thread. It
+// returns a function that restores them.
 func withoutPerfmon(b *testing.B) func() {
 	b.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

@@ -15,9 +15,9 @@ import (
 	quic "github.com/quicway/quicway/internal/wire"
 )
 
-// BenchmarkQuota measures the time for a packet that the quota stage drops or passes, of one source,
-// and of a random one of 131 072 sources. A program that chooses the source runs before the measured
-// one, also in the floor. The floor drops all packets.
+// BenchmarkQuota measures the time for a packet that the quota stage drops or passes, of one
+// source, and of a random one of 131 072 sources. A program that chooses the source runs before
+// the measured one, also in the floor. The floor drops all packets.
 func BenchmarkQuota(b *testing.B) {
 	for _, size := range []struct {
 		name    string

@@ -26,8 +26,8 @@ func (q *Quota) isSource(prefix netip.Prefix) bool {
 	return prefix.Bits() == q.sourceBits[1]
 }
 
-// findDenied returns the set that a source belongs to, and the slot at which it is. If the source is
-// not there, at is a slot that is free or has expired, or -1 if the set is full.
+// findDenied returns the set that a source belongs to, and the slot at which it is. If the source
+// is not there, at is a slot that is free or has expired, or -1 if the set is full.
 func (q *Quota) findDenied(key *datapathPrefix) (index uint32, set datapathDeniedSet, at int, err error) {
 	var hash uint64
 	for i, word := range key.Addr {
@@ -74,8 +74,8 @@ func (q *Quota) putSourceLocked(key *datapathPrefix, until uint64) (ok bool, err
 	return true, q.putRulesLocked()
 }
 
-// denySourceLocked is [Quota.Put] of a source on the deny list. The source is in the trie if its set
-// is full. When it moves to the table, it is removed from the trie.
+// denySourceLocked is [Quota.Put] of a source on the deny list. The source is in the trie if its
+// set is full. When it moves to the table, it is removed from the trie.
 func (q *Quota) denySourceLocked(key *datapathPrefix, until uint64) error {
 	ok, err := q.putSourceLocked(key, until)
 	if err != nil {

@@ -48,8 +48,8 @@ func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error
 	return e, nil
 }
 
-// haveTCX returns ErrUnsupported if the kernel has no TCX hooks. It queries the hook of the loopback
-// interface, which all network namespaces have.
+// haveTCX returns ErrUnsupported if the kernel has no TCX hooks. It queries the hook of the
+// loopback interface, which all network namespaces have.
 func haveTCX() error {
 	const loopback = 1
 	_, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXEgress})
@@ -92,8 +92,8 @@ func (e *egress) close() error {
 	return e.objects.QuicwayOut.Close()
 }
 
-// endEgress detaches the program at egress from an interface. It is never pinned, because no process
-// would read the samples.
+// endEgress detaches the program at egress from an interface. It is never pinned, because no
+// process would read the samples.
 func (a *attachment) endEgress() error {
 	if a.egress == nil {
 		return nil

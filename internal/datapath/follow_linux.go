@@ -30,7 +30,7 @@ type follower struct {
 func (p *Program) followLocked(a *attachment, mode Mode) {
 	links, err := netmon.WatchLinks()
 	if err != nil {
-		p.log.Warn("the program will not be attached again if the interface is created anew", "interface", a.name, "err", err)
+		p.log.Warn("the program will not be attached again if the interface is recreated", "interface", a.name, "err", err)
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -57,8 +57,8 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// TestInterfaceRecreated checks that the program is attached again to an interface that is deleted and
-// created anew, at once or later, and that it forwards packets there.
+// TestInterfaceRecreated checks that the program is attached again to an interface that is
+// deleted and recreated, at once or later, and that it forwards packets there.
 func TestInterfaceRecreated(t *testing.T) {
 	for _, atOnce := range []bool{true, false} {
 		nettest.Namespace(t)
@@ -109,8 +109,8 @@ func checked(t *testing.T, p *Program) {
 	}
 }
 
-// TestInterfaceRenamed checks that an interface that is renamed keeps the program, and that the program
-// follows another interface that then gets the name, and is deleted and created anew.
+// TestInterfaceRenamed checks that an interface that is renamed keeps the program, and that the
+// program follows another interface that then gets the name, and is deleted and recreated.
 func TestInterfaceRenamed(t *testing.T) {
 	w, p := attachedWire(t)
 	old := indexOf(p, "in0")
@@ -139,7 +139,7 @@ func TestInterfaceRenamed(t *testing.T) {
 	}
 }
 
-// TestInterfaceWithOldIndex checks that the follower notices an interface that was created anew with
+// TestInterfaceWithOldIndex checks that the follower notices an interface that was recreated with
 // the same index.
 func TestInterfaceWithOldIndex(t *testing.T) {
 	_, p := attachedWire(t)
@@ -158,9 +158,9 @@ func TestInterfaceWithOldIndex(t *testing.T) {
 	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 }
 
-// TestAttachAfterFollower checks that Attach returns no error for an interface to which the follower
-// has attached the program, and that the program stays attached if Attach fails because its mode is
-// not possible.
+// TestAttachAfterFollower checks that Attach returns no error for an interface to which the
+// follower has attached the program, and that the program stays attached if Attach fails because
+// its mode is not possible.
 func TestAttachAfterFollower(t *testing.T) {
 	w, p := attachedWire(t)
 	deleteLink(t, "in0")

@@ -39,8 +39,8 @@ func TestDetachPinned(t *testing.T) {
 	}
 }
 
-// TestInterfaceChanges checks that Detach works after an interface was renamed, and that Attach works
-// after an interface was created anew.
+// TestInterfaceChanges checks that Detach works after an interface was renamed, and that Attach
+// works after an interface was recreated.
 func TestInterfaceChanges(t *testing.T) {
 	newVeth(t, 1500)
 	p := load(t)
@@ -71,7 +71,7 @@ func TestInterfaceChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := p.Attach("lan0", Native); err != nil {
-		t.Errorf("on an interface that was created anew: %v", err)
+		t.Errorf("on an interface that was recreated: %v", err)
 	}
 	if attachedTo(t, "lan0") == 0 {
 		t.Error("no program is attached to it")
@@ -81,8 +81,8 @@ func TestInterfaceChanges(t *testing.T) {
 	}
 }
 
-// TestInvalidLeg checks that a leg other than 0 and 1 is refused, and that nothing is written to the
-// next session.
+// TestInvalidLeg checks that a leg other than 0 and 1 is refused, and that nothing is written to
+// the next session.
 func TestInvalidLeg(t *testing.T) {
 	newVeth(t, 1500)
 	p := load(t)

@@ -50,9 +50,9 @@ func newKind(t *testing.T, link netlink.Link) {
 	nettest.Modular(t, "interface of kind "+link.Type(), netlink.LinkAdd(link))
 }
 
-// TestInterfaceKinds checks that Auto chooses generic mode on these kinds of interfaces, and that all
-// stages see packets there: the relay stage forwards one, the quota stage drops one of a denied
-// source, and the monitor stage reports both.
+// TestInterfaceKinds checks that Auto chooses generic mode on these kinds of interfaces, and that
+// all stages see packets there: the relay stage forwards one, the quota stage drops one of a
+// denied source, and the monitor stage reports both.
 func TestInterfaceKinds(t *testing.T) {
 	for _, k := range ifaceKinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -190,8 +190,8 @@ func (c *cable) send(frame []byte) {
 	}
 }
 
-// next returns the next frame, or nil if there is none within 200 ms. The frame has no VLAN tag: the
-// kernel removes it.
+// next returns the next frame, or nil if there is none within 200 ms. The frame has no VLAN tag:
+// the kernel removes it.
 func (c *cable) next() []byte {
 	c.Helper()
 	buf := make([]byte, 2048)

@@ -41,8 +41,8 @@ func availableCPUs(t *testing.T) (all []int) {
 	return all
 }
 
-// TestMapsHoldWantedEntries checks that an LRU map holds the configured number of entries, whichever
-// CPUs add them.
+// TestMapsHoldWantedEntries checks that an LRU map holds the configured number of entries,
+// whichever CPUs add them.
 func TestMapsHoldWantedEntries(t *testing.T) {
 	const wanted = 100
 	p := mustLoad(t, &Config{Stages: []Stage{QuotaStage, MonitorStage}, Flows: wanted, Sources: wanted, Attempts: wanted})

@@ -15,8 +15,8 @@ func loadFlows(t *testing.T) *Program {
 	return mustLoad(t, &Config{Stages: []Stage{RelayStage, MonitorStage}, Sessions: 1, Flows: 100})
 }
 
-// TestEgressNeedsTCX checks that the monitor stage has its egress part if the kernel has TCX, and that
-// otherwise the error says which Linux is needed.
+// TestEgressNeedsTCX checks that the monitor stage has its egress part if the kernel has TCX, and
+// that otherwise the error says which Linux is needed.
 func TestEgressNeedsTCX(t *testing.T) {
 	missing := loadFlows(t).egress.missing
 	if nettest.KernelAtLeast(t, 6, 6) {

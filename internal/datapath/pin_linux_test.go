@@ -32,8 +32,8 @@ var pinnedLegs = [][2]Leg{
 	},
 }
 
-// TestPin checks that the next process takes over the maps and the interface, and that Unpin removes
-// everything.
+// TestPin checks that the next process takes over the maps and the interface, and that Unpin
+// removes everything.
 func TestPin(t *testing.T) {
 	for _, mode := range []Mode{Native, Generic} {
 		t.Run(mode.String(), func(t *testing.T) {

@@ -129,8 +129,8 @@ var quotaReasons = map[string]Reason{
 	"connections": QuotaRefused, "attempt_rate": QuotaAttemptRate,
 }
 
-// nextTick waits for the next tick of the program's clock, at most 10 ms. Entries expire by that clock,
-// which a test cannot set.
+// nextTick waits for the next tick of the program's clock, at most 10 ms. Entries expire by that
+// clock, which a test cannot set.
 func nextTick() {
 	for now := coarse(); coarse() == now; {
 		time.Sleep(time.Millisecond)
@@ -362,8 +362,8 @@ func TestQuotaRates(t *testing.T) {
 	}
 }
 
-// TestQuotaExpect checks that Initials of a peer that was dialed pass, although its source is refused,
-// and those of another port do not.
+// TestQuotaExpect checks that Initials of a peer that was dialed pass, although its source is
+// refused, and those of another port do not.
 func TestQuotaExpect(t *testing.T) {
 	nettest.Namespace(t)
 	g := newQuotaTest(t, nil, nil, 12)
@@ -513,9 +513,9 @@ func TestQuotaRefusalExpires(t *testing.T) {
 	eventually(t, "the refusal expires", func() bool { return g.classify(frame) == QuotaNew })
 }
 
-// TestQuotaHashCollisions checks that connection IDs do not collide that were chosen with knowledge of
-// the hash function, but not of the keys. The differences between these cancel out in hash functions
-// with one multiplication per word.
+// TestQuotaHashCollisions checks that connection IDs do not collide that were chosen with
+// knowledge of the hash function, but not of the keys. The differences between these cancel out
+// in hash functions with one multiplication per word.
 func TestQuotaHashCollisions(t *testing.T) {
 	nettest.Namespace(t)
 	g := newQuotaTest(t, nil, nil, 4)

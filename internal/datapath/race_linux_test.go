@@ -16,8 +16,9 @@ import (
 	"github.com/quicway/quicway/internal/test/packet"
 )
 
-// TestConcurrentChanges checks that a frame is relayed to the old or the new address of a leg, with the
-// MAC address that belongs to it, while Go changes the leg and another CPU caches its next hop.
+// TestConcurrentChanges checks that a frame is relayed to the old or the new address of a leg,
+// with the MAC address that belongs to it, while Go changes the leg and another CPU caches its
+// next hop.
 func TestConcurrentChanges(t *testing.T) {
 	const frames = 200_000
 	for family, name := range families {

@@ -122,6 +122,7 @@ func (v *Relay) DeleteRoute(id cid.ID) error {
 	return nil
 }
 
+// idKey returns an ID as a key of the map of routes, padded with zeros or cut to cid.Len bytes.
 func idKey(id cid.ID) [cid.Len]byte {
 	return [cid.Len]byte(append(id.Bytes(), make([]byte, cid.Len)...))
 }
@@ -146,6 +147,7 @@ const (
 	offsetFamily = 18
 )
 
+// legOffset returns the offset of a leg in the map of sessions.
 func legOffset(session uint32, leg uint8) int64 {
 	return int64(session)*sessionSize + int64(leg)*legSize
 }
@@ -219,14 +221,14 @@ func (v *Relay) changeLeg(session uint32, leg uint8, do func(at int64) error) er
 }
 
 // version returns the version of the leg at an offset.
-func (v *Relay) version(leg int64) (uint16, error) {
+func (v *Relay) version(at int64) (uint16, error) {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
 	if v.program.closed {
 		return 0, ErrClosed
 	}
 	var b [2]byte
-	_, err := v.memory.ReadAt(b[:], leg+offsetVersion)
+	_, err := v.memory.ReadAt(b[:], at+offsetVersion)
 	return binary.NativeEndian.Uint16(b[:]), err
 }
 

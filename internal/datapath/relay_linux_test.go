@@ -26,7 +26,8 @@ type wire struct {
 
 const relayPort = 4433
 
-// Addresses. Alice and Bob are in the network of the first interface, and Carol in that of the second.
+// Addresses. Alice and Bob are in the network of the first interface, and Carol in that of the
+// second.
 var (
 	relayAB = addrs{netip.MustParseAddr("10.1.0.1"), netip.MustParseAddr("fd01::1")}
 	relayC  = addrs{netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("fd02::1")}
@@ -211,8 +212,8 @@ func (w *wire) stats() map[Reason]uint64 {
 
 var families = []string{"IPv4", "IPv6"}
 
-// TestForward checks that the program sends what a socket of the relay would send, with the ECN bits,
-// DSCP, DF bit and IP ID of the received packet.
+// TestForward checks that the program sends what a socket of the relay would send, with the ECN
+// bits, DSCP, DF bit and IP ID of the received packet.
 func TestForward(t *testing.T) {
 	for family, name := range families {
 		for _, to := range []struct {
@@ -245,8 +246,8 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestZeroChecksum checks that an IPv4 packet without UDP checksum is forwarded without one, that such
-// an IPv6 packet is passed, and that a checksum of zero is sent as 0xffff (RFC 768).
+// TestZeroChecksum checks that an IPv4 packet without UDP checksum is forwarded without one, that
+// such an IPv6 packet is passed, and that a checksum of zero is sent as 0xffff (RFC 768).
 func TestZeroChecksum(t *testing.T) {
 	t.Run("none", func(t *testing.T) {
 		w := newWire(t)
@@ -288,8 +289,8 @@ func TestZeroChecksum(t *testing.T) {
 	}
 }
 
-// TestPass checks that packets that the relay stage cannot forward with certainty are passed unchanged,
-// and counted by their reason.
+// TestPass checks that packets that the relay stage cannot forward with certainty are passed
+// unchanged, and counted by their reason.
 func TestPass(t *testing.T) {
 	for family, name := range families {
 		for what, test := range map[string]struct {
@@ -332,8 +333,8 @@ func TestPass(t *testing.T) {
 	}
 }
 
-// TestPassWithoutRoute checks that packets are passed if the kernel knows no neighbour, if forwarding
-// is disabled, or if the program is not attached to the interface of the next hop.
+// TestPassWithoutRoute checks that packets are passed if the kernel knows no neighbour, if
+// forwarding is disabled, or if the program is not attached to the interface of the next hop.
 func TestPassWithoutRoute(t *testing.T) {
 	for family, name := range families {
 		t.Run(name+"/no neighbour", func(t *testing.T) {
@@ -362,8 +363,8 @@ func TestPassWithoutRoute(t *testing.T) {
 	}
 }
 
-// TestTooLongForKnownHop checks that a packet that exceeds the MTU of a cached next hop is passed, so
-// that the kernel fragments or refuses it.
+// TestTooLongForKnownHop checks that a packet that exceeds the MTU of a cached next hop is
+// passed, so that the kernel fragments or refuses it.
 func TestTooLongForKnownHop(t *testing.T) {
 	for family, name := range families {
 		t.Run(name, func(t *testing.T) {
@@ -512,7 +513,8 @@ func TestNextHopAges(t *testing.T) {
 	})
 }
 
-// TestOtherProtocols checks that frames of other protocols, and with wrong IP headers, pass unchanged.
+// TestOtherProtocols checks that frames of other protocols, and with wrong IP headers, pass
+// unchanged.
 func TestOtherProtocols(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)
@@ -540,8 +542,8 @@ func TestOtherProtocols(t *testing.T) {
 	w.run(base, TX, Relayed)
 }
 
-// TestOtherTraffic checks that truncated frames and random bytes of all lengths pass unchanged. Frames
-// shorter than an Ethernet header cannot be tested, and do not occur.
+// TestOtherTraffic checks that truncated frames and random bytes of all lengths pass unchanged.
+// Frames shorter than an Ethernet header cannot be tested, and do not occur.
 func TestOtherTraffic(t *testing.T) {
 	w := newWire(t)
 	w.session(0, bob, relayAB)

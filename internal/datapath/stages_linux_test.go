@@ -44,9 +44,9 @@ var combinations = [][]Stage{
 	{RelayStage, QuotaStage, MonitorStage},
 }
 
-// TestStages checks that the kernel accepts all stages, alone and together, and without CAP_PERFMON
-// those that the documentation of package xdp lists. Each log line that begins with "stages:" is a row
-// of the table in docs/kernels.md.
+// TestStages checks that the kernel accepts all stages, alone and together, and without
+// CAP_PERFMON those that the documentation of package xdp lists. Each log line that begins with
+// "stages:" is a row of the table in docs/kernels.md.
 func TestStages(t *testing.T) {
 	const child = "QUICWAY_TEST_GUARDED"
 	if os.Getenv(child) != "" {
@@ -152,8 +152,8 @@ func wantsPerfmon(t *testing.T, p *Program, err error) {
 	}
 }
 
-// TestStageErr checks that StageErr distinguishes stages that the configuration lacks from stages that
-// the kernel has refused.
+// TestStageErr checks that StageErr distinguishes stages that the configuration lacks from stages
+// that the kernel has refused.
 func TestStageErr(t *testing.T) {
 	p := mustLoad(t, &Config{Sessions: 1})
 	if err := p.StageErr(RelayStage); err != nil {

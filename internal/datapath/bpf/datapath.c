@@ -1,8 +1,8 @@
 // The XDP program of an interface. It applies what Go has decided, and passes every packet that it
 // is not sure of, unchanged.
 //
-// The stages run in the order monitor, quota, relay. Each is a header. The quota stage and the relay
-// stage return NEXT or a final verdict; the monitor stage passes every packet.
+// The stages run in the order monitor, quota, relay. Each is a header. The quota stage and the
+// relay stage return NEXT or a final verdict; the monitor stage passes every packet.
 #include "maps.h"
 #include "monitor.h"
 #include "parse.h"

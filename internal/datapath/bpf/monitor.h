@@ -15,14 +15,14 @@
 #define MAX_SINGLE 1500
 // MIN_SHORT is the least length of a packet with a short header, without the ID.
 #define MIN_SHORT 21
-// MAX_AT is the largest offset of a payload for which SNAP_SHORT bytes contain the short header with
-// an ID of any length.
+// MAX_AT is the largest offset of a payload for which SNAP_SHORT bytes contain the short header
+// with an ID of any length.
 #define MAX_AT (SNAP_SHORT - MIN_SHORT - 4 * ID_WORDS)
 // MIN_UNKNOWN is the least length of a client's first datagram (RFC 9000 §14.1).
 #define MIN_UNKNOWN 1200
 
-// may_begin says whether a datagram may begin a connection: it has a long header of a known version,
-// or is long enough for an unknown version, or has the first header of Google QUIC.
+// may_begin says whether a datagram may begin a connection: it has a long header of a known
+// version, or is long enough for an unknown version, or has the first header of Google QUIC.
 static __always_inline bool may_begin(struct datagram *g) {
 	if (!(g->first & 0x80)) // in Google QUIC, the version is after an ID (monitor/negotiation.go)
 		return (g->first & 0xcb) == 0x09 && ntohl(g->id[2]) >> 24 == 'Q';
@@ -37,9 +37,9 @@ static __always_inline bool may_be_short(struct datagram *g) {
 	return (g->first & 0xc0) == 0x40 && g->length >= MIN_SHORT;
 }
 
-// skips_lookup says whether the flow of a datagram, which is in the cache of ignored flows, need not
-// be looked up. One in four random packets looks like a short header. So after REPORT_BURST of
-// them only one in 64 is looked up.
+// skips_lookup says whether the flow of a datagram, which is in the cache of ignored flows, need
+// not be looked up. One in four random packets looks like a short header. So after REPORT_BURST
+// of them only one in 64 is looked up.
 static __always_inline bool skips_lookup(struct ignored_flow *cached, struct datagram *g) {
 	if (!may_be_short(g))
 		return true;
@@ -88,8 +88,8 @@ static __always_inline bool matches(struct direction *d, struct datagram *g) {
 	return same_id(d, g->id);
 }
 
-// segment_known says whether the size of the datagrams in a packet is known. If GRO does not say, it
-// is the size that Go has set, provided that a second datagram with the same ID begins there.
+// segment_known says whether the size of the datagrams in a packet is known. If GRO does not say,
+// it is the size that Go has set, provided that a second datagram with the same ID begins there.
 static __always_inline bool segment_known(void *ctx, bool out, struct direction *d, struct datagram *g) {
 	if (g->segment || g->length <= MAX_SINGLE)
 		return true;

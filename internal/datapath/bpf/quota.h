@@ -12,7 +12,8 @@
 // REPORT_DROPS is the least time between two reports of a source that exceeds its rates, in
 // nanoseconds.
 #define REPORT_DROPS 1000000000ULL
-// MAX_NESTED is the largest number of expired prefixes, each inside the next, that find_prefix skips.
+// MAX_NESTED is the largest number of expired prefixes, each inside the next, that find_prefix
+// skips.
 #define MAX_NESTED 4
 
 enum found { NOT_LISTED, LISTED, UNSURE };
@@ -205,8 +206,8 @@ static __always_inline enum reason decide_attempt(struct xdp_md *ctx, struct pac
 	return why;
 }
 
-// decide decides about a packet. For packets other than Initials, only lists and the rate of packets
-// apply.
+// decide decides about a packet. For packets other than Initials, only lists and the rate of
+// packets apply.
 static __always_inline enum reason decide(struct xdp_md *ctx, struct packet *p, struct rules *rules, __u8 id_len, __u64 now) {
 	struct prefix addr = address_of(p);
 	if (rules->allows) {

@@ -40,8 +40,8 @@ struct forward {
 	__u16 version; // of the leg
 };
 
-// read_leg copies the addresses of a leg. Go may change them at the same time: the caller checks the
-// version afterwards.
+// read_leg copies the addresses of a leg. Go may change them at the same time: the caller checks
+// the version afterwards.
 static __always_inline void read_leg(struct forward *fwd, struct leg *leg, bool v6) {
 	if (v6) {
 		__builtin_memcpy(fwd->src, leg->local.addr, sizeof(fwd->src));
@@ -124,8 +124,8 @@ static __always_inline void report_id(struct leg *leg, struct route *r, __u32 no
 		count(EVENT_LOST);
 }
 
-// rewrite4 sets the addresses of a packet, decrements the TTL, and updates the checksums. The caller
-// sets the ports.
+// rewrite4 sets the addresses of a packet, decrements the TTL, and updates the checksums. The
+// caller sets the ports.
 static __always_inline void rewrite4(struct packet *p, struct forward *fwd) {
 	struct iphdr *ip   = p->ip4;
 	struct udphdr *udp = p->udp;

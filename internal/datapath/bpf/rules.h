@@ -82,10 +82,10 @@ struct source {
 	__be32 addr[4];
 };
 
-// denied_sources are the denied prefixes that are exactly one source: there may be very many. It is a
-// hash table, because a trie reads another cache line for each bit at which it branches. The hash
-// of a source selects a set, and the source is in one of the slots of that set, or in the trie if
-// the set is full.
+// denied_sources are the denied prefixes that are exactly one source: there may be very many. It
+// is a hash table, because a trie reads another cache line for each bit at which it branches. The
+// hash of a source selects a set, and the source is in one of the slots of that set, or in the
+// trie if the set is full.
 #define DENIED_SLOTS 8
 struct denied_set {
 	struct source source[DENIED_SLOTS];
@@ -150,9 +150,9 @@ struct {
 // attempts_mask is the number of sets of attempts, less one. Set before load.
 volatile const __u32 attempts_mask;
 
-// origin is the origin of an attempt: its address, and a tag. The tag is a hash with the port and the
-// token, or the port itself in network byte order if the attempt has no token. Go computes only
-// tags of the second kind.
+// origin is the origin of an attempt: its address, and a tag. The tag is a hash with the port and
+// the token, or the port itself in network byte order if the attempt has no token. Go computes
+// only tags of the second kind.
 struct origin {
 	__be32 addr[4];
 	__u64 tag;

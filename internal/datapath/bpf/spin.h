@@ -1,14 +1,14 @@
-// Measures round trips by the spin bit, with the filters of monitor/spin.go (RFC 9312 §3.8.2). It reads
-// the clock only at edges.
+// Measures round trips by the spin bit, with the filters of monitor/spin.go (RFC 9312 §3.8.2). It
+// reads the clock only at edges.
 #pragma once
 #include "flows.h"
 
 #define SPIN_MIN_RATIO 4
 #define SPIN_MAX_SAMPLE 30000000000ULL
 
-// follow updates the state of one direction for n packets with a short header, which GRO may have put
-// together. value is the spin bit of the first of them. A change among them is noticed with the next
-// call.
+// follow updates the state of one direction for n packets with a short header, which GRO may have
+// put together. value is the spin bit of the first of them. A change among them is noticed with
+// the next call.
 static __always_inline void follow(struct spin *s, struct spin *reverse, bool value, __u32 n) {
 	s->packets += n;
 	if (!s->started) {
