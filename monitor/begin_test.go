@@ -8,15 +8,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
 // zeroRTTOf makes a packet of 0-RTT.
 func zeroRTTOf(tb testing.TB, dst, src []byte) []byte {
 	tb.Helper()
-	first, _ := wire.FirstByte(wire.Version1, wire.ZeroRTT, 0)
+	first, _ := wiretest.FirstByte(wire.Version1, wire.ZeroRTT, 0)
 	h := wire.Header{Type: wire.ZeroRTT, First: first, Version: wire.Version1, DstID: dst, SrcID: src}
-	packet, err := wire.AppendLong(nil, &h, bytes.Repeat([]byte{7}, 300))
+	packet, err := wiretest.AppendLong(nil, &h, bytes.Repeat([]byte{7}, 300))
 	if err != nil {
 		tb.Fatal(err)
 	}

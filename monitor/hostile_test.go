@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -25,13 +26,13 @@ func initialOf(tb testing.TB, dst, src []byte, number byte, frames []byte) []byt
 // that follow from an ID.
 func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src []byte, number byte, frames []byte) []byte {
 	tb.Helper()
-	first, ok := wire.FirstByte(v, wire.Initial, 0)
+	first, ok := wiretest.FirstByte(v, wire.Initial, 0)
 	if !ok {
 		tb.Fatalf("%v has no Initial", v)
 	}
 	payload := append(slices.Clone(frames), make([]byte, max(0, 1162-len(frames)))...)
 	h := wire.Header{Type: wire.Initial, First: first, Version: v, DstID: dst, SrcID: src}
-	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
+	header, err := wiretest.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
 	if err != nil {
 		tb.Fatal(err)
 	}

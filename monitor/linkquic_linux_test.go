@@ -14,6 +14,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -102,10 +103,10 @@ func (l *linkQUIC) count() int {
 // keys, as far as it can be seen.
 func made(tb testing.TB, v wire.Version) []sent {
 	tb.Helper()
-	first, _ := wire.FirstByte(wire.Version1, wire.Initial, 0)
+	first, _ := wiretest.FirstByte(wire.Version1, wire.Initial, 0)
 	payload := append(cryptoFrame(0, helloOf("made.example")), make([]byte, 1000)...)
 	h := wire.Header{Type: wire.Initial, First: first, Version: wire.Version1, DstID: []byte("original"), SrcID: cliID}
-	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
+	header, err := wiretest.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -4,15 +4,16 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
 // handshakeOf makes a Handshake packet.
 func handshakeOf(tb testing.TB, v wire.Version, dst, src []byte) []byte {
 	tb.Helper()
-	first, _ := wire.FirstByte(v, wire.Handshake, 0)
+	first, _ := wiretest.FirstByte(v, wire.Handshake, 0)
 	h := wire.Header{Type: wire.Handshake, First: first, Version: v, DstID: dst, SrcID: src}
-	packet, err := wire.AppendLong(nil, &h, make([]byte, 200))
+	packet, err := wiretest.AppendLong(nil, &h, make([]byte, 200))
 	if err != nil {
 		tb.Fatal(err)
 	}

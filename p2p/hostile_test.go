@@ -13,6 +13,7 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -29,7 +30,7 @@ func rewrite(t *testing.T, o Offer, id, payload []byte) Offer {
 	number := in.header[h.HeaderLen:]
 	h.DstID = id
 	protected := make([]byte, len(number)+len(payload)+wire.Overhead)
-	header, err := wire.AppendLong(nil, &h, protected)
+	header, err := wiretest.AppendLong(nil, &h, protected)
 	if err != nil {
 		t.Fatal(err)
 	}

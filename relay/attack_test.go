@@ -15,6 +15,7 @@ import (
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -136,7 +137,7 @@ func TestRelayIsNoOpenReflector(t *testing.T) {
 // dropped and counted, and nothing goes back.
 func TestStrangersAreNotAnswered(t *testing.T) {
 	long := func(dst, src []byte) []byte {
-		b, err := wire.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, 100))
+		b, err := wiretest.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, 100))
 		if err != nil {
 			t.Fatal(err)
 		}

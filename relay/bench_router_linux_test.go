@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
@@ -81,10 +82,10 @@ func (r *rig) monitor(program *xdp.Program) func() {
 // initial is a client's first packet.
 func (r *rig) initial() []byte {
 	r.Helper()
-	first, _ := wire.FirstByte(wire.Version1, wire.Initial, 0)
+	first, _ := wiretest.FirstByte(wire.Version1, wire.Initial, 0)
 	dst, payload := []byte("original"), append([]byte{0x06, 0, 0}, make([]byte, 1150)...)
 	h := wire.Header{Type: wire.Initial, First: first, Version: wire.Version1, DstID: dst, SrcID: r.key.ID(cid.Peer, 0).Bytes()}
-	header, err := wire.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
+	header, err := wiretest.AppendLong(nil, &h, make([]byte, 1+len(payload)+wire.Overhead))
 	if err != nil {
 		r.Fatal(err)
 	}

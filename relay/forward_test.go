@@ -13,6 +13,7 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -46,7 +47,7 @@ func TestForwardsLongHeaders(t *testing.T) {
 		join := alice.mustRegister(session, control.Register{Role: control.Dialer, Key: alice.key}, l.server.Token()).Join
 		to := func(dst, src cid.ID) []byte {
 			h := wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst.Bytes(), SrcID: src.Bytes()}
-			b, err := wire.AppendLong(nil, &h, []byte("payload"))
+			b, err := wiretest.AppendLong(nil, &h, []byte("payload"))
 			if err != nil {
 				l.Fatal(err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -39,7 +40,7 @@ func TestRelaysHandshakeIsNotForwarded(t *testing.T) {
 			for _, dst := range []cid.ID{initial, bob.key.ID(cid.Peer, 1)} {
 				for _, src := range []cid.ID{cid.NewKey().ID(cid.Relay, 0), cid.NewKey().ID(cid.Relay, 1)} {
 					h := wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst.Bytes(), SrcID: src.Bytes()}
-					b, err := wire.AppendLong(nil, &h, []byte("payload"))
+					b, err := wiretest.AppendLong(nil, &h, []byte("payload"))
 					if err != nil {
 						l.Fatal(err)
 					}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/quicway/quicway/internal/test/wiretest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -21,7 +22,7 @@ var (
 
 func long(t *testing.T, dst, src []byte, size int) []byte {
 	t.Helper()
-	b, err := wire.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, size))
+	b, err := wiretest.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, size))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 )
 
@@ -20,7 +21,8 @@ func longOf(tb testing.TB, d Dialect, v Version, dst, src, payload []byte) []byt
 		header = append(append(header, byte(len(dst))), dst...)
 		header = append(append(header, byte(len(src))), src...)
 	}
-	header = appendVarint(append(header, 0), uint64(1+len(payload)+Overhead))
+	header = append(header, 0) // no token
+	header = binary.BigEndian.AppendUint16(header, 0x4000|uint16(1+len(payload)+Overhead))
 	keys, err := d.InitialKeys(dst, Client)
 	if err != nil {
 		tb.Fatal(err)

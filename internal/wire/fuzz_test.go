@@ -5,38 +5,6 @@ import (
 	"testing"
 )
 
-// FuzzParse: what parses is within its packet, and is made again from what
-// was read.
-func FuzzParse(f *testing.F) {
-	seeds(f, 12)
-	f.Fuzz(func(t *testing.T, b []byte, idLen int) {
-		idLen &= 31
-		before := bytes.Clone(b)
-		h, err := Parse(b, idLen)
-		if id, idErr := DstID(b, idLen); err == nil && (idErr != nil || !bytes.Equal(id, h.DstID)) {
-			t.Fatalf("DstID %x, %v, but Parse %x", id, idErr, h.DstID)
-		}
-		if !bytes.Equal(b, before) {
-			t.Fatal("the packet changed")
-		}
-		if err != nil || h.Type == OneRTT {
-			return
-		}
-		if len(h.Packet) > len(b) || h.HeaderLen > len(h.Packet) {
-			t.Fatalf("header of %d, packet of %d, in %d bytes", h.HeaderLen, len(h.Packet), len(b))
-		}
-		made, err := AppendLong(nil, &h, h.Packet[h.HeaderLen:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := Parse(made, idLen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sameHeader(t, &again, &h)
-	})
-}
-
 // FuzzPackets: the packets of a datagram are its bytes, in order, and they end.
 func FuzzPackets(f *testing.F) {
 	seeds(f, 12, 0)

@@ -3,7 +3,6 @@ package wire
 import (
 	"bytes"
 	"errors"
-	"reflect"
 	"slices"
 	"testing"
 )
@@ -105,77 +104,5 @@ func TestParseCut(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestAppendLong: a packet that was parsed is made again.
-func TestAppendLong(t *testing.T) {
-	for _, d := range flights(t) {
-		for h, err := range Packets(d.data, d.idLen) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if h.Type == OneRTT {
-				continue
-			}
-			b, err := AppendLong(nil, &h, h.Packet[h.HeaderLen:])
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := Parse(b, d.idLen)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sameHeader(t, &got, &h)
-		}
-	}
-}
-
-func TestAppendLongRefuses(t *testing.T) {
-	for name, h := range map[string]*Header{
-		"short header":  {Type: OneRTT, First: 0x40},
-		"other type":    {Type: Handshake, First: 0xc0, Version: Version1},
-		"endless ID":    {Type: Unknown, First: 0xc0, Version: 5, DstID: make([]byte, 256)},
-		"unknown as v1": {Type: Unknown, First: 0xc0, Version: Version1},
-	} {
-		if b, err := AppendLong(nil, h, nil); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: made %x, %v", name, b, err)
-		}
-	}
-}
-
-func TestFirstByte(t *testing.T) {
-	for _, v := range []Version{VersionNegotiation, Version1, Version2, 0xabadcafe} {
-		for typ := OneRTT; typ <= Unknown; typ++ {
-			first, ok := FirstByte(v, typ, 3)
-			if ok && (v.longType(first) != typ || !IsLong(first) || first&0x43 != 0x43) {
-				t.Errorf("%v of %v: %#x", typ, v, first)
-			}
-			if want := typ == Negotiation && v == VersionNegotiation ||
-				typ == Unknown && v == 0xabadcafe ||
-				typ >= Initial && typ <= Retry && v.Known(); ok != want {
-				t.Errorf("%v of %v: %v, want %v", typ, v, ok, want)
-			}
-		}
-	}
-}
-
-// sameHeader compares what headers mean: not where their bytes are, nor how
-// long their encoding is.
-func sameHeader(t *testing.T, got, want *Header) {
-	t.Helper()
-	payload := func(h *Header) []byte {
-		if h.Type == Retry || h.Type == Negotiation {
-			return nil
-		}
-		return h.Packet[h.HeaderLen:]
-	}
-	if !bytes.Equal(payload(got), payload(want)) {
-		t.Errorf("payload %x, want %x", payload(got), payload(want))
-	}
-	g, w := *got, *want
-	g.HeaderLen, w.HeaderLen, g.Packet, w.Packet = 0, 0, nil, nil
-	if !reflect.DeepEqual(g, w) {
-		t.Errorf("got %+v, want %+v", g, w)
 	}
 }

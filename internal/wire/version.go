@@ -121,13 +121,3 @@ func (v Version) longType(first byte) Type {
 	}
 	return Unknown
 }
-
-// typeBits is the inverse of longType.
-func (v Version) typeBits(t Type) (byte, bool) {
-	for bits := range byte(4) {
-		if v.longType(bits<<4) == t {
-			return bits << 4, t != Unknown && t != Negotiation
-		}
-	}
-	return 0, false
-}

@@ -2,7 +2,10 @@
 // of its implementations in Go and in the kernel.
 package quotatest
 
-import "github.com/quicway/quicway/internal/wire"
+import (
+	"github.com/quicway/quicway/internal/test/wiretest"
+	"github.com/quicway/quicway/internal/wire"
+)
 
 // Case is a datagram, the state of the filter that receives it, and the decision.
 type Case struct {
@@ -92,9 +95,9 @@ func (d *Datagram) packet(b []byte, t wire.Type, payload int) []byte {
 	if !version.Known() {
 		t = wire.Unknown
 	}
-	first, _ := wire.FirstByte(version, t, 0)
+	first, _ := wiretest.FirstByte(version, t, 0)
 	h := wire.Header{Type: t, First: first, Version: version, DstID: sequence(d.ID), SrcID: sequence(4), Token: sequence(d.Token), RetryTag: sequence(16)}
-	b, err := wire.AppendLong(b, &h, make([]byte, max(payload, 0)))
+	b, err := wiretest.AppendLong(b, &h, make([]byte, max(payload, 0)))
 	if err != nil {
 		panic(err) // the case is invalid
 	}
