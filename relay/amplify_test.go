@@ -168,7 +168,7 @@ func TestForgedTokensLockNobodyOut(t *testing.T) {
 			cancel()
 		}
 		synctest.Wait()
-		if half := l.server.gate.handshake; half > retryFromSource+maxAnsweredEach {
+		if half := l.server.control.gate.handshake; half > retryFromSource+maxAnsweredEach {
 			t.Errorf("%d handshakes of one address are let in", half)
 		}
 		honest := l.net.Listen("203.0.113.9:2000")
@@ -195,7 +195,7 @@ func TestSendErrorsEndNoConnection(t *testing.T) {
 		relay.Unreachable(false)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if l.server.gate.total != 1 {
+		if l.server.control.gate.total != 1 {
 			t.Error("the relay has given up the connection")
 		}
 		if l.server.Stats().Dropped[DropSend] == 0 {

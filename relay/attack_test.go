@@ -118,7 +118,7 @@ func TestAddressIsTheValidatedOne(t *testing.T) {
 func TestRelayIsNoOpenReflector(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, _ := l.pair()
-		const attempts = 10 * strayBudget
+		const attempts = 10 * rebindBudget
 		for range attempts {
 			l.net.Inject(nettest.Packet{
 				From: netip.MustParseAddrPort("203.0.113.66:666"),
@@ -126,10 +126,10 @@ func TestRelayIsNoOpenReflector(t *testing.T) {
 				Data: alice.packet(0, "spoofed"),
 			})
 		}
-		if got := len(alice.arrived()); got > strayBudget {
-			l.Errorf("%d spoofed packets arrived, want %d at most", got, strayBudget)
+		if got := len(alice.arrived()); got > rebindBudget {
+			l.Errorf("%d spoofed packets arrived, want %d at most", got, rebindBudget)
 		}
-		l.dropped(DropWrongSource, attempts-strayBudget)
+		l.dropped(DropWrongSource, attempts-rebindBudget)
 	})
 }
 
@@ -212,17 +212,17 @@ func TestRelayRefusesItsOwnAddress(t *testing.T) {
 }
 
 func TestOwnAddresses(t *testing.T) {
-	s := &Server{sockets: &sockets{groups: []socketGroup{
+	s := &sockets{groups: []socketGroup{
 		{addr: netip.MustParseAddrPort("192.0.2.1:4433")},
 		{addr: netip.MustParseAddrPort("[::]:4434")},
-	}}}
-	s.addrs.list = func() ([]netmon.Address, error) {
+	}}
+	s.local.list = func() ([]netmon.Address, error) {
 		return []netmon.Address{{Interface: "eth0", Addr: netip.MustParseAddr("198.51.100.1")}, {Interface: "eth0", Addr: netip.MustParseAddr("fe80::1%eth0")}}, nil
 	}
-	if err := s.addrs.open(); err != nil {
+	if err := s.local.open(); err != nil {
 		t.Fatal(err)
 	}
-	defer s.addrs.close()
+	defer s.local.close()
 	for addr, want := range map[string]bool{
 		"192.0.2.1:4433":   true,
 		"192.0.2.1:4435":   false,

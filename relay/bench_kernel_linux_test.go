@@ -111,7 +111,7 @@ func (r *rig) meet(s *Server) {
 		if role == control.Dialer {
 			key = cid.NewKey()
 		}
-		s.settleLocked(ses, role, key, remote, netip.MustParseAddr("10.1.0.2"))
+		putLegLocked(&ses.legs[role], key, legAddr{remote: remote, local: netip.MustParseAddr("10.1.0.2")})
 	}
 }
 
@@ -369,18 +369,8 @@ func openPair(b *testing.B, s *Server) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	for role, remote := range [2]string{"192.0.2.2:1", "192.0.2.3:1"} {
-		s.settleLocked(ses, control.Role(role), cid.NewKey(), netip.MustParseAddrPort(remote), netip.MustParseAddr("192.0.2.1"))
+		putLegLocked(&ses.legs[role], cid.NewKey(), legAddr{remote: netip.MustParseAddrPort(remote), local: netip.MustParseAddr("192.0.2.1")})
 	}
-}
-
-// settleLocked gives a leg to a key, as if its peer had registered.
-func (s *Server) settleLocked(ses *session, role control.Role, key cid.Key, remote netip.AddrPort, local netip.Addr) {
-	l := &ses.legs[role]
-	l.present, l.key, l.owner, l.client = true, key, ownerOf(ses.id, role, key), new(client)
-	l.ids, l.window, l.ttl, l.refreshed = key.Deriver(cid.Peer), cid.NewWindow(0), time.Hour, time.Now()
-	s.moveLocked(ses, role, legAddr{remote: remote, local: local})
-	s.renewLocked(ses, role, time.Now())
-	s.expectLocked(ses, role, 0)
 }
 
 func heap() uint64 {

@@ -145,11 +145,7 @@ func connectFlow(b *testing.B, s *Server, f *flow) {
 		if role == control.Dialer {
 			key = cid.NewKey()
 		}
-		l := &ses.legs[role]
-		l.present, l.key, l.owner = true, key, ownerOf(ses.id, role, key)
-		l.ids, l.window = key.Deriver(cid.Peer), cid.NewWindow(0)
-		l.addr.Store(&legAddr{remote: ends[role].LocalAddr(), local: netip.MustParseAddr("127.0.0.1")})
-		s.renewLocked(ses, role, time.Now())
+		putLegLocked(&ses.legs[role], key, legAddr{remote: ends[role].LocalAddr(), local: netip.MustParseAddr("127.0.0.1")})
 	}
 }
 

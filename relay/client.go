@@ -1,54 +1,59 @@
 package relay
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
 )
 
-// eventQueue is how many events wait for a client that does not read them.
-// Further ones are lost: they only hasten what a client finds out anyway.
+// eventQueue is how many events are queued for a client that does not read them.
+// Further events are dropped: a client finds out the same without them, but later.
 const eventQueue = 64
 
-// client is one control connection.
+// client is one control connection. A client without conn stands for one that has not
+// come back yet after a restart of the server, or has gone.
 type client struct {
 	conn       *quic.Conn
 	events     chan control.Event
-	subscribed atomic.Bool
-	// pass is the client's at the gate, and peer its address, once it is
-	// established wherever it moves.
-	pass *pass
-	peer *amplify.Peer
+	subscribed atomic.Bool   // a request for events is open
+	admission  *admission    // the connection's place at the gate
+	peer       *amplify.Peer // the connection's address for the amplification limit
 
-	requests  chan struct{} // holds one token for each request under way
-	shown     atomic.Bool   // it has shown a token, or has a leg
-	listening atomic.Int32  // requests for offers of its own key
-	asked     atomic.Bool   // Authorize has been asked about listening
-	over      atomic.Bool
+	requests chan struct{} // holds one token for each open request
 
-	placing      sync.Mutex   // guards the following
-	place        *lobby       // that the connection is in, or nil
-	source, site netip.Prefix // of its address, for the lobby
-	number       uint64       // in the order of those that came to the lobby
+	// authenticated: the client has shown a valid token, or has a leg.
+	authenticated atomic.Bool
+	listening     atomic.Int32 // open requests for offers to the client's own key
+	asked         atomic.Bool  // Authorize has been asked about the client's listening
+	over          atomic.Bool
+
+	lobbies      *lobbies
+	lobbyMu      sync.Mutex   // guards the following
+	lobby        *lobby       // the one that the connection is in; nil: none
+	source, site netip.Prefix // of its address, when it came to the lobby
+	number       uint64       // counts the connections that have come to the lobby
 
 	mu    sync.Mutex     // guards the following
-	seen  netip.AddrPort // the address told last
+	seen  netip.AddrPort // the address that the client was told last
 	sight uint64         // its number
 }
 
 type clientKey struct{}
 
-// clientOf returns the control connection that a request came on.
+// clientOf returns the client that has made a request.
 func clientOf(r *http.Request) *client { return r.Context().Value(clientKey{}).(*client) }
 
-// connected says whether the connection is there. That of a client which has not
-// come back after a restart is not.
+// connected says whether the connection is alive.
 func (c *client) connected() bool { return c.conn != nil && c.conn.Context().Err() == nil }
 
 // notify queues an event. It never blocks.
@@ -59,9 +64,9 @@ func (c *client) notify(e control.Event) {
 	}
 }
 
-// observe returns the client's address and its number, and tells the client if that
-// is news. Addresses are numbered because an answer to a request and an event go by
-// streams of their own, so that either may overtake the other.
+// observe returns the client's address and the number of that address, and notifies the
+// client if the address has changed. Addresses are numbered because the answer to a
+// request and an event go over streams of their own, so either may arrive first.
 func (c *client) observe() (addr netip.AddrPort, sight uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,12 +78,137 @@ func (c *client) observe() (addr netip.AddrPort, sight uint64) {
 	return c.seen, c.sight
 }
 
-// siteOf is what one site is taken to have, of however many parties: an address of
-// IPv4, 48 bits of IPv6.
+// close closes the connection.
+func (c *client) close(why string) {
+	_ = c.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), why)
+}
+
+// closeExcess closes the connection because there are too many.
+func (c *client) closeExcess() {
+	_ = c.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), errTooManyConnections.Error())
+}
+
+// newRequests makes the channel of requests with room for an unauthenticated client's.
+func newRequests() chan struct{} {
+	requests := make(chan struct{}, maxRequests)
+	for range maxRequests - unauthenticatedRequests {
+		requests <- struct{}{}
+	}
+	return requests
+}
+
+// beginRequest waits until the client may make another request. It returns false if the
+// connection has ended.
+func (c *client) beginRequest() bool {
+	select {
+	case c.requests <- struct{}{}:
+		return true
+	case <-c.conn.Context().Done():
+		return false
+	}
+}
+
+func (c *client) endRequest() { <-c.requests }
+
+// authenticate notes that the client has shown a valid token or has a leg.
+func (c *client) authenticate() {
+	if c.authenticated.CompareAndSwap(false, true) {
+		c.updateLobby()
+		for range maxRequests - unauthenticatedRequests {
+			<-c.requests
+		}
+	}
+}
+
+// listen notes that the client waits for offers to its own key, until it calls done.
+func (c *client) listen() (done func()) {
+	c.listening.Add(1)
+	c.updateLobby()
+	return func() {
+		c.listening.Add(-1)
+		c.updateLobby()
+	}
+}
+
+// updateLobby moves the client to the lobby that fits its state, and closes the
+// connection that has to leave that lobby for it.
+func (c *client) updateLobby() {
+	if evicted := c.changeLobby(); evicted != nil {
+		evicted.closeExcess()
+	}
+}
+
+func (c *client) changeLobby() (evicted *client) {
+	c.lobbyMu.Lock()
+	defer c.lobbyMu.Unlock()
+	to := c.lobbies.of(c)
+	if to == c.lobby {
+		return nil
+	}
+	c.lobby.leave(c)
+	c.lobby = to
+	return to.enter(c, remoteAddr(c.conn).Addr())
+}
+
+// closeUnauthenticated closes the connection when it has been unauthenticated for too
+// long, unless it waits for offers. The caller calls stop when the connection has ended.
+func (c *client) closeUnauthenticated() (stop func()) {
+	ctx, cancel := context.WithCancel(c.conn.Context())
+	var check func()
+	var timer *time.Timer
+	var mu sync.Mutex // guards timer
+	check = func() {
+		switch {
+		case ctx.Err() != nil || c.authenticated.Load():
+		case c.listening.Load() == 0:
+			c.close("nothing shown")
+		default:
+			mu.Lock()
+			defer mu.Unlock()
+			timer.Reset(unauthenticatedTimeout)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(unauthenticatedTimeout, check)
+	return func() {
+		cancel()
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+	}
+}
+
+// remoteAddr returns the client address that quic-go has validated last: a server
+// follows a client only after a PATH_RESPONSE from the new address (RFC 9000 §9.3).
+func remoteAddr(conn *quic.Conn) netip.AddrPort { return addrPort(conn.RemoteAddr()) }
+
+// localAddr returns the relay's address that the client uses, or the zero Addr if it is
+// not known: then quic-go returns the first socket's address, which may be of the other
+// IP version.
+func localAddr(conn *quic.Conn) netip.Addr {
+	addr := addrPort(conn.LocalAddr()).Addr()
+	if addr.IsUnspecified() || addr.Is4() != remoteAddr(conn).Addr().Is4() {
+		return netip.Addr{}
+	}
+	return addr
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	udp, ok := a.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := udp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// siteOf returns the prefix that one site is assumed to have: an IPv4 address, or 48
+// bits of IPv6.
 func siteOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 48) }
 
-// sourceOf is what one party is taken to have: an address of IPv4, 64 bits of
-// IPv6.
+// sourceOf returns the prefix that one party is assumed to have: an IPv4 address, or 64
+// bits of IPv6.
 func sourceOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 64) }
 
 func prefixOf(addr netip.Addr, bits int) netip.Prefix {
@@ -87,7 +217,7 @@ func prefixOf(addr netip.Addr, bits int) netip.Prefix {
 	}
 	prefix, err := addr.WithZone("").Prefix(bits)
 	if err != nil {
-		return netip.Prefix{} // of no address
+		return netip.Prefix{} // addr is the zero Addr
 	}
 	return prefix
 }

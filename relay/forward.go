@@ -11,23 +11,22 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// batchSize is how many messages a shard takes from its socket at a time. It is
-// large so that, under load, the packets of many flows in turns are several of
-// each, which the socket sends in trains.
+// batchSize is how many messages a shard reads from its socket at once. Under load a
+// large batch has several packets of each flow, which the socket sends as trains (GSO).
 const batchSize = 256
 
-// shard is one socket and the loop that forwards what it receives.
+// shard is one socket, and the loop that forwards the packets that it receives.
 type shard struct {
 	server   *Server
 	socket   *udp.Socket
-	group    int // of the socket
+	group    int // of the sockets that socket belongs to
 	counters shardCounters
 
-	// Of the loop alone. Outgoing messages are views of incoming ones, so
+	// Used only by the loop. Outgoing messages are views of incoming ones, so
 	// they are sent before the next batch is read.
 	in  []udp.Message
 	out [][]udp.Message // by socket group
-	now time.Time       // of this batch
+	now time.Time       // when this batch was read
 }
 
 func newShard(s *Server, socket *udp.Socket) *shard {
@@ -44,8 +43,8 @@ func newShard(s *Server, socket *udp.Socket) *shard {
 	return sh
 }
 
-// run forwards until the socket is closed. If it works no more the server ends: a
-// relay that hears nothing must not seem to be there.
+// run forwards until the socket is closed. If the socket fails, the server ends, so
+// that no relay seems to run that receives nothing.
 func (sh *shard) run() {
 	for {
 		if err := sh.step(); err != nil {
@@ -57,7 +56,7 @@ func (sh *shard) run() {
 	}
 }
 
-// step forwards one batch.
+// step reads and forwards one batch.
 func (sh *shard) step() error {
 	n, err := sh.socket.ReadBatch(sh.in)
 	if err != nil {
@@ -71,8 +70,8 @@ func (sh *shard) step() error {
 	return nil
 }
 
-// sort decides about a message run by run: the datagrams of a GRO train that
-// carry one ID share one decision.
+// sort dispatches a message run by run: consecutive datagrams of a GRO train with the
+// same ID share one decision.
 func (sh *shard) sort(m *udp.Message) {
 	for data := m.Data; len(data) > 0; {
 		n := wire.Run(data, m.SegmentSize, cid.Len)
@@ -92,7 +91,8 @@ type run struct {
 	message *udp.Message
 }
 
-// dispatch is the table in the package comment.
+// dispatch forwards, drops, or hands a run to the relay's own QUIC, by the table in the
+// package comment.
 func (sh *shard) dispatch(r *run) {
 	if wire.IsLong(r.data[0]) {
 		sh.dispatchLong(r)
@@ -106,7 +106,7 @@ func (sh *shard) dispatch(r *run) {
 		sh.control(r)
 	default:
 		to, ok := sh.lookup(id)
-		if !ok || to.counter == noCounter { // of long headers alone
+		if !ok || to.counter == noCounter { // an Initial's ID is only for long headers
 			sh.drop(r, DropUnknownID)
 			return
 		}
@@ -114,7 +114,7 @@ func (sh *shard) dispatch(r *run) {
 	}
 }
 
-// dispatchLong sorts a packet of a handshake.
+// dispatchLong dispatches a packet with a long header.
 func (sh *shard) dispatchLong(r *run) {
 	h, err := wire.Parse(r.data, cid.Len)
 	if err != nil {
@@ -129,8 +129,8 @@ func (sh *shard) dispatchLong(r *run) {
 		sh.forward(r, &to)
 		return
 	}
-	// A dialer's Initial that has overtaken the accepter's registration
-	// must not start a handshake with the relay.
+	// A dialer's Initial that arrives before the accepter has registered must
+	// not start a handshake with the relay.
 	if _, ok := sh.lookup(h.SrcID); ok {
 		sh.drop(r, DropNoPeer)
 		return
@@ -138,27 +138,26 @@ func (sh *shard) dispatchLong(r *run) {
 	sh.control(r)
 }
 
-// lookup asks the store who is behind an ID, and the session whether that is so.
+// lookup asks the store which leg is behind an ID, and the session whether it agrees.
 func (sh *shard) lookup(b []byte) (route, bool) {
 	id, err := cid.IDFrom(b)
 	if err != nil || id.IsZero() {
 		return route{}, false
 	}
 	sh.counters.lookups.Add(1)
-	a, ok := sh.server.conf.Store.Get(id)
+	a, ok := sh.server.store.Get(id)
 	if !ok {
 		return route{}, false
 	}
 	return sh.server.sessions.route(&a)
 }
 
-// forward queues a run for the leg behind its ID, if it comes from the other
+// forward queues a run for the leg that owns its ID, if the run comes from the other
 // leg of the same session.
-func (sh *shard) forward(r *run, way *route) {
-	ses, role := way.ses, way.role
-	to, from := &ses.legs[role], &ses.legs[role.Peer()]
-	src, dst := from.addr.Load(), to.addr.Load()
-	if src == nil || dst == nil {
+func (sh *shard) forward(r *run, to *route) {
+	dst, src := to.leg, to.leg.peer()
+	dstAddr, srcAddr := dst.addr.Load(), src.addr.Load()
+	if srcAddr == nil || dstAddr == nil {
 		sh.drop(r, DropNoPeer)
 		return
 	}
@@ -166,29 +165,29 @@ func (sh *shard) forward(r *run, way *route) {
 		sh.drop(r, DropHopLimit)
 		return
 	}
-	sight := origin
-	if src.remote != r.message.Remote {
-		sight = sh.server.stray(ses, role.Peer(), r.message.Remote, r.packets, sh.now)
+	from := fromLeg
+	if srcAddr.remote != r.message.Remote {
+		from = src.originOf(r.message.Remote, r.packets, sh.now)
 	}
-	if sight == stranger {
+	if from == notFromLeg {
 		sh.drop(r, DropWrongSource)
 		return
 	}
 	switch {
-	case way.counter == noCounter:
-	case way.counter >= to.due.Load(), way.counter < to.low.Load() && to.late.Add(uint32(r.packets)) > lateBudget:
-		sh.server.hit(way)
+	case to.counter == noCounter:
+	case to.counter >= dst.due.Load(), to.counter < dst.offloadLow.Load() && dst.latePackets.Add(uint32(r.packets)) > lateBudget:
+		sh.server.slider.hit(dst, to.counter)
 	}
-	if sight == origin {
-		from.heard.Store(sh.now.UnixNano())
+	if from == fromLeg {
+		src.lastPacket.Store(sh.now.UnixNano())
 	}
 	sh.counters.packets.Add(uint64(r.packets))
 	sh.counters.bytes.Add(uint64(len(r.data)))
-	sh.queue(r, dst)
+	sh.queue(r, dstAddr)
 }
 
-// queue adds a run to what will be sent to dst. It may make one hop less than
-// before, as behind a router, so that nothing goes round for ever.
+// queue adds a run to what will be sent to dst. It lowers the hop limit by one, like a
+// router, so that no packet circulates for ever between relays.
 func (sh *shard) queue(r *run, dst *legAddr) {
 	m := udp.Message{Data: r.data, Remote: dst.remote, Local: dst.local, ECN: r.message.ECN, HopLimit: r.message.HopLimit}
 	if m.HopLimit > 0 {
@@ -204,8 +203,7 @@ func (sh *shard) queue(r *run, dst *legAddr) {
 func (sh *shard) control(r *run) {
 	m := *r.message
 	m.Data = r.data
-	sh.server.amplify.Received(m.Remote, m.Data, len(m.Data))
-	dropped := sh.server.control.Deliver(&m)
+	dropped := sh.server.control.receive(&m)
 	sh.counters.control.Add(uint64(r.packets - dropped))
 	if dropped > 0 {
 		sh.counters.dropped[DropControlQueue].Add(uint64(dropped))
@@ -216,7 +214,7 @@ func (sh *shard) drop(r *run, why Reason) {
 	sh.counters.dropped[why].Add(uint64(r.packets))
 }
 
-// flush sends what has been queued. What the system refuses the socket counts.
+// flush sends the queued messages. The socket counts what the system refuses.
 func (sh *shard) flush() {
 	for group, out := range sh.out {
 		if len(out) == 0 {

@@ -337,11 +337,11 @@ func FuzzSort(f *testing.F) {
 	remote := netip.MustParseAddrPort("198.51.100.1:1")
 	for role := range control.Role(2) {
 		l := &ses.legs[role]
-		l.present, l.key, l.owner = true, key, ownerOf(ses.id, role, key)
-		l.ids, l.window = key.Deriver(cid.Peer), cid.NewWindow(0)
+		l.present, l.window = true, cid.NewWindow(0)
+		l.setKeyLocked(key)
 		l.addr.Store(&legAddr{remote: remote})
 	}
-	server.renewLocked(ses, control.Accepter, time.Now())
+	ses.legs[control.Accepter].renewLocked(time.Now())
 	known := append([]byte{0x40}, key.ID(cid.Peer, 0).Bytes()...)
 	f.Add(bytes.Repeat(append(known, "payload"...), 3), 20)
 	f.Add(append([]byte{0xc0, 0, 0, 0, 1, 12}, append(known[1:], 0, 0, 0)...), 0)

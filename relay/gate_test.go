@@ -15,7 +15,7 @@ import (
 
 func wantEmpty(t *testing.T, g *gate) {
 	t.Helper()
-	if g.total != 0 || g.handshake != 0 || g.all != (crowd{}) || len(g.each) != 0 {
+	if g.total != 0 || g.handshake != 0 || g.all != (stageCounts{}) || len(g.each) != 0 {
 		t.Errorf("%d connections, %d handshakes, %d sources are left", g.total, g.handshake, len(g.each))
 	}
 }
@@ -24,7 +24,7 @@ func wantEmpty(t *testing.T, g *gate) {
 // context that quic-go has for them.
 func TestGate(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
-		s := &Server{gate: gate{max: 3, maxEach: 3}, amplify: amplify.New(amplify.Config{})}
+		s := &controlServer{gate: gate{max: 3, maxEach: 3}, amplify: amplify.New(amplify.Config{})}
 		info := &quic.ClientInfo{RemoteAddr: &net.UDPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7}}
 		ctx, end := context.WithCancel(context.Background())
 		for range 3 {
@@ -32,7 +32,7 @@ func TestGate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := c.Value(clientKey{}).(*client).pass
+			p := c.Value(clientKey{}).(*client).admission
 			for range 2 {
 				if !p.establish() {
 					t.Error("there is no room for a handshake that has entered")
@@ -86,7 +86,7 @@ func TestGateBySource(t *testing.T) {
 func TestHandshakesAreNoConnections(t *testing.T) {
 	g := gate{max: 100_000, maxEach: 1024}
 	victim := netip.MustParseAddr("192.0.2.7")
-	forged := []*pass{}
+	forged := []*admission{}
 	for range 2000 {
 		for _, token := range []bool{false, true} {
 			if p := g.enter(victim, token); p != nil {
@@ -97,10 +97,10 @@ func TestHandshakesAreNoConnections(t *testing.T) {
 	if want := retryFromSource + maxAnsweredEach; len(forged) != want || g.handshake != want {
 		t.Errorf("%d handshakes of one address, want %d", len(forged), want)
 	}
-	if !g.crowded(victim) {
+	if !g.needsRetry(victim) {
 		t.Error("the address of so many handshakes need not be shown")
 	}
-	if g.crowded(netip.MustParseAddr("192.0.2.8")) {
+	if g.needsRetry(netip.MustParseAddr("192.0.2.8")) {
 		t.Error("another address has to be shown as well")
 	}
 	// Without those that have answered a Retry, which nobody forges, the owner has
@@ -133,7 +133,7 @@ func TestGateAsksForRetry(t *testing.T) {
 			n++
 		}
 	}
-	if n != retryFrom || !g.crowded(netip.MustParseAddr("192.0.2.8")) {
+	if n != retryFrom || !g.needsRetry(netip.MustParseAddr("192.0.2.8")) {
 		t.Errorf("%d handshakes that have shown nothing, want %d", n, retryFrom)
 	}
 }

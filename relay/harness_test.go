@@ -237,6 +237,16 @@ func (l *lab) pair() (dialer, accepter *peer) {
 	return dialer, accepter
 }
 
+// putLegLocked registers a leg for a key, as if a client at addr had asked for it.
+func putLegLocked(l *leg, key cid.Key, addr legAddr) {
+	l.present, l.client, l.window = true, new(client), cid.NewWindow(0)
+	l.ttl, l.lastRefreshed = time.Hour, time.Now()
+	l.setKeyLocked(key)
+	l.moveLocked(addr)
+	l.renewLocked(time.Now())
+	l.offloadNextLocked(0)
+}
+
 // packet makes a packet with a short header for the ID of a counter.
 func (p *peer) packet(counter uint64, payload string) []byte {
 	b := append([]byte{0x40}, p.key.ID(cid.Peer, counter).Bytes()...)

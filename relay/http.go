@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -9,36 +10,45 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// handler serves the control protocol. See package internal/control for the
+// api serves the requests of the control protocol. See package internal/control for the
 // messages.
-func (s *Server) handler() http.Handler {
+type api struct {
+	env       *env
+	auth      *authority
+	registrar *registrar
+	offers    *offerAPI
+	closing   context.Context // done when the server closes
+}
+
+func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/sessions/{session}/legs", s.serve(s.serveRegister))
-	mux.HandleFunc("DELETE /v1/sessions/{session}/legs/{role}", s.serve(s.serveEnd))
-	mux.HandleFunc("PUT /v1/offers/{name}", s.serve(s.servePutOffer))
-	mux.HandleFunc("GET /v1/offers/{name}", s.serve(s.serveTakeOffer))
-	mux.HandleFunc("DELETE /v1/offers/{name}/{number}", s.serve(s.serveAcknowledge))
-	mux.HandleFunc("GET /v1/events", s.serve(s.serveEvents))
+	mux.HandleFunc("POST /v1/sessions/{session}/legs", a.serve(a.serveRegister))
+	mux.HandleFunc("DELETE /v1/sessions/{session}/legs/{role}", a.serve(a.serveEnd))
+	mux.HandleFunc("PUT /v1/offers/{name}", a.serve(a.offers.servePut))
+	mux.HandleFunc("GET /v1/offers/{name}", a.serve(a.offers.serveTake))
+	mux.HandleFunc("DELETE /v1/offers/{name}/{number}", a.serve(a.offers.serveAcknowledge))
+	mux.HandleFunc("GET /v1/events", a.serve(a.serveEvents))
 	return mux
 }
 
-// serve answers a refusal with what it is, and counts it.
-func (s *Server) serve(h func(http.ResponseWriter, *http.Request, *client) error) http.HandlerFunc {
+// serve makes a handler that answers the error of h, counts it and logs it.
+func (a *api) serve(h func(http.ResponseWriter, *http.Request, *client) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := clientOf(r)
-		r.Body = http.MaxBytesReader(w, r.Body, int64(max(control.MaxBody, s.conf.MaxOfferSize))+1)
+		r.Body = http.MaxBytesReader(w, r.Body, int64(max(control.MaxBody, a.env.conf.MaxOfferSize))+1)
 		err := h(w, r, c)
 		if err == nil {
 			return
 		}
-		s.refused(c, r.Method+" "+r.URL.Path, err)
+		a.env.counters.refused.Add(1)
+		a.env.log.Warn("request refused", "what", r.Method+" "+r.URL.Path, "addr", c.conn.RemoteAddr(), "err", err)
 		status, problem := problemOf(err)
 		reply(w, status, problem)
 	}
 }
 
 // serveRegister gives, refreshes or moves a leg.
-func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *client) error {
+func (a *api) serveRegister(w http.ResponseWriter, r *http.Request, c *client) error {
 	var id control.SessionID
 	if err := id.UnmarshalText([]byte(r.PathValue("session"))); err != nil {
 		return err
@@ -50,7 +60,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *client
 	if err := req.Validate(); err != nil {
 		return err
 	}
-	registered, err := s.register(r.Context(), c, id, &req, bearer(r))
+	registered, err := a.registrar.register(r.Context(), c, id, &req, bearer(r))
 	if err != nil {
 		return err
 	}
@@ -59,7 +69,7 @@ func (s *Server) serveRegister(w http.ResponseWriter, r *http.Request, c *client
 }
 
 // serveEnd ends a leg.
-func (s *Server) serveEnd(w http.ResponseWriter, r *http.Request, _ *client) error {
+func (a *api) serveEnd(w http.ResponseWriter, r *http.Request, _ *client) error {
 	var id control.SessionID
 	if err := id.UnmarshalText([]byte(r.PathValue("session"))); err != nil {
 		return err
@@ -76,15 +86,15 @@ func (s *Server) serveEnd(w http.ResponseWriter, r *http.Request, _ *client) err
 	if err := key.UnmarshalText([]byte(text)); err != nil {
 		return errToken
 	}
-	if err := s.end(id, role, key); err != nil {
+	if err := a.registrar.endLeg(id, role, key); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// serveEvents tells the client what happens to its legs, as long as it stays.
-func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *client) error {
+// serveEvents sends the client the events of its legs until the request ends.
+func (a *api) serveEvents(w http.ResponseWriter, r *http.Request, c *client) error {
 	if !c.subscribed.CompareAndSwap(false, true) {
 		return errSubscribed
 	}
@@ -97,16 +107,17 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request, c *client) 
 		select {
 		case <-r.Context().Done():
 			return nil
-		case <-s.closing.Done():
+		case <-a.closing.Done():
 			return nil
 		case e := <-c.events:
 			if lines.Encode(e) != nil || flush() != nil {
-				return nil // the client is gone
+				return nil // the connection has ended
 			}
 		}
 	}
 }
 
+// bearer returns the token of a request, or "".
 func bearer(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), control.Bearer)
 	return token
@@ -115,6 +126,5 @@ func bearer(r *http.Request) string {
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// An error means that the client is gone: there is nobody to tell.
-	_ = json.NewEncoder(w).Encode(body)
+	_ = json.NewEncoder(w).Encode(body) // fails only if the connection has ended
 }

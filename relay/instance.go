@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// instance names this relay among those with the same secret, and is the same after
-// a restart: by the host's name, the addresses that the sockets are bound to, and,
-// if that is all addresses, those of the host and of its interfaces' hardware. If
-// one of these changes, peers just find out later that the relay has restarted.
+// instance returns a name that differs between relays with the same secret, and is the
+// same after a restart. It consists of the host's name and the addresses that the sockets
+// are bound to; if one is bound to all addresses, also the host's IP and hardware
+// addresses. If one of these changes over a restart, the relay's stateless resets do not
+// fit, and its clients find out by a timeout that it has restarted.
 func (s *sockets) instance() string {
 	var parts []string
 	all := false
@@ -27,7 +28,7 @@ func (s *sockets) instance() string {
 	return strings.Join(append([]string{name}, slices.Compact(parts)...), "\x00")
 }
 
-// hostParts are the addresses of this host that are not everyone's.
+// hostParts returns the IP and hardware addresses by which this host differs from others.
 func hostParts() []string {
 	var parts []string
 	interfaces, _ := net.Interfaces()

@@ -6,29 +6,44 @@ import (
 	"sync"
 )
 
-// lobby holds control connections that have shown neither a token nor a leg. All that
-// they hold is bounded by their number: whoever comes gets in, and if there are too
-// many, the one that has been there for longest gives way, of those that have too many
-// or most.
+// lobbies are where control connections are counted that are not authenticated.
+type lobbies struct {
+	unauthenticated *lobby
+	listeners       *lobby // those that wait for offers to their own key
+}
+
+// of returns the lobby that a client belongs to, or nil if it belongs to none.
+func (l *lobbies) of(c *client) *lobby {
+	switch {
+	case c.authenticated.Load() || c.over.Load():
+		return nil
+	case c.listening.Load() > 0:
+		return l.listeners
+	}
+	return l.unauthenticated
+}
+
+// lobby bounds the control connections of one kind that are not authenticated. A new
+// connection always gets in. If there are too many then, the lobby evicts the oldest
+// one of the source or site that has too many, or of the site that has most.
 type lobby struct {
 	max, maxSite, maxSource int
 
 	mu    sync.Mutex // guards the following
 	sites map[netip.Prefix][]*client
 	total int
-	last  uint64 // number
+	last  uint64 // the number of the last connection
 }
 
-// newLobby makes a lobby with room for max connections. A site may have half of it, and
-// a source a quarter.
+// newLobby makes a lobby with room for max connections. A site may have half of them,
+// and a source a quarter.
 func newLobby(max int) *lobby {
 	return &lobby{max: max, maxSite: (max + 1) / 2, maxSource: (max + 3) / 4, sites: make(map[netip.Prefix][]*client)}
 }
 
-// enter adds a connection from an address, and returns the one that gives way to it,
-// or nil: of the same source, of the same site, or of the site that has most. A nil
-// lobby holds nobody, and bounds nothing.
-func (l *lobby) enter(c *client, addr netip.Addr) (gone *client) {
+// enter adds a connection from an address, and returns the connection that is evicted
+// for it, or nil. A nil lobby takes every connection and evicts none.
+func (l *lobby) enter(c *client, addr netip.Addr) (evicted *client) {
 	if l == nil {
 		return nil
 	}
@@ -42,18 +57,19 @@ func (l *lobby) enter(c *client, addr netip.Addr) (gone *client) {
 	switch {
 	case l.countLocked(c) > l.maxSource:
 		i := slices.IndexFunc(l.sites[c.site], func(o *client) bool { return o.source == c.source })
-		gone = l.sites[c.site][i]
+		evicted = l.sites[c.site][i]
 	case len(l.sites[c.site]) > l.maxSite:
-		gone = l.sites[c.site][0]
+		evicted = l.sites[c.site][0]
 	case l.total > l.max:
-		gone = l.largestLocked()[0]
+		evicted = l.largestLocked()[0]
 	}
-	if gone != nil {
-		l.removeLocked(gone)
+	if evicted != nil {
+		l.removeLocked(evicted)
 	}
-	return gone
+	return evicted
 }
 
+// countLocked returns how many connections the source of a connection has.
 func (l *lobby) countLocked(c *client) (n int) {
 	for _, other := range l.sites[c.site] {
 		if other.source == c.source {
@@ -63,8 +79,8 @@ func (l *lobby) countLocked(c *client) (n int) {
 	return n
 }
 
-// largestLocked returns the site that has most, of several the one whose first came
-// first.
+// largestLocked returns the connections of the site that has most. If several have as
+// many, it is the site with the oldest connection.
 func (l *lobby) largestLocked() (largest []*client) {
 	for _, all := range l.sites {
 		if len(all) > len(largest) || len(all) == len(largest) && all[0].number < largest[0].number {
@@ -74,7 +90,7 @@ func (l *lobby) largestLocked() (largest []*client) {
 	return largest
 }
 
-// leave removes a connection, if it is there.
+// leave removes a connection, if it is in the lobby. The lobby may be nil.
 func (l *lobby) leave(c *client) {
 	if l == nil {
 		return

@@ -75,13 +75,7 @@ func putLoop(t *testing.T, s *Server, keys [2]cid.Key, at netip.AddrPort) {
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	now := time.Now()
-	for role := range control.Role(2) {
-		l := &ses.legs[role]
-		l.present, l.key, l.ttl, l.refreshed, l.client = true, keys[role], time.Hour, now, new(client)
-		l.owner = ownerOf(ses.id, role, l.key)
-		l.ids, l.window = l.key.Deriver(cid.Peer), cid.NewWindow(0)
-		s.renewLocked(ses, role, now)
-		s.moveLocked(ses, role, legAddr{remote: at})
+	for role := range ses.legs {
+		putLegLocked(&ses.legs[role], keys[role], legAddr{remote: at})
 	}
 }

@@ -156,8 +156,8 @@ func TestPlainClients(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if len(l.server.proven.addrs) != 10 {
-			l.Errorf("%d addresses are proven, want 10", len(l.server.proven.addrs))
+		if len(l.server.control.handshakes.addrs) != 10 {
+			l.Errorf("%d addresses are proven, want 10", len(l.server.control.handshakes.addrs))
 		}
 	})
 }
@@ -170,7 +170,7 @@ func TestProvenAddressesEnd(t *testing.T) {
 		c.CloseWithError(0, "")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if n := len(l.server.proven.addrs); n != 0 {
+		if n := len(l.server.control.handshakes.addrs); n != 0 {
 			l.Errorf("%d addresses are proven, want none", n)
 		}
 	})
@@ -178,7 +178,7 @@ func TestProvenAddressesEnd(t *testing.T) {
 
 // TestResetsHaveBit7: so that they may leave to anybody.
 func TestResetsHaveBit7(t *testing.T) {
-	var p proven
+	var p handshakes
 	m := &udp.Message{Data: make([]byte, resetLen), Remote: netip.MustParseAddrPort("198.51.100.1:1")}
 	if m.Data[0] = 0x40; !p.maySend(m) || m.Data[1] != 0x80 {
 		t.Errorf("%x", m.Data)
@@ -250,9 +250,9 @@ func TestStraysAreNoSignOfLife(t *testing.T) {
 func TestStraysDoNotAllocate(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, _ := l.pair()
-		ses := l.server.sessions.find(alice.session)
+		leg := &l.server.sessions.find(alice.session).legs[control.Dialer]
 		from, now := netip.MustParseAddrPort("203.0.113.66:666"), time.Now()
-		if n := testing.AllocsPerRun(100, func() { l.server.stray(ses, control.Dialer, from, 100, now) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { leg.originOf(from, 100, now) }); n != 0 {
 			l.Errorf("%v allocations", n)
 		}
 	})

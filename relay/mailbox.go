@@ -11,18 +11,19 @@ import (
 )
 
 const (
-	// maxWaiters bounds the requests that wait at once under one name.
+	// maxWaiters bounds the requests that wait at once for offers under one name.
 	maxWaiters = 8
-	// offerUnit is how many bytes of the mailbox one offer stands for.
+	// offerUnit is how many bytes the mailbox holds for each offer of MaxOffers.
 	offerUnit = 4 << 10
-	// showAgain is how long an offer under a name that is no key's is kept for
-	// the connection that it was shown to: the time to join, or to acknowledge.
-	showAgain = 10 * time.Second
+	// handoutAgain is how long an offer under a free name is reserved for the
+	// connection that got it, which joins the session or acknowledges the offer in
+	// that time. A free name is one that is not the ID of a key.
+	handoutAgain = 10 * time.Second
 )
 
-// mailbox keeps offers for those that they are addressed to, for a while. An offer
-// stays until somebody has joined its session, or acknowledged it: whoever was
-// handed it may be gone by then.
+// mailbox keeps offers until their session has been joined, they are acknowledged, or
+// they expire. An offer that was handed out stays, because the client that got it may be
+// gone.
 type mailbox struct {
 	ttl                               time.Duration
 	max, maxEach, maxLength, maxBytes int
@@ -30,18 +31,18 @@ type mailbox struct {
 	mu       sync.Mutex // guards the following
 	boxes    map[boxName]*box
 	sessions map[offerSession]*offer
-	shares   shares // all offers
-	number   uint64
+	shares   shares // of all offers
+	number   uint64 // of the latest offer
 }
 
-// boxName is where offers lie. A key's owner takes them from whatever account; a
-// name that is no key's is each account's own.
+// boxName identifies a box. A box whose name is the ID of a key has the offers of all
+// accounts to the owner of the key. Under a free name each account has a box of its own.
 type boxName struct {
 	text    string
-	account accountTag // zero: a key's
+	account accountTag // zero: the name is the ID of a key
 }
 
-// sender is whoever leaves offers, as far as the relay can tell.
+// sender is a party that leaves offers, as far as the relay can tell parties apart.
 type sender struct {
 	account accountTag
 	site    netip.Prefix
@@ -52,14 +53,14 @@ type offerSession struct {
 	session control.SessionID
 }
 
-// box is what waits under one name: offers, or those who want one.
+// box holds the offers under one name, and the requests that wait for one.
 type box struct {
 	name    boxName
 	offers  []*offer // oldest first
 	waiters []*waiter
 	changed chan struct{} // closed and replaced when an offer comes, or a waiter is displaced
-	// When a sender's offers, and an account's, were last handed out, as a
-	// number that grows.
+
+	// The turn at which an offer of a sender, and of an account, was last handed out.
 	served   map[sender]uint64
 	accounts map[accountTag]uint64
 	turn     uint64
@@ -68,22 +69,22 @@ type box struct {
 // waiter is one request for an offer.
 type waiter struct {
 	client    *client
-	displaced bool
-	why       error // nil: the same connection asks again
+	displaced bool  // by a later request for the same offers
+	why       error // nil: the later request came on the same connection
 }
 
 type offer struct {
 	box     *box
 	number  uint64
 	from    sender
-	session control.SessionID // zero: not said
+	session control.SessionID // zero: not known
 	text    []byte
 	expires time.Time
-	shown   []showing // to whom, of late
+	handed  []handout // the latest ones
 }
 
-// showing is that an offer was handed to a connection.
-type showing struct {
+// handout records that an offer was handed to a connection.
+type handout struct {
 	client *client
 	at     time.Time
 }
@@ -101,8 +102,7 @@ func newMailbox(conf *Config) *mailbox {
 	}
 }
 
-// put leaves an offer under name. One of the same session takes the place of that
-// which was left before.
+// put leaves an offer under name. It replaces an earlier offer of the same session.
 func (m *mailbox) put(name boxName, from sender, session control.SessionID, text []byte) error {
 	if len(text) > m.maxLength {
 		return errOfferSize
@@ -113,11 +113,11 @@ func (m *mailbox) put(name boxName, from sender, session control.SessionID, text
 		m.removeLocked(old)
 	}
 	b := m.boxLocked(name)
-	defer m.tidyLocked(b)
+	defer m.removeIfEmptyLocked(b)
 	if !m.makeRoomLocked(b, from, len(text)) {
 		return errMailboxFull
 	}
-	m.boxes[name] = b // which may have been emptied
+	m.boxes[name] = b // makeRoomLocked may have removed it
 	m.number++
 	o := &offer{box: b, number: m.number, from: from, session: session, text: text, expires: time.Now().Add(m.ttl)}
 	b.offers = append(b.offers, o)
@@ -129,8 +129,9 @@ func (m *mailbox) put(name boxName, from sender, session control.SessionID, text
 	return nil
 }
 
-// makeRoomLocked has those give way who have more in the box, or in the mailbox,
-// than the sender of an offer.
+// makeRoomLocked makes room for an offer in the box, and in the mailbox, by removing
+// offers of senders that have more there than the sender of the new one. It returns false
+// if that is not possible.
 func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
 	if m.max < 0 {
 		return false
@@ -140,14 +141,14 @@ func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
 		for _, o := range b.offers {
 			here.add(o)
 		}
-		o := here.giveWay(from)
+		o := here.victim(from)
 		if o == nil {
 			return false
 		}
 		m.removeLocked(o)
 	}
 	for m.shares.total >= m.max || m.shares.bytes+size > m.maxBytes {
-		o := m.shares.giveWay(from)
+		o := m.shares.victim(from)
 		if o == nil {
 			return false
 		}
@@ -156,17 +157,17 @@ func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
 	return true
 }
 
-// unshow takes back that an offer was handed to a connection, which has given up
-// its request.
-func (m *mailbox) unshow(o *offer, c *client) {
+// undoHandout forgets that an offer was handed to a connection, because the connection
+// has given up its request.
+func (m *mailbox) undoHandout(o *offer, c *client) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	o.shown = slices.DeleteFunc(o.shown, func(s showing) bool { return s.client == c })
+	o.handed = slices.DeleteFunc(o.handed, func(h handout) bool { return h.client == c })
 	o.box.wakeLocked()
 }
 
-// settle forgets the offer of a session that has been joined, or is over.
-func (m *mailbox) settle(account accountTag, session control.SessionID) {
+// removeSession removes the offer of a session that has been joined, or is over.
+func (m *mailbox) removeSession(account accountTag, session control.SessionID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if o := m.sessions[offerSession{account, session}]; o != nil {
@@ -174,7 +175,7 @@ func (m *mailbox) settle(account accountTag, session control.SessionID) {
 	}
 }
 
-// acknowledge forgets an offer that its taker has no use for any more.
+// acknowledge removes an offer that the client that got it needs no more.
 func (m *mailbox) acknowledge(name boxName, number uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -199,7 +200,7 @@ func (m *mailbox) removeLocked(o *offer) {
 	if key := (offerSession{o.from.account, o.session}); m.sessions[key] == o {
 		delete(m.sessions, key)
 	}
-	m.tidyLocked(b)
+	m.removeIfEmptyLocked(b)
 }
 
 func (b *box) wakeLocked() {
@@ -207,15 +208,15 @@ func (b *box) wakeLocked() {
 	b.changed = make(chan struct{})
 }
 
-// take hands out an offer under name, which stays. If there is none to be shown
-// it waits until ctx is done, and returns nil then. A connection of a key's owner
-// that asks again gives up what it has asked before. It is shown an offer that it
-// was shown already after the time again, if that is not zero.
+// take hands out an offer under name, and keeps it. If there is none that the client may
+// get, take waits until ctx is done, and returns nil then. If the name is the ID of a key,
+// a later call for it ends an earlier one. The client gets an offer again that it has got
+// already after the time again has passed, or, if again is zero, never.
 func (m *mailbox) take(ctx context.Context, name boxName, c *client, again time.Duration) (*offer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.boxLocked(name)
-	defer m.tidyLocked(b)
+	defer m.removeIfEmptyLocked(b)
 	w, err := b.waitLocked(c)
 	if err != nil {
 		return nil, err
@@ -226,7 +227,7 @@ func (m *mailbox) take(ctx context.Context, name boxName, c *client, again time.
 		m.expireLocked(b, now)
 		o, next := b.chooseLocked(c, again, now)
 		if o != nil {
-			b.showLocked(o, c, now)
+			b.handOutLocked(o, c, now)
 			return o, nil
 		}
 		changed := b.changed
@@ -240,8 +241,8 @@ func (m *mailbox) take(ctx context.Context, name boxName, c *client, again time.
 	return nil, w.why
 }
 
-// sleepUntil waits until ctx is done, something has changed, or a time, if it is
-// not zero, has come.
+// sleepUntil waits until ctx is done, changed is closed, or the time next has come. The
+// zero time never comes.
 func sleepUntil(ctx context.Context, next time.Time, changed <-chan struct{}) {
 	var due <-chan time.Time
 	if !next.IsZero() {
@@ -256,15 +257,15 @@ func sleepUntil(ctx context.Context, next time.Time, changed <-chan struct{}) {
 	}
 }
 
-// waitLocked makes a request one that waits. A key's owner has one request, the
-// latest: the one before is given up if it came on the same connection, and told so if
-// it came on another, whose endpoint has the same identity.
+// waitLocked adds a waiter. The owner of a key has one waiter, the latest: it displaces
+// an earlier one. The earlier one gets an error if it came on another connection, whose
+// endpoint has the same identity then.
 func (b *box) waitLocked(c *client) (*waiter, error) {
 	var waiting []*waiter
 	for _, w := range b.waiters {
 		switch {
 		case w.displaced:
-		case b.sole():
+		case b.keyed():
 			w.displaced = true
 			if w.client != c {
 				w.why = errDisplaced
@@ -282,8 +283,9 @@ func (b *box) waitLocked(c *client) (*waiter, error) {
 	return w, nil
 }
 
-// sole says whether the box is a key's, so that all who take from it are one.
-func (b *box) sole() bool { return b.name.account == accountTag{} }
+// keyed says whether the name of the box is the ID of a key, so that all its waiters are
+// connections of one owner.
+func (b *box) keyed() bool { return b.name.account == accountTag{} }
 
 func (b *box) doneLocked(w *waiter) {
 	if i := slices.Index(b.waiters, w); i >= 0 {
@@ -291,12 +293,12 @@ func (b *box) doneLocked(w *waiter) {
 	}
 }
 
-// chooseLocked returns the offer whose turn it is, of those that may be shown to a
-// connection: of the account, and then of the sender, that was served longest ago,
-// the oldest. Else it says when there may be another, if time alone can tell.
+// chooseLocked returns the next offer for a connection: of the account, and then of the
+// sender, that was served longest ago, the oldest offer. If there is none for the
+// connection now, it returns when there will be one, or the zero time if that is not known.
 func (b *box) chooseLocked(c *client, again time.Duration, now time.Time) (best *offer, next time.Time) {
 	for _, o := range b.offers {
-		until := o.hidden(c, again)
+		until := o.hiddenUntil(c, again)
 		switch {
 		case !until.After(now):
 			if best == nil || b.precedesLocked(o, best) {
@@ -316,19 +318,19 @@ func (b *box) precedesLocked(o, than *offer) bool {
 	return b.served[o.from] < b.served[than.from]
 }
 
-// hidden says until when an offer is not shown to a connection. What lies under a
-// key is shown to each connection of its owner, one of which may be dead; what lies
-// under another name is shown to one of all at a time.
-func (o *offer) hidden(c *client, again time.Duration) (until time.Time) {
-	for _, s := range o.shown {
+// hiddenUntil returns until when an offer is not handed to a connection. An offer to a key
+// goes to every connection of the key's owner, because some may be dead. An offer under a
+// free name goes to one connection at a time.
+func (o *offer) hiddenUntil(c *client, again time.Duration) (until time.Time) {
+	for _, h := range o.handed {
 		var end time.Time
 		switch {
-		case s.client == c && again == 0:
+		case h.client == c && again == 0:
 			end = o.expires
-		case s.client == c:
-			end = s.at.Add(again)
-		case !o.box.sole() && s.client.connected():
-			end = s.at.Add(showAgain)
+		case h.client == c:
+			end = h.at.Add(again)
+		case !o.box.keyed() && h.client.connected():
+			end = h.at.Add(handoutAgain)
 		}
 		if end.After(until) {
 			until = end
@@ -337,13 +339,13 @@ func (o *offer) hidden(c *client, again time.Duration) (until time.Time) {
 	return until
 }
 
-// showLocked notes that an offer is handed to a connection.
-func (b *box) showLocked(o *offer, c *client, now time.Time) {
-	o.shown = slices.DeleteFunc(o.shown, func(s showing) bool { return s.client == c || !s.client.connected() })
-	if len(o.shown) >= 2*maxWaiters {
-		o.shown = o.shown[1:]
+// handOutLocked notes that an offer is handed to a connection.
+func (b *box) handOutLocked(o *offer, c *client, now time.Time) {
+	o.handed = slices.DeleteFunc(o.handed, func(h handout) bool { return h.client == c || !h.client.connected() })
+	if len(o.handed) >= 2*maxWaiters {
+		o.handed = o.handed[1:]
 	}
-	o.shown = append(o.shown, showing{c, now})
+	o.handed = append(o.handed, handout{c, now})
 	b.turn++
 	b.served[o.from], b.accounts[o.from.account] = b.turn, b.turn
 	if len(b.served) > 4*len(b.offers)+maxWaiters {
@@ -351,7 +353,7 @@ func (b *box) showLocked(o *offer, c *client, now time.Time) {
 	}
 }
 
-// forgetServedLocked forgets when those were served who have nothing here.
+// forgetServedLocked forgets the turns of senders that have no offer here.
 func (b *box) forgetServedLocked() {
 	served, accounts := b.served, b.accounts
 	b.served, b.accounts = make(map[sender]uint64), make(map[accountTag]uint64)
@@ -360,7 +362,7 @@ func (b *box) forgetServedLocked() {
 	}
 }
 
-// expireLocked drops the offers, oldest first, whose time is over.
+// expireLocked removes the expired offers of a box. The oldest ones expire first.
 func (m *mailbox) expireLocked(b *box, now time.Time) {
 	for len(b.offers) > 0 && !now.Before(b.offers[0].expires) {
 		m.removeLocked(b.offers[0])
@@ -376,14 +378,14 @@ func (m *mailbox) boxLocked(name boxName) *box {
 	return b
 }
 
-// tidyLocked removes a box that holds nothing.
-func (m *mailbox) tidyLocked(b *box) {
+// removeIfEmptyLocked removes a box that has neither offers nor waiters.
+func (m *mailbox) removeIfEmptyLocked(b *box) {
 	if len(b.offers) == 0 && len(b.waiters) == 0 && m.boxes[b.name] == b {
 		delete(m.boxes, b.name)
 	}
 }
 
-// expire drops what nobody came for.
+// expire removes the expired offers.
 func (m *mailbox) expire(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

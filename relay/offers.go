@@ -13,13 +13,21 @@ import (
 	"github.com/quicway/quicway/internal/pki"
 )
 
-// servePutOffer leaves an offer for somebody, for whoever may open sessions.
-func (s *Server) servePutOffer(w http.ResponseWriter, r *http.Request, c *client) error {
+// offerAPI serves the requests about offers.
+type offerAPI struct {
+	maxSize int
+	auth    *authority
+	mailbox *mailbox
+	closing context.Context // done when the server closes
+}
+
+// servePut leaves an offer under a name, for a client that may do so by its token.
+func (a *offerAPI) servePut(w http.ResponseWriter, r *http.Request, c *client) error {
 	name, owner, err := offerName(r)
 	if err != nil {
 		return err
 	}
-	account, err := s.authorize(r.Context(), c, bearer(r), LeaveOffer, name)
+	account, err := a.auth.authorize(r.Context(), c, bearer(r), LeaveOffer, name)
 	if err != nil {
 		return errToken
 	}
@@ -29,28 +37,28 @@ func (s *Server) servePutOffer(w http.ResponseWriter, r *http.Request, c *client
 			return err
 		}
 	}
-	text, err := io.ReadAll(io.LimitReader(r.Body, int64(s.conf.MaxOfferSize)+1))
+	text, err := io.ReadAll(io.LimitReader(r.Body, int64(a.maxSize)+1))
 	if err != nil {
 		return fmt.Errorf("%w: read offer: %w", control.ErrBody, err)
 	}
 	if len(text) == 0 {
 		return fmt.Errorf("%w: the offer is empty", control.ErrBody)
 	}
-	from := sender{s.secrets.tokens.account(account), siteOf(remoteAddr(c.conn).Addr())}
+	from := sender{account, siteOf(remoteAddr(c.conn).Addr())}
 	box := boxName{text: name}
 	if owner == (pki.KeyID{}) {
 		box.account = from.account
 	}
-	if err := s.mailbox.put(box, from, session, text); err != nil {
+	if err := a.mailbox.put(box, from, session, text); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// serveTakeOffer hands out an offer, waiting for one as long as asked to.
-func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *client) error {
-	box, err := s.mayTake(r, c)
+// serveTake hands out an offer. It waits for one as long as the request says.
+func (a *offerAPI) serveTake(w http.ResponseWriter, r *http.Request, c *client) error {
+	box, err := a.mayTake(r, c)
 	if err != nil {
 		return err
 	}
@@ -62,12 +70,11 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 	if err != nil {
 		return err
 	}
-	wait := min(asked, control.MaxWait)
-	defer s.listen(c)()
-	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer c.listen()()
+	ctx, cancel := context.WithTimeout(r.Context(), min(asked, control.MaxWait))
 	defer cancel()
-	defer context.AfterFunc(s.closing, cancel)()
-	o, err := s.mailbox.take(ctx, box, c, again)
+	defer context.AfterFunc(a.closing, cancel)()
+	o, err := a.mailbox.take(ctx, box, c, again)
 	if err != nil {
 		return err
 	}
@@ -77,16 +84,16 @@ func (s *Server) serveTakeOffer(w http.ResponseWriter, r *http.Request, c *clien
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=us-ascii")
 	w.Header().Set(control.OfferField, strconv.FormatUint(o.number, 10))
-	w.Header().Set(control.SenderField, s.secrets.tokens.sender(o.from))
+	w.Header().Set(control.SenderField, a.auth.tokens.sender(o.from))
 	if _, err := w.Write(o.text); err != nil || r.Context().Err() != nil {
-		s.mailbox.unshow(o, c)
+		a.mailbox.undoHandout(o, c)
 	}
 	return nil
 }
 
-// seconds returns a parameter of a request, which is zero if it is missing.
+// seconds returns a parameter of a request, or 0 if it is missing.
 func seconds(r *http.Request, name string) (time.Duration, error) {
-	text := r.URL.Query().Get(name) // not FormValue, which reads the body too, whatever its size
+	text := r.URL.Query().Get(name) // not FormValue, which reads a body of any size
 	if text == "" {
 		return 0, nil
 	}
@@ -97,25 +104,25 @@ func seconds(r *http.Request, name string) (time.Duration, error) {
 	return time.Duration(n) * time.Second, nil
 }
 
-// serveAcknowledge forgets an offer for whoever may take it.
-func (s *Server) serveAcknowledge(w http.ResponseWriter, r *http.Request, c *client) error {
-	box, err := s.mayTake(r, c)
+// serveAcknowledge removes an offer, for a client that may take it.
+func (a *offerAPI) serveAcknowledge(w http.ResponseWriter, r *http.Request, c *client) error {
+	box, err := a.mayTake(r, c)
 	if err != nil {
 		return err
 	}
 	number, err := strconv.ParseUint(r.PathValue("number"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("%w: the offer's number is none", control.ErrBody)
+		return fmt.Errorf("%w: the offer's number is not a number", control.ErrBody)
 	}
-	s.mailbox.acknowledge(box, number)
+	a.mailbox.acknowledge(box, number)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// mayTake says which box a request may take offers from. If the name is the ID of a
-// key, who proves with its certificate to have that key; else who may do that by
-// its token, from what its account has there.
-func (s *Server) mayTake(r *http.Request, c *client) (boxName, error) {
+// mayTake returns the box that a request may take offers from. If the name is the ID of
+// a key, the client must have that key's certificate. If not, the client must show a
+// token, and takes what its own account has left there.
+func (a *offerAPI) mayTake(r *http.Request, c *client) (boxName, error) {
 	name, owner, err := offerName(r)
 	if err != nil {
 		return boxName{}, err
@@ -125,20 +132,20 @@ func (s *Server) mayTake(r *http.Request, c *client) (boxName, error) {
 		if err != nil || have != owner {
 			return boxName{}, errNotAddressee
 		}
-		if token := bearer(r); token != "" && !c.shown.Load() && c.asked.CompareAndSwap(false, true) {
-			_, _ = s.authorize(r.Context(), c, token, AwaitOffers, name) // it need not have one
+		if token := bearer(r); token != "" && !c.authenticated.Load() && c.asked.CompareAndSwap(false, true) {
+			_, _ = a.auth.authorize(r.Context(), c, token, AwaitOffers, name) // the token is optional
 		}
 		return boxName{text: name}, nil
 	}
-	account, err := s.authorize(r.Context(), c, bearer(r), TakeOffer, name)
+	account, err := a.auth.authorize(r.Context(), c, bearer(r), TakeOffer, name)
 	if err != nil {
 		return boxName{}, errToken
 	}
-	return boxName{name, s.secrets.tokens.account(account)}, nil
+	return boxName{name, account}, nil
 }
 
-// offerName returns the name in the path, in lower case, and the key that it is the
-// ID of, if it is one's. A name has letters, digits, '-', '_', '.', '~'.
+// offerName returns the name in the path of a request, in lower case, and the ID of a
+// key that it is, or the zero KeyID. A name consists of letters, digits, and "-_.~".
 func offerName(r *http.Request) (name string, owner pki.KeyID, err error) {
 	name = strings.ToLower(r.PathValue("name"))
 	if len(name) > control.MaxName {

@@ -17,7 +17,7 @@ type fakeOffload struct {
 	routes  map[cid.ID]cid.Association
 }
 
-func (o *fakeOffload) near() uint64 { return nearIDs }
+func (o *fakeOffload) idsPerLeg() uint64 { return kernelIDs }
 
 func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 	n := o.packets.Load()
@@ -25,7 +25,7 @@ func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 }
 
 func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }
-func (o *fakeOffload) deleteRoute(id cid.ID)                 { delete(o.routes, id) }
+func (o *fakeOffload) deleteRoute(id cid.ID, _ cid.Owner)    { delete(o.routes, id) }
 
 // runOffload is runLab with an offload.
 func runOffload(t *testing.T, conf *Config, test func(*lab, *fakeOffload)) {
@@ -85,7 +85,7 @@ func TestOffloadKnowsTheIDsAbout(t *testing.T) {
 			l.Helper()
 			for counter := range uint64(30) {
 				_, ok := o.routes[bob.key.ID(cid.Peer, counter)]
-				if want := counter >= first && counter < first+nearIDs; ok != want {
+				if want := counter >= first && counter < first+kernelIDs; ok != want {
 					l.Errorf("knows ID %d: %v, want those from %d on", counter, ok, first)
 				}
 			}
@@ -104,9 +104,9 @@ func TestOffloadKnowsTheIDsAbout(t *testing.T) {
 		send(3, lateBudget+1)
 		knows(2)
 		ses := l.server.sessions.find(bob.session)
-		l.server.slideLow(ses, control.Accepter, 9) // as an event says
+		ses.legs[control.Accepter].slideLow(9) // as an event says
 		knows(8)
-		l.server.slideLow(ses, control.Accepter, 1<<31) // and one that is nonsense
+		ses.legs[control.Accepter].slideLow(1 << 31) // and one that is nonsense
 		knows(8)
 	})
 }

@@ -67,8 +67,21 @@ func TestEndSession(t *testing.T) {
 				l.Errorf("ended %q", id)
 			}
 		}
+		store := l.server.conf.Store.(*cid.MemoryStore)
+		ended, known := l.server.sessions.find(alice.session), store.Len()
 		if !l.server.EndSession(alice.session.String()) || l.server.EndSession(alice.session.String()) {
 			l.Error("a session ends once")
+		}
+		if s := l.server.Stats(); s.Sessions != 1 || s.Legs != 2 {
+			l.Errorf("%d sessions and %d legs are left, want 1 and 2", s.Sessions, s.Legs)
+		}
+		if n := store.Len(); n != known/2 {
+			l.Errorf("%d IDs are known, want %d", n, known/2)
+		}
+		for r := range ended.legs {
+			if leg := &ended.legs[r]; leg.present || leg.client != nil || leg.addr.Load() != nil || leg.inStore.counters.Len() > 0 {
+				l.Errorf("leg %d is kept: %+v", r, leg)
+			}
 		}
 		alice.send(bob.packet(0, "x"))
 		bob.want()
@@ -85,11 +98,11 @@ func TestEndSession(t *testing.T) {
 		if s := l.server.Stats(); s.Sessions != 1 {
 			l.Errorf("%d sessions, want 1", s.Sessions)
 		}
-		if n := l.server.conf.Store.(*cid.MemoryStore).Len(); n > idsPerSession {
+		if n := store.Len(); n > idsPerSession {
 			l.Errorf("%d IDs are known, want those of one session", n)
 		}
 		time.Sleep(resumeTTLs * defaultTTL / 2)
-		if n := len(l.server.ended.sessions); n != 0 {
+		if n := len(l.server.registrar.ended.sessions); n != 0 {
 			l.Errorf("%d endings are remembered", n)
 		}
 		wantStatus(l, "resume late", alice.refresh(), http.StatusUnauthorized)
@@ -130,7 +143,7 @@ func TestEndAccount(t *testing.T) {
 		wantStatus(l, "resume what was opened afterwards", again.refresh(), http.StatusOK)
 		time.Sleep(resumeTTLs*defaultTTL + 2*sweepPeriod)
 		synctest.Wait()
-		if n := len(l.server.ended.accounts); n != 0 {
+		if n := len(l.server.registrar.ended.accounts); n != 0 {
 			l.Errorf("%d endings are remembered", n)
 		}
 	})

@@ -98,21 +98,20 @@ func (p *parity) serve(tb testing.TB, family int) {
 	now := time.Now()
 	for role := range control.Role(2) {
 		l := &ses.legs[role]
-		l.present, l.key, l.ttl, l.refreshed = true, p.keys[role], time.Hour, now
-		l.owner = ownerOf(ses.id, role, l.key)
-		l.ids, l.window = l.key.Deriver(cid.Peer), cid.NewWindow(0)
+		l.present, l.ttl, l.lastRefreshed, l.window = true, time.Hour, now, cid.NewWindow(0)
+		l.setKeyLocked(p.keys[role])
 		l.addr.Store(&legAddr{remote: p.peers[family][role], local: p.local[family].Addr()})
 	}
-	server.offload.putSession(ses.num, server.ways(ses))
+	server.offload.putSession(ses.num, ses.offloadLegs())
 	if family == 1 {
 		for role := range p.keys { // of the other family
-			for c := range uint64(nearIDs) {
-				server.offload.deleteRoute(p.keys[role].ID(cid.Peer, c))
+			for c := range uint64(kernelIDs) {
+				server.offload.deleteRoute(p.keys[role].ID(cid.Peer, c), cid.Owner{})
 			}
 		}
 	}
 	for role := range control.Role(2) {
-		server.renewLocked(ses, role, now)
+		ses.legs[role].renewLocked(now)
 	}
 	p.shards[family] = newShard(server, server.sockets.all[0])
 	p.shards[family].now = now
@@ -122,7 +121,7 @@ func (p *parity) serve(tb testing.TB, family int) {
 func (p *parity) know(tb testing.TB, family int) {
 	tb.Helper()
 	for role, key := range p.keys {
-		for c := range uint64(nearIDs) {
+		for c := range uint64(kernelIDs) {
 			if err := xdptest.Relay(tb, p.program).PutRoute(key.ID(cid.Peer, c), datapath.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
 				tb.Fatal(err)
 			}

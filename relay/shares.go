@@ -2,8 +2,8 @@ package relay
 
 import "slices"
 
-// shares counts the offers that share some room, by account and by sender, so as to
-// say who has to give way.
+// shares counts the offers in a box or a mailbox by account and by sender, and chooses
+// the one to evict when there is no room.
 type shares struct {
 	total, bytes int
 	accounts     map[accountTag]int
@@ -37,10 +37,11 @@ func (c *shares) remove(o *offer) {
 	}
 }
 
-// giveWay returns the offer that makes room for one more of a sender: the latest
-// of the sender who has most, of the account that has most. It returns nil if the
-// newcomer would then have as much as the other: that would go on for ever.
-func (c *shares) giveWay(newcomer sender) *offer {
+// victim returns the offer to remove for a new one: the latest offer of the sender that
+// has most, within the account that has most. The new offer counts as the newcomer's.
+// victim returns nil if nobody has more than the newcomer then, because otherwise two
+// senders could evict each other's offers for ever.
+func (c *shares) victim(newcomer sender) *offer {
 	account, most := newcomer.account, c.accounts[newcomer.account]+1
 	for a, n := range c.accounts {
 		if n > most {

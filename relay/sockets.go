@@ -1,27 +1,30 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// sockets are all that a server listens on, in groups that share an address.
+// sockets are the sockets of a server, in groups with the same address.
 type sockets struct {
 	all    []*udp.Socket
 	groups []socketGroup
+	local  localAddrs // used only if a socket is bound to all addresses of the host
 }
 
-// socketGroup is the shards of one address: any of them can send for it.
+// socketGroup is the sockets of one address, each of which can send from it.
 type socketGroup struct {
 	addr    netip.AddrPort
 	sockets []*udp.Socket
 }
 
-func groupSockets(all []*udp.Socket) *sockets {
-	s := &sockets{all: all}
+func groupSockets(all []*udp.Socket, log *slog.Logger) *sockets {
+	s := &sockets{all: all, local: localAddrs{log: log}}
 	for _, socket := range all {
 		i := s.find(socket.LocalAddr())
 		if i < 0 {
@@ -33,6 +36,7 @@ func groupSockets(all []*udp.Socket) *sockets {
 	return s
 }
 
+// find returns the index of the group with an address, or -1.
 func (s *sockets) find(addr netip.AddrPort) int {
 	for i := range s.groups {
 		if s.groups[i].addr == addr {
@@ -42,8 +46,8 @@ func (s *sockets) find(addr netip.AddrPort) int {
 	return -1
 }
 
-// toward returns the group that sends from local, or else the one that suits
-// remote best.
+// toward returns the index of the group that sends from local or, if there is none, of
+// the one that fits remote best.
 func (s *sockets) toward(local, remote netip.Addr) int {
 	best, score := 0, -1
 	for i := range s.groups {
@@ -54,8 +58,8 @@ func (s *sockets) toward(local, remote netip.Addr) int {
 	return best
 }
 
-// suits scores a group: bound to the local address, else of the remote's
-// family, else a socket for both families.
+// suits returns how well the group fits: best is a group that is bound to the local
+// address, then one of the remote address's IP version, then one for both IP versions.
 func (g *socketGroup) suits(local, remote netip.Addr) int {
 	bound := g.addr.Addr()
 	switch {
@@ -69,26 +73,59 @@ func (g *socketGroup) suits(local, remote netip.Addr) int {
 	return 0
 }
 
-// own says whether addr is one of the addresses that the server's sockets hear.
-func (s *Server) own(addr netip.AddrPort) bool {
-	for i := range s.sockets.groups {
-		g := &s.sockets.groups[i]
+// locate returns the address of a client, which its connection has validated, and the
+// socket group that sends there. It returns errLoop for an address of the relay itself,
+// because packets to it would circulate for ever, and errAway for a client that has not
+// come back after a restart.
+func (s *sockets) locate(c *client) (legAddr, error) {
+	if c.conn == nil {
+		return legAddr{}, errAway
+	}
+	addr := legAddr{remote: remoteAddr(c.conn), local: localAddr(c.conn)}
+	if s.own(addr.remote) {
+		return legAddr{}, errLoop
+	}
+	addr.group = s.toward(addr.local, addr.remote.Addr())
+	return addr, nil
+}
+
+// own says whether packets to addr come to one of the sockets.
+func (s *sockets) own(addr netip.AddrPort) bool {
+	for i := range s.groups {
+		g := &s.groups[i]
 		if g.addr == addr {
 			return true
 		}
-		if g.addr.Port() == addr.Port() && g.addr.Addr().IsUnspecified() && s.addrs.has(addr.Addr()) {
+		if g.addr.Port() == addr.Port() && g.addr.Addr().IsUnspecified() && s.local.has(addr.Addr()) {
 			return true
 		}
 	}
 	return false
 }
 
-// hearsAll says whether a socket hears all addresses of the host.
-func (s *sockets) hearsAll() bool {
+// wildcard says whether a socket is bound to all addresses of the host.
+func (s *sockets) wildcard() bool {
 	return slices.ContainsFunc(s.groups, func(g socketGroup) bool { return g.addr.Addr().IsUnspecified() })
 }
 
-// close closes all.
+// openLocal lists the addresses of the host, if a socket is bound to all of them.
+func (s *sockets) openLocal() {
+	if !s.wildcard() {
+		return
+	}
+	if err := s.local.open(); err != nil {
+		s.local.fail(err)
+	}
+}
+
+// watchLocal keeps that list current until ctx is done.
+func (s *sockets) watchLocal(ctx context.Context) {
+	if s.wildcard() {
+		s.local.watch(ctx)
+	}
+}
+
+// close closes the sockets.
 func (s *sockets) close() error {
 	var errs []error
 	for _, socket := range s.all {

@@ -128,10 +128,8 @@ func (s *Server) Stats() Stats {
 		OffloadedPackets: s.counters.offloadPackets.Load(),
 		OffloadedBytes:   s.counters.offloadBytes.Load(),
 	}
-	if o, ok := s.offload.(*kernelOffload); ok {
-		out.OffloadErrors = o.errors.Load()
-	}
-	out.Dropped[DropAmplification] = s.amplify.Dropped()
+	out.OffloadErrors = s.offload.errors()
+	out.Dropped[DropAmplification] = s.control.amplify.Dropped()
 	out.Sessions, out.Legs = s.sessions.count()
 	out.Dropped[DropUnproven] = s.counters.unproven.Load()
 	for _, sh := range s.shards {

@@ -94,7 +94,7 @@ func TestStoreIsChecked(t *testing.T) {
 func TestNumbersBeginAnywhere(t *testing.T) {
 	seen := make(map[uint64]bool)
 	for range 8 {
-		ses, err := newTable(1, 1).open(control.SessionID{1}, accountTag{}, uncounted)
+		ses, err := newTable(&env{}, 1, 1).open(control.SessionID{1}, accountTag{}, uncounted)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,15 +148,16 @@ func TestHitsAreBounded(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		_, bob := l.pair()
 		ses := l.server.sessions.find(bob.session)
-		s := &Server{conf: l.server.conf, log: l.server.log, hits: make(chan route, 1)}
-		other := &session{}
-		s.hit(&route{ses: other, counter: 1})
-		s.hit(&route{ses: other, counter: 2}) // it waits already
-		if n := s.counters.storeErrors.Load(); n != 0 || len(s.hits) != 1 {
+		e := &env{conf: l.server.conf, log: l.server.log}
+		s := newSlider(newStore(e), 1)
+		other := &leg{}
+		s.hit(other, 1)
+		s.hit(other, 2) // it waits already
+		if n := e.counters.storeErrors.Load(); n != 0 || len(s.hits) != 1 {
 			l.Fatalf("%d hits wait, %d found no room, want 1 and 0", len(s.hits), n)
 		}
-		s.hit(&route{ses, control.Accepter, cid.Ahead - 1})
-		if n := s.counters.storeErrors.Load(); n != 1 {
+		s.hit(&ses.legs[control.Accepter], cid.Ahead-1)
+		if n := e.counters.storeErrors.Load(); n != 1 {
 			l.Fatalf("%d found no room, want 1", n)
 		}
 		sh := newShard(l.server, l.server.sockets.all[0])

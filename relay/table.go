@@ -10,26 +10,28 @@ import (
 	"github.com/quicway/quicway/quota"
 )
 
-// slotBits of a session's number say where in the table it is; the rest tells
-// it from those that were there before, in this table or another.
+// slotBits is how many low bits of a session's number are its slot in the table. The
+// others tell the session from earlier ones, in this table or another server's.
 const slotBits = 24
 
-// table holds the sessions. Forwarding loops find one by its number without a
-// lock; whatever is rarer finds it by its ID.
+// table holds the sessions. The forwarding loops find a session by its number, without
+// a lock; everything else finds it by its ID.
 type table struct {
+	env        *env
 	slots      []atomic.Pointer[session]
 	perAccount int
 
 	mu       sync.Mutex // guards the following
 	byID     map[control.SessionID]*session
-	accounts map[accountTag]int
-	free     []uint32 // slots that were used before
-	next     uint32   // the first slot never used
-	uses     uint64
+	accounts map[accountTag]int // sessions of each account
+	free     []uint32           // slots that are free again
+	next     uint32             // the first slot never used
+	uses     uint64             // the high bits of the last number
 }
 
-func newTable(max, perAccount int) *table {
+func newTable(e *env, max, perAccount int) *table {
 	return &table{
+		env:        e,
 		slots:      make([]atomic.Pointer[session], max),
 		perAccount: perAccount,
 		byID:       make(map[control.SessionID]*session),
@@ -38,7 +40,7 @@ func newTable(max, perAccount int) *table {
 	}
 }
 
-// at returns the session with a number, or nil if it is over.
+// at returns the session with a number, or nil if there is none.
 func (t *table) at(num uint64) *session {
 	slot := num & (1<<slotBits - 1)
 	if slot >= uint64(len(t.slots)) {
@@ -51,27 +53,27 @@ func (t *table) at(num uint64) *session {
 	return s
 }
 
-// route is where packets with an ID go: to a leg of a session of ours.
+// route is the leg that packets with an ID go to, and the counter of the ID.
 type route struct {
-	ses     *session
-	role    control.Role
+	leg     *leg
 	counter uint64
 }
 
-// route returns where a store says that packets go, if the session agrees. A
-// store may have been filled by others as well, or before a restart.
+// route returns the leg that a store says is behind an ID, if the session agrees. The
+// entry may come from another server, or from before a restart.
 func (t *table) route(a *cid.Association) (route, bool) {
 	ses := t.at(a.Session)
 	if ses == nil || int(a.Leg) >= len(ses.legs) {
 		return route{}, false
 	}
-	if holder := ses.legs[a.Leg].holder.Load(); holder == nil || *holder != a.Owner {
+	l := &ses.legs[a.Leg]
+	if owner := l.routedOwner.Load(); owner == nil || *owner != a.Owner {
 		return route{}, false
 	}
-	return route{ses, control.Role(a.Leg), a.Counter}, true
+	return route{l, a.Counter}, true
 }
 
-// atSlot returns the session in a slot, or nil.
+// atSlot returns the session in a slot, or nil if there is none.
 func (t *table) atSlot(slot uint32) *session {
 	if int(slot) >= len(t.slots) {
 		return nil
@@ -79,18 +81,18 @@ func (t *table) atSlot(slot uint32) *session {
 	return t.slots[slot].Load()
 }
 
-// find returns the session with an ID, or nil.
+// find returns the session with an ID, or nil if there is none.
 func (t *table) find(id control.SessionID) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.byID[id]
 }
 
-// uncounted is for sessions that no quota counts.
+// uncounted is the count function of sessions that no quota counts.
 func uncounted() (*quota.Slot, error) { return nil, nil }
 
-// open returns the session with an ID, and makes it if there is none and count
-// admits it. The slot that it is given, if any, is the session's.
+// open returns the session with an ID. If there is none, open calls count, which takes
+// a slot from the quota or refuses, and makes the session.
 func (t *table) open(id control.SessionID, account accountTag, count func() (*quota.Slot, error)) (*session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -112,7 +114,7 @@ func (t *table) open(id control.SessionID, account accountTag, count func() (*qu
 	return t.putLocked(slot, id, account, counted), nil
 }
 
-// restore puts a session into a slot of a table that was never used otherwise.
+// restore makes a session in a given slot. It may only be called before open.
 func (t *table) restore(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -126,7 +128,7 @@ func (t *table) restore(slot uint32, id control.SessionID, account accountTag, c
 
 func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag, counted *quota.Slot) *session {
 	t.uses++
-	s := &session{num: t.uses<<slotBits | uint64(slot), id: id, account: account, quota: counted}
+	s := newSession(t, t.uses<<slotBits|uint64(slot), id, account, counted)
 	t.byID[id] = s
 	t.accounts[account]++
 	t.slots[slot].Store(s)
@@ -146,7 +148,7 @@ func (t *table) slotLocked() (uint32, bool) {
 	return t.next - 1, true
 }
 
-// remove forgets a session.
+// remove removes a session, and releases its slots here and at the quota.
 func (t *table) remove(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -163,14 +165,14 @@ func (t *table) remove(s *session) {
 	}
 }
 
-// release gives a session's slot back.
+// release releases the quota's slot of a session. slot may be nil.
 func release(slot *quota.Slot) {
 	if slot != nil {
 		slot.Release()
 	}
 }
 
-// close gives the slots of all sessions back.
+// close releases the quota's slots of all sessions.
 func (t *table) close() {
 	for _, s := range t.snapshot() {
 		release(s.quota)

@@ -9,15 +9,16 @@ import (
 	"github.com/quicway/quicway/internal/datapath"
 )
 
-// A program that is pinned forwards while no server runs. Each server keeps a note
-// on every session there, in the kernel's memory, so that the next one goes on
-// where it was: with the same legs, whose clients have yet to come back.
+// A pinned XDP program goes on to forward when the server ends. For each session the
+// server keeps a note in the kernel's memory, with which the next server continues the
+// session. The clients of its legs come back to that server later.
 
-// noteVersion is the first byte of a note. Another one is of a server that this
-// one does not understand; zero is none.
+// noteVersion is the first byte of a note. A server ignores notes of another version.
+// Zero: there is no note.
 const noteVersion = 1
 
-// note is what there is to know of a session. The addresses are in the stage.
+// note is what the next server has to know of a session, except for the addresses of
+// its legs, which the program has.
 type note struct {
 	Version uint8
 	Joined  bool
@@ -26,31 +27,32 @@ type note struct {
 	Legs    [2]legNote
 }
 
-// legNote is one of its legs. What has ended is not there.
+// legNote is the part of a note about one leg.
 type legNote struct {
-	Present bool
+	Present bool // and not ended
 	Key     cid.Key
 	TTL     time.Duration
-	Near    uint64 // the first ID that the program knows
+	Near    uint64 // the counter of the first ID that the program knows
 }
 
-// noteLocked keeps a note on a session as it is now.
-func (s *Server) noteLocked(ses *session) {
+// noteLocked writes the note of the session as it is now.
+func (ses *session) noteLocked() {
 	n := note{Version: noteVersion, Joined: ses.joined, ID: ses.id, Account: ses.account}
-	for role := range ses.legs {
-		if l := &ses.legs[role]; l.present && l.ended.IsZero() {
-			n.Legs[role] = legNote{Present: true, Key: l.key, TTL: l.ttl, Near: l.near.Lo}
+	for r := range ses.legs {
+		if l := &ses.legs[r]; l.present && l.ended.IsZero() {
+			n.Legs[r] = legNote{Present: true, Key: l.key, TTL: l.ttl, Near: l.inOffload.counters.Lo}
 		}
 	}
 	b, err := binary.Append(nil, binary.BigEndian, &n)
 	if err != nil {
-		panic("relay: a note of variable size: " + err.Error())
+		panic("relay: note has no fixed size: " + err.Error())
 	}
-	s.offload.note(ses.num, b)
+	ses.env.offload.note(ses.num, b)
 }
 
-// takeOver goes on with the sessions of a server before this one.
-func (s *Server) takeOver(stage *datapath.Relay) error {
+// takeOver continues the sessions that an earlier server has left in a pinned program.
+// It deletes those that it cannot continue.
+func (g *registrar) takeOver(stage *datapath.Relay) error {
 	if !stage.Pinned() {
 		return nil
 	}
@@ -65,75 +67,77 @@ func (s *Server) takeOver(stage *datapath.Relay) error {
 		}
 		var n note
 		_, err = binary.Decode(b, binary.BigEndian, &n)
-		if err == nil && s.restorable(slot, &n) && legs[0].Valid() && legs[1].Valid() {
-			s.restore(slot, &n, legs)
+		if err == nil && g.restorable(slot, &n) && legs[0].Valid() && legs[1].Valid() {
+			g.restore(slot, &n, legs)
 		} else if err := stage.DeleteSession(slot); err != nil {
 			return err
 		}
 	}
-	s.forgetStale(stage)
-	if sessions, legs := s.sessions.count(); sessions > 0 {
-		s.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
+	g.sessions.deleteStaleRoutes(stage)
+	if sessions, legs := g.sessions.count(); sessions > 0 {
+		g.env.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
 	}
 	return nil
 }
 
-// restorable says whether a note makes sense to this server, and there is room
-// for its session. What is not restored is deleted, lest one after it finds it.
-func (s *Server) restorable(slot uint32, n *note) bool {
-	return n.Version == noteVersion && int(slot) < s.conf.MaxSessions && s.sessions.find(n.ID) == nil
+// restorable says whether the server understands a note, and has room for its session.
+func (g *registrar) restorable(slot uint32, n *note) bool {
+	return n.Version == noteVersion && int(slot) < g.env.conf.MaxSessions && g.sessions.find(n.ID) == nil
 }
 
-// restore makes a session what it was. A session with one leg is not restored:
-// nothing can be forwarded for it, and the peer comes back.
-func (s *Server) restore(slot uint32, n *note, at [2]datapath.Leg) {
-	counted, err := s.countSession(at[0].Remote)
+// restore makes a session from its note. A session without two addresses is not
+// restored: the program forwards nothing for it, and its peers register again.
+func (g *registrar) restore(slot uint32, n *note, at [2]datapath.Leg) {
+	counted, err := g.countSession(at[0].Remote)
 	if err != nil {
-		counted = nil // it is there all the same, beyond the quota
+		counted = nil // the session exists, even if the quota has no room for it
 	}
-	ses := s.sessions.restore(slot, n.ID, n.Account, counted)
+	ses := g.sessions.restore(slot, n.ID, n.Account, counted)
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	ses.joined = n.Joined
-	traffic := s.offload.traffic(ses.num)
+	traffic := ses.env.offload.traffic(ses.num)
 	now := time.Now()
-	for role := range control.Role(2) {
-		l, was := &ses.legs[role], &n.Legs[role]
-		l.offloaded = traffic[role]
-		if !was.Present {
-			continue
+	for r := range ses.legs {
+		l := &ses.legs[r]
+		l.offloaded = traffic[r]
+		if was := &n.Legs[r]; was.Present {
+			l.restoreLocked(was, at[r], now)
 		}
-		l.present, l.key, l.client = true, was.Key, new(client)
-		l.owner = ownerOf(ses.id, role, was.Key)
-		l.ids = was.Key.Deriver(cid.Peer)
-		l.ttl, l.refreshed = max(minTTL, min(was.TTL, s.conf.TTL)), now
-		l.near = cid.Range{Lo: was.Near, Hi: was.Near + s.offload.near()}
-		l.low.Store(was.Near)
-		l.window = cid.NewWindow(was.Near + 1)
-		l.addr.Store(&legAddr{
-			remote: at[role].Remote,
-			local:  at[role].Local.Addr(),
-			group:  s.sockets.toward(at[role].Local.Addr(), at[role].Remote.Addr()),
-		})
-		s.renewLocked(ses, role, now)
-		s.approachLocked(ses, role, was.Near+1)
 	}
-	if now := s.ways(ses); now != at {
-		s.offload.putSession(ses.num, now) // the relay has another port
+	if legs := ses.offloadLegs(); legs != at {
+		ses.env.offload.putSession(ses.num, legs) // the server has another port
 	}
 }
 
-// forgetStale deletes the IDs that a server has left which was stopped between two
-// steps.
-func (s *Server) forgetStale(stage *datapath.Relay) {
+func (l *leg) restoreLocked(was *legNote, at datapath.Leg, now time.Time) {
+	e := l.env()
+	l.present, l.client = true, new(client)
+	l.setKeyLocked(was.Key)
+	l.ttl, l.lastRefreshed = max(minTTL, min(was.TTL, e.conf.TTL)), now
+	l.inOffload.counters = cid.Range{Lo: was.Near, Hi: was.Near + e.offload.idsPerLeg()}
+	l.offloadLow.Store(was.Near)
+	l.window = cid.NewWindow(was.Near + 1)
+	l.addr.Store(&legAddr{
+		remote: at.Remote,
+		local:  at.Local.Addr(),
+		group:  e.sockets.toward(at.Local.Addr(), at.Remote.Addr()),
+	})
+	l.renewLocked(now)
+	l.offloadAroundLocked(was.Near + 1)
+}
+
+// deleteStaleRoutes deletes the routes of the program that belong to no session. A
+// server that was killed may have left some.
+func (t *table) deleteStaleRoutes(stage *datapath.Relay) {
 	var stale []cid.ID
 	for id, r := range stage.Routes() {
-		ses := s.sessions.atSlot(r.Session)
-		if ses == nil || !ses.legs[r.Leg].near.HasLow(uint32(r.Counter)) {
+		ses := t.atSlot(r.Session)
+		if ses == nil || !ses.legs[r.Leg].inOffload.counters.HasLow(uint32(r.Counter)) {
 			stale = append(stale, id)
 		}
 	}
 	for _, id := range stale {
-		s.offload.deleteRoute(id)
+		t.env.offload.deleteRoute(id, cid.Owner{})
 	}
 }

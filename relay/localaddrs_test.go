@@ -19,7 +19,7 @@ import (
 func TestOwnAddressesAreCurrent(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		var now atomic.Pointer[string] // nil: the list fails
-		o := ownAddrs{log: slog.New(slog.DiscardHandler), list: func() ([]netmon.Address, error) {
+		o := localAddrs{log: slog.New(slog.DiscardHandler), list: func() ([]netmon.Address, error) {
 			if a := now.Load(); a != nil {
 				return []netmon.Address{{Interface: "eth0", Addr: netip.MustParseAddr(*a)}}, nil
 			}

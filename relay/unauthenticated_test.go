@@ -37,7 +37,7 @@ func TestStrangersEnd(t *testing.T) {
 			got <- status
 		}()
 		member.mustRegister(control.NewSessionID(), control.Register{Key: member.key}, l.server.Token())
-		time.Sleep(strangersPatience + time.Second)
+		time.Sleep(unauthenticatedTimeout + time.Second)
 		for name, p := range map[string]*peer{"idle": idle, "half a frame": half, "half of headers": headers} {
 			if p.quic.Context().Err() == nil {
 				l.Errorf("%s: the connection lives", name)
@@ -50,7 +50,7 @@ func TestStrangersEnd(t *testing.T) {
 		}
 		wantStatus(l, "waiting", <-got, http.StatusNoContent)
 		synctest.Wait()
-		if n := l.server.lobby.total; n != 1 { // the one that no longer waits
+		if n := l.server.control.lobbies.unauthenticated.total; n != 1 { // the one that no longer waits
 			l.Errorf("%d strangers are left", n)
 		}
 	})
@@ -101,7 +101,7 @@ func TestHalfRequestsEnd(t *testing.T) {
 			stream.Write(append([]byte{0x01, 0x5f, 0x40}, make([]byte, 900)...))
 			streams = append(streams, stream)
 		}
-		time.Sleep(requestPatience + time.Second)
+		time.Sleep(requestTimeout + time.Second)
 		for _, stream := range streams {
 			stream.SetReadDeadline(time.Now().Add(time.Millisecond))
 			if _, err := stream.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -115,7 +115,7 @@ func TestHalfRequestsEnd(t *testing.T) {
 // TestLobbyIsBounded: by source, by site and in all, and nobody is kept out by those
 // of another.
 func TestLobbyIsBounded(t *testing.T) {
-	l := newLobby(maxStrangers)
+	l := newLobby(maxUnauthenticated)
 	fill := func(addr func(i int) netip.Addr, n int) (gone int) {
 		for i := range n {
 			c := &client{}
@@ -140,9 +140,9 @@ func TestLobbyIsBounded(t *testing.T) {
 		t.Errorf("of one site %d give way", gone)
 	}
 	many := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
-	fill(many, 2*maxStrangers)
-	if l.total != maxStrangers {
-		t.Errorf("%d in all, want %d", l.total, maxStrangers)
+	fill(many, 2*maxUnauthenticated)
+	if l.total != maxUnauthenticated {
+		t.Errorf("%d in all, want %d", l.total, maxUnauthenticated)
 	}
 	one := newLobby(4)
 	first := &client{}

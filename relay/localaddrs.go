@@ -10,19 +10,19 @@ import (
 	"github.com/quicway/quicway/internal/netmon"
 )
 
-// ownAddrs are the addresses of this host, for sockets that hear all of them. A
-// packet asks only memory: a goroutine keeps that current. As long as the addresses
-// are not known any may be ours.
-type ownAddrs struct {
-	list    func() ([]netmon.Address, error) // nil: the system's
+// localAddrs are the addresses of this host. A goroutine keeps the list current, so that
+// the forwarding loops only look it up. As long as the addresses are not known, every
+// address may be the host's.
+type localAddrs struct {
+	list    func() ([]netmon.Address, error) // nil: ask the system
 	log     *slog.Logger
-	monitor *netmon.Monitor                         // nil: could not be had
+	monitor *netmon.Monitor                         // nil: it could not be opened
 	known   atomic.Pointer[map[netip.Addr]struct{}] // nil: not known
 }
 
-// open begins to watch, in the network namespace of the caller. Where that fails
-// it is tried again later.
-func (o *ownAddrs) open() error {
+// open begins to watch the addresses in the network namespace of the caller. If it fails,
+// watch tries again.
+func (o *localAddrs) open() error {
 	m, err := netmon.New(&netmon.Config{All: true, List: o.list, Interval: sweepPeriod, Settle: time.Millisecond})
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (o *ownAddrs) open() error {
 }
 
 // watch keeps the addresses current until ctx is done.
-func (o *ownAddrs) watch(ctx context.Context) {
+func (o *localAddrs) watch(ctx context.Context) {
 	ticker := time.NewTicker(sweepPeriod)
 	defer ticker.Stop()
 	for {
@@ -46,7 +46,7 @@ func (o *ownAddrs) watch(ctx context.Context) {
 			return
 		case <-changes:
 			o.learn()
-		case <-ticker.C: // the last look may have failed, or succeeded again
+		case <-ticker.C: // the monitor may have failed, or recovered
 			if known := o.known.Load() != nil; o.monitor != nil && known != (o.monitor.Err() == nil) {
 				o.learn()
 			}
@@ -54,8 +54,8 @@ func (o *ownAddrs) watch(ctx context.Context) {
 	}
 }
 
-// learn takes over what the monitor knows.
-func (o *ownAddrs) learn() {
+// learn copies the monitor's list.
+func (o *localAddrs) learn() {
 	if err := o.monitor.Err(); err != nil {
 		o.known.Store(nil)
 		o.fail(err)
@@ -68,13 +68,14 @@ func (o *ownAddrs) learn() {
 	o.known.Store(&known)
 }
 
-// fail logs that nobody may be at our port, since anybody there may be us.
-func (o *ownAddrs) fail(err error) {
-	o.log.Warn("the host's addresses cannot be listed; no leg may be at the relay's port until they can", "err", err)
+// fail logs that the addresses are not known. Then a leg at the relay's port is refused,
+// because its address may be the relay's own.
+func (o *localAddrs) fail(err error) {
+	o.log.Warn("the host's addresses cannot be listed; until they can, the relay refuses legs at its own port number", "err", err)
 }
 
-// has says whether addr is this host's, or may be.
-func (o *ownAddrs) has(addr netip.Addr) bool {
+// has says whether addr is, or may be, an address of this host.
+func (o *localAddrs) has(addr netip.Addr) bool {
 	known := o.known.Load()
 	if known == nil || addr.IsLoopback() {
 		return true
@@ -83,8 +84,8 @@ func (o *ownAddrs) has(addr netip.Addr) bool {
 	return ok
 }
 
-// close ends the watch, when nobody watches any more.
-func (o *ownAddrs) close() error {
+// close closes the monitor. It may only be called when watch has returned.
+func (o *localAddrs) close() error {
 	if o.monitor == nil {
 		return nil
 	}

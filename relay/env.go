@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/quicway/quicway/cid"
+)
+
+// env is what the parts of a server share: its configuration, its sockets, and the
+// tables that say where packets go. It has no state of its own.
+type env struct {
+	conf     *Config
+	log      *slog.Logger
+	sockets  *sockets
+	store    *idStore
+	offload  offload
+	slider   *slider
+	counters serverCounters
+}
+
+// idStore is the server's [cid.Store]. It counts the errors of the store, and logs the
+// first one.
+type idStore struct {
+	cid.Store
+	ttl    time.Duration // of a route
+	log    *slog.Logger
+	errors *atomic.Uint64
+	swept  time.Time // of the last Expire; used only by the sweep goroutine
+}
+
+var _ routeTable = (*idStore)(nil)
+
+// newStore wraps the configured store. Its routes outlive a leg that is not refreshed,
+// so that a live leg's routes are renewed in time.
+func newStore(e *env) *idStore {
+	return &idStore{Store: e.conf.Store, ttl: 2 * e.conf.TTL, log: e.log, errors: &e.counters.storeErrors}
+}
+
+func (s *idStore) putRoute(id cid.ID, a cid.Association) {
+	if err := s.Put(id, a, s.ttl); err != nil {
+		s.failed(err)
+	}
+}
+
+func (s *idStore) deleteRoute(id cid.ID, owner cid.Owner) { s.Delete(id, owner) }
+
+func (s *idStore) failed(err error) {
+	if s.errors.Add(1) == 1 {
+		s.log.Error("the store does not take connection IDs; further errors are only counted", "err", err)
+	}
+}
+
+// expire frees the memory of expired routes, if the store has a method for that. An
+// expired route leads nowhere, so it is enough to do this every half TTL of a leg.
+func (s *idStore) expire(now time.Time) {
+	store, ok := s.Store.(interface{ Expire() int })
+	if ok && now.Sub(s.swept) >= s.ttl/4 {
+		s.swept = now
+		store.Expire()
+	}
+}
