@@ -31,151 +31,151 @@ const (
 	idsPerSession     = 2 * (cid.MaxWidth + 1)
 )
 
-// Config configures a [Server]. The zero value works: a relay with secrets of
-// its own, which [Server.Token] and [Server.Pin] tell.
+// Config configures a [Server]. The zero value works: the relay draws a new Secret, and
+// [Server.Token] and [Server.Pin] return what its clients need.
 type Config struct {
-	// Secret, of at least 32 random bytes, is what all else is derived
-	// from: the default Token, the key of the default certificate, the
-	// tokens of sessions, QUIC's stateless reset and address validation. The
-	// key of the resets depends on the host's name and addresses, too, so that
-	// relays may share a Secret (RFC 9000 §21.11). A
-	// relay that is restarted with the same Secret is recognised by its
-	// peers, whose connections live on. nil draws one that dies with the
-	// process.
+	// Secret is at least 32 random bytes, from which the relay derives the default
+	// Token, the key of the default certificate, and the keys of session tokens, of
+	// QUIC's stateless resets and of its address validation. Peers recognise a
+	// relay that is restarted with the same Secret, and their connections
+	// survive the restart. Several relays may have the same Secret: the key of the
+	// resets also depends on the host's name and addresses (RFC 9000 §21.11). nil
+	// draws a Secret that is lost when the process ends.
 	Secret []byte
 
-	// Token is what a dialer shows to open sessions. Empty derives it from
-	// Secret. It is not used if Authorize is set.
+	// Token is the access token, which a dialer needs to open sessions. Empty:
+	// derived from Secret. It is not used if Authorize is set.
 	Token string
 
-	// Authorize, if set, decides about tokens in place of Token. It returns
-	// the account that sessions are counted under
-	// (MaxSessionsPerAccount), or an error to refuse. It is called for
-	// every request that opens a session, leaves an offer, or takes one under
-	// a name that is no key's, concurrently, and should return soon. What is
-	// left under such a name is for those of the same account alone. It is not asked about the legs of a session
-	// that this relay has opened before a restart, if they come back within
-	// ten times the TTL.
+	// Authorize, if set, checks access tokens in place of Token. It returns the
+	// account that the token belongs to, which MaxSessionsPerAccount holds for, or
+	// an error to refuse the token. It is called for each request that opens a
+	// session, leaves an offer, or takes an offer under a name that is not the ID
+	// of a key; calls may be concurrent, and should return soon. An offer under
+	// such a name can only be taken by the account that has left it. Authorize is
+	// not called when a leg comes back within ten times the TTL after the relay was
+	// restarted.
 	Authorize func(ctx context.Context, req AuthRequest) (account string, err error)
 
-	// TLS holds the relay's certificate. nil means a self-signed one with a
-	// key derived from Secret, which peers know by its [Server.Pin].
-	// NextProtos and client authentication are set by the relay.
+	// TLS has the relay's certificate. nil: a self-signed certificate with a key
+	// derived from Secret, which clients check by its [Server.Pin]. The relay sets
+	// NextProtos, MinVersion and ClientAuth itself.
 	TLS *tls.Config
 
-	// Store knows whose connection IDs are whose, in the memory of this
-	// process: it is asked for every run of packets, and must not wait for
-	// a network or a disk. The relay checks what it says, so that several
-	// servers may use one. nil means a [cid.MemoryStore] of the size that
-	// MaxSessions needs.
+	// Store keeps which leg is behind which connection ID. It is asked for each run
+	// of packets, so it has to be in the memory of this process, and must not wait
+	// for a network or a disk. The relay checks the answers against its sessions,
+	// so several servers may use one Store. nil: a [cid.MemoryStore] with room for
+	// MaxSessions.
 	Store cid.Store
 
-	// MaxSessions bounds the sessions that exist at once. 0 means 65 536;
-	// at most 16 777 216.
+	// MaxSessions bounds the sessions that exist at once. 0 means 65 536; the
+	// maximum is 16 777 216.
 	MaxSessions int
 
-	// MaxSessionsPerAccount bounds them for one account, which is one token
-	// unless Authorize says otherwise. 0 means MaxSessions.
+	// MaxSessionsPerAccount bounds the sessions of one account. Without Authorize
+	// there is only one account. 0 means MaxSessions.
 	MaxSessionsPerAccount int
 
-	// MaxConnectionsPerSource bounds the control connections from one
-	// address of IPv4, or 64 bits of IPv6: many peers may be behind one
-	// NAT, but nobody takes all the room. 0 means 1024.
+	// MaxConnectionsPerSource bounds the control connections from one source, which
+	// is an IPv4 address or 64 bits of IPv6. Many peers may be behind one NAT. 0
+	// means 1024.
 	MaxConnectionsPerSource int
 
-	// MaxListeners bounds the control connections that wait for offers to their
-	// own key and have shown no token, which they need not have. A site, 48 bits
-	// of IPv6, may have half of them, and a source, 64 bits, a quarter. If there
-	// are too many, the one that has waited for longest is ended: of the source or
-	// site that has too many, or of the site that has most. Each may take 100 kB. 0
-	// means 4096.
+	// MaxListeners bounds the control connections that wait for offers to their own
+	// key without an access token, which they do not need. Of these, a site (an
+	// IPv4 address or 48 bits of IPv6) may have half, and a source (64 bits) a
+	// quarter. If there are too many, the relay closes the oldest one of the source
+	// or site that has too many, or of the site that has most. Each connection may
+	// take 100 kB. 0 means 4096.
 	MaxListeners int
 
-	// TTL is how long a leg lives without traffic or refresh: what a peer
-	// gets, unless it asks for less. Traffic counts if it comes from the leg's
-	// address, while a control connection of the session is there; if it is
-	// the other leg's, for ten times the TTL. 0 means 2 minutes; at least 5
-	// seconds.
+	// TTL is how long a leg lives after its last refresh or its last packet. A peer
+	// may ask for less. Packets count if they come from the leg's address, and a
+	// control connection of the session is alive: without limit if it is the leg's
+	// own, and for ten times the TTL after the last refresh if it is the other
+	// leg's. 0 means 2 minutes; the minimum is 5 seconds.
 	TTL time.Duration
 
 	// OfferTTL is how long the mailbox keeps an offer. 0 means 2 minutes.
 	OfferTTL time.Duration
 
-	// MaxOffers bounds the offers in the mailbox, and 4 KiB times MaxOffers
-	// their bytes. 0 means 16 384, negative closes the mailbox. When there is
-	// no room, the account that has most there loses its latest offer to one
-	// that has less, and within an account the sender, which is an address of
-	// IPv4 or 48 bits of IPv6.
+	// MaxOffers bounds the offers in the mailbox, and MaxOffers times 4 KiB bounds
+	// their size together. 0 means 16 384; negative: the mailbox takes no offers.
+	// When the mailbox is full, a new offer replaces the latest offer of the account
+	// that has most, and within that account of the sender that has most. If that is
+	// the sender of the new offer, the new offer is refused. A sender is an IPv4
+	// address or 48 bits of IPv6.
 	MaxOffers int
 
-	// MaxOffersPerName bounds those that wait under one name, in the same
-	// way. 0 means 16.
+	// MaxOffersPerName bounds the offers under one name in the same way. 0 means 16.
 	MaxOffersPerName int
 
 	// MaxOfferSize bounds one offer, in bytes. 0 means 16 KiB.
 	MaxOfferSize int
 
-	// Shards is how many sockets, and goroutines that forward, [Listen]
-	// opens with SO_REUSEPORT. 0 means one for each CPU where the system
-	// can do that, else one.
+	// Shards is how many sockets [Listen] opens with SO_REUSEPORT. Each has a
+	// forwarding goroutine of its own. 0 means one for each CPU if the system can
+	// do that, and one otherwise. [New] ignores it.
 	Shards int
 
-	// Quota, if set, decides about the control connections, by source, and
-	// about how many requests a source and a connection may make, which
-	// registrations are. MaxConnectionsPerSource holds as well. If it has an
-	// XDP program, that leaves the relay's port to Go, since only the relay
-	// knows which Initials it forwards. It is the caller's, who may share it
-	// with other servers.
+	// Quota, if set, limits the control connections of a source, and the requests
+	// of a source and of a connection; registrations are requests, too.
+	// MaxConnectionsPerSource applies as well. If the controller has an XDP
+	// program, the program does not filter the relay's port, because only the relay
+	// knows which Initials it forwards. The caller owns the controller, and may use
+	// it for other servers as well.
 	Quota *quota.Controller
 
-	// SessionQuota, if set, decides how many sessions a source may have open,
-	// and how fast it may open them: the connections of its Limits are
-	// sessions here. A session counts for the address that it was registered
-	// from. Whoever is on its deny list opens none; those that are open live
-	// on. It must be another controller than Quota, which counts connections.
+	// SessionQuota, if set, limits how many sessions a source may have open, and how
+	// fast it may open them: its limits on connections apply to sessions. A session
+	// counts for the address that opened it. An address on the deny list cannot
+	// open sessions, but its open sessions live on. SessionQuota must not be the
+	// same controller as Quota.
 	SessionQuota *quota.Controller
 
-	// XDP, if set, forwards in the kernel what it can on the interfaces that
-	// it is attached to. It may be attached and detached while the server
-	// runs. The server writes into it until it is closed, and leaves it to
-	// its owner then, without sessions, so that one server uses one program.
-	// New fails if the program was loaded without a relay stage. If the kernel has
-	// refused that stage, the server forwards all packets itself, and logs so.
+	// XDP, if set, forwards packets in the kernel, on the interfaces that the
+	// program is attached to. The caller may attach and detach it while the server
+	// runs, and closes it after the server. A program can serve one Server only.
+	// When the server is closed, it removes its sessions from the program. New
+	// fails if the program was loaded without its relay stage. If the kernel has
+	// refused that stage, the server forwards all packets itself, and logs a
+	// warning.
 	//
-	// If the program is pinned (xdp.Config.Pin) it forwards on without the
-	// server, and the next one takes the sessions over, with the legs' keys.
-	// It should have the same Secret, so that the peers come back to it, for
-	// which they have the time of TTL.
+	// A pinned program (xdp.Config.Pin) goes on to forward without the server. The
+	// next server takes the sessions over, with the keys of their legs. It should
+	// have the same Secret, so that the peers can come back to it, which they have
+	// to do within the TTL.
 	XDP *xdp.Program
 
-	// DisableOffload keeps the sockets from using UDP GRO and GSO, which
-	// some network drivers get wrong.
+	// DisableOffload disables UDP GRO and GSO, with which some network drivers have
+	// bugs. It does not concern XDP.
 	DisableOffload bool
 
-	// Logger gets what happens to sessions, never to packets. Of
-	// lines of one kind 20 are logged at once, and then one a second. nil discards.
+	// Logger logs the events of sessions, never single packets. Of messages of one
+	// kind it logs 20 at once, and then one per second. nil: no log.
 	Logger *slog.Logger
 }
 
-// Purpose is what a token is shown for.
+// Purpose is what a client shows an access token for.
 type Purpose uint8
 
 // The purposes.
 const (
-	// OpenSession opens a session, as its dialer.
+	// OpenSession: to open a session, as its dialer.
 	OpenSession Purpose = iota
-	// LeaveOffer leaves an offer under a name.
+	// LeaveOffer: to leave an offer under a name.
 	LeaveOffer
-	// TakeOffer takes offers, or acknowledges one, under a name that is no
-	// key's.
+	// TakeOffer: to take or acknowledge an offer under a name that is not the ID of
+	// a key.
 	TakeOffer
-	// AwaitOffers waits for offers to the client's own key, which needs no token: the
-	// client is not bounded by [Config.MaxListeners] if Authorize takes the one
-	// that it shows. It is asked once for each connection.
+	// AwaitOffers: to wait for offers to the client's own key. That needs no token,
+	// but [Config.MaxListeners] does not apply to a client whose token is accepted.
+	// Authorize is asked once for each connection.
 	AwaitOffers
 )
 
-// String returns a name fit for a log.
+// String returns the name of the purpose for a log.
 func (p Purpose) String() string {
 	switch p {
 	case OpenSession:
@@ -190,16 +190,16 @@ func (p Purpose) String() string {
 	return fmt.Sprintf("purpose %d", uint8(p))
 }
 
-// AuthRequest is what a token is judged by.
+// AuthRequest is the argument of [Config.Authorize].
 type AuthRequest struct {
-	// Token is what the request showed.
+	// Token is the token that the client has shown, or "".
 	Token string
-	// Purpose is what the token is shown for.
+	// Purpose is what the client shows the token for.
 	Purpose Purpose
-	// Name is that of the offer, in lower case: a peer's ID, or any text. It
-	// is empty for OpenSession.
+	// Name is the name of the offer, in lower case: the ID of a key, or any other
+	// text. It is empty for OpenSession.
 	Name string
-	// Remote is the validated address of the sender.
+	// Remote is the address of the client, which QUIC has validated.
 	Remote netip.AddrPort
 }
 
@@ -229,7 +229,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// validate says which field cannot work.
+// validate returns an error if a field has an invalid value.
 func (c *Config) validate() error {
 	switch {
 	case c.Secret != nil && len(c.Secret) < minSecret:
@@ -251,7 +251,7 @@ func (c *Config) validate() error {
 	case c.MaxOfferSize < 0:
 		return fmt.Errorf("%w: MaxOfferSize is negative", ErrConfig)
 	case c.Quota != nil && c.Quota == c.SessionQuota:
-		return fmt.Errorf("%w: Quota and SessionQuota are one controller", ErrConfig)
+		return fmt.Errorf("%w: Quota and SessionQuota are the same controller", ErrConfig)
 	case c.Shards < 0:
 		return fmt.Errorf("%w: Shards is negative", ErrConfig)
 	}

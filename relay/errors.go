@@ -6,17 +6,17 @@ import (
 )
 
 var (
-	// ErrClosed is returned by [Server.Serve] once [Server.Close] or
+	// ErrClosed is returned by [Server.Serve] when [Server.Close] or
 	// [Server.Shutdown] has been called. It wraps net.ErrClosed.
 	ErrClosed error = closedError{}
 
-	// ErrConfig is wrapped by the errors of [New] and [Listen] about a
-	// [Config] that cannot work.
+	// ErrConfig is wrapped by the errors of [New] and [Listen] about an invalid
+	// [Config].
 	ErrConfig = errors.New("invalid configuration")
 
-	// ErrUnauthorized is what [Config.Authorize] returns for a token that
-	// opens no session. Other errors have the same effect.
-	ErrUnauthorized = errors.New("token opens no session here")
+	// ErrUnauthorized may be returned by [Config.Authorize] to refuse a token.
+	// Any other error has the same effect.
+	ErrUnauthorized = errors.New("invalid access token")
 )
 
 type closedError struct{}

@@ -7,10 +7,9 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// refusal is why a request is denied: what the client gets to read, and how a
-// program tells it from others.
+// refusal is an error that refuses a request, with the answer that the client gets.
 type refusal struct {
-	status int
+	status int // of HTTP
 	code   control.Code
 	text   string
 }
@@ -18,16 +17,16 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 var (
-	errToken        = &refusal{http.StatusUnauthorized, control.CodeUnauthorized, "the token admits to nothing here"}
+	errToken        = &refusal{http.StatusUnauthorized, control.CodeUnauthorized, "the token is not valid here"}
 	errNotAddressee = &refusal{http.StatusForbidden, control.CodeForbidden, "only the holder of the key may take its offers"}
 	errLegTaken     = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg belongs to another key"}
 	errLoop         = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg's address is the relay's own"}
 	errEnded        = &refusal{http.StatusForbidden, control.CodeForbidden, "the operator of the relay has ended the session"}
 	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
-	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the session has been joined already"}
-	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid is another leg's"}
-	errDisplaced    = &refusal{http.StatusConflict, control.CodeConflict, "another connection with the same key has asked for its offers since"}
-	errSubscribed   = &refusal{http.StatusConflict, control.CodeConflict, "this connection has its events already"}
+	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the join token has been used already"}
+	errInitial      = &refusal{http.StatusConflict, control.CodeConflict, "initial_dcid belongs to another leg"}
+	errDisplaced    = &refusal{http.StatusConflict, control.CodeConflict, "another connection with the same key has asked for its offers meanwhile"}
+	errSubscribed   = &refusal{http.StatusConflict, control.CodeConflict, "another request on this connection gets the events"}
 	errNoSession    = &refusal{http.StatusNotFound, control.CodeNotFound, "there is no such session or leg"}
 
 	errTooManySessions = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the relay has no room for another session"}
@@ -39,13 +38,13 @@ var (
 	errDraining        = &refusal{http.StatusServiceUnavailable, control.CodeShutdown, "the relay is shutting down"}
 )
 
-// errAway is where a client is that has not come back after a restart.
-var errAway = errors.New("the client is away")
+// errAway is the error about the address of a client that is not connected.
+var errAway = errors.New("the client is not connected")
 
-// errTooManyConnections refuses a control connection.
+// errTooManyConnections refuses, or closes, a control connection.
 var errTooManyConnections = errors.New("too many control connections")
 
-// problemOf returns the answer to a request that ended with err.
+// problemOf returns the answer to a request that failed with err.
 func problemOf(err error) (status int, p *control.Problem) {
 	var r *refusal
 	if errors.As(err, &r) {

@@ -15,12 +15,13 @@ import (
 	"github.com/quicway/quicway/internal/pki"
 )
 
-// secrets are the keys of a relay, derived from [Config.Secret], so that a restarted
-// relay has the same. All but reset are those of each relay with that secret.
+// secrets are the keys of a relay, derived from [Config.Secret], so that they are the same
+// after a restart. Relays with the same Secret have the same keys, except for that of
+// stateless resets.
 type secrets struct {
 	token      string
 	tokens     tokenKey
-	resets     []byte // what the keys of stateless resets are derived from
+	resets     []byte // the keys of stateless resets are derived from it
 	validation quic.TokenGeneratorKey
 	identity   ed25519.PrivateKey
 }
@@ -51,9 +52,10 @@ func deriveSecrets(secret []byte) (*secrets, error) {
 	return &s, nil
 }
 
-// resetKey is the key of the stateless resets of the relay that has a name. Relays
-// that share a secret must not share this key: who has seen an ID of one could ask
-// another for the packet that ends the connection (RFC 9000 §21.11).
+// resetKey derives the key of stateless resets for the relay with a name. Relays with the
+// same Secret must not have the same key of resets: an attacker that has seen a connection
+// ID of one relay could get the reset that ends the connection from another relay
+// (RFC 9000 §21.11).
 func (s *secrets) resetKey(name string) (*quic.StatelessResetKey, error) {
 	key := new(quic.StatelessResetKey)
 	b, err := hkdf.Key(sha256.New, s.resets, []byte(name), "quicway relay stateless reset", len(key))
@@ -64,9 +66,9 @@ func (s *secrets) resetKey(name string) (*quic.StatelessResetKey, error) {
 	return key, nil
 }
 
-// tlsConfig completes the user's configuration, or makes one with the
-// relay's own identity, and asks clients for a certificate without needing
-// one: it is how a peer proves that an offer is addressed to it.
+// tlsConfig completes the user's configuration, or makes one with the relay's own key. It
+// asks clients for a certificate, by which a peer proves that an offer is addressed to its
+// key, but does not require one.
 func (s *secrets) tlsConfig(user *tls.Config) (*tls.Config, error) {
 	if user == nil {
 		cert, err := pki.SelfSigned(s.identity)
@@ -81,7 +83,8 @@ func (s *secrets) tlsConfig(user *tls.Config) (*tls.Config, error) {
 	return conf, nil
 }
 
-// pinOf returns the key ID of the certificate that conf always shows, or "".
+// pinOf returns the key ID of the certificate in conf, or "" if it does not have exactly
+// one.
 func pinOf(conf *tls.Config) string {
 	if len(conf.Certificates) != 1 || len(conf.Certificates[0].Certificate) == 0 {
 		return ""

@@ -299,6 +299,6 @@ func (s *Server) Addr() netip.AddrPort { return s.sockets.all[0].LocalAddr() }
 func (s *Server) Token() string { return s.conf.Token }
 
 // Pin returns the hash of the relay's public key, in the text form that package p2p
-// takes. It returns "" if the certificate is chosen for each connection
-// (tls.Config.GetCertificate).
+// takes. It returns "" if Config.TLS does not have exactly one certificate, as with
+// tls.Config.GetCertificate.
 func (s *Server) Pin() string { return s.pin }

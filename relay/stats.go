@@ -5,35 +5,39 @@ import (
 	"sync/atomic"
 )
 
-// Reason says why a packet was dropped.
+// Reason is why a packet was dropped.
 type Reason uint8
 
 // The reasons.
 const (
-	// DropShort: too short to hold the header that it begins.
+	// DropShort: the packet is too short for its header.
 	DropShort Reason = iota
-	// DropUnknownID: a short header whose ID belongs to no leg.
+	// DropUnknownID: a short header with a connection ID that belongs to no leg.
 	DropUnknownID
-	// DropWrongSource: an ID of a leg, but not from the other leg's address.
+	// DropWrongSource: the connection ID belongs to a leg, but the packet does not
+	// come from the address of the other leg.
 	DropWrongSource
-	// DropNoPeer: from a leg whose peer has not registered yet, or is gone.
+	// DropNoPeer: the packet comes from a leg, but the other leg is not registered
+	// yet, or is gone.
 	DropNoPeer
-	// DropHopLimit: it has made all the hops that it may (RFC 1812 §5.3.1).
+	// DropHopLimit: the hop limit or TTL of the packet was 1 (RFC 1812 §5.3.1).
 	DropHopLimit
-	// DropRelayed: a long header of a relay's own QUIC, or a Version
-	// Negotiation, with an ID of a leg. It is not forwarded, so that nobody
-	// shakes hands with a relay at an address that is not theirs.
+	// DropRelayed: a packet with a long header from a relay's own QUIC, or a Version
+	// Negotiation packet, whose connection ID belongs to a leg. It is not forwarded,
+	// so that no client completes a handshake with a relay at the address of another
+	// relay.
 	DropRelayed
-	// DropUnproven: of the relay's own QUIC, with bit 7 of the ID clear, to an
-	// address that has not made a handshake. It is not sent, lest another
-	// relay forwards it.
+	// DropUnproven: a packet of the relay's own QUIC, with bit 7 of the connection ID
+	// clear, to an address at which no handshake was completed. It is not sent,
+	// because another relay could forward it.
 	DropUnproven
-	// DropControlQueue: for the relay itself, which could not keep up.
+	// DropControlQueue: a packet to the relay's own QUIC, which did not keep up.
 	DropControlQueue
-	// DropSend: the system refused to send it.
+	// DropSend: the system refused to send the packet.
 	DropSend
-	// DropAmplification: of the relay itself, to an address that has not been
-	// validated, and has not sent a third as much (RFC 9000 §8.1, §8.2.1).
+	// DropAmplification: a packet of the relay's own QUIC to an address that has not
+	// been validated, and has sent less than a third of what the relay would then
+	// have sent (RFC 9000 §8.1, §8.2.1).
 	DropAmplification
 
 	numReasons
@@ -53,7 +57,7 @@ var reasonNames = [numReasons]string{
 	DropAmplification: "amplification",
 }
 
-// String returns a name fit for a metric's label.
+// String returns a name for the label of a metric.
 func (r Reason) String() string {
 	if r < numReasons {
 		return reasonNames[r]
@@ -61,37 +65,40 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// Stats counts since the server was made.
+// Stats are the counters of a [Server]. Except for Sessions, Legs and Offers they count
+// from the start of the server.
 type Stats struct {
-	// ForwardedPackets and ForwardedBytes count UDP payloads that went from
-	// one leg to the other.
+	// ForwardedPackets and ForwardedBytes count the UDP datagrams that the server
+	// has forwarded, and the bytes of their payloads. Those that the kernel has
+	// forwarded are not included.
 	ForwardedPackets, ForwardedBytes uint64
-	// Lookups counts the routes that had to be found for them: one for each
-	// run of packets.
+	// Lookups counts the look-ups of connection IDs. The server looks up the ID once
+	// for each run of packets.
 	Lookups uint64
 	// OffloadedPackets and OffloadedBytes count what the kernel has forwarded
-	// itself, which is not in the above, as of the last second.
-	// OffloadErrors counts what it did not take ([Config.XDP]).
+	// ([Config.XDP]). They may be a second old. OffloadErrors counts the entries that
+	// the kernel did not take.
 	OffloadedPackets, OffloadedBytes, OffloadErrors uint64
-	// ControlPackets counts those for the relay itself.
+	// ControlPackets counts the packets to the relay's own QUIC.
 	ControlPackets uint64
-	// Dropped counts packets by reason. It has all reasons.
+	// Dropped counts the dropped packets by reason. It has an entry for each Reason.
 	Dropped map[Reason]uint64
-	// ReceiveOverflow counts packets that the system dropped because the
-	// server did not read them in time, where the system tells.
+	// ReceiveOverflow counts the packets that the system dropped because the server
+	// did not read them in time. It is 0 if the system does not report them.
 	ReceiveOverflow uint64
 
-	// Sessions and Legs are those that exist now, Offers those that wait.
+	// Sessions, Legs and Offers are how many exist now.
 	Sessions, Legs, Offers int
-	// Registered counts legs that came, Refused requests that were denied,
-	// Moved changes of a leg's address, Expired legs that fell silent.
+	// Registered counts the registrations of legs, without refreshes. Refused counts
+	// the requests that were refused. Moved counts the changes of a leg's address.
+	// Expired counts the legs that have expired.
 	Registered, Refused, Moved, Expired uint64
-	// StoreErrors counts IDs that the Store did not take, and windows that
-	// were not moved on in time because it did not keep up.
+	// StoreErrors counts the connection IDs that the Store did not take, and the
+	// windows that were not moved in time because the Store was too slow.
 	StoreErrors uint64
 }
 
-// Drops sums Dropped.
+// Drops returns the sum of Dropped.
 func (s *Stats) Drops() uint64 {
 	var n uint64
 	for _, d := range s.Dropped {
@@ -100,21 +107,22 @@ func (s *Stats) Drops() uint64 {
 	return n
 }
 
-// shardCounters belong to one forwarding loop, so that no two write to one
-// cache line.
+// shardCounters are the counters of one forwarding loop. Each loop has its own, so that no
+// two loops write to the same cache line.
 type shardCounters struct {
 	packets, bytes, lookups, control atomic.Uint64
 	dropped                          [numReasons]atomic.Uint64
 	_                                [64]byte
 }
 
-// serverCounters count what happens to sessions.
+// serverCounters are the counters that all goroutines of the server share.
 type serverCounters struct {
 	registered, refused, moved, expired, storeErrors atomic.Uint64
 	offloadPackets, offloadBytes, unproven           atomic.Uint64
 }
 
-// Stats returns the counters. They are read one by one, while packets flow.
+// Stats returns the counters. They are read one after the other while the server runs, so
+// they may not fit each other exactly.
 func (s *Server) Stats() Stats {
 	out := Stats{
 		Dropped:     make(map[Reason]uint64, numReasons),

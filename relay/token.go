@@ -11,16 +11,16 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// accountTag is what the relay remembers of an account: a keyed hash, so that
-// tokens, which carry it, tell their holders nothing.
+// accountTag stands for the name of an account: a keyed hash, so that the holder of a
+// token, which contains the tag, learns nothing about the account.
 type accountTag [8]byte
 
-// A session token says that its holder may have one leg of a session:
+// A session token entitles its holder to one leg of a session:
 //
 //	expiry (7 bytes, Unix seconds) | joined (1) | account (8) | MAC (16)
 //
-// The MAC covers what the token is good for as well, so nothing needs to be
-// remembered about tokens, and those of a relay that restarts stay good.
+// The MAC also covers the use, the session, the role and the key. So the relay need not
+// remember the tokens that it has made, and they are still valid after a restart.
 const (
 	tokenMAC = 16
 	tokenLen = 8 + 8 + tokenMAC
@@ -29,6 +29,7 @@ const (
 // tokenKey makes and checks session tokens.
 type tokenKey [32]byte
 
+// account returns the tag of an account.
 func (k *tokenKey) account(name string) accountTag {
 	mac := hmac.New(sha256.New, k[:])
 	mac.Write([]byte("account"))
@@ -36,8 +37,8 @@ func (k *tokenKey) account(name string) accountTag {
 	return accountTag(mac.Sum(nil)[:len(accountTag{})])
 }
 
-// sender names whoever left an offer to those who take it, who can tell senders
-// apart by it and learn nothing else.
+// sender returns a name for the sender of an offer. The client that takes the offer can
+// tell senders apart by it, and learns nothing else about them.
 func (k *tokenKey) sender(from sender) string {
 	mac := hmac.New(sha256.New, k[:])
 	mac.Write([]byte("sender"))
@@ -46,32 +47,33 @@ func (k *tokenKey) sender(from sender) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:12])
 }
 
-// join makes the token that admits the second leg of session until expiry.
+// join makes the token with which the accepter can register its leg until expiry.
 func (k *tokenKey) join(session control.SessionID, account accountTag, expiry time.Time) string {
 	return k.seal("join", session, control.Accepter, cid.Key{}, content{expiry, false, account})
 }
 
-// resume makes the token that admits the leg which holds key again until
-// expiry, after the relay has forgotten the session. joined says whether its
-// join token has been used.
+// resume makes the token with which the holder of key can register its leg again, after
+// the relay has forgotten the session.
 func (k *tokenKey) resume(session control.SessionID, role control.Role, key cid.Key, c content) string {
 	return k.seal("resume", session, role, key, c)
 }
 
+// openJoin checks a join token, and returns the account of its session.
 func (k *tokenKey) openJoin(token string, session control.SessionID, now time.Time) (accountTag, bool) {
 	c, ok := k.open("join", token, session, control.Accepter, cid.Key{})
 	return c.account, ok && now.Before(c.expiry)
 }
 
+// openResume checks a resume token.
 func (k *tokenKey) openResume(token string, session control.SessionID, role control.Role, key cid.Key, now time.Time) (content, bool) {
 	c, ok := k.open("resume", token, session, role, key)
 	return c, ok && now.Before(c.expiry)
 }
 
-// content is what a token says.
+// content is the content of a session token.
 type content struct {
-	expiry  time.Time // to the second
-	joined  bool
+	expiry  time.Time // in whole seconds
+	joined  bool      // the session's join token has been used
 	account accountTag
 }
 

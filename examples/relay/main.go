@@ -1,12 +1,13 @@
-// Relay runs a relay and prints the URL that peers need, with its token.
+// Relay runs a relay, and prints its URL, which has the access token and the pin that
+// peers need.
 //
 //	go run ./examples/relay -listen :4433 -host relay.example.org
 //
-// With -xdp the kernel forwards what it can, on these interfaces (Linux, root):
+// With -xdp the kernel forwards packets on the given interfaces (Linux, as root):
 //
 //	go run ./examples/relay -listen :4433 -xdp eth0
 //
-// With -xdp-pin it goes on while the relay is restarted:
+// With -xdp-pin the kernel goes on to forward while the relay is restarted:
 //
 //	go run ./examples/relay -listen :4433 -secret relay.key -xdp eth0 -xdp-pin /sys/fs/bpf/quicway
 package main
@@ -32,15 +33,15 @@ import (
 )
 
 func main() {
-	listen := flag.String("listen", ":4433", "UDP `address` to serve on")
+	listen := flag.String("listen", ":4433", "UDP `address` to listen on")
 	host := flag.String("host", "", "name or IP address at which peers reach this host (default: that of -listen, or 127.0.0.1)")
-	secret := flag.String("secret", "", "`file` with the relay's secret, made if missing, so that peers survive a restart (default: a new secret each time)")
-	ifaces := flag.String("xdp", "", "`interfaces` on which the kernel forwards, with commas between (default: none)")
+	secret := flag.String("secret", "", "`file` with the relay's secret, created if missing; with it, connections survive a restart (default: a new secret each time)")
+	ifaces := flag.String("xdp", "", "comma-separated `interfaces` on which the kernel forwards (default: none)")
 	var mode xdp.Mode
 	flag.TextVar(&mode, "xdp-mode", xdp.Auto, "`mode` of -xdp: auto, native or generic")
-	pin := flag.String("xdp-pin", "", "`directory` on a BPF file system where -xdp outlives this process (-xdp-unpin ends it)")
-	unpin := flag.Bool("xdp-unpin", false, "end what -xdp-pin has left, and exit")
-	stats := flag.Duration("stats", 0, "print counters at this interval (0: only at the end)")
+	pin := flag.String("xdp-pin", "", "`directory` on a BPF file system; with it, -xdp goes on when this process ends, until -xdp-unpin")
+	unpin := flag.Bool("xdp-unpin", false, "remove the program that -xdp-pin has left, and exit")
+	stats := flag.Duration("stats", 0, "print counters at this interval (0: only when the relay stops)")
 	verbose := flag.Bool("v", false, "log sessions")
 	flag.Parse()
 	offload := offload{ifaces: *ifaces, mode: mode, pin: *pin}
@@ -56,7 +57,7 @@ func main() {
 	}
 }
 
-// offload is what the kernel should do.
+// offload has the flags about forwarding in the kernel.
 type offload struct {
 	ifaces string
 	mode   xdp.Mode
@@ -114,7 +115,7 @@ func run(listen, host, secretFile string, o offload, every time.Duration, verbos
 	return nil
 }
 
-// attach lets the kernel forward on interfaces, and says how.
+// attach attaches the XDP program to the interfaces, and prints the mode of each.
 func (o *offload) attach(program *xdp.Program) error {
 	for _, iface := range strings.FieldsFunc(o.ifaces, func(r rune) bool { return r == ',' }) {
 		mode, err := program.Attach(iface, o.mode)
@@ -126,7 +127,7 @@ func (o *offload) attach(program *xdp.Program) error {
 	return nil
 }
 
-// urlOf is what peers need to know of the relay.
+// urlOf returns the URL of the relay.
 func urlOf(server *relay.Server, host string) (p2p.Relay, error) {
 	addr := server.Addr()
 	if host == "" {
@@ -143,7 +144,7 @@ func urlOf(server *relay.Server, host string) (p2p.Relay, error) {
 	}, err
 }
 
-// loadSecret reads the secret, or draws and keeps one.
+// loadSecret reads the secret from a file, or makes a new one and writes it there.
 func loadSecret(file string) ([]byte, error) {
 	secret, err := os.ReadFile(file)
 	if !errors.Is(err, os.ErrNotExist) {
@@ -154,6 +155,7 @@ func loadSecret(file string) ([]byte, error) {
 	return secret, os.WriteFile(file, secret, 0o600)
 }
 
+// report prints the counters at an interval until ctx is done.
 func report(ctx context.Context, server *relay.Server, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -167,6 +169,7 @@ func report(ctx context.Context, server *relay.Server, every time.Duration) {
 	}
 }
 
+// print prints the counters.
 func print(server *relay.Server) {
 	s := server.Stats()
 	fmt.Fprintf(os.Stderr, "sessions %d, legs %d; forwarded %d packets, %d bytes; the kernel %d packets, %d bytes; control %d; dropped %d %v\n",
