@@ -6,8 +6,8 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Generator gives a quic.Transport its connection IDs: those of one key, in
-// the order of their counters. It is safe for concurrent use.
+// Generator is the ConnectionIDGenerator of a quic.Transport. It makes the IDs of one key
+// in the order of their counters. It is safe for concurrent use.
 type Generator struct {
 	onGenerate func(ID, uint64)
 
@@ -18,9 +18,9 @@ type Generator struct {
 
 var _ quic.ConnectionIDGenerator = (*Generator)(nil)
 
-// NewGenerator returns a generator that begins with counter 0. onGenerate, if
-// not nil, is told each ID and its counter before quic-go uses it; it must not
-// block, nor call the generator.
+// NewGenerator returns a generator that begins with counter 0. onGenerate, if not nil, is
+// called with each ID and its counter before quic-go uses the ID. It must not block, and
+// must not call the generator.
 func NewGenerator(key Key, role Role, onGenerate func(ID, uint64)) *Generator {
 	if onGenerate == nil {
 		onGenerate = func(ID, uint64) {}
@@ -28,7 +28,7 @@ func NewGenerator(key Key, role Role, onGenerate func(ID, uint64)) *Generator {
 	return &Generator{ids: key.Deriver(role), onGenerate: onGenerate}
 }
 
-// GenerateConnectionID implements [quic.ConnectionIDGenerator].
+// GenerateConnectionID implements [quic.ConnectionIDGenerator]. It never fails.
 func (g *Generator) GenerateConnectionID() (quic.ConnectionID, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -41,7 +41,7 @@ func (g *Generator) GenerateConnectionID() (quic.ConnectionID, error) {
 // ConnectionIDLen implements [quic.ConnectionIDGenerator].
 func (g *Generator) ConnectionIDLen() int { return Len }
 
-// Next returns the counter of the next ID: how many there have been.
+// Next returns the counter of the next ID, which is the number of IDs made so far.
 func (g *Generator) Next() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()

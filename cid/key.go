@@ -11,21 +11,21 @@ import (
 	"golang.org/x/crypto/blake2b"
 )
 
-// Key makes the IDs of one side of one connection, and shows to the relay whose
-// they are. It is a secret.
+// Key is the secret from which the IDs of one side of one connection are made. It also
+// proves to the relay whose leg a request is about.
 type Key [32]byte
 
-// NewKey draws a key.
+// NewKey returns a random key.
 func NewKey() Key {
 	var k Key
 	rand.Read(k[:])
 	return k
 }
 
-// Equal compares in constant time.
+// Equal says whether two keys are equal, in constant time.
 func (k Key) Equal(other Key) bool { return subtle.ConstantTimeCompare(k[:], other[:]) == 1 }
 
-// String hides the key: use MarshalText for its text.
+// String returns a text that does not reveal the key. Use MarshalText for the text form.
 func (k Key) String() string { return "[secret]" }
 
 // MarshalText implements [encoding.TextMarshaler]: 43 characters of base64url.
@@ -33,8 +33,8 @@ func (k Key) MarshalText() ([]byte, error) {
 	return base64.RawURLEncoding.AppendEncode(nil, k[:]), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler]. It returns ErrText for
-// what is no key.
+// UnmarshalText implements [encoding.TextUnmarshaler]. It returns an error that wraps
+// ErrText if text is not the text form of a key.
 func (k *Key) UnmarshalText(text []byte) error {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(string(text))
 	if err != nil || len(b) != len(k) {
@@ -44,10 +44,10 @@ func (k *Key) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ID returns the ID of a counter. For many of them a [Deriver] is faster.
+// ID returns the ID of a counter. For many IDs a [Deriver] is faster.
 func (k Key) ID(role Role, counter uint64) ID { return k.Deriver(role).ID(counter) }
 
-// Deriver makes IDs of one key without allocating. It is not safe for
+// Deriver makes the IDs of one key and role without allocations. It is not safe for
 // concurrent use.
 type Deriver struct {
 	mac  hash.Hash
@@ -56,11 +56,11 @@ type Deriver struct {
 	sum  [Len]byte
 }
 
-// Deriver returns a deriver for IDs of a role.
+// Deriver returns a Deriver for the IDs of a role.
 func (k Key) Deriver(role Role) *Deriver {
 	mac, err := blake2b.New(Len, k[:])
 	if err != nil {
-		panic(err) // only for sizes that the constants above exclude
+		panic(err) // only for sizes that Len and Key do not have
 	}
 	return &Deriver{mac: mac, role: role}
 }

@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// shards of a [MemoryStore]. A packet takes the read lock of one of them.
+// shards is the number of shards of a [MemoryStore]. Get takes the read lock of one shard.
 const shards = 256
 
-// defaultMaxEntries is that of a [MemoryConfig].
+// defaultMaxEntries is the default of MemoryConfig.MaxEntries.
 const defaultMaxEntries = 4 << 20
 
 // MemoryConfig configures a [MemoryStore]. The zero value works.
 type MemoryConfig struct {
-	// MaxEntries bounds the IDs that are kept at once. 0 means 4 194 304.
+	// MaxEntries bounds the IDs that are stored at once. 0 means 4 194 304.
 	MaxEntries int
-	// Now is the clock. nil means time.Now.
+	// Now returns the current time. nil means time.Now.
 	Now func() time.Time
 }
 
-// MemoryStore is the [Store] that relays use. Get neither allocates nor
-// waits for anything but a Put or Delete in one of 256 shards.
+// MemoryStore is a [Store] in memory, the default of relays. It consists of 256 shards, each
+// with a lock. Get does not allocate, and waits at most for a Put or Delete in one shard.
 type MemoryStore struct {
 	now    func() time.Time
 	max    int64
 	count  atomic.Int64
-	swept  atomic.Int64 // Unix time in nanoseconds of the last sweep when full
-	seed   maphash.Seed // IDs may be chosen by strangers
+	swept  atomic.Int64 // Unix time in nanoseconds of the last sweep of the full store
+	seed   maphash.Seed // secret, because attackers may choose IDs
 	shards [shards]shard
 }
 
 type shard struct {
 	mu      sync.RWMutex
 	entries map[ID]entry
-	_       [64]byte // keeps the locks of two shards off one cache line
+	_       [64]byte // so that no two locks share a cache line
 }
 
 type entry struct {
@@ -45,8 +45,8 @@ type entry struct {
 
 var _ Store = (*MemoryStore)(nil)
 
-// NewMemoryStore returns an empty store. cfg may be nil. Call
-// [MemoryStore.Expire] now and then, to have the memory of expired IDs back.
+// NewMemoryStore returns an empty store. cfg may be nil. The caller should call
+// [MemoryStore.Expire] from time to time, to free the memory of expired IDs.
 func NewMemoryStore(cfg *MemoryConfig) *MemoryStore {
 	if cfg == nil {
 		cfg = &MemoryConfig{}
@@ -68,8 +68,8 @@ func (s *MemoryStore) shard(id ID) *shard {
 	return &s.shards[maphash.Bytes(s.seed, id.b[:id.n])%shards]
 }
 
-// Put implements [Store]. A full store first sweeps what has expired, but not
-// more than once a second.
+// Put implements [Store]. If the store is full, Put removes the expired IDs first, at most
+// once a second.
 func (s *MemoryStore) Put(id ID, a Association, ttl time.Duration) error {
 	now := s.now()
 	err := s.put(id, a, now, ttl)
@@ -95,7 +95,8 @@ func (s *MemoryStore) put(id ID, a Association, now time.Time, ttl time.Duration
 	return nil
 }
 
-// maySweep says whether the last sweep of a full store is long enough ago.
+// maySweep says whether the last sweep of the full store was at least a second ago, and
+// notes that there is one now.
 func (s *MemoryStore) maySweep(now time.Time) bool {
 	last := s.swept.Load()
 	return now.UnixNano()-last >= int64(time.Second) && s.swept.CompareAndSwap(last, now.UnixNano())
@@ -124,11 +125,10 @@ func (s *MemoryStore) Delete(id ID, owner Owner) {
 	}
 }
 
-// Len returns how many IDs are kept, among them those that have expired and
-// not been swept yet.
+// Len returns how many IDs are stored, including expired ones that have not been removed.
 func (s *MemoryStore) Len() int { return int(s.count.Load()) }
 
-// Expire removes what has expired and returns how many that were.
+// Expire removes the expired IDs, and returns how many there were.
 func (s *MemoryStore) Expire() int {
 	now := s.now().UnixNano()
 	n := 0
@@ -141,7 +141,7 @@ func (s *MemoryStore) Expire() int {
 	return n
 }
 
-// expire removes what has expired in a shard, whose lock is held.
+// expire removes the expired IDs of a shard. The caller holds the lock of the shard.
 func (s *MemoryStore) expire(sh *shard, now int64) int {
 	n := 0
 	for id, e := range sh.entries {

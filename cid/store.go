@@ -2,49 +2,50 @@ package cid
 
 import "time"
 
-// Owner is who may refresh or delete what it has put into a [Store].
+// Owner identifies a leg to a [Store]: only the owner that has put an ID may put it again or
+// delete it.
 type Owner [16]byte
 
-// Association says who is behind an ID: a leg of a session at a relay.
+// Association says which leg an ID leads to.
 type Association struct {
-	// Owner put the ID there.
+	// Owner is the owner that has put the ID.
 	Owner Owner
-	// Session is the relay's number for the session. It begins anywhere each
-	// time that a relay starts, so that what another relay has put, or one
-	// before a restart, is of no session of this one.
+	// Session is the relay's number for the session. The numbers begin with a random
+	// one each time that a relay starts, so that an association from another relay,
+	// or from before a restart, fits no session.
 	Session uint64
-	// Counter is that of the ID, or the largest uint64 if it was not made
+	// Counter is the counter of the ID, or the largest uint64 if the ID was not made
 	// from a counter.
 	Counter uint64
-	// Leg is 0 or 1: which end of the session the ID leads to.
+	// Leg is the end of the session that the ID leads to: 0 is the dialer, 1 the
+	// accepter.
 	Leg uint8
 }
 
-// Store is the memory in which a relay keeps who is behind the IDs that it
-// forwards: what this process knows, and no network, disk, or other process. It
-// is asked for every run of packets by the loops that forward them, which wait
-// for the answer. So a Store never waits for anything but its own short locks:
-// there is no context that could end a call, and no error by which Get could
-// say that it does not know. Whoever wants to know elsewhere which IDs there are
-// takes a copy of what is put, and writes it from a goroutine of its own.
+// Store holds which leg each connection ID leads to, for the IDs that a relay forwards.
 //
-// A Store is not trusted with who may send where. The relay compares what Get
-// says with the session that it has itself: the number, the leg and the owner.
-// What does not agree is unknown to it. So several relays, and one before and
-// after a restart, may use one Store, and packets still pass between the legs of
-// one session only.
+// The forwarding loops ask the Store for each run of packets, and wait for the answer. So a
+// Store is in the memory of the process, and never waits for a network, a disk, or another
+// process. That is why its methods take no context, and Get returns no error. To have the
+// IDs elsewhere as well, copy what is put, and write the copy from a goroutine of its own.
 //
-// Implementations are safe for concurrent use, and pass [storetest.Run].
+// The relay does not trust a Store: it compares the session number, the leg and the owner
+// that Get returns with its own session, and treats the ID as unknown if they do not agree.
+// So several relays, and a relay before and after a restart, may use the same Store, and
+// packets still only pass between the two legs of one session.
+//
+// Implementations must be safe for concurrent use, and must pass [storetest.Run].
 //
 // [storetest.Run]: https://pkg.go.dev/github.com/quicway/quicway/cid/storetest#Run
 type Store interface {
-	// Put says who is behind an ID for the next ttl, or says so again. It
-	// returns ErrConflict if a live ID is another owner's, and may return
-	// ErrFull. The relay counts an error, and the ID stays unknown.
+	// Put stores an association for the next ttl, or stores it again. It returns
+	// ErrConflict if another owner has put the ID and it has not expired, and may
+	// return ErrFull. The relay counts the error, and the ID remains unknown.
 	Put(id ID, a Association, ttl time.Duration) error
-	// Get returns who is behind an ID, and whether anybody is. It is called
-	// for packets of strangers, too, and should not allocate.
+	// Get returns the association of an ID, and whether there is one that has not
+	// expired. Anybody can cause a call by sending a packet, so it should not
+	// allocate.
 	Get(id ID) (Association, bool)
-	// Delete forgets an ID, if it is there and the owner's.
+	// Delete removes an ID if the owner has put it.
 	Delete(id ID, owner Owner)
 }

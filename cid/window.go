@@ -2,26 +2,25 @@ package cid
 
 // Widths of a [Window], in counters.
 //
-// A peer has at most six IDs in use, and makes another one only when it has
-// retired one of these, so what its sender turns to next is at most six ahead
-// of what it uses, and what arrives late at most six behind. The window is
-// several times as wide, because whoever acts on it may be late: a sender with
-// a million packets a second spends an ID every 10 ms (quic-go keeps one for
-// 10 000 packets on average), so that Ahead lasts for 160 ms.
+// A peer has at most six IDs in use, and makes a new one only when it has retired one. So
+// the next ID that its sender uses is at most six ahead of the current one, and a late
+// packet is at most six behind. The window is wider, because it may move late: a sender of a
+// million packets per second uses up an ID every 10 ms (quic-go uses one for 10 000 packets
+// on average), so that Ahead IDs last for 160 ms.
 const (
-	// Behind is how far below the latest hit IDs are still known.
+	// Behind is how many counters below the latest hit are in the window.
 	Behind = 8
-	// Ahead is how far above it they are known already.
+	// Ahead is how many counters from the latest hit on are in the window.
 	Ahead = 16
-	// MaxWidth bounds a window, however far its owner says it is: IDs of
-	// paths that do not cross the relay are spent too.
+	// MaxWidth bounds the window when its owner moves it ahead without hits,
+	// because its IDs are used on paths that do not cross the relay.
 	MaxWidth = 64
 )
 
-// Range is the counters from Lo to before Hi. It is empty if Lo >= Hi.
+// Range is the counters from Lo up to, but not including, Hi. It is empty if Lo >= Hi.
 type Range struct{ Lo, Hi uint64 }
 
-// Len returns how many counters there are.
+// Len returns the number of counters in the range.
 func (r Range) Len() int {
 	if r.Lo >= r.Hi {
 		return 0
@@ -29,31 +28,29 @@ func (r Range) Len() int {
 	return int(r.Hi - r.Lo)
 }
 
-// HasLow says whether a counter with these low bits is in a range that is short.
+// HasLow says whether the range has a counter with the given low 32 bits. The range must
+// have less than 2^31 counters.
 func (r Range) HasLow(low uint32) bool { return int(low-uint32(r.Lo)) < r.Len() }
 
-// Window is the counters whose IDs a relay knows, of one leg. It slides up as
-// the IDs are used, and never down. It is a value without a lock.
+// Window is the range of counters whose IDs a relay knows for one leg. It moves up as the
+// IDs are used, and never down. It is not safe for concurrent use.
 type Window struct{ known Range }
 
-// NewWindow returns the window of an owner whose next ID has the counter next:
-// 0, or more if it was known before.
+// NewWindow returns the window of a leg whose next new ID has the counter next.
 func NewWindow(next uint64) Window {
 	return Window{Range{sub(next, Behind), next + Ahead}}
 }
 
-// Bounds returns the counters in the window, from lo to before hi.
+// Bounds returns the range of the window: the counters from lo up to, but not including, hi.
 func (w *Window) Bounds() (lo, hi uint64) { return w.known.Lo, w.known.Hi }
 
-// Due returns the counter from which on a hit should be followed by
-// [Window.Hit]: one in the upper half of what is ahead. Others need nothing,
-// so that IDs are learnt many at a time.
+// Due returns the counter from which on a packet should cause a call of [Window.Hit]. It is
+// Ahead/2 below the end of the window, so that each call adds several IDs.
 func (w *Window) Due() uint64 { return sub(w.known.Hi, Ahead/2) }
 
-// Hit slides the window after a packet with the ID of a counter: up, so that
-// the counter is Ahead below its end, and what is more than Behind below it is
-// dropped. It returns what to forget and what to learn. Counters outside the
-// window change nothing.
+// Hit moves the window up after a packet with the ID of a counter, to the range from Behind
+// below the counter to Ahead above it. It returns the counters that leave the window, and
+// those that are new in it. A counter outside the window changes nothing.
 func (w *Window) Hit(counter uint64) (drop, add Range) {
 	if counter < w.known.Lo || counter >= w.known.Hi {
 		return Range{}, Range{}
@@ -61,15 +58,16 @@ func (w *Window) Hit(counter uint64) (drop, add Range) {
 	return w.slide(sub(counter, Behind), counter+Ahead)
 }
 
-// Extend slides the end of the window up for an owner that says which counter
-// comes next. It keeps what is below, as far as MaxWidth allows.
+// Extend moves the end of the window up for an owner whose next new ID has the counter next.
+// The window keeps its lower counters, as far as MaxWidth allows. Extend returns the counters
+// that leave the window, and those that are new in it.
 func (w *Window) Extend(next uint64) (drop, add Range) {
 	hi := next + Ahead
 	return w.slide(sub(hi, MaxWidth), hi)
 }
 
-// slide moves both ends up to where they should be at least, and says which
-// counters have left and which are new.
+// slide moves the ends of the window up to lo and hi, if they are lower. It returns the
+// counters that leave the window, and those that are new in it.
 func (w *Window) slide(lo, hi uint64) (drop, add Range) {
 	old := w.known
 	w.known = Range{max(old.Lo, lo), max(old.Hi, hi)}
@@ -78,7 +76,7 @@ func (w *Window) slide(lo, hi uint64) (drop, add Range) {
 	return drop, add
 }
 
-// sub is a-b, but not below 0.
+// sub returns a-b, or 0 if that is negative.
 func sub(a, b uint64) uint64 {
 	if a < b {
 		return 0

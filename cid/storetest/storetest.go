@@ -1,4 +1,4 @@
-// Package storetest checks implementations of [cid.Store].
+// Package storetest tests implementations of [cid.Store].
 package storetest
 
 import (
@@ -11,11 +11,11 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// New makes an empty store that uses the clock now, and has room for max IDs,
-// or for more if that is beyond its control: then it returns false.
+// New makes an empty store that takes the time from now, and has room for max IDs. It
+// returns bounded = false if the store cannot be limited to max IDs.
 type New func(t *testing.T, now func() time.Time, max int) (store cid.Store, bounded bool)
 
-// clock is what the stores of the tests tell the time by.
+// clock is the clock of the tested stores.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -33,7 +33,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// suite is one test's store and clock.
+// suite is the store and the clock of one test.
 type suite struct {
 	cid.Store
 	t     *testing.T
@@ -47,21 +47,22 @@ var (
 
 const ttl = time.Minute
 
-// slack is how coarse the clock of a store may be.
+// slack is how wrong the clock of a store may be.
 const slack = time.Second
 
-// Run checks what a relay counts on, and nothing else: a store may have other
-// methods, errors of its own, no bound, and a clock that is a second out.
+// Run tests everything that a relay needs from a store, and nothing else. A store may have
+// other methods and errors of its own, need not be bounded, and its clock may be wrong by a
+// second.
 func Run(t *testing.T, make New) {
 	for name, test := range map[string]func(*suite){
-		"get what was put":          testPutGet,
-		"refresh":                   testRefresh,
-		"conflict":                  testConflict,
-		"expiry":                    testExpiry,
-		"an expired ID is nobody's": testExpiredOwner,
-		"delete":                    testDelete,
-		"IDs of every length":       testLengths,
-		"concurrency":               testConcurrency,
+		"get what was put":            testPutGet,
+		"refresh":                     testRefresh,
+		"conflict":                    testConflict,
+		"expiry":                      testExpiry,
+		"expired ID of another owner": testExpiredOwner,
+		"delete":                      testDelete,
+		"IDs of every length":         testLengths,
+		"concurrency":                 testConcurrency,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &clock{now: time.Unix(1_800_000_000, 0)}
@@ -116,7 +117,8 @@ func testPutGet(s *suite) {
 	s.wantNone(idOf(2))
 }
 
-// testRefresh: also with another session, as after a relay's restart.
+// testRefresh checks that an owner can put an ID again, also with another session, as after
+// a restart of the relay.
 func testRefresh(s *suite) {
 	s.put(idOf(1), cid.Association{Owner: alice, Session: 1})
 	s.clock.advance(ttl - slack)
@@ -155,7 +157,7 @@ func testExpiredOwner(s *suite) {
 }
 
 func testDelete(s *suite) {
-	s.Delete(idOf(1), alice) // which is not there
+	s.Delete(idOf(1), alice) // it is not in the store
 	s.put(idOf(1), cid.Association{Owner: alice})
 	s.Delete(idOf(1), alice)
 	s.wantNone(idOf(1))
@@ -164,8 +166,8 @@ func testDelete(s *suite) {
 	s.want(idOf(1), b)
 }
 
-// testLengths: the first ID of a connection has any length but none, and one is
-// not another that it begins with.
+// testLengths checks IDs of all lengths, because clients draw the first ID of a connection.
+// An ID must not be confused with a longer one that begins with the same bytes.
 func testLengths(s *suite) {
 	var full [cid.MaxLen]byte
 	for n := 1; n <= cid.MaxLen; n++ {
@@ -181,8 +183,8 @@ func testLengths(s *suite) {
 	}
 }
 
-// testConcurrency: two owners fight over the same IDs. Each ID is always the
-// whole association of one of them.
+// testConcurrency checks that an association is never a mixture of those of two owners that
+// put and delete the same IDs at the same time.
 func testConcurrency(s *suite) {
 	var wg sync.WaitGroup
 	for worker, owner := range []cid.Owner{alice, bob, alice, bob} {
@@ -203,13 +205,13 @@ func testConcurrency(s *suite) {
 	wg.Wait()
 }
 
-// mixed says whether an association has something of both owners.
+// mixed says whether an association has fields of both owners.
 func mixed(a cid.Association) bool {
 	return a.Session != uint64(a.Owner[0]) || a.Counter != a.Session
 }
 
-// testFull: a store that is full takes refreshes, and new IDs as soon as old
-// ones expire or are deleted.
+// testFull checks that a full store takes refreshes, and takes new IDs as soon as old ones
+// expire or are deleted.
 func testFull(t *testing.T, make New) {
 	const max = 100
 	c := &clock{now: time.Unix(1_800_000_000, 0)}

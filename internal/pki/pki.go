@@ -1,6 +1,5 @@
-// Package pki gives peers and relays TLS identities that need no certificate
-// authority: self-signed Ed25519 certificates, known by the hash of their
-// public key.
+// Package pki makes TLS identities for peers and relays that need no certificate authority:
+// self-signed Ed25519 certificates, which are identified by the hash of their public key.
 package pki
 
 import (
@@ -17,24 +16,25 @@ import (
 	"time"
 )
 
-// ErrNoCertificate is returned when the other side of a TLS connection showed
-// no certificate.
-var ErrNoCertificate = errors.New("no certificate shown")
+// ErrNoCertificate is returned by PeerKeyID if the other side of a TLS connection has not
+// sent a certificate.
+var ErrNoCertificate = errors.New("the other side has sent no certificate")
 
 // ErrKeyID is returned by ParseKeyID for text that is not a key ID.
 var ErrKeyID = errors.New("not a key ID: want 52 characters of base32")
 
-// KeyID names a public key: the SHA-256 of its SubjectPublicKeyInfo
-// (RFC 5280 §4.1.2.7), as in RFC 7469 pins.
+// KeyID identifies a public key: it is the SHA-256 of the key's SubjectPublicKeyInfo
+// (RFC 5280 §4.1.2.7), as in the pins of RFC 7469.
 type KeyID [sha256.Size]byte
 
-// encoding is the lower-case base32 that host names and file names can hold.
+// encoding is base32 in lower case, which may be part of a host name or a file name.
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // String returns k as 52 characters of lower-case base32.
 func (k KeyID) String() string { return encoding.EncodeToString(k[:]) }
 
-// ParseKeyID reads what [KeyID.String] wrote, in either case.
+// ParseKeyID parses the text form that [KeyID.String] returns, in lower or upper case. It
+// returns ErrKeyID for any other text.
 func ParseKeyID(s string) (KeyID, error) {
 	var k KeyID
 	b, err := encoding.DecodeString(strings.ToLower(s))
@@ -42,20 +42,20 @@ func ParseKeyID(s string) (KeyID, error) {
 		return KeyID{}, ErrKeyID
 	}
 	copy(k[:], b)
-	// Base32 has spare bits at the end: only one spelling names a key.
+	// The last character has unused bits, which must be zero.
 	if k.String() != strings.ToLower(s) {
 		return KeyID{}, ErrKeyID
 	}
 	return k, nil
 }
 
-// CertificateKeyID names the public key of a certificate.
+// CertificateKeyID returns the KeyID of a certificate's public key.
 func CertificateKeyID(cert *x509.Certificate) KeyID {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
-// PeerKeyID names the key with which the other side of a connection
-// authenticated itself. It returns ErrNoCertificate if it did not.
+// PeerKeyID returns the KeyID of the certificate that the other side of a connection has
+// sent, or ErrNoCertificate if it has sent none.
 func PeerKeyID(state tls.ConnectionState) (KeyID, error) {
 	if len(state.PeerCertificates) == 0 {
 		return KeyID{}, ErrNoCertificate
@@ -63,8 +63,8 @@ func PeerKeyID(state tls.ConnectionState) (KeyID, error) {
 	return CertificateKeyID(state.PeerCertificates[0]), nil
 }
 
-// SelfSigned makes a certificate for key. It is valid from long ago until far
-// ahead, because it is trusted by its key, and clocks of peers differ.
+// SelfSigned makes a certificate for key. It is valid from 2020 to 9999, because peers trust
+// the key, not the certificate, and their clocks may be wrong.
 func SelfSigned(key ed25519.PrivateKey) (tls.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
