@@ -1,15 +1,15 @@
-// Package control is the relay's control protocol as both ends of it see it:
-// the JSON bodies that travel over HTTP/3, their limits, and their strict
-// decoding. The rules behind the messages are the relay's.
+// Package control has the messages of the protocol between a relay and its clients: JSON
+// bodies of HTTP/3 requests and answers, their limits, and their decoding. The rules for
+// them are in package relay.
 //
 //	POST   /v1/sessions/{session}/legs         Register  -> Registered
 //	DELETE /v1/sessions/{session}/legs/{role}            -> 204
 //	PUT    /v1/offers/{name}?session=SESSION   text      -> 204
-//	GET    /v1/offers/{name}?wait=SECONDS                -> text, or 204 if none came
+//	GET    /v1/offers/{name}?wait=SECONDS                -> text, or 204 if there is none
 //	DELETE /v1/offers/{name}/{number}                    -> 204
-//	GET    /v1/events                                    -> Event, one JSON object a line
+//	GET    /v1/events                                    -> Event, one JSON object per line
 //
-// Whatever is refused is answered with a [Problem].
+// The answer to a request that is refused is a [Problem].
 package control
 
 import (
@@ -23,17 +23,17 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// Limits that both ends keep.
+// Limits of the protocol.
 const (
-	// MaxBody is the most bytes of JSON that one message may have.
+	// MaxBody is the maximum size of a JSON message, in bytes.
 	MaxBody = 4 << 10
-	// MaxName is the most bytes that the name of an offer may have.
+	// MaxName is the maximum length of an offer's name, in bytes.
 	MaxName = 64
-	// MaxWait is the longest that a request for an offer waits for one.
+	// MaxWait is the maximum time that a request waits for an offer.
 	MaxWait = 60 * time.Second
 )
 
-// Paths of the resources, as formats of what varies in them.
+// Paths of the resources, as formats for [fmt.Sprintf].
 const (
 	LegsPath   = "/v1/sessions/%s/legs"
 	LegPath    = "/v1/sessions/%s/legs/%s"
@@ -42,54 +42,57 @@ const (
 	EventsPath = "/v1/events"
 )
 
-// Fields of the answer that hands out an offer.
+// Header fields of the answer with an offer.
 const (
-	// OfferField is the number that the offer is acknowledged by. An offer
-	// that is neither acknowledged nor joined is handed out again.
+	// OfferField is the number of the offer, by which it is acknowledged. The relay
+	// hands out an offer again until it is acknowledged or its session is joined.
 	OfferField = "Quicway-Offer"
-	// SenderField tells the senders of offers apart, and nothing else of them.
+	// SenderField is a name for the sender of the offer, by which the client can tell
+	// senders apart. It reveals nothing else.
 	SenderField = "Quicway-Sender"
 )
 
-// SessionParameter of the request that leaves an offer names its session, so that
-// the relay forgets the offer when the session has been joined.
+// SessionParameter is the query parameter of a PUT of an offer that has the ID of the
+// offer's session. The relay removes the offer when that session has been joined.
 const SessionParameter = "session"
 
-// AgainParameter of a request for an offer is after how many seconds an offer is
-// handed out again on the same connection. Without it that happens on others only.
+// AgainParameter is the query parameter of a GET of an offer that says after how many seconds
+// an offer may be handed out again on the same connection. Without it, an offer is only handed
+// out again on other connections.
 const AgainParameter = "again"
 
 // Schemes of the Authorization header (RFC 9110 §11.6.2).
 const (
-	// Bearer introduces the relay's access token, a join or a resume token.
+	// Bearer precedes an access token, a join token or a resume token.
 	Bearer = "Bearer "
-	// Leg introduces the leg's own key, in the text form of [cid.Key].
+	// Leg precedes the key of a leg, in the text form of [cid.Key].
 	Leg = "Leg "
 )
 
-// ErrBody is returned by [Decode] for a body that is no valid message.
+// ErrBody is wrapped by the errors about a malformed body, or a malformed part of the URL.
 var ErrBody = errors.New("malformed body")
 
-// Register asks for a leg, refreshes it, or moves it to the address that the
-// request came from.
+// Register registers a leg, refreshes it, or moves it to the address of the connection that
+// the request comes on.
 type Register struct {
-	// Role says which end of the session this is.
+	// Role is the end of the session.
 	Role Role `json:"role"`
-	// Key makes the connection IDs of this leg, and proves whose leg it is.
+	// Key is the key from which the leg's connection IDs are made. It also proves
+	// that the leg belongs to the client.
 	Key cid.Key `json:"key"`
-	// Next is the counter of the next ID that the leg will generate, so
-	// that a relay that forgot the leg finds its place again.
+	// Next is the counter of the next ID that the leg will make, so that a relay that
+	// has forgotten the leg knows which IDs it uses.
 	Next uint64 `json:"next,omitempty"`
-	// InitialID is the Destination Connection ID of the dialer's first
-	// Initial, 8 to 20 bytes (RFC 9000 §7.2), which only the accepter's
-	// leg registers: it came with the offer. Zero: none.
+	// InitialID is the Destination Connection ID of the dialer's first Initial, 8 to
+	// 20 bytes (RFC 9000 §7.2). Only the accepter sends it, which has got it with the
+	// offer. Zero: none.
 	InitialID cid.ID `json:"initial_dcid,omitzero"`
-	// TTL is how long the leg may live without traffic or refresh, in
-	// seconds. Zero, or more than the relay grants: what the relay grants.
+	// TTL is how long the leg should live without packets or a refresh, in seconds.
+	// Zero means the relay's maximum, which also bounds it.
 	TTL uint32 `json:"ttl,omitempty"`
 }
 
-// Validate says what is wrong with a request that decoded well.
+// Validate returns an error that wraps ErrBody if a field is missing or invalid.
 func (r *Register) Validate() error {
 	if r.Key == (cid.Key{}) {
 		return fmt.Errorf("%w: key is missing", ErrBody)
@@ -108,30 +111,33 @@ func (r *Register) Validate() error {
 
 // Registered is the answer to [Register].
 type Registered struct {
-	// Observed is the sender's address as the relay's QUIC connection has
-	// validated it (RFC 9000 §8).
+	// Observed is the client's address, which the relay's QUIC has validated
+	// (RFC 9000 §8).
 	Observed netip.AddrPort `json:"observed"`
-	// Sight numbers the addresses of a control connection: of two, the one
-	// with the higher number is the later.
+	// Sight is the number of the address: of two addresses of one control connection,
+	// the one with the higher number is the later one.
 	Sight uint64 `json:"sight"`
-	// TTL is what was granted, in seconds.
+	// TTL is how long the leg lives without packets or a refresh, in seconds.
 	TTL uint32 `json:"ttl"`
-	// Low and High bound the counters of the IDs that are routed now.
+	// Low and High are the range of counters whose IDs the relay knows: from Low up
+	// to, but not including, High.
 	Low  uint64 `json:"low"`
 	High uint64 `json:"high"`
-	// Join admits the second leg, once. Only the dialer gets it.
+	// Join is the token with which the accepter can register its leg, once. Only the
+	// dialer gets it.
 	Join string `json:"join,omitempty"`
-	// Resume admits this leg, with its key, to a relay that has restarted.
+	// Resume is the token with which the leg, with the same key, can be registered
+	// again at a relay that has restarted.
 	Resume string `json:"resume"`
 }
 
-// EventType says what an [Event] tells.
+// EventType is the type of an [Event].
 type EventType string
 
 // The events.
 const (
-	// EventObserved: the address of this control connection, at its
-	// beginning and whenever it has changed.
+	// EventObserved: the client's address, when the client begins to read events and
+	// whenever the address has changed.
 	EventObserved EventType = "observed"
 	// EventJoined: the other leg of a session has been registered.
 	EventJoined EventType = "joined"
@@ -141,18 +147,20 @@ const (
 	EventShutdown EventType = "shutdown"
 )
 
-// Event is something that the relay tells by itself.
+// Event is a message that the relay sends without a request of its own.
 type Event struct {
-	Type     EventType      `json:"type"`
+	Type EventType `json:"type"`
+	// Observed and Sight are those of [Registered], for EventObserved.
 	Observed netip.AddrPort `json:"observed,omitzero"`
-	Sight    uint64         `json:"sight,omitzero"` // as in Registered
-	Session  SessionID      `json:"session,omitzero"`
+	Sight    uint64         `json:"sight,omitzero"`
+	// Session is the session, for EventJoined and EventGone.
+	Session SessionID `json:"session,omitzero"`
 }
 
-// Code names a refusal so that a program can act on it.
+// Code is the kind of a [Problem].
 type Code string
 
-// The refusals.
+// The codes.
 const (
 	CodeMalformed    Code = "malformed"
 	CodeUnauthorized Code = "unauthorized"
@@ -163,17 +171,17 @@ const (
 	CodeShutdown     Code = "shutdown"
 )
 
-// Problem is the body of every answer that refuses.
+// Problem is the body of an answer that refuses a request.
 type Problem struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 }
 
-// Error makes a Problem an error.
+// Error implements error.
 func (p *Problem) Error() string { return string(p.Code) + ": " + p.Message }
 
-// Decode reads one JSON message into v. It returns ErrBody for anything else
-// than exactly one message of at most [MaxBody] bytes.
+// Decode reads r to its end, and decodes it into v. It returns an error that wraps ErrBody
+// unless r has exactly one JSON value of at most [MaxBody] bytes.
 func Decode(r io.Reader, v any) error {
 	b, err := io.ReadAll(io.LimitReader(r, MaxBody+1))
 	if err != nil {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 )
 
-// SessionID names a session: 128 random bits that the dialer draws, so that
-// nobody can guess another's session.
+// SessionID identifies a session. The dialer draws it at random, so that nobody else can guess
+// it.
 type SessionID [16]byte
 
-// NewSessionID draws a session ID.
+// NewSessionID returns a random session ID.
 func NewSessionID() SessionID {
 	var s SessionID
 	rand.Read(s[:])
@@ -33,8 +33,7 @@ func (s *SessionID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Role is the end of a session that a leg serves. Its value is the number of
-// the leg.
+// Role is an end of a session. Its value is the index of the leg.
 type Role uint8
 
 // The two ends of a session.
@@ -43,10 +42,10 @@ const (
 	Accepter Role = 1
 )
 
-// Peer returns the role at the other end.
+// Peer returns the other role.
 func (r Role) Peer() Role { return r ^ 1 }
 
-// String returns the name that messages use.
+// String returns the name in messages: "dialer" or "accepter".
 func (r Role) String() string {
 	switch r {
 	case Dialer:
