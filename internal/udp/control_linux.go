@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control is the memory of the control messages of one message (cmsg(3)),
-// aligned as the kernel wants it. All of them on a socket for both families are
-// 192 bytes; the last one is the ECN mark.
+// control is the memory for the control messages of one message (cmsg(3)), aligned as the
+// kernel needs it. On a socket for both IP versions they have 192 bytes together.
 type control struct {
 	_ [0]uint64
 	b [256]byte
@@ -19,19 +18,19 @@ type control struct {
 
 const ecnMask = 3
 
-// parseControl reads what the kernel tells about a message. told says whether
-// it told how many packets it has dropped so far.
-func parseControl(b []byte, m *Message) (dropped uint32, told bool) {
+// parseControl parses the control messages of a message into m. dropped is how many packets
+// the kernel has dropped so far, if ok is true.
+func parseControl(b []byte, m *Message) (dropped uint32, ok bool) {
 	for len(b) >= unix.CmsgLen(0) {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(unsafe.SliceData(b)))
 		length := int(h.Len)
 		if length < unix.CmsgLen(0) || length > len(b) {
-			return dropped, told
+			return dropped, ok
 		}
 		data := b[unix.CmsgLen(0):length]
 		switch {
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
-			dropped, told = binary.NativeEndian.Uint32(data), true
+			dropped, ok = binary.NativeEndian.Uint32(data), true
 		case h.Level == unix.IPPROTO_UDP:
 			parseSegment(h.Type, data, m)
 		case h.Level == unix.IPPROTO_IP:
@@ -41,11 +40,11 @@ func parseControl(b []byte, m *Message) (dropped uint32, told bool) {
 		}
 		b = b[min(unix.CmsgSpace(length-unix.CmsgLen(0)), len(b)):]
 	}
-	return dropped, told
+	return dropped, ok
 }
 
-// parseSegment reads UDP_GRO of a read, an int, or UDP_SEGMENT of a write, 16
-// bits.
+// parseSegment parses UDP_GRO, an int, of a message that was read, or UDP_SEGMENT, 16 bits, of
+// a message to write.
 func parseSegment(kind int32, data []byte, m *Message) {
 	switch {
 	case kind == unix.UDP_GRO && len(data) >= 4:
@@ -55,8 +54,8 @@ func parseSegment(kind int32, data []byte, m *Message) {
 	}
 }
 
-// parseIPv4 reads IP_TOS, IP_TTL, an int, and IP_PKTINFO:
-// int ifindex, 4 bytes local address, 4 bytes destination of the packet.
+// parseIPv4 parses IP_TOS, IP_TTL, which is an int, and IP_PKTINFO, which is an int with the
+// interface index, 4 bytes with the local address, and 4 bytes with the packet's destination.
 func parseIPv4(kind int32, data []byte, m *Message) {
 	switch {
 	case kind == unix.IP_TOS && len(data) >= 1:
@@ -65,15 +64,15 @@ func parseIPv4(kind int32, data []byte, m *Message) {
 		setHopLimit(m, data)
 	case kind == unix.IP_PKTINFO && len(data) >= 12:
 		addr := netip.AddrFrom4([4]byte(data[8:12]))
-		if addr.IsUnspecified() { // of a write: the source is the first
+		if addr.IsUnspecified() { // a message to write has its source in the local address
 			addr = netip.AddrFrom4([4]byte(data[4:8]))
 		}
 		setLocal(m, addr)
 	}
 }
 
-// parseIPv6 reads IPV6_TCLASS and IPV6_HOPLIMIT, each an int, and IPV6_PKTINFO:
-// 16 bytes address, int ifindex.
+// parseIPv6 parses IPV6_TCLASS and IPV6_HOPLIMIT, each an int, and IPV6_PKTINFO, which is 16
+// bytes with the address and an int with the interface index.
 func parseIPv6(kind int32, data []byte, m *Message) {
 	switch {
 	case kind == unix.IPV6_TCLASS && len(data) >= 4:
@@ -85,21 +84,21 @@ func parseIPv6(kind int32, data []byte, m *Message) {
 	}
 }
 
-// setHopLimit takes an int. A packet that comes with 0, as from a neighbour it
-// may, has no hop left, as one with 1.
+// setHopLimit parses an int. A neighbour may send a packet with hop limit 0. Message.HopLimit is
+// 1 then, since 0 means that it is not known.
 func setHopLimit(m *Message, data []byte) {
 	m.HopLimit = max(byte(binary.NativeEndian.Uint32(data)), 1)
 }
 
-// setLocal takes an address that can be the source of an answer.
+// setLocal sets the local address, unless it cannot be the source of an answer.
 func setLocal(m *Message, addr netip.Addr) {
 	if !addr.IsMulticast() && !addr.IsUnspecified() && addr != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		m.Local = addr
 	}
 }
 
-// putControl appends what the kernel is to know about a message that is sent,
-// and returns the length. b has the room.
+// putControl appends the control messages of a message to write to b, which must have enough
+// capacity, and returns their length.
 func putControl(b []byte, m *Message) int {
 	if m.SegmentSize > 0 {
 		b = appendControl(b, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
@@ -108,8 +107,8 @@ func putControl(b []byte, m *Message) int {
 	return len(putAncillary(b, m, 4))
 }
 
-// putAncillary appends the ECN mark, of v4 in tosLen bytes, the hop limit, and
-// our address.
+// putAncillary appends the ECN mark, the hop limit and the local address. tosLen is the length
+// of the ECN mark of IPv4 in bytes.
 func putAncillary(b []byte, m *Message, tosLen int) []byte {
 	v4 := m.Remote.Addr().Is4()
 	if m.ECN != 0 {
@@ -133,8 +132,8 @@ func putAncillary(b []byte, m *Message, tosLen int) []byte {
 		b = appendControl(b, unix.IPPROTO_IP, unix.IP_PKTINFO, 12)
 		data := b[len(b)-unix.CmsgSpace(12)+unix.CmsgLen(0):]
 		addr := m.Local.As4()
-		copy(data[4:], addr[:]) // source of a write
-		copy(data[8:], addr[:]) // destination of a read
+		copy(data[4:], addr[:]) // the source of a message to write
+		copy(data[8:], addr[:]) // the destination of a message that was read
 		return b
 	}
 	b = appendControl(b, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 20)
@@ -166,7 +165,7 @@ func appendControl(b []byte, level, kind, n int) []byte {
 	return b
 }
 
-// withScope makes a link-local address one of an interface.
+// withScope adds the index of an interface to a link-local address.
 func withScope(addr netip.Addr, scope uint32) netip.Addr {
 	if scope == 0 {
 		return addr
@@ -174,7 +173,7 @@ func withScope(addr netip.Addr, scope uint32) netip.Addr {
 	return addr.WithZone(strconv.FormatUint(uint64(scope), 10))
 }
 
-// scopeOf is the number of the interface of a link-local address.
+// scopeOf returns the interface index of a link-local address, or 0 if it has none.
 func scopeOf(addr netip.Addr) uint32 {
 	if addr.Zone() == "" {
 		return 0

@@ -1,13 +1,13 @@
-// Package udp moves many UDP packets with few system calls, and lets several
+// Package udp sends and receives many UDP packets with few system calls, and lets several
 // QUIC transports share one socket.
 //
-// A [Socket] reads and writes batches of messages. Where the kernel can
-// (Linux), a batch is one recvmmsg or sendmmsg, a message may be a train of
-// datagrams of one flow (UDP_GRO, UDP_SEGMENT), and each tells which of our
-// addresses it came to and its ECN mark. Over anything else than a UDP socket
-// of the kernel, as the in-process networks of tests, the same type moves
-// packet by packet.
+// A [Socket] reads and writes batches of messages. A [Message] is one datagram, or a train:
+// several datagrams of the same size, to or from the same address. On Linux a batch is one
+// recvmmsg or sendmmsg call, the kernel receives and sends trains as one message (UDP_GRO,
+// UDP_SEGMENT), and a received message has the local address that it came to and its ECN
+// mark. On other systems, and on conns that are not UDP sockets, such as those of the
+// in-process networks of tests, a Socket handles packets one by one.
 //
-// A [Conn] is a virtual net.PacketConn for one quic.Transport. It gets what it
-// is handed, and what it writes goes where its owner wants.
+// A [Conn] is a virtual net.PacketConn for one quic.Transport. Its owner hands it the packets
+// that the transport reads, and gets the packets that the transport writes.
 package udp

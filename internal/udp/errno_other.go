@@ -2,6 +2,6 @@
 
 package udp
 
-// IsMessageTooLong says whether a write failed because the packet exceeds the
-// MTU of the path, which this system does not tell.
+// IsMessageTooLong returns false, because this system does not report that a packet is too
+// large.
 func IsMessageTooLong(error) bool { return false }

@@ -12,15 +12,15 @@ import (
 )
 
 const (
-	// maxBatch is how many messages one system call moves. A uint8 counts
-	// them (recent).
+	// maxBatch is how many messages one system call sends or receives. Their
+	// indices fit in a uint8 (see recent).
 	maxBatch = 256
-	// trainSize holds the longest train. The odd rest keeps the beginnings
-	// of the buffers, which are all that most packets need, from falling
-	// into the same lines of the cache.
+	// trainSize is the size of a buffer for a train. It is not a power of two, so
+	// that the beginnings of the buffers do not compete for the same cache lines.
+	// Most packets use only the beginning.
 	trainSize = 64<<10 + 5*64
-	// packetSize holds a packet where there are no trains: 9000 bytes of
-	// jumbo frame.
+	// packetSize is the size of a buffer if there are no trains. A jumbo frame of
+	// 9000 bytes fits.
 	packetSize = 9<<10 + 5*64
 )
 
@@ -30,14 +30,14 @@ type mmsghdr struct {
 	n   uint32
 }
 
-// kernelEngine moves batches with recvmmsg and sendmmsg.
+// kernelEngine reads and writes batches with recvmmsg and sendmmsg.
 type kernelEngine struct {
-	socket *Socket
-	raw    syscall.RawConn
-	v6     bool // the socket's family is AF_INET6
-	rx     *receiver
-	tx     sync.Pool // of *sender
-	lone   lone
+	socket    *Socket
+	raw       syscall.RawConn
+	v6        bool // the socket's family is AF_INET6
+	rx        *receiver
+	tx        sync.Pool // of *sender
+	unbatched unbatched
 }
 
 var _ engine = (*kernelEngine)(nil)
@@ -56,8 +56,8 @@ func newKernelEngine(s *Socket, conn *net.UDPConn, cfg *Config) (engine, error) 
 	return e, setupErr
 }
 
-// setup asks the kernel for all that comes with a packet. A socket of one
-// family refuses what is for the other.
+// setup makes the kernel report everything about received packets. Errors are ignored,
+// because a socket of one IP version refuses the options of the other.
 func (e *kernelEngine) setup(fd int, cfg *Config) error {
 	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	if err != nil {
@@ -72,8 +72,8 @@ func (e *kernelEngine) setup(fd int, cfg *Config) error {
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
 		{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1},
 		{unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1},
-		// Nothing is fragmented (RFC 9000 §14), and ICMP does not change
-		// our mind about what fits: QUIC finds out by itself.
+		// Do not fragment (RFC 9000 §14), and do not let ICMP messages limit
+		// the size of packets: QUIC discovers the path MTU itself.
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
 		{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
 	} {
@@ -85,8 +85,8 @@ func (e *kernelEngine) setup(fd int, cfg *Config) error {
 	return nil
 }
 
-// forceBuffers makes buffers larger than net.core.rmem_max allows, for those
-// who may.
+// forceBuffers makes the buffers larger than net.core.rmem_max allows, if the process has
+// CAP_NET_ADMIN.
 func forceBuffers(conn *net.UDPConn, read, write int) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -98,12 +98,12 @@ func forceBuffers(conn *net.UDPConn, read, write int) {
 	})
 }
 
-// sockaddr has room for both families.
+// sockaddr has room for the addresses of both IP versions.
 type sockaddr = unix.RawSockaddrInet6
 
-// putAddr writes an address in the socket's family and returns its length.
+// putAddr writes an address in the form of the socket's family, and returns its length.
 func (e *kernelEngine) putAddr(sa *sockaddr, a netip.AddrPort) uint32 {
-	port := (*[2]byte)(unsafe.Pointer(&sa.Port)) // at the same place in both families
+	port := (*[2]byte)(unsafe.Pointer(&sa.Port)) // at the same offset in both families
 	*port = [2]byte{byte(a.Port() >> 8), byte(a.Port())}
 	if e.v6 {
 		sa.Family = unix.AF_INET6
@@ -116,7 +116,7 @@ func (e *kernelEngine) putAddr(sa *sockaddr, a netip.AddrPort) uint32 {
 	if a.Addr().Is4() {
 		sa4.Addr = a.Addr().As4()
 	} else {
-		sa4.Family = unix.AF_INET6 // which the kernel refuses, as it should
+		sa4.Family = unix.AF_INET6 // the kernel refuses it with an error
 	}
 	return unix.SizeofSockaddrInet4
 }
@@ -135,7 +135,7 @@ func getAddr(sa *sockaddr) netip.AddrPort {
 	return netip.AddrPortFrom(addr, port)
 }
 
-// scopeByName is the number of an interface, or 0.
+// scopeByName returns the index of an interface, or 0 if there is none.
 func scopeByName(name string) uint32 {
 	i, err := net.InterfaceByName(name)
 	if err != nil {

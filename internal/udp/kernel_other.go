@@ -4,7 +4,7 @@ package udp
 
 import "net"
 
-// newKernelEngine has no batches to offer on this system.
+// newKernelEngine returns an engine without batches, because this system has none.
 func newKernelEngine(s *Socket, _ *net.UDPConn, _ *Config) (engine, error) {
 	return newPlainEngine(s), nil
 }

@@ -7,14 +7,14 @@ import (
 	"net"
 )
 
-// ErrShards is returned by [Listen] where the system can't spread one port
+// ErrShards is returned by [Listen] if the system cannot distribute the packets of one port
 // over several sockets.
-var ErrShards = errors.New("this system has no SO_REUSEPORT that spreads packets: use one shard")
+var ErrShards = errors.New("this system cannot distribute packets over several sockets (SO_REUSEPORT): use one shard")
 
-// Listen opens shards sockets that share one address: the kernel gives each of
-// them some of the flows. All are opened, or none. Network is "udp", "udp4" or
-// "udp6", and address is as in [net.ListenPacket]; with port 0 all get the port
-// that the first one is given.
+// Listen opens as many sockets as shards says at one address. The kernel distributes the flows
+// over them. Listen opens all sockets, or none. Network is "udp", "udp4" or "udp6", and
+// address is as in [net.ListenPacket]. With port 0 all sockets get the same port. cfg may be
+// nil.
 func Listen(ctx context.Context, network, address string, shards int, cfg *Config) ([]*Socket, error) {
 	if shards > 1 && !CanShard {
 		return nil, ErrShards
@@ -41,9 +41,8 @@ func Listen(ctx context.Context, network, address string, shards int, cfg *Confi
 	return sockets, nil
 }
 
-// unused returns an error if somebody has the address. Sockets that share one
-// would let others of the same user, who asked for that as well, have a part of
-// the flows.
+// unused returns an error if an address is in use. Without this check, another process of the
+// same user that also uses SO_REUSEPORT would get some of the flows.
 func unused(ctx context.Context, network, address string) error {
 	var conf net.ListenConfig
 	conn, err := conf.ListenPacket(ctx, network, address)

@@ -5,28 +5,29 @@ import (
 	"net/netip"
 )
 
-// Message is one datagram, or a train of them to or from one address.
+// Message is one datagram, or a train of datagrams to or from one address.
 type Message struct {
-	// Data is the payload. Of a message that has been read it is valid until
-	// the next read.
+	// Data is the payload. In a message that was read, it is valid until the next
+	// read.
 	Data []byte
-	// SegmentSize, if not 0, says that Data is datagrams of that many bytes
-	// each, of which the last may be shorter.
+	// SegmentSize is the size of each datagram of a train. Only the last datagram
+	// may be smaller. 0: Data is one datagram.
 	SegmentSize int
-	// Remote is the other side. IPv4 is never mapped into IPv6.
+	// Remote is the remote address. It is never an IPv4-mapped IPv6 address.
 	Remote netip.AddrPort
-	// Local is our address. The zero Addr: not known, or the system chooses.
+	// Local is the local address. The zero Addr: not known, or, in a message to
+	// write, the system chooses.
 	Local netip.Addr
-	// ECN is the two bits of RFC 3168 §5.
+	// ECN is the ECN field of the IP header (RFC 3168 §5).
 	ECN byte
-	// HopLimit is the TTL of IPv4, or the Hop Limit of IPv6. Of a message that
-	// has been read: how much was left, at least 1, or 0 where the system does
-	// not tell. Of one that is written: how many hops it may make, or 0 for the
-	// system's default. Only Linux tells, and only there it is heeded.
+	// HopLimit is the TTL of IPv4, or the Hop Limit of IPv6. In a message that was
+	// read it is at least 1, or 0 if it is not known. In a message to write, 0 means
+	// the system's default. It is only supported on Linux; elsewhere it is 0, or
+	// ignored.
 	HopLimit byte
 }
 
-// Count returns how many datagrams the message is.
+// Count returns the number of datagrams.
 func (m *Message) Count() int {
 	if m.SegmentSize <= 0 || len(m.Data) <= m.SegmentSize {
 		return 1
@@ -53,14 +54,14 @@ func (m *Message) Segments() iter.Seq[[]byte] {
 	}
 }
 
-// Bounds of what the kernel segments at once: UDP_MAX_SEGMENTS, and the largest
-// payload of IPv4.
+// Limits of the trains that the kernel takes: UDP_MAX_SEGMENTS datagrams, and the largest
+// payload of UDP over IPv4.
 const (
 	maxSegments = 64
 	maxPayload  = 65507
 )
 
-// trains yields the message in parts that the kernel takes at once.
+// trains yields the message in parts that are within these limits.
 func (m *Message) trains() iter.Seq[Message] {
 	return func(yield func(Message) bool) {
 		part := *m

@@ -7,13 +7,13 @@ import (
 	"os"
 )
 
-// maxReadErrors in a row mean that a socket will never work again.
+// maxReadErrors is how many errors in a row mean that a socket has failed.
 const maxReadErrors = 1000
 
-// plainEngine moves one packet at a time, over any net.PacketConn.
+// plainEngine reads and writes packets one by one, on any net.PacketConn.
 type plainEngine struct {
 	socket *Socket
-	udp    *net.UDPConn // nil if it is something else
+	udp    *net.UDPConn // nil: the conn is of another type
 	buf    []byte
 }
 
@@ -51,7 +51,7 @@ func (e *plainEngine) readFrom() (int, netip.AddrPort, error) {
 	}
 	udp, ok := from.(*net.UDPAddr)
 	if !ok {
-		return 0, netip.AddrPort{}, errors.New("packet without UDP address")
+		return 0, netip.AddrPort{}, errors.New("source of packet is not a UDP address")
 	}
 	return n, udp.AddrPort(), nil
 }

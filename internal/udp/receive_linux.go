@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receiver is the memory of recvmmsg: one for a socket, as one goroutine reads.
+// receiver is the memory for recvmmsg. A socket has one, because one goroutine reads.
 type receiver struct {
 	engine  *kernelEngine
 	hdrs    []mmsghdr
@@ -20,7 +20,7 @@ type receiver struct {
 	want    int
 	got     int
 	errno   unix.Errno
-	dropped uint32 // what SO_RXQ_OVFL said last
+	dropped uint32 // the last value of SO_RXQ_OVFL
 }
 
 func newReceiver(e *kernelEngine, n int) *receiver {
@@ -51,7 +51,7 @@ func newReceiver(e *kernelEngine, n int) *receiver {
 	return r
 }
 
-// recvmmsg is the system call, in the form that syscall.RawConn wants.
+// recvmmsg makes the system call. It is the callback of syscall.RawConn.
 func (r *receiver) recvmmsg(fd uintptr) bool {
 	for {
 		n, errno := r.engine.receive(fd, r.hdrs[:r.want])
@@ -89,7 +89,7 @@ func (e *kernelEngine) read(ms []Message) (int, error) {
 	}
 }
 
-// arm restores what the last call has overwritten.
+// arm sets the fields again that the last system call has overwritten.
 func (r *receiver) arm(n int) {
 	r.want = n
 	for i := range n {
@@ -99,14 +99,14 @@ func (r *receiver) arm(n int) {
 	}
 }
 
-// message reads what the kernel has left about one message.
+// message makes a Message of what the kernel has written about message i.
 func (r *receiver) message(i int, m *Message) {
 	h := &r.hdrs[i]
 	at := i * r.size
 	*m = Message{Data: r.bufs[at : at+int(h.n) : at+int(h.n)], Remote: getAddr(&r.names[i])}
-	dropped, told := parseControl(r.oobs[i].b[:h.hdr.Controllen], m)
-	if told {
-		r.engine.socket.stats.rxOverflow.Add(uint64(dropped - r.dropped)) // wraps with the kernel's
+	dropped, ok := parseControl(r.oobs[i].b[:h.hdr.Controllen], m)
+	if ok {
+		r.engine.socket.stats.rxOverflow.Add(uint64(dropped - r.dropped)) // both counters wrap around
 		r.dropped = dropped
 	}
 	if m.SegmentSize >= len(m.Data) {

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CanShard says whether [Listen] takes more than one shard.
+// CanShard says whether [Listen] supports more than one shard.
 const CanShard = true
 
-// reusePort lets sockets share a port. The kernel gives the packets of a flow
-// to one of them.
+// reusePort lets several sockets have the same port. The kernel delivers all packets of a flow
+// to the same socket.
 func reusePort(_, _ string, raw syscall.RawConn) error {
 	var err error
 	if ctlErr := raw.Control(func(fd uintptr) {

@@ -7,19 +7,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender is the memory of sendmmsg, for one write at a time.
+// sender is the memory for sendmmsg. Each write uses a sender of its own.
 type sender struct {
 	engine *kernelEngine
 	hdrs   [maxBatch]mmsghdr
 	iovs   [maxBatch][maxGather]unix.Iovec
 	names  [maxBatch]sockaddr
 	oobs   [maxBatch]control
-	trains [maxBatch]train // what is in each
-	n      int             // how many are filled
+	trains [maxBatch]train // the train of each hdr
+	n      int             // how many hdrs are in use
 	recent recent
-	single bool // leave messages as they are
+	single bool // do not make trains
 	call   func(fd uintptr) bool
-	from   int // the first to send
+	from   int // index of the first hdr to send
 	sent   int
 	errno  unix.Errno
 }
@@ -35,7 +35,7 @@ func newSender(e *kernelEngine) *sender {
 	return s
 }
 
-// sendmmsg is the system call, in the form that syscall.RawConn wants.
+// sendmmsg makes the system call. It is the callback of syscall.RawConn.
 func (s *sender) sendmmsg(fd uintptr) bool {
 	for {
 		n, errno := s.engine.send(fd, s.hdrs[s.from:s.n])
@@ -64,7 +64,7 @@ func (e *kernelEngine) write(ms []Message) error {
 	return keep(last, s.flush())
 }
 
-// keep returns the newer error, if there is one.
+// keep returns err, or last if err is nil.
 func keep(last, err error) error {
 	if err != nil {
 		return err
@@ -84,9 +84,9 @@ func (s *sender) split(train *Message) error {
 	return last
 }
 
-// add queues a message that the kernel takes at once: at the end of the latest
-// train to its address if it can, so that the packets of flows that came in
-// turns leave in trains, and each flow's in their order.
+// add queues a message within the kernel's limits. It appends the message to the latest train
+// to the same address if possible. So interleaved packets of several flows are sent as trains,
+// and the packets of each flow stay in order.
 func (s *sender) add(m *Message) error {
 	slot := s.recent.of(m.Remote)
 	if i := int(*slot); i < s.n && !s.single && s.trains[i].takes(m) {
@@ -105,7 +105,7 @@ func (s *sender) add(m *Message) error {
 	return last
 }
 
-// seal tells the kernel about a train that is complete.
+// seal fills the hdr of a train that is complete.
 func (s *sender) seal(i int) {
 	t := &s.trains[i]
 	t.SegmentSize = 0
@@ -123,7 +123,8 @@ func (s *sender) seal(i int) {
 	h.SetControllen(n)
 }
 
-// flush sends what is queued. What the kernel refuses is passed over.
+// flush sends the queued trains. It skips those that the kernel refuses, and returns the last
+// error.
 func (s *sender) flush() error {
 	var last error
 	defer s.reset()
@@ -148,7 +149,7 @@ func (s *sender) flush() error {
 	return last
 }
 
-// reset forgets the messages, whose memory is the caller's.
+// reset drops the references to the messages, whose memory belongs to the caller.
 func (s *sender) reset() {
 	for i := range s.n {
 		clear(s.iovs[i][:s.trains[i].pieces])
@@ -157,9 +158,9 @@ func (s *sender) reset() {
 	s.n = 0
 }
 
-// refused handles a train that the kernel would not take. If that is for its
-// being one, it goes out packet by packet, and so do all that follow if the
-// network device is to blame (EIO, see udp(7)).
+// refused handles a message that the kernel has refused. If the reason may be that it is a
+// train, refused sends its datagrams one by one. If the network device does not support trains
+// (EIO, see udp(7)), the socket sends no more trains.
 func (s *sender) refused(i int, errno unix.Errno) error {
 	t := &s.trains[i]
 	stats := &s.engine.socket.stats
@@ -174,8 +175,8 @@ func (s *sender) refused(i int, errno unix.Errno) error {
 	return os.NewSyscallError("sendmmsg", errno)
 }
 
-// writeSplit sends the datagrams of a train one by one, with memory of its own,
-// because that of the caller is in use.
+// writeSplit sends the datagrams of a train one by one. It uses another sender, because the
+// caller's is in use.
 func (e *kernelEngine) writeSplit(train Message, pieces []unix.Iovec) error {
 	s := e.tx.Get().(*sender)
 	defer e.tx.Put(s)

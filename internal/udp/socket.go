@@ -10,45 +10,45 @@ import (
 	"time"
 )
 
-// wantedBuffer is what QUIC at high rates needs of socket buffers, in bytes.
+// wantedBuffer is the size of socket buffers that QUIC needs at high rates, in bytes.
 const wantedBuffer = 7 << 20
 
 // Config configures a [Socket]. The zero value works.
 type Config struct {
-	// DisableGRO and DisableGSO do without the kernel's help with trains,
-	// which some network drivers get wrong. See also [Socket.SetGSO].
+	// DisableGRO and DisableGSO disable trains when receiving and sending, for
+	// network drivers with bugs. See also [Socket.SetGSO].
 	DisableGRO, DisableGSO bool
-	// ReadBuffer and WriteBuffer are the wanted sizes of the kernel's
-	// buffers in bytes. 0 means 7 MiB. The kernel may grant less.
+	// ReadBuffer and WriteBuffer are the sizes of the kernel's buffers to ask for, in
+	// bytes. 0 means 7 MiB. The kernel may grant less.
 	ReadBuffer, WriteBuffer int
 }
 
-// Stats counts what a [Socket] has moved.
+// Stats are the counters of a [Socket].
 type Stats struct {
-	// Packets, payload bytes, and the reads and writes that they took.
+	// Packets, bytes of payload, and calls of ReadBatch, WriteBatch and Write.
 	RxPackets, RxBytes, RxBatches uint64
 	TxPackets, TxBytes, TxBatches uint64
 	// RxOverflow counts packets that the kernel dropped because they were
 	// not read in time (SO_RXQ_OVFL).
 	RxOverflow uint64
-	// RxErrors counts reads that failed, as after ICMP errors.
+	// RxErrors counts reads that failed, for example after an ICMP error.
 	RxErrors uint64
-	// TxErrors counts packets that the kernel refused.
+	// TxErrors counts packets that the kernel refused to send.
 	TxErrors uint64
 	// GSOFallbacks counts trains that had to be sent packet by packet.
 	GSOFallbacks uint64
 }
 
-// engine is how a socket moves messages: the kernel's batches, or one by one.
+// engine reads and writes messages: in batches, or one by one.
 type engine interface {
-	// read blocks for at least one message.
+	// read blocks until there is at least one message.
 	read(ms []Message) (int, error)
-	// write sends all that it can and returns the error of the last message
-	// that the kernel refused. It is called concurrently.
+	// write sends messages, and returns the error of the last one that the kernel
+	// has refused. Calls may be concurrent.
 	write(ms []Message) error
 }
 
-// Socket is a UDP socket. One goroutine may read while any number write.
+// Socket is a UDP socket. One goroutine may read at a time, and any number may write.
 type Socket struct {
 	conn   net.PacketConn
 	local  netip.AddrPort
@@ -64,16 +64,16 @@ type counters struct {
 	txPackets, txBytes, txBatches, txErrors, gsoFallbacks atomic.Uint64
 }
 
-// New makes a Socket of conn, which it owns unless New fails. A *net.UDPConn
-// gets the kernel's batches where there are any; any other net.PacketConn must
-// have *net.UDPAddr addresses. cfg may be nil.
+// New makes a Socket of conn. The Socket owns conn, unless New fails. A *net.UDPConn is read
+// and written in batches if the system supports that. The addresses of any other
+// net.PacketConn must be *net.UDPAddr. cfg may be nil.
 func New(conn net.PacketConn, cfg *Config) (*Socket, error) {
 	if cfg == nil {
 		cfg = &Config{}
 	}
 	local, ok := conn.LocalAddr().(*net.UDPAddr)
 	if !ok {
-		return nil, fmt.Errorf("address %v of the conn is no UDP address", conn.LocalAddr())
+		return nil, fmt.Errorf("address %v of the conn is not a UDP address", conn.LocalAddr())
 	}
 	s := &Socket{conn: conn, local: unmap(local.AddrPort())}
 	s.single.New = func() any { return new([1]Message) }
@@ -101,11 +101,11 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// ReadBatch waits for at least one message and reads as many as there are room
-// for and data. Their Data is valid until the next call; one goroutine may read
-// at a time. An error means that the socket is closed (net.ErrClosed), a
-// deadline has passed, or it works no more: what a single packet caused is
-// counted instead.
+// ReadBatch waits until there is a message, and reads as many as there are, at most len(ms).
+// It returns how many. Their Data is valid until the next call. Only one goroutine may read
+// at a time. It returns net.ErrClosed if the socket is closed, os.ErrDeadlineExceeded, or
+// another error if the socket has failed. Errors that a single packet causes are counted, not
+// returned.
 func (s *Socket) ReadBatch(ms []Message) (int, error) {
 	n, err := s.engine.read(ms)
 	if err != nil {
@@ -122,15 +122,14 @@ func (s *Socket) ReadBatch(ms []Message) (int, error) {
 	return n, nil
 }
 
-// WriteBatch sends messages. Those that the kernel refuses are counted and
-// passed over. The error is that of the last such, or net.ErrClosed.
+// WriteBatch sends messages. It skips and counts those that the kernel refuses, and returns
+// the error of the last one, or net.ErrClosed.
 func (s *Socket) WriteBatch(ms []Message) error {
 	s.stats.txBatches.Add(1)
 	return s.engine.write(ms)
 }
 
-// Write sends one message and returns the kernel's error, if any; see
-// [IsMessageTooLong].
+// Write sends one message, and returns the kernel's error. See [IsMessageTooLong].
 func (s *Socket) Write(m *Message) error {
 	one := s.single.Get().(*[1]Message)
 	one[0] = *m
@@ -140,7 +139,7 @@ func (s *Socket) Write(m *Message) error {
 	return err
 }
 
-// sent counts what the kernel took.
+// sent counts packets that the kernel has accepted.
 func (s *Socket) sent(packets, bytes int) {
 	s.stats.txPackets.Add(uint64(packets))
 	s.stats.txBytes.Add(uint64(bytes))
@@ -149,7 +148,7 @@ func (s *Socket) sent(packets, bytes int) {
 // SetReadDeadline makes reads return os.ErrDeadlineExceeded from t on.
 func (s *Socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
 
-// Close closes the socket. Whoever reads gets net.ErrClosed.
+// Close closes the socket. A blocked ReadBatch returns net.ErrClosed.
 func (s *Socket) Close() error {
 	if err := s.conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
@@ -160,18 +159,18 @@ func (s *Socket) Close() error {
 // LocalAddr returns the address that the socket is bound to.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.local }
 
-// Conn returns what the socket was made of.
+// Conn returns the conn that the socket was made of.
 func (s *Socket) Conn() net.PacketConn { return s.conn }
 
-// GRO says whether the kernel may deliver trains.
+// GRO says whether received messages may be trains.
 func (s *Socket) GRO() bool { return s.gro }
 
-// GSO says whether trains are sent as such. Where they are not they still may
-// be written: they go out packet by packet.
+// GSO says whether the kernel gets trains as one message. If not, trains may be written all
+// the same, and are sent packet by packet.
 func (s *Socket) GSO() bool { return s.gso.Load() }
 
-// SetGSO switches it, for when a network driver turns out to get it wrong.
-// Switching it on where the kernel has none makes writes slow, not wrong.
+// SetGSO sets whether the kernel gets trains as one message. Switch it off if a network driver
+// has a bug. If it is on and the kernel does not support it, writes are slower, but correct.
 func (s *Socket) SetGSO(on bool) { s.gso.Store(on) }
 
 // Stats returns the counters.
@@ -185,7 +184,7 @@ func (s *Socket) Stats() Stats {
 	}
 }
 
-// setBuffers asks for large buffers. Whatever the kernel grants will do.
+// setBuffers asks for large buffers. It ignores errors: smaller buffers work as well.
 func setBuffers(conn *net.UDPConn, read, write int) {
 	_ = conn.SetReadBuffer(read)
 	_ = conn.SetWriteBuffer(write)

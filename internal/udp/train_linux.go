@@ -8,21 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxGather is how many messages become one train at most.
+// maxGather is how many messages are joined into one train at most.
 const maxGather = 16
 
-// train is messages to one address that the kernel gets as one, and makes into
-// datagrams again as late as it can. It has the address and the like of the
-// first of them.
+// train is one or more messages to one address that the kernel gets as one. The kernel
+// splits it into datagrams.
 type train struct {
-	Message      // without Data
+	Message      // the first message, without Data
 	size    int  // of a datagram
-	pieces  int  // messages
+	pieces  int  // how many messages
 	length  int  // in bytes
-	full    bool // nothing can follow
+	full    bool // no message can be appended
 }
 
-// sizeOf is the size of the datagrams in a message.
+// sizeOf returns the size of the datagrams of a message.
 func sizeOf(m *Message) int {
 	if m.SegmentSize > 0 {
 		return m.SegmentSize
@@ -30,8 +29,8 @@ func sizeOf(m *Message) int {
 	return len(m.Data)
 }
 
-// takes says whether a message can follow in the train: only the last datagram
-// may be shorter than the others.
+// takes says whether a message can be appended: only the last datagram may be smaller than the
+// others.
 func (t *train) takes(m *Message) bool {
 	size := sizeOf(m)
 	return !t.full && t.pieces < maxGather &&
@@ -40,7 +39,7 @@ func (t *train) takes(m *Message) bool {
 		t.Remote == m.Remote && t.Local == m.Local && t.ECN == m.ECN && t.HopLimit == m.HopLimit
 }
 
-// append puts a message at the end.
+// append appends a message.
 func (t *train) append(m *Message, iovs *[maxGather]unix.Iovec) {
 	iov := &iovs[t.pieces]
 	iov.Base = unsafe.SliceData(m.Data)
@@ -50,7 +49,7 @@ func (t *train) append(m *Message, iovs *[maxGather]unix.Iovec) {
 	t.full = t.size == 0 || t.length%t.size != 0
 }
 
-// datagrams is how many the train is.
+// datagrams returns the number of datagrams.
 func (t *train) datagrams() int {
 	if t.size == 0 {
 		return 1
@@ -58,11 +57,12 @@ func (t *train) datagrams() int {
 	return (t.length + t.size - 1) / t.size
 }
 
-// recent knows the latest train to an address, by its hash: or one to another
-// address with the same hash, or one that has left already.
+// recent holds the index of the latest train by the hash of its address. The train may be one
+// to another address with the same hash, or one that has been sent already, so the caller has
+// to check it.
 type recent [256]uint8
 
-// of returns where the number of the train is.
+// of returns where the index of the latest train to an address is.
 func (r *recent) of(a netip.AddrPort) *uint8 {
 	b := a.Addr().As16()
 	h := binary.NativeEndian.Uint32(b[12:]) ^ uint32(a.Port())*0x9e3779b1

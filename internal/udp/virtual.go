@@ -10,39 +10,39 @@ import (
 )
 
 const (
-	// defaultQueue is how many packets wait for a reader.
+	// defaultQueue is the default of VirtualConfig.Queue.
 	defaultQueue = 2048
-	// maxQueued is the largest packet that QUIC reads (quic-go takes 1452
-	// bytes), with room to spare.
+	// maxQueued is the largest packet that can be queued. quic-go reads at most
+	// 1452 bytes.
 	maxQueued = 2048
 )
 
-// Conn is a virtual net.PacketConn, for one quic.Transport. quic-go takes it
-// for a UDP socket with batches, ECN and GSO if the socket that it stands on is
-// one, and for a plain conn if not.
+// Conn is a virtual net.PacketConn for one quic.Transport. quic-go uses batches, ECN and GSO
+// with it if the underlying socket supports them.
 type Conn interface {
 	net.PacketConn
-	// Deliver queues the datagrams of a message, which it copies, and
-	// returns how many it dropped because the reader is behind. It never
-	// blocks and may be called concurrently.
+	// Deliver copies the datagrams of a message into the queue of packets to read,
+	// and returns how many it has dropped because the queue is full. It never
+	// blocks, and may be called concurrently.
 	Deliver(m *Message) (dropped int)
 }
 
 // VirtualConfig configures a [Conn].
 type VirtualConfig struct {
-	// Socket is what the conn passes itself off as.
+	// Socket is the underlying socket. The Conn has its address and capabilities, but
+	// does not read or write it.
 	Socket *Socket
-	// Send gets what is written. It must not keep the message. Of what it
-	// returns QUIC hears what [ForQUIC] says.
+	// Send is called with each message that the transport writes. It must not keep the
+	// message. The transport gets its error as [ForQUIC] returns it.
 	Send func(m *Message) error
-	// Queue is how many packets may wait to be read. 0 means 2048.
+	// Queue is how many packets can be queued until they are read. 0 means 2048.
 	Queue int
 }
 
-// NewVirtual returns a Conn.
+// NewVirtual makes a Conn. Socket and Send must be set.
 func NewVirtual(cfg *VirtualConfig) (Conn, error) {
 	if cfg.Socket == nil || cfg.Send == nil {
-		return nil, errors.New("virtual conn needs a socket and somewhere to send to")
+		return nil, errors.New("virtual conn: Socket or Send is missing")
 	}
 	v := &virtual{
 		send:    cfg.Send,
@@ -58,7 +58,7 @@ func NewVirtual(cfg *VirtualConfig) (Conn, error) {
 	return wrapVirtual(v, cfg.Socket)
 }
 
-// queued is a packet that waits to be read.
+// queued is a packet in the queue.
 type queued struct {
 	buf    *[maxQueued]byte
 	n      int
@@ -67,26 +67,26 @@ type queued struct {
 	ecn    byte
 }
 
-// buffers are those of packets that wait. They are many only while many wait.
+// buffers has the buffers of queued packets.
 var buffers = sync.Pool{New: func() any { return new([maxQueued]byte) }}
 
-// virtual is the part of a Conn that is the same for both kinds.
+// virtual is a Conn without out-of-band data. oobVirtual adds that.
 type virtual struct {
 	send   func(m *Message) error
 	local  net.Addr
 	max    int
-	ready  chan struct{} // holds a token when the queue may not be empty
+	ready  chan struct{} // holds a token when there may be packets in the queue
 	closed chan struct{}
 	once   sync.Once
 
-	// The address of the last packet that was read, in the form that
-	// readers want: most packets come from where the last one came from.
-	// For the reader alone.
+	// The source of the last packet that was read, as a netip.AddrPort and as a
+	// net.Addr. Most packets come from the same address as the last one. Used only
+	// by the reader.
 	from     netip.AddrPort
 	fromAddr *net.UDPAddr
 
 	mu       sync.Mutex // guards the following
-	queue    []queued   // a ring
+	queue    []queued   // a ring buffer
 	head     int
 	len      int
 	deadline time.Time
@@ -120,7 +120,7 @@ func (v *virtual) pushLocked(m *Message, data []byte) bool {
 	return true
 }
 
-// growLocked makes the ring longer, as far as it may.
+// growLocked makes the ring buffer larger. It returns false if the queue is full.
 func (v *virtual) growLocked() bool {
 	if v.len >= v.max {
 		return false
@@ -133,8 +133,8 @@ func (v *virtual) growLocked() bool {
 	return true
 }
 
-// pop waits for packets and calls f with as many as there are, at most n. The
-// memory of a packet is f's until it returns.
+// pop waits until there is a packet, and calls f for each packet in the queue, at most n. It
+// returns how many. f must not keep the packet.
 func (v *virtual) pop(n int, f func(i int, q *queued)) (int, error) {
 	for {
 		v.mu.Lock()
@@ -160,7 +160,7 @@ func (v *virtual) pop(n int, f func(i int, q *queued)) (int, error) {
 	}
 }
 
-// shiftLocked takes the oldest packet. It is valid until the next.
+// shiftLocked removes the oldest packet. It is valid until the next packet is queued.
 func (v *virtual) shiftLocked() *queued {
 	q := &v.queue[v.head]
 	v.head = (v.head + 1) % len(v.queue)
@@ -168,13 +168,13 @@ func (v *virtual) shiftLocked() *queued {
 	return q
 }
 
-// release gives the memory of a packet back.
+// release returns the buffer of a packet to the pool.
 func (q *queued) release() {
 	buffers.Put(q.buf)
 	q.buf = nil
 }
 
-// wait waits until there may be a packet.
+// wait waits until there may be a packet, or the deadline has changed or passed.
 func (v *virtual) wait(deadline time.Time, changed <-chan struct{}) error {
 	var timeout <-chan time.Time
 	if !deadline.IsZero() {
@@ -192,7 +192,7 @@ func (v *virtual) wait(deadline time.Time, changed <-chan struct{}) error {
 	return nil
 }
 
-// addrOf returns the net.Addr of a packet. It is never changed.
+// addrOf returns an address as a net.Addr, which must not be changed.
 func (v *virtual) addrOf(remote netip.AddrPort) *net.UDPAddr {
 	if v.fromAddr == nil || v.from != remote {
 		v.from, v.fromAddr = remote, net.UDPAddrFromAddrPort(remote)
@@ -236,7 +236,7 @@ func (v *virtual) Close() error {
 // LocalAddr implements [net.PacketConn].
 func (v *virtual) LocalAddr() net.Addr { return v.local }
 
-// SetDeadline implements [net.PacketConn]. Writes never wait.
+// SetDeadline implements [net.PacketConn]. It only concerns reads: writes never block.
 func (v *virtual) SetDeadline(t time.Time) error { return v.SetReadDeadline(t) }
 
 // SetReadDeadline implements [net.PacketConn].
@@ -249,19 +249,19 @@ func (v *virtual) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-// SetWriteDeadline implements [net.PacketConn].
+// SetWriteDeadline implements [net.PacketConn]. It does nothing: writes never block.
 func (v *virtual) SetWriteDeadline(time.Time) error { return nil }
 
-// SetReadBuffer does nothing: the socket below has its buffer.
+// SetReadBuffer does nothing: the underlying socket has the buffer.
 func (v *virtual) SetReadBuffer(int) error { return nil }
 
-// SetWriteBuffer does nothing: the socket below has its buffer.
+// SetWriteBuffer does nothing: the underlying socket has the buffer.
 func (v *virtual) SetWriteBuffer(int) error { return nil }
 
-// ForQUIC returns err if QUIC is to hear of it: EMSGSIZE, which path MTU discovery
-// needs ([IsMessageTooLong]). quic-go ends a connection at any other, but a host that
-// has no route just now, or may not send, will be able to again. Whoever sends
-// counts what is not told.
+// ForQUIC returns the error of a write as quic-go should get it. It returns EMSGSIZE, which
+// path MTU discovery needs (see [IsMessageTooLong]), and nil for other errors: quic-go would
+// close the connection, but the cause, such as a missing route, may soon be gone. The sender
+// has to count those errors itself.
 func ForQUIC(err error) error {
 	if err != nil && IsMessageTooLong(err) {
 		return err

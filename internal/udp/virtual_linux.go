@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// oobVirtual is a Conn that quic-go takes for a UDP socket with out-of-band
-// data: it reads in batches, and hears and says ECN marks, local addresses and
-// segment sizes in control messages.
+// oobVirtual is a Conn with out-of-band data, which quic-go uses like a UDP socket: it reads in
+// batches, and has ECN marks, local addresses and segment sizes in control messages.
 type oobVirtual struct {
 	*virtual
 	raw syscall.RawConn
@@ -24,9 +23,9 @@ var _ interface {
 	ReadBatch(ms []ipv4.Message, flags int) (int, error)
 } = (*oobVirtual)(nil)
 
-// wrapVirtual makes a conn on a UDP socket OOB-capable. All transports of one
-// QUIC connection must be of one kind: quic-go decides at the beginning of a
-// connection whether it marks packets with ECN, and panics if it can't later.
+// wrapVirtual makes an oobVirtual if the underlying socket is a UDP socket. All transports of
+// one QUIC connection must be of the same kind: quic-go decides at the beginning of a
+// connection whether it marks packets with ECN, and panics if it cannot do so later.
 func wrapVirtual(v *virtual, s *Socket) (Conn, error) {
 	udp, ok := s.conn.(*net.UDPConn)
 	if !ok {
@@ -39,22 +38,21 @@ func wrapVirtual(v *virtual, s *Socket) (Conn, error) {
 	return &oobVirtual{virtual: v, raw: raw}, nil
 }
 
-// IsTrain says whether control messages make a write one of several datagrams
-// (UDP_SEGMENT).
+// IsTrain says whether control messages make a written message a train (UDP_SEGMENT).
 func IsTrain(oob []byte) bool {
 	var m Message
 	parseControl(oob, &m)
 	return m.SegmentSize > 0
 }
 
-// IsOffload says whether a write failed because the network device cannot do what
-// trains need (EIO, see udp(7)).
+// IsOffload says whether a write failed because the network device does not support trains
+// (EIO, see udp(7)).
 func IsOffload(err error) bool { return errors.Is(err, unix.EIO) }
 
-// SyscallConn lends the socket below to quic-go, to ask it what it can.
+// SyscallConn returns the underlying socket, whose capabilities quic-go checks.
 func (v *oobVirtual) SyscallConn() (syscall.RawConn, error) { return v.raw, nil }
 
-// ReadBatch reads as many packets as there are. quic-go calls it in place of
+// ReadBatch reads as many packets as there are, at most len(ms). quic-go calls it in place of
 // recvmmsg.
 func (v *oobVirtual) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	return v.pop(len(ms), func(i int, q *queued) {
@@ -66,11 +64,11 @@ func (v *oobVirtual) ReadBatch(ms []ipv4.Message, _ int) (int, error) {
 	})
 }
 
-// putOOB tells about a packet as the kernel would.
+// putOOB writes the control messages of a packet, as the kernel does, and returns their length.
 func (v *oobVirtual) putOOB(oob []byte, q *queued) int {
 	var c control
-	told := putAncillary(c.b[:0], &Message{Remote: q.remote, Local: q.local, ECN: q.ecn}, 1)
-	return copy(oob, told)
+	messages := putAncillary(c.b[:0], &Message{Remote: q.remote, Local: q.local, ECN: q.ecn}, 1)
+	return copy(oob, messages)
 }
 
 // ReadMsgUDP reads one packet. quic-go does not call it.
@@ -82,7 +80,7 @@ func (v *oobVirtual) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *net.UD
 	return n, oobn, 0, addr, err
 }
 
-// WriteMsgUDP writes a packet, or a train of them if oob has its segment size.
+// WriteMsgUDP writes a packet, or a train if oob has a segment size.
 func (v *oobVirtual) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
 	m := Message{Data: b, Remote: unmap(addr.AddrPort())}
 	parseControl(oob, &m)

@@ -2,13 +2,11 @@
 
 package udp
 
-// wrapVirtual leaves the conn a plain one, as quic-go has no use for more here.
+// wrapVirtual returns v, because quic-go uses out-of-band data only on Linux.
 func wrapVirtual(v *virtual, _ *Socket) (Conn, error) { return v, nil }
 
-// IsTrain says whether control messages make a write one of several datagrams, which
-// is for Linux.
+// IsTrain returns false: there are trains only on Linux.
 func IsTrain([]byte) bool { return false }
 
-// IsOffload says whether a write failed because the network device cannot do what
-// trains need.
+// IsOffload returns false: there are trains only on Linux.
 func IsOffload(error) bool { return false }

@@ -60,7 +60,7 @@ func TestBatchesForbidden(t *testing.T) {
 			for _, network := range []string{"127.0.0.1:0", "[::1]:0"} {
 				a, b := listen(t, "udp", network, nil), listen(t, "udp", network, nil)
 				sandboxed(t, errno, []uint32{unix.SYS_RECVMMSG, unix.SYS_SENDMMSG}, func() { exchange(t, a, b) })
-				if !a.engine.(*kernelEngine).lone.write.Load() || !b.engine.(*kernelEngine).lone.read {
+				if !a.engine.(*kernelEngine).unbatched.write.Load() || !b.engine.(*kernelEngine).unbatched.read {
 					t.Error("many at once are still tried")
 				}
 			}
