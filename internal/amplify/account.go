@@ -1,19 +1,19 @@
 package amplify
 
-// account is what is known of an address.
+// account is the state of an address.
 type account struct {
-	tag    uint64
-	credit int64     // bytes that may go there
-	told   [2]uint64 // the latest IDs that it was told in long headers
-	named  [4]uint64 // a Bloom filter of the IDs that it has named itself in them
-	used   uint32    // when, by the shard's clock
-	next   uint8     // of told, the one to be replaced
-	asked  bool      // it has begun a handshake
-	dialed bool      // it was this side that did
-	proven bool      // it is validated
+	tag       uint64
+	credit    int64     // bytes that may be sent to the address
+	sent      [2]uint64 // hashes of the latest Source Connection IDs sent to it in long headers
+	chosen    [4]uint64 // a Bloom filter of the IDs that it has chosen itself for long headers
+	used      uint32    // time of the last use, by the shard's clock
+	next      uint8     // the index in sent to replace next
+	asked     bool      // the address has begun a handshake
+	dialed    bool      // this endpoint has begun a handshake with the address
+	validated bool
 }
 
-// pay takes from the credit if there is enough.
+// pay takes from the credit, if there is enough.
 func (a *account) pay(size int) bool {
 	if a.credit < int64(size) {
 		return false
@@ -22,46 +22,46 @@ func (a *account) pay(size int) bool {
 	return true
 }
 
-// hear takes note of the Destination Connection ID that the address has sent.
-func (a *account) hear(id uint64, long bool) {
+// receive handles the Destination Connection ID of a packet from the address.
+func (a *account) receive(id uint64, long bool) {
 	switch {
 	case a.knows(id):
-		a.proven = true
+		a.validated = true
 	case long:
-		a.name(id)
+		a.choose(id)
 		a.asked = a.asked || !a.dialed
 	}
 }
 
-// learn remembers an ID that the address is told, unless it may be one that it has
-// named itself: a server refuses a connection, or a version, under the ID that the
-// client has drawn, which is no secret then (RFC 9000 §5.2.2 and §17.2.1).
-func (a *account) learn(id uint64) {
-	if word, bit := nameBit(id); a.knows(id) || a.named[word]&bit != 0 {
+// send remembers a Source Connection ID that is sent to the address, unless it may be one that the
+// address has chosen itself: a server refuses a connection or a version with the client's own ID
+// as its Source Connection ID, so that the ID is not a secret (RFC 9000 §5.2.2 and §17.2.1).
+func (a *account) send(id uint64) {
+	if word, bit := chosenBit(id); a.knows(id) || a.chosen[word]&bit != 0 {
 		return
 	}
-	a.told[a.next] = id
-	a.next = (a.next + 1) % uint8(len(a.told))
+	a.sent[a.next] = id
+	a.next = (a.next + 1) % uint8(len(a.sent))
 }
 
-// name remembers an ID that the address has named.
-func (a *account) name(id uint64) {
-	word, bit := nameBit(id)
-	a.named[word] |= bit
+// choose remembers an ID that the address has chosen.
+func (a *account) choose(id uint64) {
+	word, bit := chosenBit(id)
+	a.chosen[word] |= bit
 }
 
-func nameBit(id uint64) (word int, bit uint64) { return int(id >> 6 & 3), 1 << (id & 63) }
+func chosenBit(id uint64) (word int, bit uint64) { return int(id >> 6 & 3), 1 << (id & 63) }
 
-// knows says whether the address was told an ID.
-func (a *account) knows(id uint64) bool { return a.told[0] == id || a.told[1] == id }
+// knows says whether an ID was sent to the address.
+func (a *account) knows(id uint64) bool { return a.sent[0] == id || a.sent[1] == id }
 
-// The table of a shard: so many sets of accounts, and so many in each.
+// The table of a shard is set-associative, like a cache: an address belongs to one set.
 const (
-	sets = 256
-	ways = 4
+	sets       = 256
+	setEntries = 4 // accounts in a set
 )
 
-// find returns the account of an address, or nil.
+// find returns the account of an address, or nil if there is none.
 func (sh *shard) find(tag uint64) *account {
 	if p := sh.pinned[tag]; p != nil {
 		return &p.account
@@ -81,14 +81,14 @@ func (sh *shard) find(tag uint64) *account {
 }
 
 func (sh *shard) set(tag uint64) []account {
-	at := tag / shardCount % sets * ways
-	return sh.table[at : at+ways]
+	at := tag / shardCount % sets * setEntries
+	return sh.table[at : at+setEntries]
 }
 
-// add makes an account, in the place of the one that is worth least.
+// add makes an account. It replaces the least valuable account of the set.
 func (sh *shard) add(tag uint64) *account {
 	if sh.table == nil {
-		sh.table = make([]account, sets*ways)
+		sh.table = make([]account, sets*setEntries)
 	}
 	set := sh.set(tag)
 	least := &set[0]
@@ -102,24 +102,24 @@ func (sh *shard) add(tag uint64) *account {
 	return least
 }
 
-// lesser says whether an account is rather to be forgotten than another: one that is
-// not validated, and then the one that was used longer ago.
+// lesser says whether an account is less valuable than another: if it is not validated and the
+// other is, or else if it was used longer ago.
 func (sh *shard) lesser(a, than *account) bool {
-	if a.proven != than.proven {
-		return than.proven
+	if a.validated != than.validated {
+		return than.validated
 	}
 	return sh.clock-a.used > sh.clock-than.used
 }
 
-// pin is the account of an address that has connections, or handshakes. It stays as
-// long as they do.
+// pin is the account of an address with connections or handshakes. It is kept as long as there are
+// any.
 type pin struct {
 	account
 	users int
 }
 
-// pin gives an address an account that stays, until unpin is called as often.
-func (l *Limit) pin(tag uint64, proven bool) {
+// pin keeps the account of an address until unpin has been called as often as pin.
+func (l *Limit) pin(tag uint64, validated bool) {
 	sh := l.shard(tag)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -136,7 +136,7 @@ func (l *Limit) pin(tag uint64, proven bool) {
 		sh.pinned[tag] = p
 	}
 	p.users++
-	p.proven = p.proven || proven
+	p.validated = p.validated || validated
 }
 
 func (l *Limit) unpin(tag uint64) {
@@ -149,11 +149,11 @@ func (l *Limit) unpin(tag uint64) {
 	}
 }
 
-// proven says whether an address is validated.
-func (l *Limit) proven(tag uint64) bool {
+// validated says whether an address is validated.
+func (l *Limit) validated(tag uint64) bool {
 	sh := l.shard(tag)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	a := sh.find(tag)
-	return a != nil && a.proven
+	return a != nil && a.validated
 }

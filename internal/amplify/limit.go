@@ -1,16 +1,17 @@
-// Package amplify keeps what a socket sends to an address that has not been
-// validated within three times what has come from it (RFC 9000 §8.1 and §8.2.1),
-// whatever the QUIC above the socket does.
+// Package amplify limits what a socket sends to an address that has not been validated to three
+// times what has come from that address (RFC 9000 §8.1 and §8.2.1), whatever the QUIC
+// implementation on the socket does.
 //
 // An address is validated
 //
-//   - by an echo: it has sent a packet with a connection ID that was sent to it in
-//     a long header, and to nobody else (RFC 9000 §8.1);
-//   - by a connection: it is the address of one whose handshake is complete, or
-//     that has moved there, which QUIC does when the path is validated (RFC 9000
-//     §9.3). See [Peer.Follow].
+//   - by an echo: it has sent a packet with a connection ID that was sent only to that address,
+//     in a long header (RFC 9000 §8.1);
+//   - by a connection: a connection at that address has completed its handshake, or has
+//     migrated to the address, which QUIC allows when it has validated the path
+//     (RFC 9000 §9.3). See [Peer.Follow].
 //
-// A token is no proof: whoever has had an address once may show it for ever.
+// A token (RFC 9000 §8.1.3) does not validate an address, because a client can show it long
+// after it had the address.
 package amplify
 
 import (
@@ -24,34 +25,34 @@ import (
 )
 
 const (
-	// factor is how many times what came from an address may go there.
+	// factor is how many bytes may be sent for each byte received (RFC 9000 §8.1).
 	factor = 3
-	// minEcho is the shortest ID that nobody guesses in as many packets as
-	// the address could have been sent otherwise.
+	// minEcho is the minimum length of a connection ID that validates an address, in
+	// bytes. An attacker would need more packets to guess such an ID than it could
+	// cause to be sent by amplification.
 	minEcho = 4
-	// minFirstID is the shortest Destination Connection ID of a client's first
-	// Initial (RFC 9000 §7.2).
+	// minFirstID is the minimum length of the Destination Connection ID of a client's
+	// first Initial (RFC 9000 §7.2).
 	minFirstID = 8
 )
 
 // Config configures a [Limit]. The zero value works.
 type Config struct {
-	// IDLen is the length of the connection IDs that are made here.
+	// IDLen is the length of the connection IDs of this endpoint, in bytes.
 	IDLen int
-	// Dials says that this side may open connections as well: an Initial to
-	// an address that has begun no handshake is not held back.
+	// Dials says that this endpoint also opens connections: an Initial to an address
+	// that has not begun a handshake is not limited.
 	Dials bool
-	// Guess says that connections are not followed as long as [Peer.Follow] has
-	// not been called: then a packet that neither is as long as the probe of a
-	// path nor as short as a stateless reset means that its address is
-	// validated, because QUIC sends nothing else elsewhere.
+	// Guess says that the caller may not call [Peer.Follow]. As long as it has not been
+	// called, an address counts as validated when QUIC sends a packet with a short
+	// header there that has neither the size of a path probe nor that of a stateless
+	// reset, because QUIC sends nothing else to an address that is not validated.
 	Guess bool
 }
 
-// Limit counts what comes from and goes to the addresses that have not been
-// validated. Its memory is bounded: connections have an account each, all others
-// together a table. All methods may be called concurrently. Each address belongs to
-// one of many locks.
+// Limit counts the bytes from and to addresses that have not been validated. Its memory is
+// bounded: the address of each connection has an account, and all other addresses share a table
+// of fixed size. All methods may be called concurrently.
 type Limit struct {
 	conf      Config
 	seed      maphash.Seed
@@ -64,11 +65,11 @@ type Limit struct {
 // New makes a Limit.
 func New(conf Config) *Limit { return &Limit{conf: conf, seed: maphash.MakeSeed()} }
 
-// Dropped returns how many messages were not to be sent.
+// Dropped returns for how many messages MaySend has returned false.
 func (l *Limit) Dropped() uint64 { return l.dropped.Load() }
 
-// tag stands for an address. Nobody knows the seed, so nobody can make two that
-// look alike.
+// tag returns the hash of an address. The seed is secret, so nobody can make two addresses with the
+// same hash.
 func (l *Limit) tag(addr netip.AddrPort) uint64 {
 	var b [18]byte
 	ip := addr.Addr().As16()
@@ -77,15 +78,15 @@ func (l *Limit) tag(addr netip.AddrPort) uint64 {
 	return maphash.Bytes(l.seed, b[:])
 }
 
-// Received takes note of a datagram that an address has sent, or of several with one
-// ID: size is what they have together, and b the first of them.
+// Received counts datagrams that have come from an address and have the same connection ID. b is
+// the first of them, and size is the size of all of them, in bytes.
 func (l *Limit) Received(from netip.AddrPort, b []byte, size int) {
 	tag := l.tag(from)
 	sh := l.shard(tag)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	a := sh.find(tag)
-	if a != nil && a.proven {
+	if a != nil && a.validated {
 		return
 	}
 	if a == nil {
@@ -99,10 +100,11 @@ func (l *Limit) Received(from netip.AddrPort, b []byte, size int) {
 	if err != nil {
 		return
 	}
-	a.hear(l.idTag(id), wire.IsLong(b[0]))
+	a.receive(l.idTag(id), wire.IsLong(b[0]))
 }
 
-// MaySend says whether a message may go to an address: b, in datagrams of one ID.
+// MaySend says whether datagrams with the same connection ID may be sent to an address, and counts
+// them if so. b is all of them.
 func (l *Limit) MaySend(to netip.AddrPort, b []byte) bool {
 	if len(b) == 0 {
 		return true
@@ -111,7 +113,7 @@ func (l *Limit) MaySend(to netip.AddrPort, b []byte) bool {
 	sh := l.shard(tag)
 	sh.mu.Lock()
 	a := sh.find(tag)
-	if a != nil && a.proven {
+	if a != nil && a.validated {
 		sh.mu.Unlock()
 		return true
 	}
@@ -120,8 +122,8 @@ func (l *Limit) MaySend(to netip.AddrPort, b []byte) bool {
 	if ok && wire.IsLong(b[0]) {
 		return true
 	}
-	// Not only when it has to be: an address that a connection has left must not
-	// be taken for its own.
+	// moved is called even if the packet may be sent: it also finds out that a
+	// connection has left an address.
 	if l.moved(tag) || ok {
 		return true
 	}
@@ -129,7 +131,7 @@ func (l *Limit) MaySend(to netip.AddrPort, b []byte) bool {
 	return false
 }
 
-// maySendLocked judges a message to an address that is not validated.
+// maySendLocked decides about a message to an address that is not validated. a may be nil.
 func (l *Limit) maySendLocked(sh *shard, a *account, tag uint64, b []byte) bool {
 	if wire.IsLong(b[0]) {
 		if a == nil {
@@ -139,22 +141,22 @@ func (l *Limit) maySendLocked(sh *shard, a *account, tag uint64, b []byte) bool 
 	}
 	switch {
 	case a == nil:
-		return l.conf.Dials // nothing has come from there to reflect
+		return l.conf.Dials // nothing has come from the address that could be amplified
 	case l.guess(b):
-		a.proven = true
+		a.validated = true
 		return true
 	}
 	return a.pay(len(b))
 }
 
-// mayGreet judges a packet of a handshake, and takes note of its ID.
+// mayGreet decides about a packet of a handshake, and remembers its Source Connection ID.
 func (l *Limit) mayGreet(a *account, b []byte) bool {
 	dst, src, err := wire.IDs(b)
 	if err != nil {
 		return a.pay(len(b))
 	}
 	if len(src) >= minEcho {
-		a.learn(l.idTag(src))
+		a.send(l.idTag(src))
 	}
 	if l.conf.Dials && !a.asked && len(dst) >= minFirstID {
 		a.dialed = true
@@ -162,14 +164,14 @@ func (l *Limit) mayGreet(a *account, b []byte) bool {
 	return a.dialed || a.pay(len(b))
 }
 
-// Sizes that tell what QUIC sends to an address that it has not validated.
+// Sizes of the packets that QUIC sends to an address that it has not validated, in bytes.
 const (
 	probeSize = 1200 // RFC 9000 §8.2.1
-	resetSize = 43   // RFC 9000 §10.3.3: shorter than what it answers
+	resetSize = 43   // at most: RFC 9000 §10.3.3
 )
 
-// guess says whether a packet with a short header shows that QUIC takes its address
-// for validated. See [Config.Guess].
+// guess says whether a packet with a short header shows that QUIC has validated its address. See
+// [Config.Guess].
 func (l *Limit) guess(b []byte) bool {
 	return l.conf.Guess && !l.following.Load() && len(b) != probeSize && len(b) > resetSize
 }
@@ -178,14 +180,14 @@ func (l *Limit) idTag(id []byte) uint64 { return maphash.Bytes(l.seed, id) }
 
 func (l *Limit) shard(tag uint64) *shard { return &l.shards[tag%shardCount] }
 
-// shardCount is how many locks there are.
+// shardCount is the number of shards.
 const shardCount = 64
 
-// shard is some of the addresses.
+// shard has the accounts of some of the addresses.
 type shard struct {
 	mu     sync.Mutex      // guards the following
-	pinned map[uint64]*pin // of connections and handshakes
-	table  []account       // of all others; made when the first comes
-	clock  uint32          // counts uses of the table
+	pinned map[uint64]*pin // accounts of addresses with connections or handshakes
+	table  []account       // of all others; made on first use
+	clock  uint32          // counts uses of accounts in the table
 	_      [64]byte
 }

@@ -203,7 +203,7 @@ func TestStrangersAreBounded(t *testing.T) {
 		t.Error("a handshake is held back for what others have sent")
 	}
 	for i := range l.shards {
-		if n := len(l.shards[i].table); n > sets*ways {
+		if n := len(l.shards[i].table); n > sets*setEntries {
 			t.Errorf("a shard has %d accounts", n)
 		}
 	}

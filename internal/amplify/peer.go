@@ -7,37 +7,38 @@ import (
 	"time"
 )
 
-// Peer is the far end of a connection, or of a handshake.
+// Peer is the remote end of a connection, or of a handshake.
 type Peer struct {
 	l    *Limit
-	conn Conn   // once it is followed
-	tag  uint64 // its address
-	gone bool
+	conn Conn   // nil until Follow is called
+	tag  uint64 // of the last known address
+	left bool
 }
 
-// Conn is what a [quic.Conn] tells of its peer: an address that QUIC has validated.
+// Conn is the part of a quic.Conn that a Peer needs. RemoteAddr returns the address that QUIC has
+// validated last.
 type Conn interface{ RemoteAddr() net.Addr }
 
-// followed are the connections that are asked where they are.
+// followed are the connections that moved asks for their addresses.
 type followed struct {
-	mu    sync.Mutex // guards the following, and all peers; taken before a shard's
+	mu    sync.Mutex // guards the following, and all peers; locked before a shard's mu
 	peers map[*Peer]struct{}
-	next  time.Time // not to be asked before
+	next  time.Time // do not ask before
 }
 
-// share is how much of the time may go into asking: one part of so many.
+// share bounds the time that is spent on asking: 1/share of all time.
 const share = 20
 
-// Enter takes note of a handshake that is let in. What is known of its address is
-// not forgotten until [Peer.Leave] is called.
+// Enter makes the Peer of a handshake that begins. The account of its address is kept until
+// [Peer.Leave] is called.
 func (l *Limit) Enter(remote netip.AddrPort) *Peer {
 	p := &Peer{l: l, tag: l.tag(remote)}
 	l.pin(p.tag, false)
 	return p
 }
 
-// Follow takes note of a connection whose handshake is complete. Its address is
-// validated, wherever it moves. p may be nil.
+// Follow notes that the handshake is complete. From then on the address of conn is validated, also
+// when the connection migrates. p may be nil.
 func (p *Peer) Follow(conn Conn) {
 	if p == nil {
 		return
@@ -45,7 +46,7 @@ func (p *Peer) Follow(conn Conn) {
 	f := &p.l.followed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p.gone {
+	if p.left {
 		return
 	}
 	p.conn = conn
@@ -57,8 +58,8 @@ func (p *Peer) Follow(conn Conn) {
 	p.tag = p.l.repin(p.tag, p.at())
 }
 
-// Leave takes note of the end of the connection, or the handshake. It may be called
-// more than once, and p may be nil.
+// Leave notes that the connection or the handshake has ended. It may be called more than once, and
+// p may be nil.
 func (p *Peer) Leave() {
 	if p == nil {
 		return
@@ -66,15 +67,15 @@ func (p *Peer) Leave() {
 	f := &p.l.followed
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p.gone {
+	if p.left {
 		return
 	}
-	p.gone = true
+	p.left = true
 	delete(f.peers, p)
 	p.l.unpin(p.tag)
 }
 
-// at stands for where the connection is.
+// at returns the tag of the connection's address.
 func (p *Peer) at() uint64 {
 	udp, ok := p.conn.RemoteAddr().(*net.UDPAddr)
 	if !ok {
@@ -84,17 +85,17 @@ func (p *Peer) at() uint64 {
 	return p.l.tag(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
 }
 
-// repin is for a connection that is at an address, which is validated, and was at
-// another.
+// repin moves a connection from an old address to a new one, which is validated. It returns the
+// new one.
 func (l *Limit) repin(old, now uint64) uint64 {
 	l.pin(now, true)
 	l.unpin(old)
 	return now
 }
 
-// moved says whether a connection has moved to an address. All are asked, which takes
-// a small part of the time at most, however often addresses come that are not theirs;
-// and nobody waits for it who is not asking.
+// moved says whether a connection has migrated to an address. It asks all connections for their
+// addresses, but not so often that it would take more than 1/share of the time. It does not
+// block: if another goroutine is asking, it returns false.
 func (l *Limit) moved(tag uint64) bool {
 	f := &l.followed
 	if !f.mu.TryLock() {
@@ -111,5 +112,5 @@ func (l *Limit) moved(tag uint64) bool {
 		}
 	}
 	f.next = now.Add(share * time.Since(now))
-	return l.proven(tag)
+	return l.validated(tag)
 }

@@ -6,10 +6,11 @@ import (
 	"iter"
 )
 
-// ErrCrypto: CRYPTO frames that do not make a handshake message within bounds.
+// ErrCrypto is wrapped by the errors about CRYPTO frames that are beyond the bounds of a
+// [CryptoStream].
 var ErrCrypto = errors.New("unusable CRYPTO frames")
 
-// Types of the frames that an Initial may hold (RFC 9000 §12.4, table 3).
+// Types of the frames that an Initial may contain (RFC 9000 §12.4, table 3).
 const (
 	framePadding   = 0x00
 	framePing      = 0x01
@@ -19,19 +20,20 @@ const (
 	frameConnClose = 0x1c
 )
 
-// CryptoFrame is a piece of the handshake (RFC 9000 §19.6). Data is a view.
+// CryptoFrame is a CRYPTO frame (RFC 9000 §19.6). Data is part of the payload that the frame
+// was read from.
 type CryptoFrame struct {
 	Offset uint64
 	Data   []byte
 }
 
-// CryptoFrames yields the CRYPTO frames in the payload of an Initial, in the
-// order that they are in. It stops after an error, ErrTruncated or ErrInvalid.
+// CryptoFrames yields the CRYPTO frames in the payload of an Initial, in their order. After an
+// error, which wraps ErrTruncated or ErrInvalid, it stops.
 func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 	return cryptoFrames(payload, frameCrypto)
 }
 
-// cryptoFrames takes frames of type crypto for CRYPTO.
+// cryptoFrames is CryptoFrames with another type of CRYPTO frames.
 func cryptoFrames(payload []byte, crypto uint64) iter.Seq2[CryptoFrame, error] {
 	return func(yield func(CryptoFrame, error) bool) {
 		for r := (reader{payload}); len(r.b) > 0; {
@@ -78,7 +80,7 @@ func (r *reader) varints(n uint64) bool {
 	return true
 }
 
-// bytes takes bytes with their length before them.
+// bytes reads bytes that are preceded by their length.
 func (r *reader) bytes() ([]byte, bool) {
 	field, rest, ok := cutBytes(r.b)
 	if ok {
@@ -96,7 +98,7 @@ func (r *reader) crypto() (CryptoFrame, bool) {
 	return CryptoFrame{offset, data}, ok
 }
 
-// skip goes past a frame of another kind.
+// skip skips a frame that is not a CRYPTO frame.
 func (r *reader) skip(kind uint64) error {
 	ok := true
 	switch kind {
@@ -132,9 +134,9 @@ func (r *reader) ack() bool {
 
 // Bounds of a [CryptoStream].
 const (
-	// MaxClientHello is the largest ClientHello that is put together.
+	// MaxClientHello is the maximum size of the handshake message, in bytes.
 	MaxClientHello = 16 << 10
-	// maxGaps bounds the pieces that wait for what is between them.
+	// maxGaps is the maximum number of pieces with gaps between them.
 	maxGaps = 64
 )
 
@@ -142,18 +144,19 @@ const (
 // length of 24 bits (RFC 8446 §4).
 const helloHeader = 4
 
-// CryptoStream puts the ClientHello together from CRYPTO frames, in any order
-// and overlapping. What arrives first stays. The zero value is empty.
+// CryptoStream assembles the first handshake message, such as a ClientHello, from CRYPTO
+// frames. They may arrive in any order, and overlap: the data that arrives first is kept. The
+// zero value is an empty stream.
 type CryptoStream struct {
 	buf    []byte
-	ranges []span // what of buf is there: sorted, and apart from each other
+	ranges []span // the parts of buf that have arrived, sorted, with gaps between them
 }
 
-// span is the bytes from lo to before hi.
+// span is the bytes from lo up to, but not including, hi.
 type span struct{ lo, hi int }
 
-// Add takes a piece. It returns ErrCrypto if that is out of bounds, and keeps
-// what it has.
+// Add adds the data of a frame. If the frame is out of bounds, Add returns an error that wraps
+// ErrCrypto, and does not change the stream.
 func (s *CryptoStream) Add(offset uint64, data []byte) error {
 	if offset > MaxClientHello || offset+uint64(len(data)) > MaxClientHello {
 		return fmt.Errorf("%w: beyond %d bytes", ErrCrypto, MaxClientHello)
@@ -175,7 +178,7 @@ func (s *CryptoStream) Add(offset uint64, data []byte) error {
 	return nil
 }
 
-// fill copies what of the piece is not there yet.
+// fill copies those parts of the piece that have not arrived yet.
 func (s *CryptoStream) fill(piece span, data []byte) {
 	at := piece.lo
 	for _, have := range s.ranges {
@@ -195,7 +198,7 @@ func (s *CryptoStream) fill(piece span, data []byte) {
 	}
 }
 
-// merge returns the ranges with a piece among them.
+// merge returns the ranges after a piece has been added.
 func (s *CryptoStream) merge(piece span) ([]span, error) {
 	out := make([]span, 0, len(s.ranges)+1)
 	i := 0
@@ -212,7 +215,7 @@ func (s *CryptoStream) merge(piece span) ([]span, error) {
 	return out, nil
 }
 
-// contiguous is how many bytes from the start are there.
+// contiguous returns how many bytes from the start on have arrived.
 func (s *CryptoStream) contiguous() int {
 	if len(s.ranges) == 0 || s.ranges[0].lo > 0 {
 		return 0
@@ -220,18 +223,19 @@ func (s *CryptoStream) contiguous() int {
 	return s.ranges[0].hi
 }
 
-// ClientHelloLen returns the length of the ClientHello with its header, or 0
-// if it is not known yet, or the stream begins with something else.
+// ClientHelloLen returns the length of the ClientHello including its header, or 0 if the length
+// has not arrived yet or the first message is not a ClientHello.
 func (s *CryptoStream) ClientHelloLen() int { return s.messageLen(typeClientHello) }
 
-// Complete says whether all of the ClientHello is there.
+// Complete says whether the ClientHello has arrived completely.
 func (s *CryptoStream) Complete() bool { return s.ClientHello() != nil }
 
-// ClientHello returns the message with its header once it is complete, or nil.
-// It is valid until the next Add.
+// ClientHello returns the ClientHello including its header, or nil if it is not complete. It is
+// valid until the next Add.
 func (s *CryptoStream) ClientHello() []byte { return s.message(typeClientHello) }
 
-// ServerHello is the same of what a server sends.
+// ServerHello returns the ServerHello including its header, or nil if it is not complete. It is
+// valid until the next Add.
 func (s *CryptoStream) ServerHello() []byte { return s.message(typeServerHello) }
 
 // Types of handshake messages (RFC 8446 §4).
@@ -240,7 +244,8 @@ const (
 	typeServerHello = 2
 )
 
-// messageLen is the length of the first message, if it is of this type.
+// messageLen returns the length of the first message, or 0 if it is not known or the message is
+// of another type.
 func (s *CryptoStream) messageLen(kind byte) int {
 	if s.contiguous() < helloHeader || s.buf[0] != kind {
 		return 0

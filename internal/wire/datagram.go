@@ -5,9 +5,8 @@ import (
 	"iter"
 )
 
-// Packets yields the packets that are coalesced in a datagram (RFC 9000
-// §12.2). It stops after an error, which also stands for
-// trailing bytes that are no packet.
+// Packets yields the coalesced packets of a datagram (RFC 9000 §12.2). After an error it stops;
+// trailing bytes that are not a packet are an error, too.
 func Packets(datagram []byte, shortIDLen int) iter.Seq2[Header, error] {
 	return func(yield func(Header, error) bool) {
 		for rest := datagram; len(rest) > 0; {
@@ -20,11 +19,10 @@ func Packets(datagram []byte, shortIDLen int) iter.Seq2[Header, error] {
 	}
 }
 
-// Run returns how many bytes at the start of data are datagrams that share
-// one decision about where they go: the first, and if it has a short header,
-// all that follow it with one as well and the same ID. data holds datagrams of
-// segment bytes each, of which the last may be shorter, or a single one if
-// segment is 0.
+// Run returns the length of the first run of datagrams in data, in bytes. A run is one datagram
+// with a long header, or consecutive datagrams with short headers and the same connection ID, so
+// all of them go to the same destination. data consists of datagrams of segment bytes each, of
+// which the last may be shorter, or of a single one if segment is 0.
 func Run(data []byte, segment, shortIDLen int) int {
 	if segment <= 0 || segment >= len(data) {
 		return len(data)

@@ -5,42 +5,42 @@ import (
 	"iter"
 )
 
-// Dialect is how a family of versions lays out its long headers and protects
-// its Initials. An endpoint speaks versions 1 and 2 only, and reads them with
-// [Parse]; who watches the packets of others meets the rest too.
+// Dialect is a format of long headers and a protection of Initials that several versions share.
+// An endpoint only uses versions 1 and 2, and parses them with [Parse]. An observer also sees
+// packets of other versions.
 type Dialect uint8
 
-// The dialects, by the first version that speaks them.
+// The dialects, named after their first version.
 const (
-	// NoDialect: nothing is known but what RFC 8999 says.
+	// NoDialect: only the version-independent fields are known (RFC 8999).
 	NoDialect  Dialect = iota
 	DialectV1          // version 1, and drafts 33 and 34
 	DialectV2          // version 2
 	Draft29            // drafts 29 to 32
 	Draft25            // drafts 25 to 28: Retry has an integrity tag
 	Draft23            // drafts 23 and 24
-	Draft22            // draft 22: a length of a byte for each ID
+	Draft22            // draft 22: each connection ID has a length byte
 	Draft21            // draft 21
 	Draft18            // drafts 18 to 20
 	DraftV2            // drafts of version 2
-	GoogleT050         // Google's first with TLS
+	GoogleT050         // Google's first version with TLS
 	GoogleT051
-	Picoquic // picoquic's for tests, when draft 22 was new
+	Picoquic // picoquic's version for tests at the time of draft 22
 
 	numDialects
 )
 
-// Dialects lists those whose Initials open, in the order in which they are
-// worth a trial on an unknown version.
+// Dialects are the dialects with known Initial keys, in the order in which an observer should
+// try them on a packet of an unknown version.
 var Dialects = [...]Dialect{
 	DialectV1, DialectV2, Draft29, Draft25, Draft23, Draft22, Draft21, Draft18, DraftV2, GoogleT051, GoogleT050, Picoquic,
 }
 
-// derivation is what protects the Initials and Retries of a dialect.
+// derivation has the constants for the protection of Initials and Retries.
 type derivation struct {
 	salt       []byte
-	label      string // before "key", "iv" and "hp"
-	retryKey   []byte // none: Retry repeats the original ID instead
+	label      string // prefix of "key", "iv" and "hp"
+	retryKey   []byte // nil: a Retry has the original ID in place of an integrity tag
 	retryNonce []byte
 }
 
@@ -50,7 +50,7 @@ var (
 	saltDraft23 = []byte{0xc3, 0xee, 0xf7, 0x12, 0xc7, 0x2e, 0xbb, 0x5a, 0x11, 0xa7, 0xd2, 0x43, 0x2b, 0xb4, 0x63, 0x65, 0xbe, 0xf9, 0xf5, 0x02}
 )
 
-// The retry keys of drafts 25 to 28, which Google's versions share.
+// The retry key and nonce of drafts 25 to 28, which Google's versions also use.
 var (
 	retryKeyDraft25   = []byte{0x4d, 0x32, 0xec, 0xdb, 0x2a, 0x21, 0x33, 0xc8, 0x41, 0xe4, 0x04, 0x3d, 0xf2, 0x7d, 0x44, 0x30}
 	retryNonceDraft25 = []byte{0x4d, 0x16, 0x11, 0xd0, 0x55, 0x13, 0xa5, 0x52, 0xc5, 0x87, 0xd5, 0x75}
@@ -105,8 +105,7 @@ var derivations = [numDialects]derivation{
 // googleCrypto is the type of CRYPTO frames in Google's versions with TLS.
 const googleCrypto = 0x08
 
-// CryptoFrames yields the CRYPTO frames in the payload of an Initial of d, as
-// [CryptoFrames] does.
+// CryptoFrames is like the function [CryptoFrames], for the payload of an Initial of d.
 func (d Dialect) CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 	if d == GoogleT050 || d == GoogleT051 {
 		return cryptoFrames(payload, googleCrypto)
@@ -114,7 +113,7 @@ func (d Dialect) CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 	return cryptoFrames(payload, frameCrypto)
 }
 
-// Dialect returns the dialect of a version, or NoDialect.
+// Dialect returns the dialect of a version, or NoDialect if it is not known.
 func (v Version) Dialect() Dialect {
 	switch v {
 	case Version1:
@@ -153,11 +152,11 @@ func (v Version) Dialect() Dialect {
 	return NoDialect
 }
 
-// shortLengths says whether both lengths of IDs share a byte, as they did
-// before draft 22: four bits each, 0 or three less than the length.
+// shortLengths says whether the lengths of both connection IDs are in one byte, as before
+// draft 22. Each has four bits, with 0 or the length minus 3.
 func (d Dialect) shortLengths() bool { return d == Draft21 || d == Draft18 }
 
-// longType reads the two type bits of a long header.
+// longType returns the type of a long header with this first byte.
 func (d Dialect) longType(first byte) Type {
 	switch d {
 	case NoDialect:
@@ -168,9 +167,9 @@ func (d Dialect) longType(first byte) Type {
 	return Version1.longType(first)
 }
 
-// Parse reads the long header of the first packet in b as d lays it out,
-// whatever its version says. A Version Negotiation packet, which has the
-// layout of no version, is read with d's lengths of IDs.
+// Parse parses the long header of the first packet in b in the format of d, whatever its version
+// field says. A Version Negotiation packet is parsed with the connection ID lengths of d. Parse
+// returns ErrTruncated or ErrInvalid.
 func (d Dialect) Parse(b []byte) (Header, error) {
 	if len(b) < 6 || !IsLong(b[0]) {
 		return Header{}, ErrTruncated
@@ -196,7 +195,7 @@ func (d Dialect) Parse(b []byte) (Header, error) {
 	return h, nil
 }
 
-// cutIDs takes the lengths of both IDs, and the IDs.
+// cutIDs splits off both connection IDs and their lengths.
 func (d Dialect) cutIDs(h *Header, b []byte) (rest []byte, ok bool) {
 	if !d.shortLengths() {
 		if h.DstID, rest, ok = cutID(b); !ok {
@@ -220,8 +219,8 @@ func shortLength(bits byte) int {
 	return int(bits) + 3
 }
 
-// parseOldRetry reads what a Retry held before draft 25: the ID that it
-// answers, and a token.
+// parseOldRetry parses a Retry of a draft before 25: the Destination Connection ID of the Initial
+// that it answers, and a token.
 func (d Dialect) parseOldRetry(h *Header, b, rest []byte) error {
 	h.Packet = b
 	if d.shortLengths() {

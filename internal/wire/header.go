@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// MaxIDLen is the longest connection ID of the known versions (RFC 9000
-// §17.2). Others may have up to 255 bytes (RFC 8999 §5.1).
+// MaxIDLen is the maximum length of a connection ID in the known versions (RFC 9000 §17.2), in
+// bytes. In other versions it is 255 (RFC 8999 §5.1).
 const MaxIDLen = 20
 
 // MaxDatagram is the largest payload of a UDP datagram over IPv4.
@@ -16,46 +16,45 @@ const MaxDatagram = 65507
 const retryTagLen = 16
 
 var (
-	// ErrTruncated: the packet ends before its header does, or before the
-	// length that it states.
+	// ErrTruncated is returned if a packet is shorter than its header, or than the
+	// length in its header.
 	ErrTruncated = errors.New("packet is cut short")
-	// ErrInvalid: the packet has a field that its version does not allow.
+	// ErrInvalid is returned if a packet has a field that its version does not allow.
 	ErrInvalid = errors.New("packet has an invalid field")
 )
 
-// Header is a view of one packet. Its slices are parts of the datagram.
+// Header is the header of one packet. Its slices are parts of the datagram.
 type Header struct {
 	Type    Type
-	First   byte    // the first byte, with its low bits still protected
-	Version Version // of a long header
-	DstID   []byte
-	SrcID   []byte // of a long header
-	// Token of an Initial or a Retry.
+	First   byte    // the first byte, whose low bits may be protected
+	Version Version // only of a long header
+	DstID   []byte  // Destination Connection ID
+	SrcID   []byte  // Source Connection ID, only of a long header
+	// Token is the token of an Initial or a Retry.
 	Token []byte
-	// RetryTag is the Retry Integrity Tag.
+	// RetryTag is the integrity tag of a Retry.
 	RetryTag []byte
-	// OrigDstID is the ID that a Retry answers, which it says in drafts
-	// before 25.
+	// OrigDstID is the Destination Connection ID of the Initial that a Retry answers.
+	// Only drafts before 25 have it.
 	OrigDstID []byte
 	// Versions is the list in a Version Negotiation packet, four bytes each.
 	Versions []byte
-	// HeaderLen is where the packet number begins, or, in packets that have
-	// none or hide it, what follows the IDs.
+	// HeaderLen is the length of the header before the packet number. In a packet
+	// without a packet number, or of an unknown version, it is the length up to the
+	// end of the connection IDs.
 	HeaderLen int
-	// Packet is the packet itself: its part of the datagram.
+	// Packet is the whole packet.
 	Packet []byte
 }
 
-// IsLong says whether a packet that begins with this byte has a long header
-// (RFC 8999 §5).
+// IsLong says whether a packet with this first byte has a long header (RFC 8999 §5).
 func IsLong(first byte) bool { return first&0x80 != 0 }
 
-// FixedBit returns the bit that RFC 9000 sets and RFC 9287 greases.
+// FixedBit says whether the fixed bit is set (RFC 9000 §17). RFC 9287 allows to clear it.
 func (h *Header) FixedBit() bool { return h.First&0x40 != 0 }
 
-// DstID returns the Destination Connection ID of the first packet in b, as
-// far as RFC 8999 goes: whatever the version. A short header holds shortIDLen
-// bytes of it.
+// DstID returns the Destination Connection ID of the first packet in b, of any version
+// (RFC 8999 §5). shortIDLen is the length of the ID in a short header.
 func DstID(b []byte, shortIDLen int) ([]byte, error) {
 	if len(b) == 0 {
 		return nil, ErrTruncated
@@ -72,8 +71,7 @@ func DstID(b []byte, shortIDLen int) ([]byte, error) {
 	return b[6 : 6+int(b[5])], nil
 }
 
-// IDs returns the connection IDs of a long header, as far as RFC 8999 goes:
-// whatever the version.
+// IDs returns the connection IDs of a long header of any version (RFC 8999 §5.1).
 func IDs(b []byte) (dst, src []byte, err error) {
 	if len(b) < 5 {
 		return nil, nil, ErrTruncated
@@ -88,8 +86,8 @@ func IDs(b []byte) (dst, src []byte, err error) {
 	return dst, src, nil
 }
 
-// Parse reads the header of the first packet in b. A short header holds
-// shortIDLen bytes of ID.
+// Parse parses the header of the first packet in b. shortIDLen is the length of the connection
+// ID in a short header. Parse returns ErrTruncated or ErrInvalid.
 func Parse(b []byte, shortIDLen int) (Header, error) {
 	if len(b) == 0 {
 		return Header{}, ErrTruncated
@@ -127,7 +125,7 @@ func parseLong(b []byte) (Header, error) {
 	return h, nil
 }
 
-// parseBody reads what follows the IDs of a long header.
+// parseBody parses what follows the connection IDs of a long header.
 func (h *Header) parseBody(b, rest []byte) error {
 	h.Packet = b
 	switch h.Type {
@@ -147,7 +145,7 @@ func (h *Header) parseBody(b, rest []byte) error {
 	return nil
 }
 
-// parseNumbered reads the token, of an Initial, and the length.
+// parseNumbered parses the token of an Initial, and the length of a packet with a packet number.
 func (h *Header) parseNumbered(b, rest []byte) error {
 	var ok bool
 	if h.Type == Initial {
@@ -164,7 +162,7 @@ func (h *Header) parseNumbered(b, rest []byte) error {
 	return nil
 }
 
-// cutID takes an ID with its length in one byte before it.
+// cutID splits off a connection ID, which is preceded by its length in one byte.
 func cutID(b []byte) (id, rest []byte, ok bool) {
 	if len(b) < 1 || len(b) < 1+int(b[0]) {
 		return nil, nil, false
@@ -172,7 +170,7 @@ func cutID(b []byte) (id, rest []byte, ok bool) {
 	return b[1 : 1+int(b[0])], b[1+int(b[0]):], true
 }
 
-// cutBytes takes bytes with their length in a varint before them.
+// cutBytes splits off bytes that are preceded by their length in a varint.
 func cutBytes(b []byte) (field, rest []byte, ok bool) {
 	length, n := varint(b)
 	if n == 0 || length > uint64(len(b)-n) {
@@ -181,8 +179,8 @@ func cutBytes(b []byte) (field, rest []byte, ok bool) {
 	return b[n : n+int(length)], b[n+int(length):], true
 }
 
-// varint reads a variable-length integer (RFC 9000 §16) and says how many
-// bytes it has: none if b is cut short.
+// varint parses a variable-length integer (RFC 9000 §16). n is its length in bytes, or 0 if b is
+// truncated.
 func varint(b []byte) (value uint64, n int) {
 	if len(b) == 0 {
 		return 0, 0

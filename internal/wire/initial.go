@@ -11,10 +11,10 @@ import (
 	"fmt"
 )
 
-// ErrProtection: a packet does not open with the keys at hand.
+// ErrProtection is returned if a packet was not protected with the keys.
 var ErrProtection = errors.New("packet protection does not match")
 
-// Side is an end of a connection.
+// Side is the client or the server of a connection.
 type Side uint8
 
 // The sides.
@@ -26,33 +26,33 @@ const (
 // sampleLen is the length of the header protection sample (RFC 9001 §5.4.2).
 const sampleLen = 16
 
-// Overhead is what protection adds to a payload: the tag of the AEAD (RFC 9001
-// §5.3).
+// Overhead is how many bytes packet protection adds to a payload: the tag of the AEAD
+// (RFC 9001 §5.3).
 const Overhead = 16
 
-// maxNumberLen is the longest encoding of a packet number.
+// maxNumberLen is the maximum length of a packet number, in bytes.
 const maxNumberLen = 4
 
-// InitialKeys protect the Initial packets that one side sends. They follow
-// from the Destination Connection ID of the client's first Initial, so
-// everybody has them. They may be used concurrently.
+// InitialKeys are the keys that protect the Initial packets of one side. They are derived from
+// the Destination Connection ID of the client's first Initial, so everybody can have them.
+// InitialKeys are safe for concurrent use.
 type InitialKeys struct {
 	aead cipher.AEAD
 	hp   cipher.Block
 	iv   [12]byte
 }
 
-// NewInitialKeys derives the keys for packets that from sends (RFC 9001 §5.2).
-// It returns ErrInvalid for a version without a [Dialect].
+// NewInitialKeys derives the keys of the packets that a side sends (RFC 9001 §5.2). It returns an
+// error that wraps ErrInvalid if the version has no [Dialect].
 func NewInitialKeys(v Version, dstID []byte, from Side) (*InitialKeys, error) {
 	if v.Dialect() == NoDialect {
-		return nil, fmt.Errorf("%w: %v has no Initial keys here", ErrInvalid, v)
+		return nil, fmt.Errorf("%w: the Initial keys of %v are not known", ErrInvalid, v)
 	}
 	return v.Dialect().InitialKeys(dstID, from)
 }
 
-// InitialKeys derives the keys for packets that from sends, as d has them. It
-// returns ErrInvalid for NoDialect.
+// InitialKeys derives the keys of the packets that a side sends. It returns an error that wraps
+// ErrInvalid for NoDialect.
 func (d Dialect) InitialKeys(dstID []byte, from Side) (*InitialKeys, error) {
 	if d == NoDialect || d >= numDialects {
 		return nil, fmt.Errorf("%w: dialect %d has no Initial keys", ErrInvalid, d)
@@ -98,7 +98,7 @@ func newKeys(secret []byte, label string) (*InitialKeys, error) {
 	return k, err
 }
 
-// expandLabel is HKDF-Expand-Label of RFC 8446 §7.1, without context.
+// expandLabel is HKDF-Expand-Label of RFC 8446 §7.1 with an empty context.
 func expandLabel(secret []byte, label string, n int) ([]byte, error) {
 	const prefix = "tls13 "
 	info := []byte{byte(n >> 8), byte(n), byte(len(prefix) + len(label))}
@@ -108,21 +108,21 @@ func expandLabel(secret []byte, label string, n int) ([]byte, error) {
 	return hkdf.Expand(sha256.New, secret, string(info), n)
 }
 
-// Opened is an Initial packet without its protection.
+// Opened is an Initial packet whose protection was removed.
 type Opened struct {
-	// Header is the header up to and with the packet number, unprotected.
+	// Header is the unprotected header, including the packet number.
 	Header []byte
-	// PacketNumber is what of it is in the packet: its low bits.
+	// PacketNumber is the packet number as encoded in the packet: its low bits.
 	PacketNumber uint64
-	// Payload is the frames.
+	// Payload is the frames of the packet.
 	Payload []byte
 }
 
-// Open takes the protection off an Initial packet (RFC 9001 §5.3, §5.4) that
-// [Parse] has read. It appends to buf, which may be nil, and whose memory the
-// result then uses; the packet stays as it is. It returns ErrProtection if the
-// keys do not fit. Packet numbers beyond their encoding's range, which an
-// Initial hardly has, do not open.
+// Open removes the protection of an Initial packet (RFC 9001 §5.3, §5.4) that [Parse] has parsed.
+// It appends the result to buf, which may be nil, and does not change the packet. It returns
+// ErrProtection if the packet was protected with other keys, and ErrTruncated if the packet is
+// too short. It takes the encoded packet number for the whole one, so a packet with a truncated
+// packet number does not open.
 func (k *InitialKeys) Open(buf []byte, h *Header) (Opened, error) {
 	start := h.HeaderLen
 	if len(h.Packet) < start+maxNumberLen+sampleLen {
@@ -145,10 +145,10 @@ func (k *InitialKeys) Open(buf []byte, h *Header) (Opened, error) {
 	return Opened{Header: plain[:len(header):len(header)], PacketNumber: number, Payload: plain[len(header):]}, nil
 }
 
-// Seal is the inverse of [InitialKeys.Open]: it protects a payload under an
-// unprotected header that ends with its packet number, and appends the packet
-// to buf. The same input gives the same packet. It returns ErrInvalid if the
-// header is not one of an Initial, or its length is not that of the payload.
+// Seal is the inverse of [InitialKeys.Open]: it protects a packet with an unprotected header, which
+// ends with the packet number, and a payload, and appends the packet to buf. The same input
+// gives the same packet. Seal returns an error that wraps ErrInvalid if the header is not that of
+// an Initial, or its length field does not fit the payload.
 func (k *InitialKeys) Seal(buf, header, payload []byte) ([]byte, error) {
 	if len(header) == 0 || len(payload) < maxNumberLen {
 		return nil, ErrTruncated
@@ -177,13 +177,13 @@ func (k *InitialKeys) Seal(buf, header, payload []byte) ([]byte, error) {
 	return append(buf, packet...), nil
 }
 
-// mask is the header protection for a sample (RFC 9001 §5.4.3).
+// mask returns the header protection mask for a sample (RFC 9001 §5.4.3).
 func (k *InitialKeys) mask(sample []byte) (mask [aes.BlockSize]byte) {
 	k.hp.Encrypt(mask[:], sample[:sampleLen])
 	return mask
 }
 
-// nonce is the AEAD's nonce for a packet number (RFC 9001 §5.3).
+// nonce returns the AEAD's nonce for a packet number (RFC 9001 §5.3).
 func (k *InitialKeys) nonce(number uint64) [12]byte {
 	nonce := k.iv
 	for i := range 8 {
@@ -192,14 +192,15 @@ func (k *InitialKeys) nonce(number uint64) [12]byte {
 	return nonce
 }
 
-// VerifyRetry says whether a Retry packet answers an Initial that was sent to
+// VerifyRetry says whether a Retry packet answers an Initial with the Destination Connection ID
 // origDstID (RFC 9001 §5.8).
 func VerifyRetry(h *Header, origDstID []byte) bool {
 	return h.Version.Dialect().VerifyRetry(h, origDstID)
 }
 
-// VerifyRetry says whether a Retry packet that d has read answers an Initial
-// that was sent to origDstID. Before draft 25 that ID is all there is to check.
+// VerifyRetry says whether a Retry packet that [Dialect.Parse] has parsed answers an Initial with
+// the Destination Connection ID origDstID. A Retry before draft 25 has no integrity tag, so only
+// the ID is checked.
 func (d Dialect) VerifyRetry(h *Header, origDstID []byte) bool {
 	if d == NoDialect || h.Type != Retry || len(origDstID) > MaxIDLen {
 		return false

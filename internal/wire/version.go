@@ -2,21 +2,23 @@ package wire
 
 import "fmt"
 
-// Version is a version of QUIC, as in the IANA registry.
+// Version is a version number of QUIC.
 type Version uint32
 
-// Versions that this package reads.
+// Versions of QUIC.
 const (
-	// VersionNegotiation marks a Version Negotiation packet (RFC 8999 §6).
+	// VersionNegotiation is the version field of a Version Negotiation packet
+	// (RFC 8999 §6).
 	VersionNegotiation Version = 0
 	Version1           Version = 0x00000001 // RFC 9000
 	Version2           Version = 0x6b3343cf // RFC 9369
 )
 
-// Known says whether the package reads more of v than RFC 8999 says.
+// Known says whether [Parse] parses more than the version-independent fields: whether v is
+// version 1 or 2.
 func (v Version) Known() bool { return v == Version1 || v == Version2 }
 
-// Draft returns the number of the IETF draft that v stands for, or 0.
+// Draft returns the number of the IETF draft with version v, or 0 if there is none.
 func (v Version) Draft() int {
 	if v > 0xff000000 && v <= 0xff000022 {
 		return int(v & 0xff)
@@ -24,23 +26,22 @@ func (v Version) Draft() int {
 	return 0
 }
 
-// Reserved says whether v is one of those that nobody may speak, so that
-// nobody forgets to negotiate (RFC 9000 §15).
+// Reserved says whether v is reserved to exercise version negotiation (RFC 9000 §15).
 func (v Version) Reserved() bool { return v&0x0f0f0f0f == 0x0a0a0a0a }
 
-// Google says whether v is one of Google's own, whose handshake is not TLS:
-// Q and three digits.
+// Google says whether v is a version of Google QUIC, whose handshake is not TLS: the letter Q and
+// three digits.
 func (v Version) Google() bool {
 	return v>>24 == 'Q' && isDigit(byte(v>>16)) && isDigit(byte(v>>8)) && isDigit(byte(v))
 }
 
 func isDigit(b byte) bool { return '0' <= b && b <= '9' }
 
-// Registered says whether v is in the IANA registry of versions, or on the
-// list of the working group that came before it.
+// Registered says whether v is in the IANA registry of versions, or in the list of the working
+// group that preceded it.
 func (v Version) Registered() bool { return v.Dialect() != NoDialect || v.Google() || v.vendor() != "" }
 
-// vendor names who has reserved the range that v is in, if any.
+// vendor returns the implementation that has reserved the range with v, or "".
 func (v Version) vendor() string {
 	switch v & 0xffffff00 {
 	case 0xfaceb000:
@@ -61,7 +62,7 @@ func (v Version) vendor() string {
 	return ""
 }
 
-// String returns the usual name.
+// String returns the usual name of the version.
 func (v Version) String() string {
 	switch {
 	case v == VersionNegotiation:
@@ -84,7 +85,7 @@ func (v Version) String() string {
 	return fmt.Sprintf("%#08x", uint32(v))
 }
 
-// Type is what a packet is for.
+// Type is the type of a packet.
 type Type uint8
 
 // The types of packet.
@@ -100,7 +101,7 @@ const (
 
 var typeNames = [...]string{"1-RTT", "Initial", "0-RTT", "Handshake", "Retry", "Version Negotiation", "unknown"}
 
-// String returns the name that RFC 9000 uses.
+// String returns the name of the type in RFC 9000.
 func (t Type) String() string {
 	if int(t) < len(typeNames) {
 		return typeNames[t]
@@ -108,7 +109,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// longType reads the two type bits of a long header.
+// longType returns the type of a long header with this first byte.
 func (v Version) longType(first byte) Type {
 	bits := first >> 4 & 3
 	switch v {
