@@ -19,11 +19,12 @@ import (
 
 const victimAddr = "203.0.113.9:53"
 
-// reflection is what somebody sends in the name of an address, and what comes there.
+// reflection counts the packets that an attacker sends with a forged address, and those
+// that the relay sends to that address.
 type reflection struct{ sent, got atomic.Int64 }
 
-// forge has a client write the victim's address on its packets, and counts. The victim
-// answers nothing.
+// forge makes a client send its packets with the victim's address, and counts them. The
+// victim answers nothing.
 func (l *lab) forge(conn *nettest.Conn) *reflection {
 	r, victim := &reflection{}, netip.MustParseAddrPort(victimAddr)
 	l.net.Filter(func(p nettest.Packet) bool {
@@ -40,6 +41,7 @@ func (l *lab) forge(conn *nettest.Conn) *reflection {
 	return r
 }
 
+// want fails unless exactly these packets have arrived.
 func (r *reflection) want(t *lab) {
 	t.Helper()
 	sent, got := r.sent.Load(), r.got.Load()
@@ -48,8 +50,9 @@ func (r *reflection) want(t *lab) {
 	}
 }
 
-// TestForgedMoveIsNotAmplified: QUIC asks an address that a connection seems to have
-// moved to with 1200 bytes, whatever it takes to seem so (RFC 9000 §8.2.1).
+// TestForgedMoveIsNotAmplified checks that an attacker that forges a migration does not
+// make the relay send more than three times as much to the forged address. QUIC sends path
+// probes of 1200 bytes to it (RFC 9000 §8.2.1).
 func TestForgedMoveIsNotAmplified(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
@@ -63,8 +66,8 @@ func TestForgedMoveIsNotAmplified(t *testing.T) {
 	})
 }
 
-// TestIdleClientMoves: a client that has shown a token, has another address of its NAT,
-// and only keeps its connection alive, is found there.
+// TestIdleClientMoves checks that the relay finds an authenticated client at its new
+// address after a NAT rebinding, even if the client only sends keep-alives.
 func TestIdleClientMoves(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
@@ -86,7 +89,7 @@ func TestIdleClientMoves(t *testing.T) {
 	})
 }
 
-// keptToken is a token that is shown again and again.
+// keptToken is a token store that shows the same token again and again.
 type keptToken struct {
 	token atomic.Pointer[quic.ClientToken]
 }
@@ -94,7 +97,7 @@ type keptToken struct {
 func (k *keptToken) Pop(string) *quic.ClientToken          { return k.token.Load() }
 func (k *keptToken) Put(_ string, token *quic.ClientToken) { k.token.CompareAndSwap(nil, token) }
 
-// dialOn dials the relay.
+// dialOn connects to the relay.
 func (l *lab) dialOn(ctx context.Context, conn *nettest.Conn, tokens quic.TokenStore) (*quic.Conn, error) {
 	tr := &quic.Transport{Conn: conn}
 	l.Cleanup(func() { tr.Close() })
@@ -102,7 +105,7 @@ func (l *lab) dialOn(ctx context.Context, conn *nettest.Conn, tokens quic.TokenS
 	return tr.Dial(ctx, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr)), conf, &quic.Config{TokenStore: tokens, InitialPacketSize: 1200})
 }
 
-// tokenOf returns the token of an address, which its owner has got.
+// tokenOf returns a token that the owner of an address has got.
 func (l *lab) tokenOf(ip string) *keptToken {
 	l.Helper()
 	kept := &keptToken{}
@@ -121,8 +124,8 @@ func (l *lab) tokenOf(ip string) *keptToken {
 	return kept
 }
 
-// TestForgedTokenIsNotAmplified: a token of an address, which somebody had once, does
-// not make the relay answer at length.
+// TestForgedTokenIsNotAmplified checks that an attacker that shows a token for a forged
+// address, which it once had, does not make the relay send more than three times as much.
 func TestForgedTokenIsNotAmplified(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		tokens := l.tokenOf("203.0.113.9")
@@ -153,8 +156,8 @@ func TestForgedTokenIsNotAmplified(t *testing.T) {
 	})
 }
 
-// TestForgedTokensLockNobodyOut: handshakes with the token of an address take no
-// connection from it.
+// TestForgedTokensLockNobodyOut checks that handshakes with forged addresses and valid
+// tokens for them do not use up the connections of those addresses.
 func TestForgedTokensLockNobodyOut(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		tokens := l.tokenOf("203.0.113.9")
@@ -184,8 +187,8 @@ func TestForgedTokensLockNobodyOut(t *testing.T) {
 	})
 }
 
-// TestSendErrorsEndNoConnection: whatever the system says when the relay sends, it is
-// a packet that is lost, and counted.
+// TestSendErrorsEndNoConnection checks that any error of a write counts as a lost packet,
+// and does not end the connection.
 func TestSendErrorsEndNoConnection(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()

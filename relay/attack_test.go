@@ -41,7 +41,7 @@ func TestSessionNeedsToken(t *testing.T) {
 	})
 }
 
-func TestJoinTokenIsGoodOnce(t *testing.T) {
+func TestJoinTokenWorksOnce(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob, eve := l.peer(), l.peer(), l.peer()
 		session := control.NewSessionID()
@@ -98,8 +98,8 @@ func TestLegBelongsToItsKey(t *testing.T) {
 	})
 }
 
-// TestAddressIsTheValidatedOne: there is no way to name an address, and the one
-// that is used is where the answers went.
+// TestAddressIsTheValidatedOne checks that a leg's address is the validated address of its
+// control connection, and that a client cannot name another one.
 func TestAddressIsTheValidatedOne(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
@@ -113,8 +113,8 @@ func TestAddressIsTheValidatedOne(t *testing.T) {
 	})
 }
 
-// TestRelayIsNoOpenReflector: packets of somebody who is no leg get through in
-// a small number, because a NAT may have rebound a leg, and then not at all.
+// TestRelayIsNoOpenReflector checks that only a few packets from an address that is not the
+// leg's are forwarded. They might come from a leg whose NAT has rebound it.
 func TestRelayIsNoOpenReflector(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, _ := l.pair()
@@ -133,9 +133,9 @@ func TestRelayIsNoOpenReflector(t *testing.T) {
 	})
 }
 
-// TestStrangersAreNotAnswered: whatever is not for the relay's own QUIC is
-// dropped and counted, and nothing goes back.
-func TestStrangersAreNotAnswered(t *testing.T) {
+// TestUnknownPacketsAreNotAnswered checks that packets that are neither a leg's nor for the
+// relay's own QUIC are dropped and counted, and that nothing is sent back.
+func TestUnknownPacketsAreNotAnswered(t *testing.T) {
 	long := func(dst, src []byte) []byte {
 		b, err := wiretest.AppendLong(nil, &wire.Header{Type: wire.Handshake, First: 0xe0, Version: wire.Version1, DstID: dst, SrcID: src}, make([]byte, 100))
 		if err != nil {
@@ -199,7 +199,8 @@ func TestSessionsAreBounded(t *testing.T) {
 	})
 }
 
-// TestRelayRefusesItsOwnAddress: a leg there would send packets round for ever.
+// TestRelayRefusesItsOwnAddress checks that a leg cannot have an address of the relay
+// itself. Its packets would circulate for ever.
 func TestRelayRefusesItsOwnAddress(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
@@ -242,8 +243,8 @@ func TestOwnAddresses(t *testing.T) {
 	}
 }
 
-// TestInitialIDIsNotTakenOver: the ID of an offer's Initial is whatever the
-// accepter says, so it must not be one that others use.
+// TestInitialIDIsNotTakenOver checks that an accepter cannot register an Initial's ID that
+// belongs to another leg.
 func TestInitialIDIsNotTakenOver(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -306,8 +307,8 @@ func TestMalformedRequests(t *testing.T) {
 	})
 }
 
-// TestJoinTokenAfterFailedResume: a claim that leads to nothing gives nothing back
-// that was used up before it.
+// TestJoinTokenAfterFailedResume checks that a registration that fails does not make a used
+// join token valid again.
 func TestJoinTokenAfterFailedResume(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		other, _ := l.pair()
@@ -324,8 +325,8 @@ func TestJoinTokenAfterFailedResume(t *testing.T) {
 	})
 }
 
-// TestLegComesBackToItsOwner: after a restart the relay may not know that a session
-// was joined. Who joins it then gives way to whoever had joined it before.
+// TestLegComesBackToItsOwner checks that after a restart the owner of a leg gets it back
+// from a client that has registered it with the join token meanwhile.
 func TestLegComesBackToItsOwner(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob, eve := l.peer(), l.peer(), l.peer()
@@ -353,8 +354,8 @@ func TestLegComesBackToItsOwner(t *testing.T) {
 	})
 }
 
-// TestResetKeysDiffer: relays of one secret do not end each other's connections, and
-// one that is restarted still knows its own (RFC 9000 §21.11).
+// TestResetKeysDiffer checks that relays with the same secret cannot reset the connections
+// of each other, and that a restarted relay can reset its own (RFC 9000 §21.11).
 func TestResetKeysDiffer(t *testing.T) {
 	keys := make(map[quic.StatelessResetKey]string)
 	for range 2 {

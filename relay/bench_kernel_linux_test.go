@@ -26,7 +26,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// rig is a sender, a relay with two interfaces, and a sink, each a host of its own.
+// rig is a sender, a relay with two interfaces, and a sink, each on a host of its own.
 type rig struct {
 	*testing.B
 	sender, relay, sink *nettest.Host
@@ -64,7 +64,7 @@ func (r *rig) socket(conn net.PacketConn) *udp.Socket {
 	return s
 }
 
-// count reads what arrives.
+// count reads and counts the packets that arrive.
 func (r *rig) count() {
 	batch := make([]udp.Message, batchSize)
 	for {
@@ -142,17 +142,16 @@ func (r *rig) veths() {
 	r.sink.PassXDP("eth0")
 }
 
-// train is packets to the sink's leg.
+// train makes a train of packets to the leg of the sink.
 func (r *rig) train(packets int) *udp.Message {
 	packet := append([]byte{0x40}, r.key.ID(cid.Peer, 0).Bytes()...)
 	packet = append(packet, make([]byte, benchPacket-len(packet))...)
 	return &udp.Message{Data: bytes.Repeat(packet, packets), SegmentSize: benchPacket, Remote: r.target}
 }
 
-// BenchmarkEndToEnd is how many packets of a sender with UDP GSO arrive, and how
-// much time of all CPUs each of them takes, the sender's and the sink's included.
-// The relay is the kernel's program, our loop, or a plain one. An op is a packet
-// that has arrived.
+// BenchmarkEndToEnd measures how many packets of a sender with UDP GSO arrive, and the CPU
+// time of each, including that of the sender and the sink. The relay is the XDP program,
+// the loop of this package, or a simple loop. One op is one packet that has arrived.
 func BenchmarkEndToEnd(b *testing.B) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		b.Run("kernel/"+mode.String(), func(b *testing.B) {
@@ -203,7 +202,7 @@ func (r *rig) plain() {
 	})
 }
 
-// flood sends as much as possible until b.N packets have arrived.
+// flood sends as fast as possible until b.N packets have arrived.
 func (r *rig) flood() {
 	m := r.train(benchTrain)
 	for warm := time.Now().Add(100 * time.Millisecond); time.Now().Before(warm); {
@@ -225,7 +224,7 @@ func (r *rig) flood() {
 	r.ReportMetric(float64((busyTime(r.B)-busy).Nanoseconds())/n, "cpu-ns/packet")
 }
 
-// busyTime is how long all CPUs together have not been idle.
+// busyTime returns how long all CPUs together have been busy.
 func busyTime(b *testing.B) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile("/proc/stat")
@@ -243,9 +242,9 @@ func busyTime(b *testing.B) time.Duration {
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }
 
-// BenchmarkSwitch is how many packets are lost when the program is attached,
-// detached, or taken over by another server, while 20 000 packets a second go from
-// one NIC to the other. An op is one such change.
+// BenchmarkSwitch counts the packets that are lost when the program is attached, detached,
+// or taken over by another server, at 20 000 packets per second from one NIC to the other.
+// One op is one such change.
 func BenchmarkSwitch(b *testing.B) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		b.Run(mode.String()+"/attach", func(b *testing.B) { benchSwitch(b, mode, (*rig).attaching) })
@@ -253,10 +252,10 @@ func BenchmarkSwitch(b *testing.B) {
 	}
 }
 
-// A changer prepares a rig, and returns one change.
+// changer prepares a rig, and returns a function that makes one change.
 type changer func(*rig, xdp.Mode) func()
 
-// attaching attaches and detaches in turns.
+// attaching attaches and detaches the program alternately.
 func (r *rig) attaching(mode xdp.Mode) func() {
 	p := r.program("")
 	r.serve(p)
@@ -271,7 +270,7 @@ func (r *rig) attaching(mode xdp.Mode) func() {
 	}
 }
 
-// takingOver lets one server after another go on with what is pinned.
+// takingOver lets one server after the other take over the pinned program.
 func (r *rig) takingOver(mode xdp.Mode) func() {
 	pin := filepath.Join(nettest.BPFFS(r), "quicway")
 	p := r.program(pin)
@@ -319,7 +318,7 @@ func benchSwitch(b *testing.B, mode xdp.Mode, prepare changer) {
 	b.ReportMetric(float64(total)/float64(b.N), "sent/op")
 }
 
-// pace sends 20 packets a millisecond and counts them.
+// pace sends 20 packets per millisecond, and counts them.
 func (r *rig) pace(stop <-chan struct{}) (sent uint64) {
 	const packets = 20
 	m := r.train(packets)
@@ -338,8 +337,8 @@ func (r *rig) pace(stop <-chan struct{}) (sent uint64) {
 	}
 }
 
-// BenchmarkSessionMemory is what a session with two legs takes of Go's memory, with both
-// windows in the store. What it takes of the kernel's is package xdp's to say.
+// BenchmarkSessionMemory measures the Go memory of a session with two legs, including the
+// IDs in the store. The kernel's memory is measured by package datapath.
 func BenchmarkSessionMemory(b *testing.B) {
 	const sessions = 4096
 	for range b.N {

@@ -73,8 +73,8 @@ func fill(b *testing.B, flows []*flow, to netip.AddrPort) {
 	}
 }
 
-// benchForward measures how fast drain forwards packets that wait already. An
-// op is a packet.
+// benchForward measures how fast drain forwards packets that are already in the socket
+// buffer. One op is one packet.
 func benchForward(b *testing.B, flows []*flow, conn *net.UDPConn, drain func(n int)) {
 	b.Helper()
 	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
@@ -97,8 +97,8 @@ func benchForward(b *testing.B, flows []*flow, conn *net.UDPConn, drain func(n i
 	b.ReportMetric(1e9/perOp, "pps")
 }
 
-// BenchmarkForward compares the relay's loop with a plain loop over a socket:
-// ReadFrom, look up, WriteTo.
+// BenchmarkForward compares the relay's loop with a simple loop: ReadFrom, look-up,
+// WriteTo.
 func BenchmarkForward(b *testing.B) {
 	for _, n := range []int{1, 64} {
 		name := fmt.Sprintf("flows=%d", n)
@@ -131,8 +131,8 @@ func benchRelay(b *testing.B, flows []*flow) {
 	}
 }
 
-// connectFlow opens a session with a leg at either end of the flow, as if both
-// had registered.
+// connectFlow opens a session with a leg at each end of the flow, as if both had
+// registered.
 func connectFlow(b *testing.B, s *Server, f *flow) {
 	b.Helper()
 	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
@@ -180,7 +180,8 @@ func benchPlain(b *testing.B, flows []*flow) {
 	})
 }
 
-// forceReadBuffer gives a socket room for what waits when the clock starts.
+// forceReadBuffer makes the read buffer of a socket large enough for the packets that are
+// sent before the measurement.
 func forceReadBuffer(b *testing.B, conn *net.UDPConn) {
 	b.Helper()
 	raw, err := conn.SyscallConn()

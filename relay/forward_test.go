@@ -34,8 +34,8 @@ func TestForwardsBothWays(t *testing.T) {
 	})
 }
 
-// TestForwardsLongHeaders: packets of a handshake go by the IDs of both sides,
-// and by the random one that the accepter has registered.
+// TestForwardsLongHeaders checks that packets of a handshake are forwarded by the IDs of
+// both legs, and by the random ID that the accepter has registered.
 func TestForwardsLongHeaders(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
@@ -71,8 +71,8 @@ func TestForwardsLongHeaders(t *testing.T) {
 	})
 }
 
-// TestWindowFollowsTraffic: QUIC turns to another ID every few thousand
-// packets, for ever. The relay knows the next ones, and forgets those before.
+// TestWindowFollowsTraffic checks that the relay knows the next IDs of a leg, and forgets
+// old ones, while the connection changes its ID again and again.
 func TestWindowFollowsTraffic(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -96,8 +96,9 @@ func TestWindowFollowsTraffic(t *testing.T) {
 	})
 }
 
-// TestWindowLeapsOnRefresh: IDs that were spent on paths past the relay.
-func TestWindowLeapsOnRefresh(t *testing.T) {
+// TestRefreshMovesWindow checks that a refresh moves the window over IDs that were used on
+// paths that do not cross the relay.
+func TestRefreshMovesWindow(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		if status, _ := bob.register(bob.session, control.Register{Role: bob.role, Key: bob.key, Next: 700}, bob.resume); status != http.StatusOK {
@@ -109,7 +110,7 @@ func TestWindowLeapsOnRefresh(t *testing.T) {
 	})
 }
 
-// TestLegsExpire: a leg lives as long as it is refreshed, or sends.
+// TestLegsExpire checks that a leg expires unless it is refreshed.
 func TestLegsExpire(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -137,7 +138,8 @@ func TestLegsExpire(t *testing.T) {
 	}
 }
 
-// TestTrafficKeepsLegs: without a refresh.
+// TestTrafficKeepsLegs checks that a leg that sends packets does not expire, even without a
+// refresh.
 func TestTrafficKeepsLegs(t *testing.T) {
 	runLab(t, &Config{TTL: 90 * time.Second}, func(l *lab) {
 		alice, bob := l.pair()
@@ -158,7 +160,8 @@ func TestTrafficKeepsLegs(t *testing.T) {
 	})
 }
 
-// TestGrantedTTL: a leg may ask for less than the relay grants, not for more.
+// TestGrantedTTL checks that a leg can ask for a shorter TTL than the maximum, but not for
+// a longer one.
 func TestGrantedTTL(t *testing.T) {
 	runLab(t, &Config{TTL: 90 * time.Second}, func(l *lab) {
 		for asked, want := range map[uint32]uint32{0: 90, 1: 5, 30: 30, 90: 90, 4_000_000_000: 90} {
@@ -170,8 +173,9 @@ func TestGrantedTTL(t *testing.T) {
 	})
 }
 
-// TestLegFollowsItsConnection: when a NAT gives a peer another address, the
-// control connection shows it, and the leg follows without being asked.
+// TestLegFollowsItsConnection checks that a leg moves when a NAT gives its client another
+// address, without a request of the client: QUIC validates the new address of the control
+// connection.
 func TestLegFollowsItsConnection(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -195,8 +199,8 @@ func TestLegFollowsItsConnection(t *testing.T) {
 	})
 }
 
-// TestRestart: a relay with the same secret takes its legs back where they
-// were; one with another secret does not know them.
+// TestRestart checks that a relay with the same secret lets legs resume after a restart,
+// with the same IDs, and a relay with another secret does not.
 func TestRestart(t *testing.T) {
 	for name, secret := range map[string][]byte{"same secret": testSecret, "another": bytes.Repeat([]byte{8}, minSecret)} {
 		t.Run(name, func(t *testing.T) {
@@ -230,7 +234,7 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestResumeNeedsKey: a resume token is no use without the leg's key.
+// TestResumeNeedsKey checks that a resume token is of no use without the leg's key.
 func TestResumeNeedsKey(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -245,8 +249,8 @@ func TestResumeNeedsKey(t *testing.T) {
 	})
 }
 
-// TestResumeTokensExpire: a peer whose account is closed can't come back for
-// ever, and a join token that was used is used after a restart as well.
+// TestResumeTokensExpire checks that resume tokens expire, so that a closed account loses
+// its access, and that a used join token is still used after a restart.
 func TestResumeTokensExpire(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
@@ -275,8 +279,8 @@ func TestResumeTokensExpire(t *testing.T) {
 	})
 }
 
-// TestTrainsAreSplitByID: the datagrams of a GRO train go where each of them
-// belongs, with one lookup for those in a row.
+// TestTrainsAreSplitByID checks that each datagram of a GRO train is forwarded by its own
+// ID, with one look-up for consecutive datagrams with the same ID.
 func TestTrainsAreSplitByID(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -305,7 +309,7 @@ func TestTrainsAreSplitByID(t *testing.T) {
 	})
 }
 
-// TestForwardDoesNotAllocate: a packet costs no memory.
+// TestForwardDoesNotAllocate checks that forwarding a packet does not allocate.
 func TestForwardDoesNotAllocate(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -321,8 +325,8 @@ func TestForwardDoesNotAllocate(t *testing.T) {
 	})
 }
 
-// FuzzSort: whatever arrives is forwarded, handed to the relay's own QUIC or
-// dropped, and counted as one of these.
+// FuzzSort checks that each datagram is forwarded, handed to the relay's own QUIC or
+// dropped, and counted exactly once.
 func FuzzSort(f *testing.F) {
 	server, err := New(&Config{Secret: testSecret}, nettest.New(1).Listen(relayAddr))
 	if err != nil {
@@ -372,10 +376,11 @@ func FuzzSort(f *testing.F) {
 	})
 }
 
-// udpTrain is the longest that a socket reads at once.
+// udpTrain is the maximum size of a message that a socket reads.
 const udpTrain = 65535
 
-// TestManyFlows: packets of many sessions in turns reach whom they are for.
+// TestManyFlows checks that interleaved packets of many sessions arrive at the right legs,
+// in order.
 func TestManyFlows(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		const flows, each = 10, 20

@@ -20,8 +20,8 @@ func wantEmpty(t *testing.T, g *gate) {
 	}
 }
 
-// TestGate: control connections are bounded, and come back when they end, by the
-// context that quic-go has for them.
+// TestGate checks that control connections are bounded, and that a connection frees its
+// place when its context is done.
 func TestGate(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		s := &controlServer{gate: gate{max: 3, maxEach: 3}, amplify: amplify.New(amplify.Config{})}
@@ -51,7 +51,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// TestGateBySource: nobody takes all the room, nor does a site with many sources.
+// TestGateBySource checks that neither a source nor a site with many sources can use up all
+// connections.
 func TestGateBySource(t *testing.T) {
 	g := gate{max: 1000, maxEach: 2}
 	enter := func(ip string) bool {
@@ -81,9 +82,9 @@ func TestGateBySource(t *testing.T) {
 	}
 }
 
-// TestHandshakesAreNoConnections: whatever they show, handshakes take only what is
-// there for handshakes.
-func TestHandshakesAreNoConnections(t *testing.T) {
+// TestHandshakesTakeNoConnections checks that handshakes, with or without a Retry token,
+// use up only the places for handshakes.
+func TestHandshakesTakeNoConnections(t *testing.T) {
 	g := gate{max: 100_000, maxEach: 1024}
 	victim := netip.MustParseAddr("192.0.2.7")
 	forged := []*admission{}
@@ -125,6 +126,8 @@ func TestHandshakesAreNoConnections(t *testing.T) {
 	}
 }
 
+// TestGateAsksForRetry checks that many handshakes from different addresses without a Retry
+// token make the server ask for a Retry.
 func TestGateAsksForRetry(t *testing.T) {
 	g := gate{max: 100_000, maxEach: 1024}
 	n := 0

@@ -31,7 +31,7 @@ const relayAddr = "192.0.2.1:4433"
 
 var testSecret = bytes.Repeat([]byte{7}, minSecret)
 
-// lab is a network with a relay in it.
+// lab is a network with a relay.
 type lab struct {
 	*testing.T
 	net    *nettest.Network
@@ -42,8 +42,8 @@ type lab struct {
 	offload offload // of relays that are started from now on; nil: none
 }
 
-// runLab runs a test on the fake clock, with a relay. Everything of the relay
-// must be gone at the end: synctest reports goroutines that are left.
+// runLab runs a test with a relay and a fake clock. All goroutines of the relay must have
+// ended at the end of the test: synctest reports those that have not.
 func runLab(t *testing.T, conf *Config, test func(*lab)) {
 	t.Helper()
 	nettest.Bubble(t, func(t *testing.T) {
@@ -87,7 +87,8 @@ func (l *lab) stop() {
 	}
 }
 
-// dataConn keeps packets that carry IDs of peers from the control transport.
+// dataConn is a conn that takes out the packets with IDs of peers, so that the control
+// transport does not get them.
 type dataConn struct {
 	*nettest.Conn
 	data chan []byte
@@ -154,7 +155,7 @@ func (p *peer) connect() {
 	p.quic, p.http = conn, (&http3.Transport{}).NewClientConn(conn)
 }
 
-// reconnect gives a peer that has lost its transport another.
+// reconnect gives a peer a new transport and control connection.
 func (p *peer) reconnect() {
 	p.transport = &quic.Transport{Conn: p.conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
 	p.connect()
@@ -166,7 +167,7 @@ func (p *peer) close() {
 	p.conn.Close()
 }
 
-// do makes a request and returns the status and the body.
+// do makes a request, and returns the status and the body of the answer.
 func (p *peer) do(method, path, auth string, body []byte) (int, []byte) {
 	p.lab.Helper()
 	req, err := http.NewRequest(method, "https://relay"+path, bytes.NewReader(body))
@@ -215,7 +216,7 @@ func (p *peer) mustRegister(session control.SessionID, req control.Register, tok
 	return reply
 }
 
-// refresh registers the leg that p has again.
+// refresh registers the peer's leg again.
 func (p *peer) refresh() int {
 	status, _ := p.register(p.session, control.Register{Role: p.role, Key: p.key}, p.resume)
 	return status
@@ -260,7 +261,7 @@ func (p *peer) send(packet []byte) {
 	}
 }
 
-// arrived returns the packets that p has got so far.
+// arrived returns the packets that the peer has received since the last call.
 func (p *peer) arrived() [][]byte {
 	time.Sleep(50 * time.Millisecond)
 	synctest.Wait()
@@ -289,7 +290,7 @@ func (p *peer) want(packets ...[]byte) {
 	}
 }
 
-// dropped fails unless exactly n packets have been dropped, all for why.
+// dropped fails unless exactly n packets have been dropped, all for the reason why.
 func (l *lab) dropped(why Reason, n uint64) {
 	l.Helper()
 	s := l.server.Stats()

@@ -19,7 +19,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// stats returns those of the program.
+// stats returns the counters of the program.
 func (n *internet) stats() map[xdp.Reason]uint64 {
 	n.Helper()
 	s, err := n.program.Stats()
@@ -29,8 +29,8 @@ func (n *internet) stats() map[xdp.Reason]uint64 {
 	return s
 }
 
-// TestKernelFollowsRoamingLeg: a peer's address changes while packets flow, and
-// the kernel forwards to the new one.
+// TestKernelFollowsRoamingLeg checks that the kernel forwards to a peer's new address when
+// the address changes while packets flow.
 func TestKernelFollowsRoamingLeg(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -68,9 +68,10 @@ func (n *internet) until(otherwise string, ok func() bool) {
 	}
 }
 
-// TestKernelRefusesStrangers: who has seen the IDs of a session, but is at another
-// address, gets nothing forwarded by the kernel, and next to nothing by Go.
-func TestKernelRefusesStrangers(t *testing.T) {
+// TestKernelRefusesOtherSources checks that the kernel forwards no packets from an address
+// that is not the leg's, even if they have IDs of the session, and that Go forwards only a
+// few.
+func TestKernelRefusesOtherSources(t *testing.T) {
 	const packets = 100
 	f := kernelFamilies[0]
 	n := newInternet(t, (*internet).oneNIC, f)
@@ -106,10 +107,9 @@ func TestKernelRefusesStrangers(t *testing.T) {
 	n.transfer(a, b, 4<<20)
 }
 
-// TestKernelPassesWhatWouldDie: packets whose TTL ends at the relay are passed to Go,
-// which counts and drops them. So nothing goes round for ever, wherever it is
-// forwarded.
-func TestKernelPassesWhatWouldDie(t *testing.T) {
+// TestKernelPassesLastHop checks that the kernel passes packets with a TTL of 1 to Go,
+// which drops and counts them. So packets cannot circulate for ever.
+func TestKernelPassesLastHop(t *testing.T) {
 	f := kernelFamilies[0]
 	n := newInternet(t, (*internet).oneNIC, f)
 	n.attach(xdp.Generic)
@@ -135,8 +135,8 @@ func TestKernelPassesWhatWouldDie(t *testing.T) {
 	n.transfer(a, b, 4<<20)
 }
 
-// TestKernelIsFull: sessions that the kernel has no room for are forwarded by Go,
-// which is counted and logged once.
+// TestKernelIsFull checks that Go forwards the sessions for which the kernel has no room.
+// The errors are counted, and the first one is logged.
 func TestKernelIsFull(t *testing.T) {
 	for name, conf := range map[string]xdp.Config{"sessions": {Sessions: 1}, "IDs": {Sessions: 4, IDs: 4}} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestKernelIsFull(t *testing.T) {
 	}
 }
 
-// lockedBuffer is a buffer for several goroutines.
+// lockedBuffer is a buffer that several goroutines may use.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -179,8 +179,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// TestKernelJumboFrames: with a large MTU there is no native mode; frames above
-// 1500 bytes are forwarded or passed, and arrive.
+// TestKernelJumboFrames checks that packets arrive with a large MTU: there is no native
+// mode then, and the kernel forwards frames above 1500 bytes, or passes them to Go.
 func TestKernelJumboFrames(t *testing.T) {
 	f := kernelFamilies[0]
 	n := newInternet(t, (*internet).twoNICs, f)

@@ -23,7 +23,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// internet is two peers and a relay, joined by a router or by the relay itself.
+// internet is two peers and a relay, connected by a router, or directly to the relay.
 type internet struct {
 	*testing.T
 	relay, alice, bob *nettest.Host
@@ -35,7 +35,7 @@ type internet struct {
 	pass              []func() // lets a veth hand on what a native program sends
 }
 
-// family is one half of what the hosts' addresses are.
+// family is an IP version, with the addresses of the hosts.
 type family struct{ name, relay, alice, bob string }
 
 var kernelFamilies = []family{
@@ -43,7 +43,7 @@ var kernelFamilies = []family{
 	{"IPv6", "[fd01::2]:4433", "[fd02::2]:1000", "[fd03::2]:2000"},
 }
 
-// oneNIC puts a router between all.
+// oneNIC puts a router between the peers and the relay.
 func (n *internet) oneNIC() {
 	router := nettest.NewHost(n)
 	n.router = router
@@ -66,8 +66,8 @@ func (n *internet) oneNIC() {
 	n.ifaces = []string{"eth0"}
 }
 
-// twoNICs makes each peer a neighbour of the relay, which has its address on
-// loopback.
+// twoNICs connects each peer directly to the relay, whose address is on its loopback
+// interface.
 func (n *internet) twoNICs() {
 	for i, h := range []*nettest.Host{n.alice, n.bob} {
 		net := i + 2
@@ -81,7 +81,7 @@ func (n *internet) twoNICs() {
 	n.relay.Address("lo", "10.1.0.2/32", "fd01::2/128")
 }
 
-// newHosts builds it, without a relay.
+// newHosts builds the hosts, without a relay.
 func newHosts(t *testing.T, build func(*internet)) *internet {
 	t.Helper()
 	n := &internet{T: t, relay: nettest.NewHost(t), alice: nettest.NewHost(t), bob: nettest.NewHost(t)}
@@ -93,7 +93,7 @@ func newHosts(t *testing.T, build func(*internet)) *internet {
 	return n
 }
 
-// newInternet builds it and runs a relay whose program is not attached yet.
+// newInternet builds the hosts, and runs a relay whose program is not attached yet.
 func newInternet(t *testing.T, build func(*internet), f family) *internet {
 	t.Helper()
 	return newInternetWith(t, build, f, &xdp.Config{Sessions: 64}, nil)
@@ -169,7 +169,7 @@ func (n *internet) connect(f family) (a, b *p2p.Conn) {
 	return n.connectConn(f, n.alice.Listen(f.alice))
 }
 
-// connectConn is connect with alice's socket.
+// connectConn is connect with a given socket of alice's.
 func (n *internet) connectConn(f family, alice net.PacketConn) (a, b *p2p.Conn) {
 	n.Helper()
 	return n.meet(f, alice, n.server.Token(), n.server.Pin())
@@ -216,7 +216,7 @@ func (n *internet) transfer(from, to *p2p.Conn, size int64) {
 	}
 }
 
-// chunk sends bytes over a stream of their own.
+// chunk sends bytes on a new stream, and compares what arrives.
 func chunk(ctx context.Context, from, to *p2p.Conn, size int64) error {
 	sums := make(chan [32]byte, 2)
 	errs := make(chan error, 2)
@@ -267,7 +267,7 @@ func flow(from, to *p2p.Conn, done <-chan struct{}) error {
 	}
 }
 
-// moves waits until a counter has gone up by far.
+// moves waits until a counter has increased a lot.
 func (n *internet) moves(what string, counter func() uint64) {
 	n.Helper()
 	const far = 1000
@@ -290,8 +290,8 @@ func (n *internet) relayed() uint64 {
 
 const kernelTransfer = 64 << 20
 
-// TestKernelForwards: a real transfer, whose packets with a short header the
-// kernel forwards, and the relay's own loop does not see.
+// TestKernelForwards checks that the kernel forwards the packets with short headers of a
+// real transfer, and that the relay's own loop does not see them.
 func TestKernelForwards(t *testing.T) {
 	for _, nics := range []struct {
 		name  string
@@ -319,7 +319,8 @@ func TestKernelForwards(t *testing.T) {
 	}
 }
 
-// TestKernelComesAndGoes: a program is attached and detached while packets flow.
+// TestKernelComesAndGoes checks that packets still arrive when the program is attached and
+// detached while they flow.
 func TestKernelComesAndGoes(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -348,9 +349,9 @@ func TestKernelComesAndGoes(t *testing.T) {
 	}
 }
 
-// TestKernelIsLeftEmpty: what the kernel has forwarded is counted to the last
-// packet, and nothing of the server is left in it.
-func TestKernelIsLeftEmpty(t *testing.T) {
+// TestKernelIsEmptyAfterClose checks that the server counts all packets that the kernel has
+// forwarded, and leaves nothing in the program when it is closed.
+func TestKernelIsEmptyAfterClose(t *testing.T) {
 	f := kernelFamilies[0]
 	n := newInternet(t, (*internet).oneNIC, f)
 	n.attach(xdp.Generic)
@@ -373,8 +374,8 @@ func TestKernelIsLeftEmpty(t *testing.T) {
 	}
 }
 
-// TestProgramWithoutRelayStage: whoever wants the kernel to forward, and has loaded a
-// program that cannot, is told so.
+// TestProgramWithoutRelayStage checks that a server refuses a program that was loaded
+// without the relay stage.
 func TestProgramWithoutRelayStage(t *testing.T) {
 	program := xdptest.Load(t, &xdp.Config{Stages: []xdp.Stage{xdp.QuotaStage}})
 	s, err := relay.Listen(t.Context(), "udp", "127.0.0.1:0", &relay.Config{XDP: program})

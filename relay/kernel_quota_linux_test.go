@@ -24,10 +24,10 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// TestKernelForwardsUnderFlood: one program forwards for a relay, and holds the quota
-// of a server beside it, which is that of the relay's control connections as well.
-// Somebody floods both with Initials. A transfer goes on, peers find each other, and
-// the server answers.
+// TestKernelForwardsUnderFlood checks that a transfer goes on, peers connect and an HTTP/3
+// server next to the relay answers while both are flooded with Initials. One program
+// forwards for the relay, and enforces the quota of the server and of the relay's control
+// connections.
 func TestKernelForwardsUnderFlood(t *testing.T) {
 	const service, attacker = "10.1.0.2:443", "10.3.0.9"
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
@@ -105,7 +105,7 @@ func (n *internet) serveBeside(addr string, c *quota.Controller) {
 	})
 }
 
-// visit makes a connection and a request from alice's host.
+// visit connects from alice's host, and makes a request.
 func (n *internet) visit(addr string) {
 	n.Helper()
 	ctx, cancel := context.WithTimeout(n.Context(), 30*time.Second)
@@ -137,8 +137,8 @@ func (n *internet) visit(addr string) {
 	resp.Body.Close()
 }
 
-// floodInitials sends first Initials from an address of bob's host to some ports, each
-// of an attempt of its own, some thousand a second.
+// floodInitials sends some thousand first Initials per second from bob's host to some
+// ports, each with another port or connection ID.
 func (n *internet) floodInitials(from string, to ...string) (stop func()) {
 	n.Helper()
 	conn := n.bob.Listen(net.JoinHostPort(from, "0"))

@@ -14,8 +14,9 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestOwnAddressesAreCurrent: a packet asks what a monitor knows. As long as nothing
-// is known, as without file descriptors, every address may be the relay's own.
+// TestOwnAddressesAreCurrent checks that the relay knows the host's current addresses, and
+// takes every address for its own while it does not know them, as when there are no file
+// descriptors left.
 func TestOwnAddressesAreCurrent(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		var now atomic.Pointer[string] // nil: the list fails

@@ -10,7 +10,8 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// TestLogIsBounded: whatever somebody without a token, or with one, repeats.
+// TestLogIsBounded checks that a client cannot fill the log by repeating requests, with or
+// without a token.
 func TestLogIsBounded(t *testing.T) {
 	var out bytes.Buffer
 	runLab(t, &Config{Logger: slog.New(slog.NewTextHandler(&out, nil))}, func(l *lab) {

@@ -11,9 +11,8 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// TestLoopEnds: two relays that have each other's address for a leg, however that
-// came to be, forward a packet to each other until it has made its hops. So do
-// packets of a train.
+// TestLoopEnds checks that two relays that have each other's address as the address of a
+// leg forward a packet, also one of a train, only until its hop limit is used up.
 func TestLoopEnds(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		t.Run(addr, func(t *testing.T) { testLoopEnds(t, addr) })
@@ -66,7 +65,7 @@ func testLoopEnds(t *testing.T, addr string) {
 	}
 }
 
-// putLoop makes a session with both legs at one address.
+// putLoop makes a session whose legs have the same address.
 func putLoop(t *testing.T, s *Server, keys [2]cid.Key, at netip.AddrPort) {
 	t.Helper()
 	ses, err := s.sessions.open(control.SessionID{1}, accountTag{}, uncounted)

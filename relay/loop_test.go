@@ -23,8 +23,9 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// TestRelaysHandshakeIsNotForwarded: whoever makes a handshake with a relay, in the
-// name of another relay, hears nothing of it through that one, whatever the IDs.
+// TestRelaysHandshakeIsNotForwarded checks that a relay does not forward packets with which
+// another relay answers a handshake, whatever their IDs. Otherwise a client could make a
+// handshake at another relay's address.
 func TestRelaysHandshakeIsNotForwarded(t *testing.T) {
 	for _, text := range []string{"\x80twelve bytes", "\x01random bytes", "8 bytes.", "a connection ID of 20"[:20]} {
 		runLab(t, nil, func(l *lab) {
@@ -57,9 +58,9 @@ func TestRelaysHandshakeIsNotForwarded(t *testing.T) {
 	}
 }
 
-// TestInitialIDIsOfLongHeaders: the ID of an Initial, which the accepter may choose,
-// is no ID for what comes after the handshake.
-func TestInitialIDIsOfLongHeaders(t *testing.T) {
+// TestInitialIDIsForLongHeadersOnly checks that packets with short headers are not
+// forwarded by an Initial's ID, which the accepter chooses.
+func TestInitialIDIsForLongHeadersOnly(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
 		initial, err := cid.IDFrom([]byte("random bytes"))
@@ -75,7 +76,7 @@ func TestInitialIDIsOfLongHeaders(t *testing.T) {
 	})
 }
 
-// plainClient is a control connection with any IDs.
+// plainClient makes a control connection with any connection IDs.
 func (l *lab) plainClient(conn net.PacketConn, ids quic.ConnectionIDGenerator, length int) (*quic.Conn, *http3.ClientConn) {
 	l.Helper()
 	transport := &quic.Transport{Conn: conn, ConnectionIDGenerator: ids, ConnectionIDLength: length}
@@ -104,10 +105,9 @@ func (l *lab) get(h *http3.ClientConn) error {
 	return resp.Body.Close()
 }
 
-// TestUnprovenAddressIsNotValidated: a client that has IDs which another relay would
-// forward, and writes that relay's address on its packets, hears nothing from there:
-// the relay sends none of them to an address without a handshake of its own. So it
-// does not take the client to be there.
+// TestUnprovenAddressIsNotValidated checks that a relay does not validate the address of
+// another relay. A client whose IDs the other relay would forward migrates to that address.
+// The relay sends it no packets there, because no handshake was completed at that address.
 func TestUnprovenAddressIsNotValidated(t *testing.T) {
 	for name, test := range map[string]struct {
 		role cid.Role
@@ -145,8 +145,8 @@ func TestUnprovenAddressIsNotValidated(t *testing.T) {
 	}
 }
 
-// TestPlainClients: a client of HTTP/3 may have any IDs, as long as it stays where it
-// made its handshake.
+// TestPlainClients checks that an HTTP/3 client may have any connection IDs, as long as its
+// address does not change.
 func TestPlainClients(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		for i, length := range []int{1, 4, 8, 12, 12, 20, 20, 18, 4, 4} {
@@ -162,8 +162,9 @@ func TestPlainClients(t *testing.T) {
 	})
 }
 
-// TestProvenAddressesEnd: with their connections.
-func TestProvenAddressesEnd(t *testing.T) {
+// TestHandshakeAddressesEnd checks that the address of a handshake is forgotten when the
+// connection ends.
+func TestHandshakeAddressesEnd(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		c, _ := l.plainClient(l.net.Listen("198.51.100.77:1000"), nil, 4)
 		synctest.Wait()
@@ -176,7 +177,8 @@ func TestProvenAddressesEnd(t *testing.T) {
 	})
 }
 
-// TestResetsHaveBit7: so that they may leave to anybody.
+// TestResetsHaveBit7 checks that stateless resets have bit 7 of the ID set, so that they
+// may be sent to any address.
 func TestResetsHaveBit7(t *testing.T) {
 	var p handshakes
 	m := &udp.Message{Data: make([]byte, resetLen), Remote: netip.MustParseAddrPort("198.51.100.1:1")}
@@ -191,9 +193,10 @@ func TestResetsHaveBit7(t *testing.T) {
 	}
 }
 
-// TestTrafficWithoutControlConnections: packets may be anybody's who writes a leg's
-// address on them, or of two relays between them. So they keep legs only as long as a
-// control connection of the session is there, and one's own not much longer.
+// TestTrafficWithoutControlConnections checks how long packets keep legs whose control
+// connections are gone. The packets may come from an attacker with a forged address, or
+// circulate between two relays. So they do not count without any control connection of the
+// session, and only for a while without the leg's own.
 func TestTrafficWithoutControlConnections(t *testing.T) {
 	const ttl = 10 * time.Second
 	for name, test := range map[string]struct {
@@ -226,9 +229,9 @@ func TestTrafficWithoutControlConnections(t *testing.T) {
 	}
 }
 
-// TestStraysAreNoSignOfLife: a leg whose owner has left does not live by packets that
-// somebody sends from elsewhere with its peer's IDs.
-func TestStraysAreNoSignOfLife(t *testing.T) {
+// TestPacketsFromElsewhereKeepNoLeg checks that packets from another address than the leg's
+// do not keep the leg alive.
+func TestPacketsFromElsewhereKeepNoLeg(t *testing.T) {
 	runLab(t, &Config{TTL: 10 * time.Second}, func(l *lab) {
 		alice, bob := l.pair()
 		alice.quic.CloseWithError(0, "")
@@ -245,9 +248,9 @@ func TestStraysAreNoSignOfLife(t *testing.T) {
 	})
 }
 
-// TestStraysDoNotAllocate: nor do they ask the system, though the leg is at the
-// relay's port.
-func TestStraysDoNotAllocate(t *testing.T) {
+// TestPacketsFromElsewhereDoNotAllocate checks that packets from another address than the
+// leg's cause neither allocations nor system calls.
+func TestPacketsFromElsewhereDoNotAllocate(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, _ := l.pair()
 		leg := &l.server.sessions.find(alice.session).legs[control.Dialer]
@@ -258,7 +261,8 @@ func TestStraysDoNotAllocate(t *testing.T) {
 	})
 }
 
-// TestHopLimit: a run makes one hop less, and none beyond its last.
+// TestHopLimit checks that forwarding lowers the hop limit by one, and that packets with a
+// hop limit of 1 are dropped.
 func TestHopLimit(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()

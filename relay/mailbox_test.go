@@ -29,7 +29,7 @@ func (p *peer) take(name, token string, wait time.Duration) (int, string) {
 	return status, string(text)
 }
 
-// name is the name that offers for p wait under.
+// name is the name of offers to the peer's key.
 func (p *peer) name() string {
 	id := pki.CertificateKeyID(p.cert.Leaf)
 	return id.String()
@@ -53,7 +53,8 @@ func TestMailbox(t *testing.T) {
 	})
 }
 
-// TestMailboxWaits: who asks before the offer is there gets it when it comes.
+// TestMailboxWaits checks that a client that asks before there is an offer gets the offer
+// when it comes.
 func TestMailboxWaits(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
@@ -70,8 +71,8 @@ func TestMailboxWaits(t *testing.T) {
 	})
 }
 
-// TestOffersAreForTheirAddressee: the relay hands an offer to whoever proves to
-// have the key that it is for, and not even to those who may open sessions.
+// TestOffersAreForTheirAddressee checks that only a client with the certificate of a key
+// gets the offers to that key. An access token is not enough.
 func TestOffersAreForTheirAddressee(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob, eve := l.peer(), l.peer(), l.peer()
@@ -95,7 +96,8 @@ func TestOffersAreForTheirAddressee(t *testing.T) {
 	})
 }
 
-// TestMailboxIsBounded: in offers, in those under one name, in bytes and time.
+// TestMailboxIsBounded checks the limits on offers in all, under one name, in bytes, and in
+// time.
 func TestMailboxIsBounded(t *testing.T) {
 	conf := &Config{MaxOffers: 5, MaxOffersPerName: 3, MaxOfferSize: 100, OfferTTL: 30 * time.Second}
 	runLab(t, conf, func(l *lab) {
@@ -124,7 +126,7 @@ func TestMailboxIsBounded(t *testing.T) {
 	})
 }
 
-// TestWaitersAreBounded: so are those who wait under one name.
+// TestWaitersAreBounded checks the limit on requests that wait under one name.
 func TestWaitersAreBounded(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p, token := l.peer(), l.server.Token()
@@ -145,8 +147,8 @@ func TestWaitersAreBounded(t *testing.T) {
 	})
 }
 
-// TestTakerSupersedesItself: a peer that has lost its connection asks again over
-// another, and the offer must not go to the request that nobody hears any more.
+// TestTakerSupersedesItself checks that a peer that asks again on a new connection gets the
+// offer there, and not on the old connection, which may be dead.
 func TestTakerSupersedesItself(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		bob := l.peer()
@@ -173,9 +175,9 @@ func TestTakerSupersedesItself(t *testing.T) {
 	})
 }
 
-// TestDisplacedTakerIsTold: a request of another connection with the same key ends
-// one that waits, and says why.
-func TestDisplacedTakerIsTold(t *testing.T) {
+// TestDisplacedTakerGetsError checks that a request on another connection with the same key
+// ends a waiting one, which gets an error.
+func TestDisplacedTakerGetsError(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		m := newMailbox(&Config{OfferTTL: time.Minute, MaxOffers: 1, MaxOffersPerName: 1, MaxOfferSize: 100})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -198,8 +200,8 @@ func TestDisplacedTakerIsTold(t *testing.T) {
 	})
 }
 
-// TestBodiesAreBounded: nothing is read that is not asked for, and nothing is
-// written to the disk.
+// TestBodiesAreBounded checks that the server does not read bodies of requests that have
+// none, and writes none to the disk.
 func TestBodiesAreBounded(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	runLab(t, nil, func(l *lab) {
@@ -230,7 +232,7 @@ func TestMailboxClosed(t *testing.T) {
 	})
 }
 
-// byToken makes each token an account of its own.
+// byToken is an Authorize function that makes each token an account.
 func byToken(_ context.Context, req AuthRequest) (string, error) {
 	if req.Token == "" {
 		return "", ErrUnauthorized
@@ -238,7 +240,8 @@ func byToken(_ context.Context, req AuthRequest) (string, error) {
 	return req.Token, nil
 }
 
-// TestAccountDoesNotFillMailbox: who has less there gets room from who has most.
+// TestAccountDoesNotFillMailbox checks that in a full mailbox an account with fewer offers
+// replaces one of the account that has most.
 func TestAccountDoesNotFillMailbox(t *testing.T) {
 	conf := &Config{Authorize: byToken, MaxOffers: 32, MaxOffersPerName: 8}
 	runLab(t, conf, func(l *lab) {
@@ -258,7 +261,7 @@ func TestAccountDoesNotFillMailbox(t *testing.T) {
 	})
 }
 
-// TestMailboxBytesAreBounded: large offers are several.
+// TestMailboxBytesAreBounded checks that large offers use up the room of several.
 func TestMailboxBytesAreBounded(t *testing.T) {
 	runLab(t, &Config{MaxOffers: 8, MaxOfferSize: 16 << 10}, func(l *lab) {
 		p, token := l.peer(), l.server.Token()
@@ -270,8 +273,8 @@ func TestMailboxBytesAreBounded(t *testing.T) {
 	})
 }
 
-// TestSenderDoesNotFillName: a sender with one token delays no other who has the
-// same, and is served in turns with him.
+// TestSenderDoesNotFillName checks that senders with the same token cannot keep each other
+// out of a box, and that their offers are handed out in turns.
 func TestSenderDoesNotFillName(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		mallory, alice, bob := l.peer(), l.peer(), l.peer()
@@ -288,7 +291,7 @@ func TestSenderDoesNotFillName(t *testing.T) {
 	})
 }
 
-// TestNamesAreCanonical: a name has one box, however it is spelt.
+// TestNamesAreCanonical checks that all spellings of a name lead to the same box.
 func TestNamesAreCanonical(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
@@ -304,8 +307,9 @@ func TestNamesAreCanonical(t *testing.T) {
 	})
 }
 
-// TestTenantsAreApart: what lies under a text is of one account.
-func TestTenantsAreApart(t *testing.T) {
+// TestFreeNamesArePerAccount checks that accounts do not get the offers of each other under
+// a free name.
+func TestFreeNamesArePerAccount(t *testing.T) {
 	runLab(t, &Config{Authorize: byToken}, func(l *lab) {
 		alice, mallory := l.peer(), l.peer()
 		wantStatus(l, "leave", alice.put("bob", "a", "secret"), http.StatusNoContent)
@@ -320,8 +324,9 @@ func TestTenantsAreApart(t *testing.T) {
 	})
 }
 
-// TestAuthorizeIsToldWhatFor: which purpose, and which name.
-func TestAuthorizeIsToldWhatFor(t *testing.T) {
+// TestAuthorizeGetsPurposeAndName checks that Authorize gets the purpose of a token, and
+// the name of the offer.
+func TestAuthorizeGetsPurposeAndName(t *testing.T) {
 	var asked []AuthRequest
 	conf := &Config{Authorize: func(_ context.Context, req AuthRequest) (string, error) {
 		req.Remote = netip.AddrPort{}
@@ -347,7 +352,7 @@ func TestAuthorizeIsToldWhatFor(t *testing.T) {
 	})
 }
 
-// again makes another connection of the same key, from the same host.
+// again makes another connection with the same key, from the same host.
 func (p *peer) again() *peer {
 	twin := &peer{lab: p.lab, key: p.key, cert: p.cert}
 	p.lab.peers++
@@ -357,8 +362,8 @@ func (p *peer) again() *peer {
 	return twin
 }
 
-// TestOfferStaysUntilJoined: whoever was handed an offer may be gone. It is shown to
-// each connection of its owner, until the session has been joined.
+// TestOfferStaysUntilJoined checks that an offer is handed out to each connection of its
+// addressee, because some may be dead, until its session is joined.
 func TestOfferStaysUntilJoined(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()
@@ -397,7 +402,8 @@ func TestOfferStaysUntilJoined(t *testing.T) {
 	})
 }
 
-// TestOfferStaysUntilAcknowledged: or until its dialer has ended its leg.
+// TestOfferStaysUntilAcknowledged checks that an offer stays until it is acknowledged, or
+// its dialer ends its leg.
 func TestOfferStaysUntilAcknowledged(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.peer(), l.peer()

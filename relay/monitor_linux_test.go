@@ -10,9 +10,9 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// TestMonitoredRelay: the program counts what it forwards. A peer's connection to
-// the other shares its socket with the one to the relay, and both are told apart,
-// though the first Initial of the one never passes here: it travels in the offer.
+// TestMonitoredRelay checks that a monitor sees the connection between two peers that the
+// kernel forwards, and tells it from their control connections, which use the same sockets.
+// The first Initial is not among the packets: it is sent in the offer.
 func TestMonitoredRelay(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -72,9 +72,9 @@ func watched(t *testing.T, program *xdp.Program) *monitor.Monitor {
 	return m
 }
 
-// TestMonitoredRouter: on the way between the peers and their relay, on three
-// interfaces, each of the four connections has what is its own: two peers talk to
-// the relay, and to each other, by one socket each.
+// TestMonitoredRouter checks that a monitor on a router with three interfaces tells the
+// four connections apart: those of two peers to the relay, and those between the peers, on
+// one socket per peer.
 func TestMonitoredRouter(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {

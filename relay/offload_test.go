@@ -10,7 +10,8 @@ import (
 	"github.com/quicway/quicway/internal/datapath"
 )
 
-// fakeOffload says that it has forwarded something, and notes what it is told.
+// fakeOffload is an offload that pretends to have forwarded packets, and records its
+// routes.
 type fakeOffload struct {
 	noOffload
 	packets atomic.Uint64 // to each leg
@@ -27,7 +28,7 @@ func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }
 func (o *fakeOffload) deleteRoute(id cid.ID, _ cid.Owner)    { delete(o.routes, id) }
 
-// runOffload is runLab with an offload.
+// runOffload is runLab with a fakeOffload.
 func runOffload(t *testing.T, conf *Config, test func(*lab, *fakeOffload)) {
 	runLab(t, conf, func(l *lab) {
 		o := &fakeOffload{routes: make(map[cid.ID]cid.Association)}
@@ -38,8 +39,8 @@ func runOffload(t *testing.T, conf *Config, test func(*lab, *fakeOffload)) {
 	})
 }
 
-// TestOffloadedTrafficKeepsLegs: without a refresh, and without a packet that the
-// loop sees. It is counted, and when it ends so do the legs.
+// TestOffloadedTrafficKeepsLegs checks that packets that the offload has forwarded are
+// counted, and keep legs alive without a refresh, until there are no more packets.
 func TestOffloadedTrafficKeepsLegs(t *testing.T) {
 	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
 		l.pair()
@@ -61,8 +62,8 @@ func TestOffloadedTrafficKeepsLegs(t *testing.T) {
 	})
 }
 
-// TestOffloadEndsFirst: a program that its owner closes before the server forgets
-// its counters, and what has been counted stays.
+// TestOffloadEndsFirst checks that the counters stay when a program is closed before the
+// server, and reports zero.
 func TestOffloadEndsFirst(t *testing.T) {
 	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
 		l.pair()
@@ -76,9 +77,9 @@ func TestOffloadEndsFirst(t *testing.T) {
 	})
 }
 
-// TestOffloadKnowsTheIDsAbout the one in use: it is told of the next, one late
-// packet moves nothing back, many do.
-func TestOffloadKnowsTheIDsAbout(t *testing.T) {
+// TestOffloadKnowsTheIDsInUse checks that the offload knows the IDs around the one in use.
+// One late packet does not move its window back, but many do.
+func TestOffloadKnowsTheIDsInUse(t *testing.T) {
 	runOffload(t, nil, func(l *lab, o *fakeOffload) {
 		alice, bob := l.pair()
 		knows := func(first uint64) {

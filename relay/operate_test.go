@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// TestSessionsAreListed: with what the operator wants to know.
+// TestSessionsAreListed checks the descriptions of sessions and legs for the operator.
 func TestSessionsAreListed(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -56,8 +56,9 @@ func TestSessionsAreListed(t *testing.T) {
 	})
 }
 
-// TestEndSession: nothing is forwarded from then on, and nobody comes back to it, for
-// as long as somebody could have what it takes.
+// TestEndSession checks that an ended session is removed at once and completely, that
+// nothing of it is forwarded, and that nobody can open or resume it as long as there are
+// valid tokens for it.
 func TestEndSession(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -109,8 +110,9 @@ func TestEndSession(t *testing.T) {
 	})
 }
 
-// TestEndAccount: ends its sessions, and voids the tokens of those that the relay has
-// forgotten; others are left alone. What is authorized afterwards is.
+// TestEndAccount checks that ending an account ends its sessions, voids the resume tokens
+// of those that the relay has forgotten, and does not affect other accounts, or sessions
+// that are authorized later.
 func TestEndAccount(t *testing.T) {
 	byToken := func(_ context.Context, req AuthRequest) (string, error) {
 		if !slices.Contains([]string{"tenant A", "tenant B"}, req.Token) {
@@ -149,8 +151,8 @@ func TestEndAccount(t *testing.T) {
 	})
 }
 
-// TestPeersHearOfTheEnd: both do.
-func TestPeersHearOfTheEnd(t *testing.T) {
+// TestEndSessionNotifiesPeers checks that both peers get an event.
+func TestEndSessionNotifiesPeers(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		ses := l.server.sessions.find(alice.session)

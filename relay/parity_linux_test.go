@@ -21,8 +21,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// parity is a relay that forwards in the kernel and in its loop, both of which
-// get the same packets.
+// parity is a relay that forwards in the kernel and in its loop. Both get the same packets.
 type parity struct {
 	host    *nettest.Host
 	iface   *net.Interface
@@ -117,7 +116,7 @@ func (p *parity) serve(tb testing.TB, family int) {
 	p.shards[family].now = now
 }
 
-// know makes the IDs lead to the session of a family: the keys are the same.
+// know makes the IDs lead to the session of one IP version. The keys are the same for both.
 func (p *parity) know(tb testing.TB, family int) {
 	tb.Helper()
 	for role, key := range p.keys {
@@ -129,8 +128,8 @@ func (p *parity) know(tb testing.TB, family int) {
 	}
 }
 
-// check puts a packet through both, and wants the kernel to pass it unchanged, or
-// to send what the loop sends.
+// check gives a packet to the kernel and the loop. The kernel must pass it unchanged, or
+// send what the loop sends.
 func (p *parity) check(tb testing.TB, family int, f *packet.Frame, cut int) (relayed bool) {
 	tb.Helper()
 	frame := f.Build(paritySender, p.iface.HardwareAddr)
@@ -163,8 +162,8 @@ func (p *parity) check(tb testing.TB, family int, f *packet.Frame, cut int) (rel
 	return true
 }
 
-// loop is the packet that the loop sends after one that the kernel has delivered:
-// one to our port and address.
+// loop returns the packet that the loop sends for one that the kernel would deliver to the
+// relay.
 func (p *parity) loop(family int, f *packet.Frame) (packet.Frame, bool) {
 	v4 := f.Src.Addr().Is4()
 	if f.Dst != p.local[family] || f.VLAN || f.UDPLen != 0 && f.UDPLen != 8+len(f.Payload) ||
@@ -187,7 +186,7 @@ func (p *parity) loop(family int, f *packet.Frame) (packet.Frame, bool) {
 	return out, true
 }
 
-// FuzzParity: whatever comes, the kernel does what Go would do, or leaves it to Go.
+// FuzzParity checks that the kernel does with any packet what Go does, or passes it to Go.
 func FuzzParity(f *testing.F) {
 	p := newParity(f)
 	good := func(role byte) []byte {
@@ -211,7 +210,8 @@ func FuzzParity(f *testing.F) {
 	})
 }
 
-// frame makes a packet of bytes: the first eight say what is usual and what not.
+// frame makes a packet of fuzzed bytes. The first eight of them say what is unusual about
+// it.
 func (p *parity) frame(family int, in []byte) *packet.Frame {
 	f := &packet.Frame{
 		Src: p.peers[family][in[0]&1], Dst: p.local[family],
@@ -243,7 +243,7 @@ func (p *parity) frame(family int, in []byte) *packet.Frame {
 	return f
 }
 
-// TestParity: every case that the fuzzer is made of, and that it is not all PASS.
+// TestParity checks all seeds of the fuzz test, and that the kernel forwards some of them.
 func TestParity(t *testing.T) {
 	p := newParity(t)
 	for family := range p.local {

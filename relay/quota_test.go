@@ -28,8 +28,8 @@ func newQuota(t *testing.T, conf *quota.Config) *quota.Controller {
 	return c
 }
 
-// TestSessionQuota: a source opens as many sessions as it may, legs that join or
-// refresh do not count, and what has ended may be had again.
+// TestSessionQuota checks that a source can have as many sessions as its quota allows, that
+// joins and refreshes do not count, and that ended sessions do not count any more.
 func TestSessionQuota(t *testing.T) {
 	sessions := newQuota(t, &quota.Config{Source: quota.Limits{Connections: 2}})
 	runLab(t, &Config{SessionQuota: sessions}, func(l *lab) {
@@ -64,7 +64,7 @@ func TestSessionQuota(t *testing.T) {
 	}
 }
 
-// TestQuota: of control connections, and of the requests on them.
+// TestQuota checks the quota on control connections and on requests.
 func TestQuota(t *testing.T) {
 	connections := newQuota(t, &quota.Config{
 		Source:    quota.Limits{Connections: 1, RequestRate: 0.01, RequestBurst: 3},

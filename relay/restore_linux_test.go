@@ -18,9 +18,9 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// TestRestoreJudgesNotes: what is pinned is taken over only as far as it makes
-// sense to this server, and whatever is not is deleted.
-func TestRestoreJudgesNotes(t *testing.T) {
+// TestRestoreChecksNotes checks that a server takes over only those pinned sessions whose
+// notes make sense to it, and deletes the others.
+func TestRestoreChecksNotes(t *testing.T) {
 	program := xdptest.Load(t, &xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
 	stage := xdptest.Relay(t, program)
 	legs := [2]datapath.Leg{
@@ -72,8 +72,8 @@ func TestRestoreJudgesNotes(t *testing.T) {
 	}
 }
 
-// TestEndPinnedSessions: the operator lists and ends what a server before this one
-// has opened, of which the program knows nothing more afterwards, nor the next server.
+// TestEndPinnedSessions checks that the operator can list and end sessions that an earlier
+// server has opened, and that they are removed from the program.
 func TestEndPinnedSessions(t *testing.T) {
 	program, err := xdp.Load(&xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
 	if errors.Is(err, xdp.ErrPermission) || errors.Is(err, xdp.ErrUnsupported) {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestRelayBehindSNAT: it is said once that all clients have one private address, and
-// never if they have not.
+// TestRelayBehindSNAT checks that the relay warns once if all clients have the same private
+// address, and never otherwise.
 func TestRelayBehindSNAT(t *testing.T) {
 	for name, test := range map[string]struct {
 		addr func(i int) string

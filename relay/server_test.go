@@ -42,7 +42,7 @@ func (p *peer) listen() <-chan control.Event {
 	return events
 }
 
-// next is the next event, which has to come.
+// next returns the next event. It fails if there is none.
 func (l *lab) next(events <-chan control.Event, want control.EventType) control.Event {
 	l.Helper()
 	select {
@@ -84,8 +84,8 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// TestExpiredPeerIsGone: the other leg hears of a peer that fell silent.
-func TestExpiredPeerIsGone(t *testing.T) {
+// TestExpiryNotifiesPeer checks that the other peer gets an event when a leg expires.
+func TestExpiryNotifiesPeer(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		events := alice.listen()
@@ -100,7 +100,8 @@ func TestExpiredPeerIsGone(t *testing.T) {
 	})
 }
 
-// TestLastPacketsArrive: an ended leg still gets the end of the connection.
+// TestLastPacketsArrive checks that packets to an ended leg are still forwarded for a
+// while.
 func TestLastPacketsArrive(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -116,7 +117,8 @@ func TestLastPacketsArrive(t *testing.T) {
 	})
 }
 
-// TestShutdown: no new sessions, the peers are told, those that exist go on.
+// TestShutdown checks that a server that shuts down opens no sessions, notifies the peers,
+// and goes on to forward for the sessions that exist.
 func TestShutdown(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
@@ -145,7 +147,7 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-func TestShutdownGivesUp(t *testing.T) {
+func TestShutdownTimeout(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		l.pair()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -212,18 +214,18 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// deaf is a conn that cannot be read.
-type deaf struct{ net.PacketConn }
+// unreadableConn is a conn whose reads fail.
+type unreadableConn struct{ net.PacketConn }
 
-func (deaf) ReadFrom([]byte) (int, net.Addr, error) {
+func (unreadableConn) ReadFrom([]byte) (int, net.Addr, error) {
 	return 0, nil, errors.New("reading is not allowed")
 }
 
-// TestServeFailsLoudly: a relay that cannot hear says so, and does not seem to be
-// there.
-func TestServeFailsLoudly(t *testing.T) {
+// TestServeReturnsSocketError checks that Serve returns an error if a socket cannot be
+// read.
+func TestServeReturnsSocketError(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
-		server, err := New(nil, deaf{nettest.New(1).Listen(relayAddr)})
+		server, err := New(nil, unreadableConn{nettest.New(1).Listen(relayAddr)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,8 +260,9 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
-// TestRecognised: a relay with the same secret has the same token and pin.
-func TestRecognised(t *testing.T) {
+// TestSecretDeterminesTokenAndPin checks that relays with the same secret have the same
+// token and pin.
+func TestSecretDeterminesTokenAndPin(t *testing.T) {
 	make := func(secret []byte) *Server {
 		s, err := New(&Config{Secret: secret}, nettest.New(1).Listen(relayAddr))
 		if err != nil {
@@ -277,7 +280,8 @@ func TestRecognised(t *testing.T) {
 	}
 }
 
-// TestAuthorize: the hook decides, and says whose session it is.
+// TestAuthorize checks that Authorize decides about tokens, and names the account of a
+// session.
 func TestAuthorize(t *testing.T) {
 	conf := &Config{
 		MaxSessionsPerAccount: 1,

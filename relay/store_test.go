@@ -11,9 +11,8 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// TestSharedStore: two relays on one store forward nothing into each other's
-// sessions, neither by the IDs of a key nor by a registered one, and each goes on
-// with its own.
+// TestSharedStore checks that two relays with the same store do not forward packets into
+// sessions of each other, neither by the IDs of a key nor by an Initial's ID.
 func TestSharedStore(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		store := cid.NewMemoryStore(nil)
@@ -59,7 +58,8 @@ func register(t *testing.T, l *lab, p *peer, id []byte) {
 	}
 }
 
-// TestStoreIsChecked: nothing that a store says is believed against the session.
+// TestStoreIsChecked checks that the relay ignores an association from the store that does
+// not agree with its sessions.
 func TestStoreIsChecked(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		_, bob := l.pair()
@@ -89,8 +89,8 @@ func TestStoreIsChecked(t *testing.T) {
 	})
 }
 
-// TestNumbersBeginAnywhere: the sessions of two servers have no number in common,
-// so that what one has put into a store is no session of the next.
+// TestNumbersBeginAnywhere checks that the session numbers of two servers differ, so that
+// an association that one has put into a store fits no session of the other.
 func TestNumbersBeginAnywhere(t *testing.T) {
 	seen := make(map[uint64]bool)
 	for range 8 {
@@ -105,25 +105,24 @@ func TestNumbersBeginAnywhere(t *testing.T) {
 	}
 }
 
-// stuckStore is a store that breaks its promise: from a moment on Put does not
-// return.
-type stuckStore struct {
+// blockedStore is a store whose Put blocks for ever from some time on.
+type blockedStore struct {
 	*cid.MemoryStore
 	stuck chan struct{} // nil: not yet
 }
 
-func (s *stuckStore) Put(id cid.ID, a cid.Association, ttl time.Duration) error {
+func (s *blockedStore) Put(id cid.ID, a cid.Association, ttl time.Duration) error {
 	if s.stuck != nil {
 		<-s.stuck
 	}
 	return s.MemoryStore.Put(id, a, ttl)
 }
 
-// TestStuckStoreHoldsNoPackets: whoever waits for a store to write is no
-// forwarding loop. Packets go on by the IDs that are known, those of the session
-// whose window waits among them, and those from an address that is not its own.
-func TestStuckStoreHoldsNoPackets(t *testing.T) {
-	store := &stuckStore{MemoryStore: cid.NewMemoryStore(nil)}
+// TestBlockedStoreDelaysNoPackets checks that the forwarding loops go on while Put blocks:
+// for IDs that are known, also those of the session that waits for the store, and for
+// packets from other addresses.
+func TestBlockedStoreDelaysNoPackets(t *testing.T) {
+	store := &blockedStore{MemoryStore: cid.NewMemoryStore(nil)}
 	runLab(t, &Config{Store: store}, func(l *lab) {
 		alice, bob := l.pair()
 		carol, dave := l.pair()
@@ -142,8 +141,8 @@ func TestStuckStoreHoldsNoPackets(t *testing.T) {
 	})
 }
 
-// TestHitsAreBounded: a hit that finds no room is counted, and said again by a
-// later packet.
+// TestHitsAreBounded checks that a hit is counted as an error if the queue is full, and
+// that a later packet makes up for it.
 func TestHitsAreBounded(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		_, bob := l.pair()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestLegKeepsNoConnection: a leg outlives its control connection, but does not keep
-// the memory of that.
+// TestLegKeepsNoConnection checks that a leg outlives its control connection, but does not
+// keep the memory of the connection.
 func TestLegKeepsNoConnection(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()

@@ -27,7 +27,7 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// childConfig is what a relay in a process of its own is told.
+// childConfig is the configuration of a relay in a process of its own.
 type childConfig struct {
 	Addr   string
 	Ifaces []string
@@ -36,7 +36,7 @@ type childConfig struct {
 	TTL    time.Duration
 }
 
-// childReport is what it tells, again and again.
+// childReport is what that relay reports repeatedly.
 type childReport struct {
 	Token, Pin string
 	Stats      relay.Stats
@@ -44,7 +44,8 @@ type childReport struct {
 
 const childVariable = "QUICWAY_TEST_RELAY"
 
-// TestChildRelay is that relay, when a test has started it.
+// TestChildRelay runs that relay if another test has started the process. It checks
+// nothing.
 func TestChildRelay(t *testing.T) {
 	conf := os.Getenv(childVariable)
 	if conf == "" {
@@ -85,7 +86,7 @@ func TestChildRelay(t *testing.T) {
 	}
 }
 
-// child is a relay that can be killed.
+// child is a relay process that can be killed.
 type child struct {
 	*testing.T
 	cmd  *exec.Cmd
@@ -126,7 +127,7 @@ func (k *child) read(out io.Reader) {
 	}
 }
 
-// kill ends it without a chance to say or undo anything.
+// kill kills the process without a chance to clean up.
 func (k *child) kill() {
 	_ = k.cmd.Process.Signal(syscall.SIGKILL)
 	<-k.gone
@@ -171,8 +172,8 @@ func (n *internet) connectVia(f family, k *child) (a, b *p2p.Conn) {
 	return n.meet(f, n.alice.Listen(f.alice), r.Token, r.Pin)
 }
 
-// TestKilledRelayLeavesNothing: the kernel takes the program off when the process
-// is gone, in whatever way.
+// TestKilledRelayLeavesNothing checks that the kernel detaches the program when the process
+// is killed.
 func TestKilledRelayLeavesNothing(t *testing.T) {
 	for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -195,8 +196,8 @@ func TestKilledRelayLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestTakeover: a relay is killed while packets flow; they flow on, through the
-// next one's program, and the peers come back to it.
+// TestTakeover checks that packets go on to flow when a relay is killed and another one
+// takes its pinned program over, and that the peers connect to it again.
 func TestTakeover(t *testing.T) {
 	for i, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 		f := kernelFamilies[i]
@@ -246,7 +247,8 @@ func testTakeover(t *testing.T, f family, mode xdp.Mode) {
 	}
 }
 
-// pinnedCounter reads how many packets a pinned program has forwarded.
+// pinnedCounter returns a function that reads how many packets a pinned program has
+// forwarded.
 func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	t.Helper()
 	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-2", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
@@ -266,7 +268,8 @@ func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	}
 }
 
-// leftInPinned: one session, and the IDs of its legs as they are now.
+// leftInPinned checks that a pinned program has one session, and the current IDs of its
+// legs.
 func leftInPinned(t *testing.T, dir string) {
 	t.Helper()
 	p, err := xdp.Load(&xdp.Config{Sessions: 64, Pin: dir})

@@ -14,9 +14,10 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// TestStrangersEnd: a connection that shows nothing is over within 30 seconds, however
-// its requests are; one that waits for the offers of its key, or has a leg, is not.
-func TestStrangersEnd(t *testing.T) {
+// TestUnauthenticatedConnectionsEnd checks that a connection that is not authenticated ends
+// after 30 seconds, even if it keeps sending parts of requests, unless it waits for offers
+// to its key or has a leg.
+func TestUnauthenticatedConnectionsEnd(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		idle, half, headers, waiting, member := l.peer(), l.peer(), l.peer(), l.peer(), l.peer()
 		stream, err := half.quic.OpenStream()
@@ -56,8 +57,8 @@ func TestStrangersEnd(t *testing.T) {
 	})
 }
 
-// TestListenersAreBounded: of connections that wait for offers without a token, the one
-// that came first gives way; those with a token do not.
+// TestListenersAreBounded checks that the oldest connection that waits for offers without a
+// token is closed when there are too many, and that those with a token are not.
 func TestListenersAreBounded(t *testing.T) {
 	runLab(t, &Config{MaxListeners: 1}, func(l *lab) {
 		wait := func(token string) *peer {
@@ -87,7 +88,8 @@ func TestListenersAreBounded(t *testing.T) {
 	})
 }
 
-// TestHalfRequestsEnd: also those of whoever has shown something.
+// TestHalfRequestsEnd checks that incomplete requests end, also those of authenticated
+// clients.
 func TestHalfRequestsEnd(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
@@ -112,8 +114,8 @@ func TestHalfRequestsEnd(t *testing.T) {
 	})
 }
 
-// TestLobbyIsBounded: by source, by site and in all, and nobody is kept out by those
-// of another.
+// TestLobbyIsBounded checks the bounds for a source, for a site and in all, and that one
+// site cannot keep the others out.
 func TestLobbyIsBounded(t *testing.T) {
 	l := newLobby(maxUnauthenticated)
 	fill := func(addr func(i int) netip.Addr, n int) (gone int) {
