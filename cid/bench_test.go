@@ -9,7 +9,7 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// lookups are the stores that are compared, filled with the same IDs.
+// lookups are the kinds of store that are compared, filled with the same IDs.
 type lookups struct {
 	ids    []cid.ID
 	memory *cid.MemoryStore
@@ -34,10 +34,9 @@ var filled = sync.OnceValue(func() *lookups {
 	return l
 })
 
-// BenchmarkGet looks up one of 1 048 576 IDs: in a MemoryStore, and beside it in
-// a map under one lock, and in a sync.Map. It does so alone (serial), on all
-// CPUs (parallel), and on all of them while every 16th access refreshes an ID
-// (refreshed).
+// BenchmarkGet looks up one of 1 048 576 IDs in a MemoryStore, and for comparison in a map
+// with one lock, and in a sync.Map: on one CPU (serial), on all CPUs (parallel), and on all
+// CPUs while every 16th access puts an ID again (refreshed).
 func BenchmarkGet(b *testing.B) {
 	l := filled()
 	for _, store := range []struct {
@@ -104,7 +103,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// BenchmarkMemoryStorePut adds IDs, and says how much memory one takes.
+// BenchmarkMemoryStorePut adds IDs, and reports the memory per ID.
 func BenchmarkMemoryStorePut(b *testing.B) {
 	deriver := cid.NewKey().Deriver(cid.Peer)
 	s := cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: 1 << 30})

@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/cid"
 )
 
-// A peer lets its QUIC transport use IDs that a relay can predict.
+// A peer uses connection IDs that a relay can compute from the key.
 func ExampleGenerator() {
 	key := cid.NewKey()
 	transport := &quic.Transport{
@@ -26,7 +26,7 @@ func ExampleGenerator() {
 	// Output: 12 true
 }
 
-// A relay keeps the IDs that may come next, and slides on when they do.
+// A relay knows the next IDs of a leg, and moves the window when they are used.
 func ExampleWindow() {
 	window := cid.NewWindow(0)
 	lo, hi := window.Bounds()
@@ -56,7 +56,7 @@ func ExampleMemoryStore() {
 	// true
 }
 
-// Who routes QUIC by connection ID has to know the IDs that come next.
+// A router that routes QUIC packets by connection ID has to know the next IDs of each connection.
 func Example() {
 	store, owner := cid.NewMemoryStore(nil), cid.Owner{1}
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -65,12 +65,12 @@ func Example() {
 	}
 	defer conn.Close()
 
-	key := cid.NewKey() // the router is told
+	key := cid.NewKey() // the peer tells the router
 	transport := &quic.Transport{Conn: conn, ConnectionIDGenerator: cid.NewGenerator(key, cid.Peer, nil)}
 	defer transport.Close()
 
 	learn := func() error {
-		window := cid.NewWindow(0) // the router knows these counters' IDs
+		window := cid.NewWindow(0) // the router knows the IDs of these counters
 		for counter, hi := window.Bounds(); counter < hi; counter++ {
 			err := store.Put(key.ID(cid.Peer, counter), cid.Association{Owner: owner, Counter: counter}, time.Minute)
 			if err != nil {

@@ -36,7 +36,8 @@ func TestGenerator(t *testing.T) {
 	}
 }
 
-// TestGeneratorIsConcurrent: each counter is used once.
+// TestGeneratorIsConcurrent checks that each counter is used once when several goroutines
+// use a generator.
 func TestGeneratorIsConcurrent(t *testing.T) {
 	const workers, each = 8, 500
 	g := cid.NewGenerator(cid.NewKey(), cid.Peer, nil)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/crypto/blake2b"
 )
 
-// TestKeyID holds the derivation against values written down once: peers and
-// relays of all versions must agree on them.
+// TestKeyID checks IDs against known values: peers and relays of all versions must derive
+// the same IDs.
 func TestKeyID(t *testing.T) {
 	var key Key
 	for i := range key {
@@ -33,8 +33,7 @@ func TestKeyID(t *testing.T) {
 	}
 }
 
-// TestKeyIDIsBLAKE2b makes IDs the way that the documentation of the package
-// says.
+// TestKeyIDIsBLAKE2b derives IDs as the package documentation says.
 func TestKeyIDIsBLAKE2b(t *testing.T) {
 	key := NewKey()
 	deriver := key.Deriver(Relay)
@@ -76,8 +75,8 @@ func TestKeyText(t *testing.T) {
 	}
 }
 
-// TestKeyIsNotPrinted: a key that ends up in a log would let its reader move
-// the peer's leg.
+// TestKeyIsNotPrinted checks that fmt does not print a key. Anybody who reads a key in a
+// log could move the peer's leg.
 func TestKeyIsNotPrinted(t *testing.T) {
 	key := NewKey()
 	text, _ := key.MarshalText()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// model is what a relay does with what a window tells it.
+// model applies the results of a window as a relay does.
 type model struct {
 	t      *testing.T
 	window Window
@@ -60,8 +60,8 @@ func TestWindowBegins(t *testing.T) {
 	}
 }
 
-// TestWindowFollowsTraffic uses IDs as QUIC does: six at a time, in about
-// their order, and only those that are due told to the window.
+// TestWindowFollowsTraffic uses IDs as QUIC does: six at a time, roughly in order. It calls
+// Hit only for counters from Due on.
 func TestWindowFollowsTraffic(t *testing.T) {
 	const live = 6
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -84,7 +84,7 @@ func TestWindowFollowsTraffic(t *testing.T) {
 	}
 }
 
-// TestWindowWalk does anything in any order.
+// TestWindowWalk makes random calls in random order.
 func TestWindowWalk(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 200 {
@@ -110,9 +110,8 @@ func TestWindowWalk(t *testing.T) {
 	}
 }
 
-// TestWindowIgnoresStrangers: a counter that the window does not hold moves
-// nothing, so that a guess gains nothing.
-func TestWindowIgnoresStrangers(t *testing.T) {
+// TestWindowIgnoresOtherCounters checks that a counter outside the window does not move it.
+func TestWindowIgnoresOtherCounters(t *testing.T) {
 	w := NewWindow(100)
 	before := w
 	for _, counter := range []uint64{0, 100 - Behind - 1, 100 + Ahead, 1 << 40, ^uint64(0)} {
@@ -122,7 +121,8 @@ func TestWindowIgnoresStrangers(t *testing.T) {
 	}
 }
 
-// TestWindowExtendsFar: an owner that has spent many IDs elsewhere.
+// TestWindowExtendsFar checks that an owner can move its window far up after it has used
+// many IDs elsewhere.
 func TestWindowExtendsFar(t *testing.T) {
 	m := newModel(t, 0)
 	m.apply(m.window.Extend(10))

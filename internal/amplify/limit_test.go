@@ -33,7 +33,7 @@ func short(id []byte, size int) []byte {
 	return append(append([]byte{0x40}, id...), make([]byte, size-1-len(id))...)
 }
 
-// sent is how many bytes of n messages may be sent.
+// sent returns how many bytes of n messages may be sent.
 func sent(l *Limit, to netip.AddrPort, b []byte, n int) (bytes int) {
 	for range n {
 		if l.MaySend(to, b) {
@@ -43,6 +43,8 @@ func sent(l *Limit, to netip.AddrPort, b []byte, n int) (bytes int) {
 	return bytes
 }
 
+// TestThreeTimes checks that three times as many bytes may be sent as have come from an
+// address.
 func TestThreeTimes(t *testing.T) {
 	for name, conf := range map[string]Config{"server": {IDLen: idLen}, "both": {IDLen: idLen, Dials: true}, "guess": {IDLen: idLen, Dials: true, Guess: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -62,8 +64,8 @@ func TestThreeTimes(t *testing.T) {
 	}
 }
 
-// TestHandshakeIsBounded: a server that takes a token for a proof is held back all
-// the same.
+// TestHandshakeIsBounded checks that the limit also holds for a server that takes a token
+// as proof of an address.
 func TestHandshakeIsBounded(t *testing.T) {
 	for _, dials := range []bool{false, true} {
 		l := New(Config{IDLen: idLen, Dials: dials})
@@ -74,7 +76,9 @@ func TestHandshakeIsBounded(t *testing.T) {
 	}
 }
 
-func TestEchoProves(t *testing.T) {
+// TestEchoValidates checks that an address is validated when it sends a connection ID that
+// was sent to it, but not one that was sent to another address.
+func TestEchoValidates(t *testing.T) {
 	l := New(Config{IDLen: idLen})
 	l.Received(client, long(t, drawn, nil, 1200), 1200)
 	sent(l, client, long(t, nil, serverID, 1200), 1)
@@ -88,7 +92,8 @@ func TestEchoProves(t *testing.T) {
 	}
 }
 
-// TestOwnIDIsNoEcho: an ID that a client has drawn comes back in refusals.
+// TestOwnIDIsNoEcho checks that an ID that a client has chosen itself does not validate its
+// address, although refusals contain it.
 func TestOwnIDIsNoEcho(t *testing.T) {
 	l := New(Config{IDLen: idLen})
 	for i := range byte(20) {
@@ -104,6 +109,7 @@ func TestOwnIDIsNoEcho(t *testing.T) {
 	}
 }
 
+// TestDialing checks that the Initials of an endpoint that dials are not limited.
 func TestDialing(t *testing.T) {
 	l := New(Config{IDLen: idLen, Dials: true})
 	if got := sent(l, client, long(t, drawn, serverID, 1200), 10); got != 12000 {
@@ -118,7 +124,7 @@ func TestDialing(t *testing.T) {
 	}
 }
 
-// moving is a connection.
+// moving is a connection that migrates.
 type moving struct {
 	mu sync.Mutex
 	at netip.AddrPort
@@ -136,6 +142,7 @@ func (m *moving) move(to netip.AddrPort) {
 	m.at = to
 }
 
+// TestConnectionMoves checks that an address is validated as long as a connection is there.
 func TestConnectionMoves(t *testing.T) {
 	l := New(Config{IDLen: idLen, Guess: true})
 	p, conn := l.Enter(client), &moving{at: client}
@@ -172,7 +179,8 @@ func TestConnectionMoves(t *testing.T) {
 	}
 }
 
-// TestGuess: where connections are not followed, what QUIC sends tells.
+// TestGuess checks that an address is validated when QUIC sends a packet there that is
+// neither a probe nor a reset, if connections are not followed.
 func TestGuess(t *testing.T) {
 	l := New(Config{IDLen: idLen, Guess: true})
 	l.Received(client, short(serverID, 33), 33)
@@ -187,9 +195,9 @@ func TestGuess(t *testing.T) {
 	}
 }
 
-// TestStrangersAreBounded: those of connections stay whatever comes, and memory is
-// bounded.
-func TestStrangersAreBounded(t *testing.T) {
+// TestMemoryIsBounded checks that the memory is bounded, and that the accounts of
+// connections are kept, when packets come from very many addresses.
+func TestMemoryIsBounded(t *testing.T) {
 	l := New(Config{IDLen: idLen})
 	p := l.Enter(client)
 	defer p.Leave()

@@ -20,8 +20,7 @@ func idOf(n int) cid.ID {
 	return id
 }
 
-// TestBodies holds the JSON against what is written down in the protocol, and
-// reads it back.
+// TestBodies checks that messages are encoded as the protocol says, and decoded again.
 func TestBodies(t *testing.T) {
 	key := cid.Key{1, 2, 3}
 	for _, test := range []struct {
@@ -109,7 +108,7 @@ func TestSessionIDText(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever a body is, it is read the same way when it is written
+// FuzzDecode checks that a decoded message is the same after it is encoded and decoded
 // again.
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"role":"accepter","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","next":5,"initial_dcid":"0000000000000000","ttl":60}`)

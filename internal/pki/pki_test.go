@@ -22,7 +22,9 @@ func newCertificate(t *testing.T) tls.Certificate {
 	return cert
 }
 
-func TestKeyIDNamesTheKeyNotTheCertificate(t *testing.T) {
+// TestKeyIDIsThatOfTheKey checks that two certificates with the same key have the same
+// KeyID.
+func TestKeyIDIsThatOfTheKey(t *testing.T) {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	a, err := SelfSigned(key)
 	if err != nil {

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// BenchmarkLoopback moves packets of 1200 bytes from one socket to another, by
-// the batch, and beside it with a WriteTo and a ReadFrom each. An op is a
-// packet.
+// BenchmarkLoopback sends packets of 1200 bytes from one socket to another, in batches, and
+// for comparison with WriteTo and ReadFrom. One op is one packet.
 func BenchmarkLoopback(b *testing.B) {
 	const batch = 32
 	for _, bench := range []struct {

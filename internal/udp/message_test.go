@@ -34,8 +34,8 @@ func TestMessageSegments(t *testing.T) {
 	}
 }
 
-// TestMessageTrains: what goes to the kernel is within its bounds, and all of
-// the message.
+// TestMessageTrains checks that the parts of a message are within the kernel's limits, and
+// complete.
 func TestMessageTrains(t *testing.T) {
 	for _, length := range []int{1, 100, 1200, 65_000, 65_507, 200_000} {
 		for _, segment := range []int{0, 1, 100, 1200, 1452, 40_000} {

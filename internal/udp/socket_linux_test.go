@@ -16,8 +16,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestTrainStaysTrain: GSO on one side and GRO on the other make one message
-// of many datagrams.
+// TestTrainStaysTrain checks that a train that is sent with GSO is received with GRO as one
+// message.
 func TestTrainStaysTrain(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
 	if !a.GSO() || !b.GRO() {
@@ -36,7 +36,7 @@ func TestTrainStaysTrain(t *testing.T) {
 	}
 }
 
-// TestECN: the mark of a packet is that which it was sent with.
+// TestECN checks that a packet is received with the ECN mark with which it was sent.
 func TestECN(t *testing.T) {
 	for _, addrs := range [][2]string{
 		{"127.0.0.1:0", "127.0.0.1:0"},
@@ -55,8 +55,9 @@ func TestECN(t *testing.T) {
 	}
 }
 
-// TestHopLimit: a packet, and each of a train, may make the hops that it was sent
-// with, whatever the socket and its family; trains of two hop limits stay two.
+// TestHopLimit checks that packets and trains are sent with the hop limit of the message,
+// on sockets of both IP versions, and that messages with different hop limits are not
+// joined into one train.
 func TestHopLimit(t *testing.T) {
 	for _, addrs := range [][2]string{
 		{"127.0.0.1:0", "127.0.0.1:0"},
@@ -96,9 +97,9 @@ func TestHopLimit(t *testing.T) {
 	}
 }
 
-// TestAnswersLeaveFromWhereTheyCame: a host with several addresses answers with
-// the one that it was asked at.
-func TestAnswersLeaveFromWhereTheyCame(t *testing.T) {
+// TestAnswersFromSameAddress checks that a host with several addresses answers from the
+// address that a packet came to.
+func TestAnswersFromSameAddress(t *testing.T) {
 	server := listen(t, "udp", "0.0.0.0:0", nil)
 	client := listen(t, "udp", "127.0.0.1:0", nil)
 	for _, addr := range []string{"127.0.0.2", "127.0.0.3", "127.0.0.2"} {
@@ -119,7 +120,8 @@ func TestAnswersLeaveFromWhereTheyCame(t *testing.T) {
 	}
 }
 
-// TestDualStack: one socket serves both families, and shows IPv4 as IPv4.
+// TestDualStack checks that one socket serves both IP versions, and that IPv4 addresses are
+// not mapped into IPv6.
 func TestDualStack(t *testing.T) {
 	server := listen(t, "udp", "[::]:0", nil)
 	port := server.LocalAddr().Port()
@@ -144,7 +146,7 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
-// TestShards: sockets share a port, and together get all packets.
+// TestShards checks that sockets share a port, and receive all packets together.
 func TestShards(t *testing.T) {
 	shards, err := Listen(t.Context(), "udp", "127.0.0.1:0", 4, nil)
 	if err != nil {
@@ -187,9 +189,9 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// TestShardsShareWithNobodyElse: a second server on the same port would get a
-// part of the flows.
-func TestShardsShareWithNobodyElse(t *testing.T) {
+// TestShardsRefusePortInUse checks that a second server cannot use the same port, because
+// it would get some of the flows.
+func TestShardsRefusePortInUse(t *testing.T) {
 	first, err := Listen(t.Context(), "udp", "127.0.0.1:0", 2, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -203,8 +205,8 @@ func TestShardsShareWithNobodyElse(t *testing.T) {
 	}
 }
 
-// TestOverflowIsCounted: what the kernel has dropped shows with the next packet
-// that it has not.
+// TestOverflowIsCounted checks that packets that the kernel has dropped are counted when
+// the next packet is read.
 func TestOverflowIsCounted(t *testing.T) {
 	a := listen(t, "udp", "127.0.0.1:0", nil)
 	b := listen(t, "udp", "127.0.0.1:0", &Config{ReadBuffer: 4096, DisableGRO: true})
@@ -225,7 +227,7 @@ func TestOverflowIsCounted(t *testing.T) {
 	}
 }
 
-// drain reads what is there.
+// drain reads the messages that have arrived.
 func drain(t *testing.T, s *Socket) {
 	t.Helper()
 	ms := make([]Message, 64)
@@ -247,8 +249,8 @@ func drain(t *testing.T, s *Socket) {
 	}
 }
 
-// TestRefusedTrain: EIO says that the device has no checksums to
-// offload, and then nothing is sent as a train any more (udp(7)).
+// TestRefusedTrain checks that no more trains are sent after EIO, which means that the
+// network device cannot compute checksums (udp(7)).
 func TestRefusedTrain(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", &Config{DisableGRO: true})
 	engine := a.engine.(*kernelEngine)
@@ -279,7 +281,7 @@ func TestRefusedTrain(t *testing.T) {
 	}
 }
 
-// TestSocketDoesNotAllocate: neither do reads, nor writes.
+// TestSocketDoesNotAllocate checks that neither reads nor writes allocate.
 func TestSocketDoesNotAllocate(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		a, b := listen(t, "udp", addr, nil), listen(t, "udp", addr, nil)
@@ -308,8 +310,8 @@ func TestSocketDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestFlowsKeepTheirOrder: however messages are put together, each address
-// gets its own datagrams, whole and in order.
+// TestFlowsKeepTheirOrder checks that each address gets its own datagrams, complete and in
+// order, when messages are joined into trains.
 func TestFlowsKeepTheirOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	from := listen(t, "udp", "127.0.0.1:0", nil)
@@ -347,8 +349,8 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// TestInterleavedFlowsLeaveInTrains: the packets of flows in turns are as few
-// messages as there are flows.
+// TestInterleavedFlowsLeaveInTrains checks that interleaved packets of several flows are
+// sent as one message per flow.
 func TestInterleavedFlowsLeaveInTrains(t *testing.T) {
 	from := listen(t, "udp", "127.0.0.1:0", nil)
 	to := []*Socket{listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)}
@@ -372,8 +374,8 @@ func TestInterleavedFlowsLeaveInTrains(t *testing.T) {
 	}
 }
 
-// TestECNAfterOverflow: with everything that the kernel has to say about a
-// message on a socket for both families, the mark is still there.
+// TestECNAfterOverflow checks that the ECN mark is received together with all other control
+// messages on a socket for both IP versions.
 func TestECNAfterOverflow(t *testing.T) {
 	a := listen(t, "udp", "127.0.0.1:0", nil)
 	b := listen(t, "udp", "[::]:0", &Config{ReadBuffer: 4096})

@@ -13,7 +13,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// listen opens a socket on loopback that is closed with the test.
+// listen opens a socket on the loopback interface, and closes it at the end of the test.
 func listen(t testing.TB, network, address string, cfg *Config) *Socket {
 	t.Helper()
 	sockets, err := Listen(context.Background(), network, address, 1, cfg)
@@ -27,7 +27,7 @@ func listen(t testing.TB, network, address string, cfg *Config) *Socket {
 	return sockets[0]
 }
 
-// receive reads messages until they are n datagrams, and copies them.
+// receive reads messages until there are n datagrams, and copies them.
 func receive(t testing.TB, s *Socket, n int) []Message {
 	t.Helper()
 	var all []Message
@@ -46,7 +46,7 @@ func receive(t testing.TB, s *Socket, n int) []Message {
 	return all
 }
 
-// datagrams are those of messages, one after the other.
+// datagrams returns the datagrams of messages in order.
 func datagrams(ms []Message) (all [][]byte) {
 	for i := range ms {
 		for data := range ms[i].Segments() {
@@ -56,7 +56,7 @@ func datagrams(ms []Message) (all [][]byte) {
 	return all
 }
 
-// pattern is n bytes that tell where they belong.
+// pattern returns n bytes that show where they belong.
 func pattern(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -65,7 +65,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-// sockets are all that a Socket can stand on here.
+// sockets are all kinds of Socket that this system has.
 func sockets(t *testing.T, f func(t *testing.T, a, b *Socket)) {
 	for name, cfg := range map[string]*Config{
 		"default": nil,
@@ -129,7 +129,7 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// TestSwitchGSOOff: trains still arrive, packet by packet.
+// TestSwitchGSOOff checks that trains arrive packet by packet when GSO is switched off.
 func TestSwitchGSOOff(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", &Config{DisableGRO: true})
 	a.SetGSO(false)
@@ -143,8 +143,8 @@ func TestSwitchGSOOff(t *testing.T) {
 	}
 }
 
-// TestBadDestination: a message that the kernel refuses takes none of the
-// others with it.
+// TestBadDestination checks that a message that the kernel refuses does not affect the
+// others in the batch.
 func TestBadDestination(t *testing.T) {
 	a, b := listen(t, "udp4", "127.0.0.1:0", nil), listen(t, "udp4", "127.0.0.1:0", nil)
 	bad := netip.MustParseAddrPort("[2001:db8::1]:1") // not for a socket of IPv4
@@ -165,7 +165,8 @@ func TestBadDestination(t *testing.T) {
 	}
 }
 
-// TestICMPIsNotFatal: that nobody listens at an address ends nothing.
+// TestICMPIsNotFatal checks that ICMP errors from an address where nobody listens do not
+// make the socket fail.
 func TestICMPIsNotFatal(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
 	closed := listen(t, "udp", "127.0.0.1:0", nil)
@@ -228,7 +229,7 @@ func TestNewRefusesOtherConns(t *testing.T) {
 	}
 }
 
-// otherConn is bound to no UDP address.
+// otherConn is a conn whose address is not a UDP address.
 type otherConn struct{ net.PacketConn }
 
 func (otherConn) LocalAddr() net.Addr { return &net.UnixAddr{Name: "socket", Net: "unixgram"} }

@@ -14,8 +14,8 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// forbid makes system calls of this thread fail, as a sandbox does. The thread ends
-// with its goroutine.
+// forbid makes system calls of this thread fail, as a sandbox does. The thread ends with
+// its goroutine.
 func forbid(errno unix.Errno, calls ...uint32) error {
 	runtime.LockOSThread()
 	load := unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}
@@ -52,8 +52,8 @@ func sandboxed(t *testing.T, errno unix.Errno, calls []uint32, test func()) {
 	}
 }
 
-// TestBatchesForbidden: where many messages at once are not to be had they go one by
-// one, with all that comes with them.
+// TestBatchesForbidden checks that messages are read and written one by one, with all their
+// properties, if the system calls for several messages are forbidden.
 func TestBatchesForbidden(t *testing.T) {
 	for name, errno := range map[string]unix.Errno{"forbidden": unix.EPERM, "unknown": unix.ENOSYS} {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestBatchesForbidden(t *testing.T) {
 	}
 }
 
-// exchange sends several messages, of which one is a train, and wants them to arrive.
+// exchange sends several messages, one of which is a train, and checks that they arrive.
 func exchange(t *testing.T, a, b *Socket) {
 	to := b.LocalAddr()
 	train := bytes.Repeat([]byte("train"), 100)
@@ -100,7 +100,8 @@ func exchange(t *testing.T, a, b *Socket) {
 	}
 }
 
-// TestReadingForbidden: a socket that cannot be read at all says so.
+// TestReadingForbidden checks that reads return an error if no system call for reading is
+// allowed.
 func TestReadingForbidden(t *testing.T) {
 	s := listen(t, "udp", "127.0.0.1:0", nil)
 	sandboxed(t, unix.EPERM, []uint32{unix.SYS_RECVMMSG, unix.SYS_RECVMSG}, func() {

@@ -23,7 +23,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// pump hands all that a socket reads to a conn, until it is closed.
+// pump delivers everything that a socket reads to a conn, until the socket is closed.
 func pump(s *Socket, c Conn) {
 	ms := make([]Message, 64)
 	for {
@@ -37,7 +37,7 @@ func pump(s *Socket, c Conn) {
 	}
 }
 
-// overVirtual makes a conn that reads and writes a socket as if it were it.
+// overVirtual makes a virtual conn that reads from and writes to a socket.
 func overVirtual(t *testing.T, s *Socket) Conn {
 	t.Helper()
 	c, err := NewVirtual(&VirtualConfig{Socket: s, Send: s.Write})
@@ -48,8 +48,8 @@ func overVirtual(t *testing.T, s *Socket) Conn {
 	return c
 }
 
-// transfer sends n bytes over QUIC between the conns, and returns what quic-go
-// knows about the sender's end.
+// transfer sends n bytes over QUIC between two conns, and returns quic-go's connection
+// state of the sender.
 func transfer(t *testing.T, from, to Conn, n int) quic.ConnectionState {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -108,8 +108,8 @@ func transfer(t *testing.T, from, to Conn, n int) quic.ConnectionState {
 	return state
 }
 
-// TestVirtualOverKernel: quic-go takes a conn on a socket of the kernel for one
-// that can do all, and sends trains.
+// TestVirtualOverKernel checks that quic-go uses GSO on a virtual conn over a UDP socket,
+// and sends trains.
 func TestVirtualOverKernel(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", nil)
 	a.SetReadDeadline(time.Time{})
@@ -126,7 +126,8 @@ func TestVirtualOverKernel(t *testing.T) {
 	}
 }
 
-// TestVirtualInProcess: over anything else it is a plain conn.
+// TestVirtualInProcess checks that a virtual conn over another conn has no out-of-band
+// data.
 func TestVirtualInProcess(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		network := nettest.New(1)
@@ -160,8 +161,8 @@ func newVirtual(t *testing.T, queue int) Conn {
 	return c
 }
 
-// TestVirtualQueue: what its reader has no room for is dropped and counted, the
-// rest comes in order.
+// TestVirtualQueue checks that packets beyond the size of the queue are dropped and
+// counted, and that the others are read in order.
 func TestVirtualQueue(t *testing.T) {
 	c := newVirtual(t, 100)
 	remote := netip.MustParseAddrPort("192.0.2.1:1")
@@ -227,9 +228,10 @@ func TestVirtualDeadline(t *testing.T) {
 	}
 }
 
-// TestVirtualTellsOnlyWhatIsTooLong: quic-go must hear that a packet was too long, as
-// it probes the path's MTU, and of no other error, at which it ends the connection.
-func TestVirtualTellsOnlyWhatIsTooLong(t *testing.T) {
+// TestVirtualReturnsOnlyMessageTooLong checks that quic-go gets the error that a packet is
+// too long, which it needs for path MTU discovery, and no other error, because it would
+// close the connection.
+func TestVirtualReturnsOnlyMessageTooLong(t *testing.T) {
 	socket := listen(t, "udp", "127.0.0.1:0", nil)
 	conn := socket.Conn()
 	_, tooLong := conn.WriteTo(make([]byte, 1<<16), conn.LocalAddr())

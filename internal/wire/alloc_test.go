@@ -2,7 +2,7 @@ package wire
 
 import "testing"
 
-// TestNoAllocations: reading headers costs no memory.
+// TestNoAllocations checks that parsing headers does not allocate.
 func TestNoAllocations(t *testing.T) {
 	all := flights(t)
 	if n := testing.AllocsPerRun(10, func() {

@@ -50,8 +50,8 @@ func BenchmarkParse(b *testing.B) {
 	})
 }
 
-// BenchmarkOpenInitial is what one looks at the first packet of a connection
-// costs, keys and all.
+// BenchmarkOpenInitial measures how long it takes to open the first packet of a connection,
+// including the derivation of its keys.
 func BenchmarkOpenInitial(b *testing.B) {
 	d := firstOf(b, "v1", Client)
 	h, err := Parse(d.data, d.idLen)

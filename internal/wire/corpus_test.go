@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// datagram is one that crossed a network.
+// datagram is a recorded datagram.
 type datagram struct {
 	flight string // what the exchange that it belongs to shows
 	from   Side
@@ -19,12 +19,11 @@ type datagram struct {
 	data   []byte
 }
 
-// flightsFile holds a datagram a line: flight, sender, length of the
-// receiver's IDs, bytes in hex.
+// flightsFile has one datagram per line: flight, sender, length of the receiver's
+// connection IDs, bytes in hexadecimal.
 const flightsFile = "testdata/flights.txt"
 
-// readFields returns the lines of a file of testdata that are no comments, cut
-// at spaces.
+// readFields returns the lines of a file that are not comments, split at spaces.
 func readFields(tb testing.TB, name string) [][]string {
 	tb.Helper()
 	file, err := os.ReadFile(name)
@@ -62,7 +61,7 @@ func flights(tb testing.TB) []datagram {
 	return all
 }
 
-// firstOf returns the first datagram of a recorded flight that from sent.
+// firstOf returns the first datagram of a recorded flight that a side has sent.
 func firstOf(tb testing.TB, flight string, from Side) datagram {
 	tb.Helper()
 	for _, d := range flights(tb) {
@@ -91,7 +90,7 @@ func writeFlights(tb testing.TB, all []datagram) {
 	}
 }
 
-// rfc returns a sample of RFC 9001 or RFC 9369, Appendix A.
+// rfc returns a sample from Appendix A of RFC 9001 or RFC 9369.
 func rfc(tb testing.TB, name string) []byte {
 	tb.Helper()
 	for _, f := range readFields(tb, "testdata/rfc.txt") {
@@ -112,8 +111,7 @@ func unhex(tb testing.TB, s string) []byte {
 	return b
 }
 
-// seeds adds all recorded packets to a fuzz target whose other arguments are
-// more.
+// seeds adds all recorded packets to a fuzz test, with the further arguments more.
 func seeds(f *testing.F, more ...any) {
 	f.Helper()
 	for _, d := range flights(f) {

@@ -62,7 +62,7 @@ func hello(n int) []byte {
 	return b
 }
 
-// TestCryptoStreamAnyOrder adds overlapping pieces at random.
+// TestCryptoStreamAnyOrder adds overlapping pieces in random order.
 func TestCryptoStreamAnyOrder(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 500 {
@@ -91,7 +91,7 @@ func TestCryptoStreamAnyOrder(t *testing.T) {
 	}
 }
 
-// TestCryptoStreamKeepsFirst: who sends later cannot rewrite what is there.
+// TestCryptoStreamKeepsFirst checks that later data cannot overwrite data that has arrived.
 func TestCryptoStreamKeepsFirst(t *testing.T) {
 	want := hello(100)
 	var s CryptoStream

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPacketsTrailing: what follows the last packet and is none ends the
-// iteration with an error, after the packets before it.
+// TestPacketsTrailing checks that trailing bytes that are not a packet cause an error,
+// after the packets before them.
 func TestPacketsTrailing(t *testing.T) {
 	initial := long(Version1, 0xc0, 8, 4, 0, 2, 1, 1)
 	datagram := append(bytes.Clone(initial), 0x40, 1, 2)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// longOf makes a long header as a dialect lays it out, and protects it.
+// longOf makes a protected packet with a long header in the format of a dialect.
 func longOf(tb testing.TB, d Dialect, v Version, dst, src, payload []byte) []byte {
 	tb.Helper()
 	first := byte(0xc0)
@@ -37,8 +37,8 @@ func longOf(tb testing.TB, d Dialect, v Version, dst, src, payload []byte) []byt
 	return packet
 }
 
-// TestDialects: an Initial of each opens in its own, whatever the layout, and
-// in no other that lays it out so.
+// TestDialects checks that an Initial of each dialect opens in its own dialect, and in no
+// other one with the same format.
 func TestDialects(t *testing.T) {
 	dst, src, payload := []byte("original"), []byte("scid"), bytes.Repeat([]byte("frames"), 30)
 	for _, d := range Dialects {
@@ -86,7 +86,8 @@ func TestVersionDialects(t *testing.T) {
 	}
 }
 
-// TestOldRetry: before draft 25 a Retry says which ID it answers.
+// TestOldRetry checks that a Retry of a draft before 25 is verified by its original
+// connection ID.
 func TestOldRetry(t *testing.T) {
 	for d, packet := range map[Dialect][]byte{
 		Draft22: []byte("\xf0\xff\x00\x00\x16\x04dest\x04srce\x08originaltoken"),
@@ -102,7 +103,8 @@ func TestOldRetry(t *testing.T) {
 	}
 }
 
-// FuzzDialect: what parses is within its packet, in any dialect.
+// FuzzDialect checks in all dialects that a parsed header and packet are within the
+// datagram.
 func FuzzDialect(f *testing.F) {
 	seeds(f, uint8(Draft29))
 	f.Add([]byte("\xf5\xff\x00\x00\x12\x11destsrceoriginaltoken"), uint8(Draft18))

@@ -63,7 +63,7 @@ var (
 	x25519 = []tls.CurveID{tls.X25519}
 )
 
-// TestFlights reads whole connections of quic-go.
+// TestFlights parses whole connections of quic-go.
 func TestFlights(t *testing.T) {
 	var all []datagram
 	for _, e := range exchanges {
@@ -78,8 +78,8 @@ func TestFlights(t *testing.T) {
 	}
 }
 
-// TestRecordedFlights reads the handshakes of testdata, which every system
-// and every run has alike.
+// TestRecordedFlights parses the handshakes in testdata, which are the same in each run and
+// on every system.
 func TestRecordedFlights(t *testing.T) {
 	for _, e := range exchanges {
 		t.Run(e.name, func(t *testing.T) {
@@ -94,8 +94,7 @@ func TestRecordedFlights(t *testing.T) {
 	}
 }
 
-// handshakeOf returns the datagrams until both sides have sent a packet with a
-// short header.
+// handshakeOf returns the datagrams up to the first one from each side with a short header.
 func handshakeOf(flight []datagram) []datagram {
 	var short [2]bool
 	for i, d := range flight {
@@ -109,7 +108,7 @@ func handshakeOf(flight []datagram) []datagram {
 	return flight
 }
 
-// issuer draws connection IDs and knows which it has drawn.
+// issuer makes random connection IDs, and remembers them.
 type issuer struct {
 	n int
 
@@ -136,8 +135,8 @@ func (i *issuer) has(id []byte) bool {
 	return i.issued[string(id)]
 }
 
-// record makes the connection and returns its datagrams in the order that they
-// were sent in, and the IDs that each side has issued.
+// record makes a connection, and returns its datagrams in the order in which they were
+// sent, and the IDs that each side has issued.
 func record(t *testing.T, e exchange) (flight []datagram, ids *[2]*issuer) {
 	ids = &[2]*issuer{Client: newIssuer(e.clientIDLen), Server: newIssuer(e.serverIDLen)}
 	nettest.Bubble(t, func(t *testing.T) {
@@ -182,7 +181,7 @@ func record(t *testing.T, e exchange) (flight []datagram, ids *[2]*issuer) {
 	return flight, ids
 }
 
-// echo serves connections until the transport closes.
+// echo serves connections until the transport is closed.
 func echo(t *testing.T, e exchange, transport *quic.Transport) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -216,8 +215,8 @@ func echo(t *testing.T, e exchange, transport *quic.Transport) {
 	}
 }
 
-// newDialer returns what makes a connection, sends something there and back,
-// and closes it. All of its connections share their session tickets.
+// newDialer returns a function that connects, sends data there and back, and closes the
+// connection. All its connections share their session tickets.
 func newDialer(t *testing.T, e exchange, transport *quic.Transport, to net.Addr) func() {
 	tlsConfig := &tls.Config{
 		ServerName:         serverName,
@@ -261,8 +260,8 @@ type reading struct {
 	opened [2]int // Initials, by sender
 }
 
-// checkFlight reads every packet of a flight and checks it against what is
-// known about the exchange.
+// checkFlight parses each packet of a flight, and checks it against what is known about the
+// exchange.
 func checkFlight(t *testing.T, e exchange, flight []datagram, ids *[2]*issuer) {
 	t.Helper()
 	r := reading{exchange: e, ids: ids, seen: map[Type]int{}}
@@ -360,7 +359,7 @@ func (r *reading) initial(t *testing.T, from Side, h *Header) {
 	}
 }
 
-// reseal opens an Initial and wants the same packet when it is sealed again.
+// reseal opens an Initial, and checks that sealing gives the same packet again.
 func reseal(t *testing.T, h *Header, origID []byte, from Side) Opened {
 	t.Helper()
 	keys, err := NewInitialKeys(h.Version, origID, from)
@@ -385,7 +384,7 @@ func reseal(t *testing.T, h *Header, origID []byte, from Side) Opened {
 	return opened
 }
 
-// serverNameIn asks crypto/tls for the server name in a ClientHello.
+// serverNameIn returns the server name in a ClientHello, as crypto/tls parses it.
 func serverNameIn(t *testing.T, hello []byte) (name string) {
 	t.Helper()
 	done := errors.New("seen enough")

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzPackets: the packets of a datagram are its bytes, in order, and they end.
+// FuzzPackets checks that the packets of a datagram consist of its bytes, in order, and
+// that they end.
 func FuzzPackets(f *testing.F) {
 	seeds(f, 12, 0)
 	f.Fuzz(func(t *testing.T, b []byte, idLen, segment int) {
@@ -26,8 +27,8 @@ func FuzzPackets(f *testing.F) {
 	})
 }
 
-// FuzzCryptoFrames: frames are within the payload, and a stream keeps its
-// bounds.
+// FuzzCryptoFrames checks that frames are within the payload, and that a CryptoStream stays
+// within its bounds.
 func FuzzCryptoFrames(f *testing.F) {
 	for _, sample := range samples {
 		f.Add(rfc(f, sample.prefix+"/client/payload"))
@@ -52,7 +53,7 @@ func FuzzCryptoFrames(f *testing.F) {
 	})
 }
 
-// FuzzOpenInitial: what opens is sealed to the same packet.
+// FuzzOpenInitial checks that sealing an opened Initial gives the same packet.
 func FuzzOpenInitial(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

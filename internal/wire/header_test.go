@@ -83,8 +83,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseCut: whatever is cut off a packet is missed, and nothing is read
-// that is not there.
+// TestParseCut checks that truncated packets cause an error, and that nothing beyond their
+// end is read.
 func TestParseCut(t *testing.T) {
 	for _, d := range flights(t) {
 		for h, err := range Packets(d.data, d.idLen) {

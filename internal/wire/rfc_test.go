@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// samples are those of RFC 9001 and RFC 9369, Appendix A.
+// samples are the samples from Appendix A of RFC 9001 and RFC 9369.
 var samples = []struct {
 	prefix  string
 	version Version
@@ -69,8 +69,9 @@ func TestRFCRetry(t *testing.T) {
 	}
 }
 
-// TestInitialOfOthers: what was not made with the keys does not open.
-func TestInitialOfOthers(t *testing.T) {
+// TestOpenWithOtherKeys checks that a packet does not open with keys that have not
+// protected it.
+func TestOpenWithOtherKeys(t *testing.T) {
 	packet := rfc(t, "v1/client/packet")
 	h, err := Parse(packet, 0)
 	if err != nil {
@@ -97,7 +98,7 @@ func TestInitialOfOthers(t *testing.T) {
 	}
 }
 
-func TestSealRefusesWhatIsNoInitial(t *testing.T) {
+func TestSealRefusesInvalidHeader(t *testing.T) {
 	keys, err := NewInitialKeys(Version1, []byte("12345678"), Client)
 	if err != nil {
 		t.Fatal(err)
