@@ -12,12 +12,12 @@ import (
 
 func TestGenerator(t *testing.T) {
 	key := cid.NewKey()
-	var told []uint64
+	var generated []uint64
 	g := cid.NewGenerator(key, cid.Relay, func(id cid.ID, counter uint64) {
 		if id != key.ID(cid.Relay, counter) {
-			t.Errorf("told %v for counter %d", id, counter)
+			t.Errorf("got ID %v for counter %d", id, counter)
 		}
-		told = append(told, counter)
+		generated = append(generated, counter)
 	})
 	if g.ConnectionIDLen() != cid.Len {
 		t.Errorf("length %d, want %d", g.ConnectionIDLen(), cid.Len)
@@ -31,8 +31,8 @@ func TestGenerator(t *testing.T) {
 			t.Errorf("ID %d is %v, %v, want %v", counter, id, err, want)
 		}
 	}
-	if want := []uint64{0, 1, 2, 3, 4}; !slices.Equal(told, want) {
-		t.Errorf("told of %v, want %v", told, want)
+	if want := []uint64{0, 1, 2, 3, 4}; !slices.Equal(generated, want) {
+		t.Errorf("onGenerate got counters %v, want %v", generated, want)
 	}
 }
 

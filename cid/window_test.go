@@ -80,7 +80,7 @@ func TestWindowFollowsTraffic(t *testing.T) {
 		}
 	}
 	if hits > 2000/4 {
-		t.Errorf("window was told of %d hits for 2000 IDs", hits)
+		t.Errorf("Hit was called %d times for 2000 IDs", hits)
 	}
 }
 

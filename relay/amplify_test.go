@@ -46,7 +46,7 @@ func (r *reflection) want(t *lab) {
 	t.Helper()
 	sent, got := r.sent.Load(), r.got.Load()
 	if sent == 0 || got > 3*sent {
-		t.Errorf("%d bytes in the name of an address have brought it %d, want three times as many at most", sent, got)
+		t.Errorf("%d bytes with a forged address have caused %d bytes to it, want at most three times as many", sent, got)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestForgedMoveIsNotAmplified(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		r.want(l)
 		if l.server.Stats().Dropped[DropAmplification] == 0 {
-			t.Error("what was not sent is not counted")
+			t.Error("packets that were not sent are not counted")
 		}
 	})
 }
@@ -118,7 +118,7 @@ func (l *lab) tokenOf(ip string) *keptToken {
 	time.Sleep(time.Second)
 	qc.CloseWithError(0, "")
 	if kept.token.Load() == nil {
-		l.Fatal("no token has come")
+		l.Fatal("the relay has sent no token")
 	}
 	time.Sleep(time.Second)
 	return kept
@@ -150,7 +150,7 @@ func TestForgedTokenIsNotAmplified(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 		defer cancel()
 		if _, err := l.dialOn(ctx, conn, tokens); err == nil {
-			t.Error("a forger has connected")
+			t.Error("an attacker with a forged address has connected")
 		}
 		r.want(l)
 	})
@@ -172,7 +172,7 @@ func TestForgedTokensLockNobodyOut(t *testing.T) {
 		}
 		synctest.Wait()
 		if half := l.server.control.gate.handshake; half > retryFromSource+maxAnsweredEach {
-			t.Errorf("%d handshakes of one address are let in", half)
+			t.Errorf("%d handshakes of one address were admitted", half)
 		}
 		honest := l.net.Listen("203.0.113.9:2000")
 		defer honest.Close()
@@ -180,7 +180,7 @@ func TestForgedTokensLockNobodyOut(t *testing.T) {
 		defer cancel()
 		qc, err := l.dialOn(ctx, honest, nil)
 		if err != nil {
-			t.Fatalf("the owner of the address is kept out: %v", err)
+			t.Fatalf("the owner of the address cannot connect: %v", err)
 		}
 		qc.CloseWithError(0, "")
 		time.Sleep(15 * time.Second)
@@ -194,15 +194,15 @@ func TestSendErrorsEndNoConnection(t *testing.T) {
 		p := l.peer()
 		relay := l.server.sockets.all[0].Conn().(*nettest.Conn)
 		relay.Unreachable(true)
-		time.Sleep(12 * time.Second) // a keep-alive goes unanswered
+		time.Sleep(12 * time.Second) // a keep-alive is not answered
 		relay.Unreachable(false)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if l.server.control.gate.total != 1 {
-			t.Error("the relay has given up the connection")
+			t.Error("the relay has closed the connection")
 		}
 		if l.server.Stats().Dropped[DropSend] == 0 {
-			t.Error("what could not be sent is not counted")
+			t.Error("packets that could not be sent are not counted")
 		}
 		status, _ := p.do("GET", "/v1/offers/a?wait=0", "Bearer "+l.server.Token(), nil)
 		wantStatus(l, "request", status, http.StatusNoContent)

@@ -19,7 +19,7 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// What somebody tries who may not, and what the relay must not do for it.
+// Tests of what clients without the right to do something may try.
 
 func wantStatus(t *lab, what string, got, want int) {
 	t.Helper()
@@ -73,7 +73,7 @@ func TestJoinTokenExpires(t *testing.T) {
 		join := alice.mustRegister(session, control.Register{Key: alice.key}, l.server.Token()).Join
 		time.Sleep(time.Minute + time.Second)
 		bob.transport.Close()
-		bob.reconnect() // it had shown nothing
+		bob.reconnect() // its connection was not authenticated
 		status, _ := bob.register(session, control.Register{Role: control.Accepter, Key: bob.key}, join)
 		wantStatus(l, "join too late", status, http.StatusUnauthorized)
 	})
@@ -158,18 +158,18 @@ func TestUnknownPacketsAreNotAnswered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			runLab(t, nil, func(l *lab) {
 				alice, bob := l.pair()
-				stranger := netip.MustParseAddrPort("203.0.113.66:666")
+				outsider := netip.MustParseAddrPort("203.0.113.66:666")
 				answered := false
 				l.net.Filter(func(p nettest.Packet) bool {
-					answered = answered || p.To == stranger
+					answered = answered || p.To == outsider
 					return true
 				})
-				l.net.Inject(nettest.Packet{From: stranger, To: netip.MustParseAddrPort(relayAddr), Data: tc.packet(alice, bob)})
+				l.net.Inject(nettest.Packet{From: outsider, To: netip.MustParseAddrPort(relayAddr), Data: tc.packet(alice, bob)})
 				alice.want()
 				bob.want()
 				l.dropped(tc.want, 1)
 				if answered {
-					l.Error("the stranger got an answer")
+					l.Error("the sender of an unknown packet got an answer")
 				}
 			})
 		})
@@ -204,8 +204,7 @@ func TestSessionsAreBounded(t *testing.T) {
 func TestRelayRefusesItsOwnAddress(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		p := l.peer()
-		// Whatever trick brings a client's connection to be seen at one
-		// of the relay's addresses.
+		// Pretend that the address of the client is one of the relay's.
 		l.server.sockets.groups = append(l.server.sockets.groups, socketGroup{addr: p.conn.Public()})
 		status, _ := p.register(control.NewSessionID(), control.Register{Key: p.key}, l.server.Token())
 		wantStatus(l, "register the relay's own address", status, http.StatusForbidden)
@@ -302,7 +301,7 @@ func TestMalformedRequests(t *testing.T) {
 			wantStatus(l, tc.method+" "+tc.path+" "+tc.body[:min(len(tc.body), 60)], status, tc.want)
 		}
 		if s := l.server.Stats(); s.Sessions != 0 {
-			l.Errorf("%d sessions came of it", s.Sessions)
+			l.Errorf("%d sessions were opened", s.Sessions)
 		}
 	})
 }
@@ -370,7 +369,7 @@ func TestResetKeysDiffer(t *testing.T) {
 				t.Fatal(err)
 			}
 			if before, ok := keys[*key]; ok && before != addr {
-				t.Errorf("%s and %s have one key", before, addr)
+				t.Errorf("%s and %s have the same key", before, addr)
 			}
 			keys[*key] = addr
 		}

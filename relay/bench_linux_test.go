@@ -18,7 +18,7 @@ import (
 
 const (
 	benchPacket = 1200
-	benchFill   = 4096 // packets that wait when the clock starts
+	benchFill   = 4096 // packets in the socket buffer when the measurement starts
 	benchTrain  = 32   // datagrams that a bulk sender hands to the kernel at once
 	benchBuffer = 7 << 20
 )
@@ -33,8 +33,8 @@ type flow struct {
 
 func benchSocket(b *testing.B) *udp.Socket {
 	b.Helper()
-	// Small buffers: the sinks are soon full, and the kernel drops what
-	// comes then, as if it had gone out to a wire.
+	// Small buffers: they are soon full, and the kernel drops further packets, as
+	// if they had been sent.
 	sockets, err := udp.Listen(context.Background(), "udp", "127.0.0.1:0", 1, &udp.Config{ReadBuffer: 4096})
 	if err != nil {
 		b.Fatal(err)
@@ -122,7 +122,7 @@ func benchRelay(b *testing.B, flows []*flow) {
 	benchForward(b, flows, conn, func(n int) {
 		for want := sh.counters.packets.Load() + uint64(n); sh.counters.packets.Load() < want; {
 			if err := sh.step(); err != nil {
-				b.Fatalf("packets are lost: %v", err)
+				b.Fatalf("packets were lost: %v", err)
 			}
 		}
 	})
@@ -198,7 +198,7 @@ func forceReadBuffer(b *testing.B, conn *net.UDPConn) {
 	}); err != nil {
 		b.Fatal(err)
 	}
-	if err != nil || got < 2*benchBuffer { // the kernel counts its own needs as well
+	if err != nil || got < 2*benchBuffer { // the kernel counts its own overhead as well
 		b.Skipf("a buffer of %d bytes is too small: run as root, or set net.core.rmem_max=%d (%v)", got, benchBuffer, err)
 	}
 }

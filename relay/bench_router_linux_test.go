@@ -62,7 +62,7 @@ func (r *rig) monitor(program *xdp.Program) func() {
 		defer close(ran)
 		_ = m.Run(ctx) // the context's error
 	}()
-	// The sink is the client, by whose ID the flood goes.
+	// The sink is the client, and the packets have its connection ID.
 	if err := r.to.Write(&udp.Message{Data: r.initial(), Remote: r.from.LocalAddr()}); err != nil {
 		r.Fatal(err)
 	}

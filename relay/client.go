@@ -44,7 +44,7 @@ type client struct {
 	number       uint64       // counts the connections that have come to the lobby
 
 	mu    sync.Mutex     // guards the following
-	seen  netip.AddrPort // the address that the client was told last
+	seen  netip.AddrPort // the last address in an event to the client
 	sight uint64         // its number
 }
 

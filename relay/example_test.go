@@ -27,7 +27,7 @@ func Example() {
 	// it has ended: <nil>
 }
 
-// A relay that is recognised after a restart keeps its secret.
+// A relay with the same secret after a restart is recognised by its peers.
 func ExampleListen() {
 	serve := func(ctx context.Context, secret []byte) error {
 		server, err := relay.Listen(ctx, "udp", ":4433", &relay.Config{Secret: secret})
@@ -40,7 +40,7 @@ func ExampleListen() {
 	_ = serve
 }
 
-// The kernel forwards what it is sure of.
+// With an XDP program the kernel forwards packets.
 func ExampleConfig_xdp() {
 	serve := func(ctx context.Context) error {
 		program, err := xdp.Load(nil)
@@ -62,7 +62,7 @@ func ExampleConfig_xdp() {
 	_ = serve
 }
 
-// What a source may have is bounded: control connections, requests, and sessions.
+// Quotas limit the control connections, requests and sessions of each source.
 func ExampleConfig_quota() {
 	serve := func(ctx context.Context) error {
 		connections, err := quota.New(&quota.Config{Source: quota.Limits{Connections: 256, RequestRate: 50}})

@@ -54,7 +54,7 @@ func TestForwardsLongHeaders(t *testing.T) {
 			return b
 		}
 		first := to(initial, alice.key.ID(cid.Peer, 0))
-		alice.send(first) // has overtaken the accepter's registration
+		alice.send(first) // arrives before the accepter has registered
 		time.Sleep(100 * time.Millisecond)
 		l.dropped(DropNoPeer, 1)
 
@@ -89,7 +89,7 @@ func TestWindowFollowsTraffic(t *testing.T) {
 		alice.send(bob.packet(10_000, "far ahead"))
 		bob.want()
 		l.dropped(DropUnknownID, 2)
-		// Late ones of the last few are still known.
+		// Late packets with one of the last few IDs are still forwarded.
 		late := bob.packet(499-cid.Behind, "late")
 		alice.send(late)
 		bob.want(late)
@@ -286,9 +286,9 @@ func TestTrainsAreSplitByID(t *testing.T) {
 		alice, bob := l.pair()
 		sh := newShard(l.server, l.server.sockets.all[0])
 		packet := func(counter uint64) []byte { return bob.packet(counter, "0123456789") }
-		stranger := append([]byte{0x40}, make([]byte, 22)...)
+		unknown := append([]byte{0x40}, make([]byte, 22)...)
 		var train []byte
-		for _, p := range [][]byte{packet(0), packet(0), packet(1), stranger, packet(2), packet(2), packet(2)[:15]} {
+		for _, p := range [][]byte{packet(0), packet(0), packet(1), unknown, packet(2), packet(2), packet(2)[:15]} {
 			train = append(train, p...)
 		}
 		m := udp.Message{Data: train, SegmentSize: 23, Remote: alice.conn.Public()}
@@ -397,7 +397,7 @@ func TestManyFlows(t *testing.T) {
 			packet := p.to.packet(uint64(rng.IntN(cid.Ahead/2)), fmt.Sprint(rng.Uint64()))
 			p.from.send(packet)
 			sent[p.to] = append(sent[p.to], packet)
-			time.Sleep(time.Millisecond) // the network keeps no order within an instant
+			time.Sleep(time.Millisecond) // the network does not keep the order of packets at the same time
 		}
 		for _, p := range pairs {
 			p.to.want(sent[p.to]...)

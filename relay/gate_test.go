@@ -35,12 +35,12 @@ func TestGate(t *testing.T) {
 			p := c.Value(clientKey{}).(*client).admission
 			for range 2 {
 				if !p.establish() {
-					t.Error("there is no room for a handshake that has entered")
+					t.Error("an admitted connection could not be established")
 				}
 			}
 		}
 		if _, err := s.enterQUIC(ctx, info); err == nil {
-			t.Error("one more than may be has entered")
+			t.Error("one connection too many was admitted")
 		}
 		end()
 		synctest.Wait()
@@ -99,13 +99,13 @@ func TestHandshakesTakeNoConnections(t *testing.T) {
 		t.Errorf("%d handshakes of one address, want %d", len(forged), want)
 	}
 	if !g.needsRetry(victim) {
-		t.Error("the address of so many handshakes need not be shown")
+		t.Error("no Retry for an address with many handshakes")
 	}
 	if g.needsRetry(netip.MustParseAddr("192.0.2.8")) {
-		t.Error("another address has to be shown as well")
+		t.Error("a Retry for another address")
 	}
-	// Without those that have answered a Retry, which nobody forges, the owner has
-	// room.
+	// When the handshakes with a Retry token are gone, which only the owner can make,
+	// the owner can connect.
 	for _, p := range forged {
 		if p.stage == answered {
 			p.leave()
@@ -113,15 +113,15 @@ func TestHandshakesTakeNoConnections(t *testing.T) {
 	}
 	for range 1024 {
 		if p := g.enter(victim, true); p == nil || !p.establish() {
-			t.Fatal("the owner of the address is kept out")
+			t.Fatal("the owner of the address cannot connect")
 		}
 	}
 	if p := g.enter(victim, true); p != nil {
-		t.Error("one more connection than a source may have")
+		t.Error("one connection too many of a source was admitted")
 	}
 	for _, p := range forged {
 		if p.stage == fresh && p.establish() {
-			t.Error("a handshake has become a connection beyond what the source may have")
+			t.Error("one connection too many of a source was established")
 		}
 	}
 }
@@ -137,6 +137,6 @@ func TestGateAsksForRetry(t *testing.T) {
 		}
 	}
 	if n != retryFrom || !g.needsRetry(netip.MustParseAddr("192.0.2.8")) {
-		t.Errorf("%d handshakes that have shown nothing, want %d", n, retryFrom)
+		t.Errorf("%d handshakes without a Retry token, want %d", n, retryFrom)
 	}
 }

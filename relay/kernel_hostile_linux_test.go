@@ -95,8 +95,7 @@ func TestKernelRefusesOtherSources(t *testing.T) {
 		})
 	}
 	after := n.stats()
-	// A few of his packets are forwarded by Go, and may turn the window to
-	// other IDs.
+	// Go forwards a few of the packets, which may move the window to other IDs.
 	passed := after["pass_source"] - before["pass_source"] + after["pass_unknown"] - before["pass_unknown"]
 	if ids == 0 || passed < uint64(ids)*packets {
 		t.Errorf("%d packets with %d IDs were passed, want %d of each", passed, ids, packets)
@@ -116,7 +115,7 @@ func TestKernelPassesLastHop(t *testing.T) {
 	conn := n.alice.Listen(f.alice)
 	a, b := n.connectConn(f, conn)
 	n.transfer(a, b, 4<<20)
-	if err := ipv4.NewConn(conn).SetTTL(2); err != nil { // the router takes one
+	if err := ipv4.NewConn(conn).SetTTL(2); err != nil { // the router lowers it by one
 		t.Fatal(err)
 	}
 	before, dropped := n.stats(), n.server.Stats().Dropped[relay.DropHopLimit]

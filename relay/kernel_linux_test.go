@@ -32,7 +32,7 @@ type internet struct {
 	server            *relay.Server
 	ifaces            []string // of the relay
 	passing           sync.Once
-	pass              []func() // lets a veth hand on what a native program sends
+	pass              []func() // make the veths deliver what a native program sends
 }
 
 // family is an IP version, with the addresses of the hosts.
@@ -303,7 +303,7 @@ func TestKernelForwards(t *testing.T) {
 					n := newInternet(t, nics.build, f)
 					n.attach(mode)
 					a, b := n.connect(f)
-					n.transfer(a, b, 1<<20) // until the windows have met
+					n.transfer(a, b, 1<<20) // until the window has moved
 					ours, kernels := n.server.Stats().ForwardedPackets, n.relayed()
 					n.transfer(a, b, kernelTransfer)
 					ours, kernels = n.server.Stats().ForwardedPackets-ours, n.relayed()-kernels
@@ -383,6 +383,6 @@ func TestProgramWithoutRelayStage(t *testing.T) {
 		s.Close()
 	}
 	if !errors.Is(err, relay.ErrConfig) || !strings.Contains(err.Error(), "relay stage") {
-		t.Errorf("%v, want %v that names the stage", err, relay.ErrConfig)
+		t.Errorf("%v, want an error that wraps %v and names the stage", err, relay.ErrConfig)
 	}
 }

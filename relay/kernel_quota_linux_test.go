@@ -69,7 +69,7 @@ func TestKernelForwardsUnderFlood(t *testing.T) {
 			n.visit(service)
 			stop()
 			if s := c.Stats(); s.Dropped[quota.AttemptRate] <= s.Kernel[quota.AttemptRate] || s.KernelErrors > 0 {
-				t.Errorf("Go drops nothing of what floods the relay: %+v", s)
+				t.Errorf("Go drops no packets of the flood: %+v", s)
 			}
 		})
 	}
@@ -154,7 +154,7 @@ func (n *internet) floodInitials(from string, to ...string) (stop func()) {
 				i++
 				binary.BigEndian.PutUint64(initial[6:], i)
 				addr, _ := net.ResolveUDPAddr("udp", to[i%uint64(len(to))])
-				_, _ = conn.WriteTo(initial, addr) // a queue that is full loses some
+				_, _ = conn.WriteTo(initial, addr) // fails when a queue is full
 			}
 		}
 	})

@@ -157,7 +157,7 @@ func TestPlainClients(t *testing.T) {
 		}
 		synctest.Wait()
 		if len(l.server.control.handshakes.addrs) != 10 {
-			l.Errorf("%d addresses are proven, want 10", len(l.server.control.handshakes.addrs))
+			l.Errorf("%d handshake addresses, want 10", len(l.server.control.handshakes.addrs))
 		}
 	})
 }
@@ -172,7 +172,7 @@ func TestHandshakeAddressesEnd(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := len(l.server.control.handshakes.addrs); n != 0 {
-			l.Errorf("%d addresses are proven, want none", n)
+			l.Errorf("%d handshake addresses, want none", n)
 		}
 	})
 }
@@ -189,7 +189,7 @@ func TestResetsHaveBit7(t *testing.T) {
 	m.SegmentSize = 100
 	m.Data[1], m.Data[101], m.Data[201] = 0x80, 0x80, 0
 	if p.maySend(m) {
-		t.Error("the last of a train was not looked at")
+		t.Error("the last datagram of a train was not checked")
 	}
 }
 
@@ -201,7 +201,7 @@ func TestTrafficWithoutControlConnections(t *testing.T) {
 	const ttl = 10 * time.Second
 	for name, test := range map[string]struct {
 		gone     int
-		kept     time.Duration // so long at least
+		kept     time.Duration // at least
 		notAfter time.Duration
 	}{
 		"both are there": {0, 30 * ttl, 0},
@@ -239,7 +239,7 @@ func TestPacketsFromElsewhereKeepNoLeg(t *testing.T) {
 			stray := nettest.Packet{From: netip.MustParseAddrPort("203.0.113.66:666"), To: netip.MustParseAddrPort(relayAddr), Data: bob.packet(0, "stray")}
 			l.net.Inject(stray)
 			wantStatus(l, "refresh", bob.refresh(), http.StatusOK)
-			bob.send(alice.packet(0, "for whoever has the address now"))
+			bob.send(alice.packet(0, "to the old address"))
 			time.Sleep(time.Second)
 		}
 		if s := l.server.Stats(); s.Legs != 1 || s.Expired != 1 || s.ForwardedPackets < 20 {
@@ -277,7 +277,7 @@ func TestHopLimit(t *testing.T) {
 		}
 		sh.sort(&udp.Message{Data: bob.packet(0, "x"), Remote: alice.conn.Public(), HopLimit: 1})
 		if len(sh.out[0]) != 0 || sh.counters.dropped[DropHopLimit].Load() != 1 {
-			l.Errorf("forwarded beyond its last hop: %+v", sh.out[0])
+			l.Errorf("forwarded with hop limit 1: %+v", sh.out[0])
 		}
 	})
 }

@@ -85,7 +85,7 @@ func TestOffersAreForTheirAddressee(t *testing.T) {
 		if status, text := bob.take(bob.name(), "", 0); text != "secret" {
 			l.Errorf("bob: %q, status %d", text, status)
 		}
-		// A name that is no key's is for all who have the token.
+		// A client with the token may take offers under a free name.
 		wantStatus(l, "leave", alice.put("lobby", token, "open"), http.StatusNoContent)
 		if status, _ := eve.take("lobby", "", 0); status != http.StatusUnauthorized {
 			l.Errorf("without token: status %d", status)
@@ -117,7 +117,7 @@ func TestMailboxIsBounded(t *testing.T) {
 		}
 		time.Sleep(30*time.Second + 2*sweepPeriod)
 		if n := l.server.Stats().Offers; n != 0 {
-			l.Errorf("%d offers wait after their time", n)
+			l.Errorf("%d offers are left after they have expired", n)
 		}
 		wantStatus(l, "after their time", p.put("c", token, "x"), http.StatusNoContent)
 		if n := len(l.server.mailbox.boxes); n != 1 {
@@ -375,7 +375,7 @@ func TestOfferStaysUntilJoined(t *testing.T) {
 
 		dead := bob.conn.Public()
 		l.net.Filter(func(p nettest.Packet) bool { return p.To != dead })
-		go func() { // a request that waits on a connection which is dead
+		go func() { // a waiting request on a dead connection
 			req, _ := http.NewRequest("GET", "https://relay"+fmt.Sprintf(control.OffersPath, bob.name()), nil)
 			if resp, err := bob.http.RoundTrip(req); err == nil {
 				resp.Body.Close()
@@ -392,7 +392,7 @@ func TestOfferStaysUntilJoined(t *testing.T) {
 				l.Errorf("the same connection got %q again", text)
 			}
 			if _, text := other.do("GET", fmt.Sprintf(control.OffersPath+"?again=1&wait=30", bob.name()), "", nil); string(text) != "offer" {
-				l.Errorf("asked to be shown it again: %q", text)
+				l.Errorf("the same connection, asking for offers again, got %q", text)
 			}
 		}
 		bob.again().mustRegister(session, control.Register{Role: control.Accepter, Key: bob.key}, join)

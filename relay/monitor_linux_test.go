@@ -33,7 +33,7 @@ func TestMonitoredRelay(t *testing.T) {
 				switch {
 				case len(c.ALPN) > 0 && c.ALPN[0] == "h3":
 					if controls++; c.FromClient.Bytes > 1<<20 {
-						t.Errorf("the control connection has %v, want what the other sent to be its own", c.FromClient)
+						t.Errorf("the control connection has %v, want only its own packets", c.FromClient)
 					}
 				case c.FromClient.Bytes > kernelTransfer || c.FromServer.Bytes > kernelTransfer:
 					bulk++

@@ -105,9 +105,9 @@ func TestOffloadKnowsTheIDsInUse(t *testing.T) {
 		send(3, lateBudget+1)
 		knows(2)
 		ses := l.server.sessions.find(bob.session)
-		ses.legs[control.Accepter].slideLow(9) // as an event says
+		ses.legs[control.Accepter].slideLow(9) // after an event
 		knows(8)
-		ses.legs[control.Accepter].slideLow(1 << 31) // and one that is nonsense
+		ses.legs[control.Accepter].slideLow(1 << 31) // after an invalid event
 		knows(8)
 	})
 }

@@ -50,7 +50,7 @@ func TestSessionsAreListed(t *testing.T) {
 		if n != 2 {
 			l.Errorf("%d sessions, want 2", n)
 		}
-		for range l.server.Sessions() { // ends where the loop does
+		for range l.server.Sessions() { // stops when the loop does
 			break
 		}
 	})
@@ -71,7 +71,7 @@ func TestEndSession(t *testing.T) {
 		store := l.server.conf.Store.(*cid.MemoryStore)
 		ended, known := l.server.sessions.find(alice.session), store.Len()
 		if !l.server.EndSession(alice.session.String()) || l.server.EndSession(alice.session.String()) {
-			l.Error("a session ends once")
+			l.Error("a session was not ended exactly once")
 		}
 		if s := l.server.Stats(); s.Sessions != 1 || s.Legs != 2 {
 			l.Errorf("%d sessions and %d legs are left, want 1 and 2", s.Sessions, s.Legs)
@@ -164,7 +164,7 @@ func TestEndSessionNotifiesPeers(t *testing.T) {
 				gone = gone || (<-c.events).Type == control.EventGone
 			}
 			if !gone {
-				l.Errorf("leg %d was told nothing", i)
+				l.Errorf("the client of leg %d got no event", i)
 			}
 		}
 	})

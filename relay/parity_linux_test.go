@@ -85,7 +85,7 @@ func (p *parity) serve(tb testing.TB, family int) {
 	if err := server.openPorts(); err != nil {
 		tb.Fatal(err)
 	}
-	for range family { // the sessions of both have places of their own
+	for range family { // so that the sessions of both have different slots
 		if _, err := server.sessions.open(control.NewSessionID(), accountTag{}, uncounted); err != nil {
 			tb.Fatal(err)
 		}

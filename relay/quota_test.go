@@ -87,9 +87,9 @@ func TestQuota(t *testing.T) {
 		_, err := transport.Dial(context.Background(), net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAddr)),
 			&tls.Config{InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}}, nil)
 		if err == nil {
-			l.Error("a second connection from a source that may have one")
+			l.Error("a second connection from a source with a limit of one")
 		}
-		l.peer()                // who is exempt
+		l.peer()                // from an exempt source
 		time.Sleep(time.Second) // the relay has completed the handshake, too
 		if s := connections.Stats(); s.Connections != 2 {
 			l.Errorf("%d connections, want 2", s.Connections)

@@ -40,9 +40,9 @@ func TestRestoreChecksNotes(t *testing.T) {
 	forever := note{Version: noteVersion, ID: control.SessionID{1}}
 	forever.Legs[0].TTL, forever.Legs[1].TTL = 1<<62, -1
 	leave(1, forever)
-	leave(2, note{Version: noteVersion, ID: control.SessionID{1}})     // that of slot 1 again
-	leave(3, note{Version: noteVersion + 1, ID: control.SessionID{3}}) // of a server to come
-	leave(6, note{Version: noteVersion, ID: control.SessionID{6}})     // no room
+	leave(2, note{Version: noteVersion, ID: control.SessionID{1}})     // the same session as in slot 1
+	leave(3, note{Version: noteVersion + 1, ID: control.SessionID{3}}) // of a later version
+	leave(6, note{Version: noteVersion, ID: control.SessionID{6}})     // the server has no room for this slot
 
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +68,7 @@ func TestRestoreChecksNotes(t *testing.T) {
 	}
 	ses := server.sessions.atSlot(1)
 	if got := [2]time.Duration{ses.legs[0].ttl, ses.legs[1].ttl}; got != [2]time.Duration{time.Minute, minTTL} {
-		t.Errorf("legs live for %v, want what a server grants", got)
+		t.Errorf("TTLs of the legs are %v, want those that the server grants", got)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestEndPinnedSessions(t *testing.T) {
 		t.Fatalf("%d sessions, want 4", n)
 	}
 	if !server.EndSession(control.SessionID{1}.String()) || server.EndAccount("B") != 2 {
-		t.Error("not all were ended")
+		t.Error("not all sessions were ended")
 	}
 	last := control.SessionID{4}.String()
 	if got := left(server); len(got) != 1 || got[0] != last {

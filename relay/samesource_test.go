@@ -29,7 +29,7 @@ func TestRelayBehindSNAT(t *testing.T) {
 			}
 		}
 		if said != test.said {
-			t.Errorf("%s: said %d times, want %d", name, said, test.said)
+			t.Errorf("%s: %d warnings, want %d", name, said, test.said)
 		}
 	}
 }

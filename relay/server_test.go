@@ -206,7 +206,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(time.Second, cancel)
 		if err := server.Serve(ctx); err != nil {
-			t.Errorf("Serve: %v, want nil, as its context has ended", err)
+			t.Errorf("Serve: %v, want nil after its context has ended", err)
 		}
 		if err := server.Serve(ctx); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve again: %v, want %v", err, ErrClosed)
@@ -230,7 +230,7 @@ func TestServeReturnsSocketError(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := server.Serve(context.Background()); err == nil || errors.Is(err, ErrClosed) {
-			t.Errorf("Serve: %v, want that it cannot read", err)
+			t.Errorf("Serve: %v, want a read error", err)
 		}
 	})
 }
@@ -276,7 +276,7 @@ func TestSecretDeterminesTokenAndPin(t *testing.T) {
 		t.Errorf("tokens %q and %q, pins %q and %q", a.Token(), b.Token(), a.Pin(), b.Pin())
 	}
 	if other.Token() == a.Token() || other.Pin() == a.Pin() {
-		t.Error("another secret gives the same")
+		t.Error("another secret gives the same token or pin")
 	}
 }
 

@@ -66,7 +66,7 @@ func TestStoreIsChecked(t *testing.T) {
 		id := bob.key.ID(cid.Peer, 0)
 		right, ok := l.server.conf.Store.Get(id)
 		if _, agrees := l.server.sessions.route(&right); !ok || !agrees {
-			l.Fatalf("%+v is not where bob is", right)
+			l.Fatalf("%+v does not lead to bob's leg", right)
 		}
 		for name, change := range map[string]func(*cid.Association){
 			"owner":          func(a *cid.Association) { a.Owner[0]++ },
@@ -78,13 +78,13 @@ func TestStoreIsChecked(t *testing.T) {
 			wrong := right
 			change(&wrong)
 			if _, ok := l.server.sessions.route(&wrong); ok {
-				l.Errorf("wrong %s: believed", name)
+				l.Errorf("association with wrong %s was accepted", name)
 			}
 		}
 		bob.end(bob.key)
 		time.Sleep(linger + 2*sweepPeriod)
 		if _, ok := l.server.sessions.route(&right); ok {
-			l.Error("an ID leads to a leg that is gone")
+			l.Error("an ID leads to a leg that has ended")
 		}
 	})
 }
@@ -99,7 +99,7 @@ func TestNumbersBeginAnywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 		if seen[ses.num] {
-			t.Fatalf("session %#x twice", ses.num)
+			t.Fatalf("session number %#x twice", ses.num)
 		}
 		seen[ses.num] = true
 	}
@@ -108,12 +108,12 @@ func TestNumbersBeginAnywhere(t *testing.T) {
 // blockedStore is a store whose Put blocks for ever from some time on.
 type blockedStore struct {
 	*cid.MemoryStore
-	stuck chan struct{} // nil: not yet
+	blocked chan struct{} // nil: Put does not block
 }
 
 func (s *blockedStore) Put(id cid.ID, a cid.Association, ttl time.Duration) error {
-	if s.stuck != nil {
-		<-s.stuck
+	if s.blocked != nil {
+		<-s.blocked
 	}
 	return s.MemoryStore.Put(id, a, ttl)
 }
@@ -126,8 +126,8 @@ func TestBlockedStoreDelaysNoPackets(t *testing.T) {
 	runLab(t, &Config{Store: store}, func(l *lab) {
 		alice, bob := l.pair()
 		carol, dave := l.pair()
-		store.stuck = make(chan struct{})
-		defer close(store.stuck)
+		store.blocked = make(chan struct{})
+		defer close(store.blocked)
 		due := bob.packet(cid.Ahead-1, "has the window slid")
 		alice.send(due)
 		bob.want(due)
@@ -151,9 +151,9 @@ func TestHitsAreBounded(t *testing.T) {
 		s := newSlider(newStore(e), 1)
 		other := &leg{}
 		s.hit(other, 1)
-		s.hit(other, 2) // it waits already
+		s.hit(other, 2) // one is queued already
 		if n := e.counters.storeErrors.Load(); n != 0 || len(s.hits) != 1 {
-			l.Fatalf("%d hits wait, %d found no room, want 1 and 0", len(s.hits), n)
+			l.Fatalf("%d hits are queued, %d found no room, want 1 and 0", len(s.hits), n)
 		}
 		s.hit(&ses.legs[control.Accepter], cid.Ahead-1)
 		if n := e.counters.storeErrors.Load(); n != 1 {

@@ -12,7 +12,7 @@ func TestLegKeepsNoConnection(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		alice, bob := l.pair()
 		alice.transport.Close()
-		time.Sleep(time.Minute) // QUIC gives it up
+		time.Sleep(time.Minute) // until QUIC closes the connection
 		wantStatus(l, "refresh", bob.refresh(), http.StatusOK)
 		time.Sleep(45 * time.Second)
 		ses := l.server.sessions.find(alice.session)

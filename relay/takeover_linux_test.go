@@ -49,7 +49,7 @@ const childVariable = "QUICWAY_TEST_RELAY"
 func TestChildRelay(t *testing.T) {
 	conf := os.Getenv(childVariable)
 	if conf == "" {
-		t.Skip("only what other tests start")
+		t.Skip("runs only in a process that another test has started")
 	}
 	var c childConfig
 	if err := json.Unmarshal([]byte(conf), &c); err != nil {
@@ -68,7 +68,7 @@ func TestChildRelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As a server should: first what it knows, then the interfaces.
+	// First start the server, which takes over the sessions, then attach.
 	for _, iface := range c.Ifaces {
 		if _, err := program.Attach(iface, c.Mode); err != nil {
 			t.Fatal(err)

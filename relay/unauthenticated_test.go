@@ -41,7 +41,7 @@ func TestUnauthenticatedConnectionsEnd(t *testing.T) {
 		time.Sleep(unauthenticatedTimeout + time.Second)
 		for name, p := range map[string]*peer{"idle": idle, "half a frame": half, "half of headers": headers} {
 			if p.quic.Context().Err() == nil {
-				l.Errorf("%s: the connection lives", name)
+				l.Errorf("%s: the connection is alive", name)
 			}
 		}
 		for name, p := range map[string]*peer{"waiting": waiting, "member": member} {
@@ -51,8 +51,8 @@ func TestUnauthenticatedConnectionsEnd(t *testing.T) {
 		}
 		wantStatus(l, "waiting", <-got, http.StatusNoContent)
 		synctest.Wait()
-		if n := l.server.control.lobbies.unauthenticated.total; n != 1 { // the one that no longer waits
-			l.Errorf("%d strangers are left", n)
+		if n := l.server.control.lobbies.unauthenticated.total; n != 1 { // the one that has stopped waiting
+			l.Errorf("%d unauthenticated connections are left", n)
 		}
 	})
 }
@@ -63,7 +63,7 @@ func TestListenersAreBounded(t *testing.T) {
 	runLab(t, &Config{MaxListeners: 1}, func(l *lab) {
 		wait := func(token string) *peer {
 			p := l.peer()
-			go func() { // which the relay may end
+			go func() { // the relay may close the connection
 				path := fmt.Sprintf(control.OffersPath+"?wait=60", p.name())
 				req, _ := http.NewRequest(http.MethodGet, "https://relay"+path, nil)
 				req.Header.Set("Authorization", control.Bearer+token)
@@ -107,7 +107,7 @@ func TestHalfRequestsEnd(t *testing.T) {
 		for _, stream := range streams {
 			stream.SetReadDeadline(time.Now().Add(time.Millisecond))
 			if _, err := stream.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-				l.Fatal("a half request is still under way")
+				l.Fatal("an incomplete request is still open")
 			}
 		}
 		wantStatus(l, "a whole request", p.refresh(), http.StatusOK)
@@ -124,7 +124,7 @@ func TestLobbyIsBounded(t *testing.T) {
 			switch l.enter(c, addr(i)) {
 			case nil:
 			case c:
-				t.Fatal("whoever comes is kept out")
+				t.Fatal("a new connection did not get in")
 			default:
 				gone++
 			}
@@ -133,13 +133,13 @@ func TestLobbyIsBounded(t *testing.T) {
 	}
 	source := func(int) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 	if gone := fill(source, l.maxSource+10); gone != 10 || l.total != l.maxSource {
-		t.Errorf("of one source %d give way, %d are there", gone, l.total)
+		t.Errorf("%d connections of one source were evicted, %d are left", gone, l.total)
 	}
 	site := func(i int) netip.Addr {
 		return netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 1, byte(i >> 8), byte(i), 15: 1})
 	}
 	if gone := fill(site, l.maxSite+10); gone != 10 {
-		t.Errorf("of one site %d give way", gone)
+		t.Errorf("%d connections of one site were evicted", gone)
 	}
 	many := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 	fill(many, 2*maxUnauthenticated)
@@ -153,7 +153,7 @@ func TestLobbyIsBounded(t *testing.T) {
 		one.enter(&client{}, many(i+1))
 	}
 	if gone := one.enter(&client{}, many(4)); gone != first {
-		t.Error("another gives way than the one that came first")
+		t.Error("another connection than the oldest was evicted")
 	}
 	for _, all := range l.sites {
 		for _, c := range all {

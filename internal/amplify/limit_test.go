@@ -51,14 +51,14 @@ func TestThreeTimes(t *testing.T) {
 			l := New(conf)
 			l.Received(victim, short(serverID, 33), 33)
 			if got := sent(l, victim, short(drawn, 1200), 10); got > 3*33 {
-				t.Errorf("33 bytes have brought %d", got)
+				t.Errorf("%d bytes were sent for 33 received", got)
 			}
 			l.Received(victim, short(serverID, 400), 400)
 			if got := sent(l, victim, short(drawn, 1200), 10); got != 1200 {
-				t.Errorf("433 bytes have brought %d, want 1200", got)
+				t.Errorf("%d bytes were sent for 433 received, want 1200", got)
 			}
 			if l.Dropped() != 19 {
-				t.Errorf("%d are counted, want 19", l.Dropped())
+				t.Errorf("%d are counted as dropped, want 19", l.Dropped())
 			}
 		})
 	}
@@ -71,7 +71,7 @@ func TestHandshakeIsBounded(t *testing.T) {
 		l := New(Config{IDLen: idLen, Dials: dials})
 		l.Received(victim, long(t, drawn, []byte("SCID8888"), 1200), 1200)
 		if got := sent(l, victim, long(t, []byte("SCID8888"), serverID, 1200), 10); got != 3600 {
-			t.Errorf("1200 bytes have brought %d, want 3600", got)
+			t.Errorf("%d bytes were sent for 1200 received, want 3600", got)
 		}
 	}
 }
@@ -84,11 +84,11 @@ func TestEchoValidates(t *testing.T) {
 	sent(l, client, long(t, nil, serverID, 1200), 1)
 	l.Received(victim, long(t, serverID, nil, 100), 100)
 	if l.MaySend(victim, short(drawn, 1200)) {
-		t.Error("the ID that another address was told proves one")
+		t.Error("an ID that was sent to another address validates an address")
 	}
 	l.Received(client, short(serverID, 33), 33)
 	if got := sent(l, client, short(drawn, 1200), 100); got != 120000 {
-		t.Errorf("%d bytes have passed to an address that is validated", got)
+		t.Errorf("%d bytes were sent to a validated address, want 120000", got)
 	}
 }
 
@@ -113,14 +113,14 @@ func TestOwnIDIsNoEcho(t *testing.T) {
 func TestDialing(t *testing.T) {
 	l := New(Config{IDLen: idLen, Dials: true})
 	if got := sent(l, client, long(t, drawn, serverID, 1200), 10); got != 12000 {
-		t.Errorf("%d bytes of our own Initials have passed, want 12000", got)
+		t.Errorf("%d bytes of our own Initials were sent, want 12000", got)
 	}
 	l.Received(client, long(t, serverID, drawn, 1200), 1200)
 	if got := sent(l, client, short(drawn, 1200), 100); got != 120000 {
-		t.Errorf("%d bytes have passed to whom we have dialed", got)
+		t.Errorf("%d bytes were sent to an address that we have dialed, want 120000", got)
 	}
 	if New(Config{IDLen: idLen}).MaySend(client, long(t, drawn, serverID, 1200)) {
-		t.Error("a server that dials nobody sends to whom it has not heard")
+		t.Error("a server that does not dial sends to an address from which nothing came")
 	}
 }
 
@@ -151,30 +151,30 @@ func TestConnectionMoves(t *testing.T) {
 	}
 	p.Follow(conn)
 	if !l.MaySend(client, short(drawn, 60000)) {
-		t.Error("the address of a connection is held back")
+		t.Error("the address of a connection is limited")
 	}
 	l.Received(victim, short(serverID, 33), 33)
 	if l.MaySend(victim, short(drawn, 1280)) {
-		t.Error("an address is taken for a connection's before it is")
+		t.Error("an address is validated before a connection has migrated to it")
 	}
 	l.followed.next = l.followed.next.Add(-1e9)
 	conn.move(victim)
 	if !l.MaySend(victim, short(drawn, 1280)) {
-		t.Error("a connection is held back after it has moved")
+		t.Error("the address of a connection that has migrated is limited")
 	}
 	l.Received(client, short(serverID, 33), 33)
 	if l.MaySend(client, short(drawn, 1200)) {
-		t.Error("the address that a connection has left is still taken for its own")
+		t.Error("an address is still validated after its connection has left it")
 	}
 	p.Leave()
 	p.Leave()
 	l.Received(victim, short(serverID, 33), 33)
 	if l.MaySend(victim, short(drawn, 1200)) {
-		t.Error("the address of a connection that has ended is still taken for its own")
+		t.Error("an address is still validated after its connection has ended")
 	}
 	for i := range l.shards {
 		if n := len(l.shards[i].pinned); n > 0 {
-			t.Errorf("%d accounts stay", n)
+			t.Errorf("%d accounts are left", n)
 		}
 	}
 }
@@ -188,10 +188,10 @@ func TestGuess(t *testing.T) {
 		l.MaySend(client, short(drawn, size))
 	}
 	if l.MaySend(client, short(drawn, 1200)) {
-		t.Error("a probe is taken for more")
+		t.Error("a path probe validates an address")
 	}
 	if !l.MaySend(client, short(drawn, 1252)) || !l.MaySend(client, short(drawn, 1200)) {
-		t.Error("a connection that has moved is held back")
+		t.Error("the address of a connection that has migrated is limited")
 	}
 }
 
@@ -208,7 +208,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		l.Received(netip.AddrPortFrom(addr, 1), b, len(b))
 	}
 	if !l.MaySend(client, long(t, nil, serverID, 1200)) {
-		t.Error("a handshake is held back for what others have sent")
+		t.Error("a handshake is limited because of other addresses' packets")
 	}
 	for i := range l.shards {
 		if n := len(l.shards[i].table); n > sets*setEntries {

@@ -128,7 +128,7 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("%T of %q: %v", v, body, err)
 			}
 			if len(text) > MaxBody {
-				continue // as JSON escapes what need not have been escaped
+				continue // JSON may escape characters that need no escape
 			}
 			again := reflect.New(reflect.TypeOf(v).Elem()).Interface()
 			if err := Decode(strings.NewReader(string(text)), again); err != nil || !reflect.DeepEqual(again, v) {

@@ -35,13 +35,13 @@ func TestKeyIDIsThatOfTheKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(a.Leaf.Raw) == string(b.Leaf.Raw) {
-		t.Fatal("two certificates of one key are the same certificate")
+		t.Fatal("two certificates with the same key are equal")
 	}
 	if CertificateKeyID(a.Leaf) != CertificateKeyID(b.Leaf) {
-		t.Error("two certificates of one key have different key IDs")
+		t.Error("two certificates with the same key have different key IDs")
 	}
 	if CertificateKeyID(a.Leaf) == CertificateKeyID(newCertificate(t).Leaf) {
-		t.Error("certificates of two keys have one key ID")
+		t.Error("certificates with different keys have the same key ID")
 	}
 }
 

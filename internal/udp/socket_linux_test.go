@@ -343,7 +343,7 @@ func TestFlowsKeepTheirOrder(t *testing.T) {
 		for i, s := range to {
 			got := datagrams(receive(t, s, len(want[i])))
 			if !slices.EqualFunc(got, want[i], bytes.Equal) {
-				t.Fatalf("address %d got other datagrams than it was sent", i)
+				t.Fatalf("address %d has not got exactly its datagrams", i)
 			}
 		}
 	}

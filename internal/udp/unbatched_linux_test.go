@@ -61,7 +61,7 @@ func TestBatchesForbidden(t *testing.T) {
 				a, b := listen(t, "udp", network, nil), listen(t, "udp", network, nil)
 				sandboxed(t, errno, []uint32{unix.SYS_RECVMMSG, unix.SYS_SENDMMSG}, func() { exchange(t, a, b) })
 				if !a.engine.(*kernelEngine).unbatched.write.Load() || !b.engine.(*kernelEngine).unbatched.read {
-					t.Error("many at once are still tried")
+					t.Error("the system calls for several messages are still tried")
 				}
 			}
 		})
@@ -90,7 +90,7 @@ func exchange(t *testing.T, a, b *Socket) {
 		}
 		for _, m := range ms[:n] {
 			if m.ECN == 0 || m.Remote != a.LocalAddr() || m.Local != netip.Addr(b.LocalAddr().Addr()) {
-				t.Errorf("told %+v", m)
+				t.Errorf("got %+v", m)
 			}
 			got = append(got, m.Data...)
 		}
@@ -106,7 +106,7 @@ func TestReadingForbidden(t *testing.T) {
 	s := listen(t, "udp", "127.0.0.1:0", nil)
 	sandboxed(t, unix.EPERM, []uint32{unix.SYS_RECVMMSG, unix.SYS_RECVMSG}, func() {
 		if _, err := s.ReadBatch(make([]Message, 8)); !os.IsPermission(err) {
-			t.Errorf("got %v, want that it is not permitted", err)
+			t.Errorf("got %v, want a permission error", err)
 		}
 	})
 }

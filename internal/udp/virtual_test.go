@@ -84,7 +84,7 @@ func transfer(t *testing.T, from, to Conn, n int) quic.ConnectionState {
 		sum <- [32]byte(h.Sum(nil))
 	}()
 	conn, err := clientTransport.Dial(t.Context(), to.LocalAddr(), &tls.Config{
-		InsecureSkipVerify: true, NextProtos: []string{"x"}, // the conns are looked at, not the peers
+		InsecureSkipVerify: true, NextProtos: []string{"x"}, // this tests conns, not peers
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestVirtualReturnsOnlyMessageTooLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := c.WriteTo([]byte("x"), conn.LocalAddr()); err != test.want {
-			t.Errorf("%v is told as %v, want %v", test.sent, err, test.want)
+			t.Errorf("error %v is returned as %v, want %v", test.sent, err, test.want)
 		}
 	}
 	c, err := NewVirtual(&VirtualConfig{Socket: socket, Send: func(*Message) error { return nil }})

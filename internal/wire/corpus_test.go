@@ -13,9 +13,9 @@ import (
 
 // datagram is a recorded datagram.
 type datagram struct {
-	flight string // what the exchange that it belongs to shows
+	flight string // name of its exchange
 	from   Side
-	idLen  int // of the IDs that its receiver has in short headers
+	idLen  int // length of the receiver's connection IDs
 	data   []byte
 }
 

@@ -86,7 +86,7 @@ func TestCryptoStreamAnyOrder(t *testing.T) {
 			}
 		}
 		if !bytes.Equal(s.ClientHello(), want) {
-			t.Fatal("the ClientHello is another")
+			t.Fatal("the ClientHello is not the one that was sent")
 		}
 	}
 }
@@ -103,14 +103,14 @@ func TestCryptoStreamKeepsFirst(t *testing.T) {
 		t.Errorf("got %x", got)
 	}
 	if got[50] != 0xff {
-		t.Error("the bytes between were not taken")
+		t.Error("the bytes in the gap were not added")
 	}
 }
 
 func TestCryptoStreamBounds(t *testing.T) {
 	var s CryptoStream
 	if s.Complete() || s.ClientHello() != nil {
-		t.Error("complete before it began")
+		t.Error("complete without data")
 	}
 	for _, offset := range []uint64{MaxClientHello, MaxClientHello - 1, 1 << 61, ^uint64(0)} {
 		if err := s.Add(offset, []byte("ab")); !errors.Is(err, ErrCrypto) {
@@ -136,6 +136,6 @@ func TestCryptoStreamOfServer(t *testing.T) {
 	server[0] = 2
 	s.Add(0, server)
 	if s.Complete() {
-		t.Error("a ServerHello is no ClientHello")
+		t.Error("a ServerHello was taken for a ClientHello")
 	}
 }

@@ -26,7 +26,7 @@ func TestPacketsTrailing(t *testing.T) {
 }
 
 func TestRun(t *testing.T) {
-	// A datagram is a letter: capital ones have a long header, x is cut.
+	// Each letter is a datagram: capital letters have a long header, x is truncated.
 	make := func(letters string) (data []byte) {
 		for _, c := range letters {
 			switch {
@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 		{"aAa", 6, 6},
 		{"aax", 6, 12},
 		{"ax", 6, 6},
-		{"aaaa", 3, 3}, // segments that hold no ID stand alone
+		{"aaaa", 3, 3}, // a segment that is too short for an ID is a run of its own
 		{"", 6, 0},
 	} {
 		if got := Run(make(test.letters), test.segment, 4); got != test.want {

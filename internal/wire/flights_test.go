@@ -21,8 +21,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// The recording is new every time, as keys and IDs are drawn at random, so it
-// is made on demand.
+// Keys and IDs are random, so each recording differs. It is only made on demand.
 var update = flag.Bool("update", false, "write "+flightsFile)
 
 const (
@@ -222,7 +221,7 @@ func newDialer(t *testing.T, e exchange, transport *quic.Transport, to net.Addr)
 		ServerName:         serverName,
 		NextProtos:         []string{protocol},
 		CurvePreferences:   e.curves,
-		InsecureSkipVerify: true, // the exchange is looked at, not trusted
+		InsecureSkipVerify: true, // the test does not check certificates
 		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 	}
 	config := &quic.Config{Versions: e.client, DisablePathMTUDiscovery: true}
@@ -309,8 +308,8 @@ func (r *reading) packet(t *testing.T, d datagram, h *Header) {
 		t.Errorf("%v: DstID is %x, %v, Parse says %x", h.Type, id, err, h.DstID)
 	}
 	if r.ids != nil {
-		// Only the first ID, which the client draws for the server, was
-		// not issued by who it names.
+		// Each ID was issued by its owner, except for the first one of the
+		// server, which the client has drawn.
 		if to := 1 - d.from; !r.ids[to].has(h.DstID) && !bytes.Equal(h.DstID, r.origID) && r.origID != nil {
 			t.Errorf("%v: destination ID %x was not issued", h.Type, h.DstID)
 		}
@@ -323,7 +322,7 @@ func (r *reading) packet(t *testing.T, d datagram, h *Header) {
 		if !bytes.Contains(h.Versions, []byte{0, 0, 0, 1}) {
 			t.Errorf("version 1 is not among %x", h.Versions)
 		}
-		r.origID, r.hello = nil, CryptoStream{} // the client begins anew
+		r.origID, r.hello = nil, CryptoStream{} // the client starts again
 	case Retry:
 		if !VerifyRetry(h, r.origID) {
 			t.Error("Retry does not verify")
