@@ -79,11 +79,13 @@ func TestEndSession(t *testing.T) {
 		if n := store.Len(); n != known/2 {
 			l.Errorf("%d IDs are known, want %d", n, known/2)
 		}
+		ended.mu.Lock()
 		for r := range ended.legs {
 			if leg := &ended.legs[r]; leg.present || leg.client != nil || leg.addr.Load() != nil || leg.inStore.counters.Len() > 0 {
 				l.Errorf("leg %d is kept: present %v, address %v, %d IDs", r, leg.present, leg.remote(), leg.inStore.counters.Len())
 			}
 		}
+		ended.mu.Unlock()
 		alice.send(bob.packet(0, "x"))
 		bob.want()
 		l.dropped(DropUnknownID, 1)
