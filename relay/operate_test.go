@@ -105,6 +105,7 @@ func TestEndSession(t *testing.T) {
 			l.Errorf("%d IDs are known, want those of one session", n)
 		}
 		time.Sleep(resumeTTLs * defaultTTL / 2)
+		synctest.Wait()
 		if n := len(l.server.registrar.ended.sessions); n != 0 {
 			l.Errorf("%d endings are remembered", n)
 		}
