@@ -171,7 +171,7 @@ func TestFits(t *testing.T) {
 		"one too many":          {slices.Repeat([][]byte{handshake}, maxCoalesced+1), false},
 	} {
 		b := slices.Concat(test.packets...)
-		if _, got := fits(&arrival{payload: b, length: len(b)}, wire.Version1, wire.DialectV1); got != test.want {
+		if _, got := fitTogether(&arrival{payload: b, length: len(b)}, wire.Version1, wire.DialectV1); got != test.want {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}

@@ -32,7 +32,7 @@ func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
 // TestShortHeadersDoNotAllocate: those of connections that are known.
 func TestShortHeadersDoNotAllocate(t *testing.T) {
 	tracker := newTracker(t, nil)
-	tracker.wanted.Store(false)
+	tracker.events.wanted.Store(false)
 	var frames []*Packet
 	for _, s := range shorts(t, tracker, 100) {
 		frames = append(frames, frame(s))
@@ -55,7 +55,7 @@ func BenchmarkFile(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			tracker := newTracker(b, nil)
-			tracker.wanted.Store(false)
+			tracker.events.wanted.Store(false)
 			packets := shorts(b, tracker, flows)
 			for len(packets) < 20000 {
 				packets = append(packets, packets[:min(len(packets), 20000-len(packets))]...)
@@ -81,7 +81,7 @@ func BenchmarkFile(b *testing.B) {
 // BenchmarkTracker is the tracker and the layers alone.
 func BenchmarkTracker(b *testing.B) {
 	tracker := newTracker(b, nil)
-	tracker.wanted.Store(false)
+	tracker.events.wanted.Store(false)
 	var frames []*Packet
 	for _, s := range shorts(b, tracker, 10000) {
 		frames = append(frames, frame(s))

@@ -8,45 +8,46 @@ import (
 // EventKind is what an event is about.
 type EventKind uint8
 
-// The kinds.
+// The kinds of events.
 const (
-	// EventNew: a connection was seen for the first time.
+	// EventNew: the connection was seen for the first time.
 	EventNew EventKind = iota
-	// EventIdentified: its ClientHello, or its ServerHello, has been read.
+	// EventIdentified: the connection's ClientHello or ServerHello was read.
 	EventIdentified
-	// EventPathChanged: it moved, or tries to. Change says how.
+	// EventPathChanged: the connection has moved, or tries another path.
+	// Event.Change describes it.
 	EventPathChanged
-	// EventRTT: a round trip was measured, by the handshake or the spin bit; of the
-	// latter at most one a second.
+	// EventRTT: a round trip was measured, by the handshake, or by the spin bit at
+	// most once a second for each connection. Event.RTT has it.
 	EventRTT
-	// EventClosed: it is no longer kept. Reason says why.
+	// EventClosed: the connection was removed. Event.Reason says why.
 	EventClosed
 )
 
 var eventNames = [...]string{"new", "identified", "path_change", "rtt", "closed"}
 
-// String returns the name that JSON has.
+// String returns the kind's name in JSON.
 func (k EventKind) String() string { return name(eventNames[:], k) }
 
 // MarshalText implements [encoding.TextMarshaler].
 func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// Reason says why a connection is no longer kept.
+// Reason says why a connection was removed.
 type Reason uint8
 
 // The reasons.
 const (
-	// StillOpen: it is kept.
+	// StillOpen: the connection was not removed.
 	StillOpen Reason = iota
-	// Idle: nothing came for [Config.Idle].
+	// Idle: there were no packets for [Config.Idle].
 	Idle
-	// Evicted: others needed the room.
+	// Evicted: the connection was removed to make room for another one.
 	Evicted
 )
 
 var reasonNames = [...]string{"", "idle", "evicted"}
 
-// String returns the name that JSON has.
+// String returns the reason's name in JSON.
 func (r Reason) String() string { return name(reasonNames[:], r) }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -55,15 +56,15 @@ func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 // Event is something that happened to a connection.
 type Event struct {
 	Kind EventKind `json:"event"`
-	// Time is that of the packet that showed it.
+	// Time is the time of the packet that showed it.
 	Time time.Time `json:"time"`
-	// Connection is what was known then: a copy.
+	// Connection is a copy of what was known at that time.
 	Connection Connection `json:"connection"`
-	// Change is that of EventPathChanged.
+	// Change is set for EventPathChanged.
 	Change *PathChange `json:"change,omitempty"`
-	// RTT is that of EventRTT: the whole round trip.
+	// RTT is the whole round trip. It is set for EventRTT.
 	RTT Milliseconds `json:"rtt_ms,omitempty"`
-	// Reason is that of EventClosed.
+	// Reason is set for EventClosed.
 	Reason Reason `json:"reason,omitempty"`
 }
 

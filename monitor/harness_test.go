@@ -185,7 +185,7 @@ func newTracker(tb testing.TB, conf *Config) *Tracker {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	t.wanted.Store(true)
+	t.events.wanted.Store(true)
 	return t
 }
 

@@ -120,7 +120,7 @@ func TestLongLists(t *testing.T) {
 	if len(c.ALPN) != maxALPN || c.ALPN[0] != "h3" || !slices.Equal(c.PostQuantumGroups, []string{"X25519MLKEM768"}) {
 		t.Errorf("got ALPN %q, groups %q", c.ALPN, c.PostQuantumGroups)
 	}
-	if kept := tracker.records.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {
+	if kept := tracker.index.connections.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {
 		t.Errorf("there is room for %d protocols", cap(kept.ALPN))
 	}
 }
@@ -136,7 +136,7 @@ func TestHalfHellos(t *testing.T) {
 		tracker.Packet(frame(at(i/10, from, serverAddr, initialOf(t, id, id[4:], 0, half))))
 	}
 	stats := tracker.Stats()
-	if got := tracker.attempts.len(); got != conf.MaxHandshakes {
+	if got := tracker.index.handshakes.len(); got != conf.MaxHandshakes {
 		t.Errorf("%d handshakes are kept, want %d", got, conf.MaxHandshakes)
 	}
 	if stats.HandshakesSkipped != 10_000-50 {
@@ -163,47 +163,47 @@ func bounded(tb testing.TB, t *Tracker) {
 			tb.Errorf("%s has %d entries, limit %d", name, table.Entries, table.Limit)
 		}
 	}
-	kept := func(r *record) bool {
-		e := t.records.peek(r.number)
+	kept := func(r *connection) bool {
+		e := t.index.connections.peek(r.number)
 		return e != nil && e.value == r
 	}
-	for e := range t.flows.all() {
+	for e := range t.index.flows.all() {
 		if len(e.value.paths) == 0 || len(e.value.paths) > maxShared {
 			tb.Fatalf("a flow has %d connections", len(e.value.paths))
 		}
 		for _, p := range e.value.paths {
-			if !kept(p.record) || !slices.Contains(p.record.paths, p) {
-				tb.Fatalf("a flow leads to connection %d, which is not kept", p.record.number)
+			if !kept(p.conn) || !slices.Contains(p.conn.paths, p) {
+				tb.Fatalf("a flow leads to connection %d, which is not kept", p.conn.number)
 			}
 		}
 	}
-	for e := range t.ids.all() {
+	for e := range t.index.ids.all() {
 		for _, o := range e.value.list {
-			if !kept(o.record) {
-				tb.Fatalf("ID %v leads to connection %d, which is not kept", e.key, o.record.number)
+			if !kept(o.conn) {
+				tb.Fatalf("ID %v leads to connection %d, which is not kept", e.key, o.conn.number)
 			}
 		}
 	}
-	for e := range t.sources.all() {
-		for _, r := range e.value.records {
+	for e := range t.index.sources.all() {
+		for _, r := range e.value.list {
 			if !kept(r) {
 				tb.Fatalf("a source leads to connection %d, which is not kept", r.number)
 			}
 		}
 	}
-	for e := range t.records.all() {
+	for e := range t.index.connections.all() {
 		r := e.value
 		for _, p := range r.paths {
-			if e := t.flows.peek(p.key); e == nil || !slices.Contains(e.value.paths, p) {
+			if e := t.index.flows.peek(p.key); e == nil || !slices.Contains(e.value.paths, p) {
 				tb.Fatalf("no flow leads to a path of connection %d", r.number)
 			}
 		}
 		if len(r.paths) == 0 || len(r.paths) > maxPaths || !slices.Contains(r.paths, r.active) {
 			tb.Fatalf("connection %d has %d paths, and the active one is not among them", r.number, len(r.paths))
 		}
-		for side := range r.ends {
-			if len(r.ends[side].ids) > maxRecordIDs {
-				tb.Fatalf("connection %d has %d IDs", r.number, len(r.ends[side].ids))
+		for side := range r.ids {
+			if len(r.ids[side].list) > maxSideIDs {
+				tb.Fatalf("connection %d has %d IDs", r.number, len(r.ids[side].list))
 			}
 		}
 		if len(r.changes) > maxChanges || len(r.origIDs) > maxOrigIDs || len(r.versions) > maxVersions {

@@ -1,224 +1,138 @@
 package monitor
 
-import (
-	"fmt"
-	"slices"
+import "github.com/quicway/quicway/internal/wire"
 
-	"github.com/quicway/quicway/internal/hello"
-	"github.com/quicway/quicway/internal/wire"
-)
+// initialReader opens Initials and reads the hellos in them.
+type initialReader struct {
+	index    *index
+	counters *counters
+	events   *events
+	plain    []byte // scratch space for the payload of an Initial
+}
 
-// initial opens an Initial and reads the handshake in it.
-func (t *Tracker) initial(a *arrival, p *path, h *wire.Header) bool {
-	r := p.record
-	if r.attempt == nil {
+// keysOf returns the client's keys that follow from an Initial's own ID if they
+// open it, or nil.
+func (r *initialReader) keysOf(h *wire.Header, d wire.Dialect) *wire.InitialKeys {
+	keys, err := d.InitialKeys(h.DstID, wire.Client)
+	if err != nil {
+		return nil
+	}
+	if _, err := keys.Open(r.plain[:0], h); err != nil {
+		return nil
+	}
+	return keys
+}
+
+// read opens an Initial of a connection and reads the handshake messages in it.
+// It reports whether the Initial has opened.
+func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
+	c := p.conn
+	if c.handshake == nil {
 		return false
 	}
-	from := p.sender(a)
-	d := r.dialectOf(h.Packet)
-	opened, ok := t.openInitial(a, p, h, from, d)
+	d := c.dialectOf(h.Packet)
+	opened, ok := r.open(a, p, h, d)
 	if !ok {
 		return false
 	}
-	t.attempts.get(r.number, a.now)
-	from = p.sender(a) // openInitial may have found the sides to be the other way
-	stream := &r.attempt.streams[from]
+	r.index.handshakes.get(c.number, a.now)
+	from := p.sender(a) // after open, which may have swapped the sides
+	stream := &c.handshake.streams[from]
 	for f, err := range d.CryptoFrames(opened.Payload) {
 		if err != nil {
 			break // a frame of another version; what came before it counts
 		}
 		if err := stream.Add(f.Offset, f.Data); err != nil {
-			t.counters.HelloErrors++
+			r.counters.HelloErrors++
 			break
 		}
 	}
-	t.readHello(r, from)
+	r.readHello(c, from)
 	return true
 }
 
-// openInitial tries the keys of the connection, and of a client those of the
-// packet's own ID: it may be the first that was captured, or follow a Retry.
-func (t *Tracker) openInitial(a *arrival, p *path, h *wire.Header, from wire.Side, d wire.Dialect) (wire.Opened, bool) {
-	r := p.record
-	if keys := r.attempt.initialKeys(from, d); keys != nil {
-		if opened, err := keys.Open(t.plain[:0], h); err == nil {
-			t.proven(a, p)
+// open tries the keys of the connection, and for a client those of the packet's
+// own ID: it may be the first Initial that was captured, or follow a Retry.
+func (r *initialReader) open(a *arrival, p *path, h *wire.Header, d wire.Dialect) (wire.Opened, bool) {
+	c, from := p.conn, p.sender(a)
+	if keys := c.handshake.initialKeys(from, d); keys != nil {
+		if opened, err := keys.Open(r.plain[:0], h); err == nil {
+			r.index.prove(p, "an Initial opens", a.now)
 			return opened, true
 		}
 	}
-	fresh := r.attempt.keyID.len == 0
-	// A client may follow any of several Retries, but not an ID of its own.
-	if !fresh && !(from == wire.Client && r.isOrigID(h.DstID)) {
+	// A client may follow any of several Retries, but may not choose another ID.
+	first := c.handshake.keyID.len == 0
+	if !first && !(from == wire.Client && c.isOrigID(h.DstID)) {
 		return wire.Opened{}, false
 	}
 	keys, err := d.InitialKeys(h.DstID, wire.Client)
 	if err != nil {
 		return wire.Opened{}, false
 	}
-	opened, err := keys.Open(t.plain[:0], h)
+	opened, err := keys.Open(r.plain[:0], h)
 	if err != nil {
 		return wire.Opened{}, false
 	}
 	if from == wire.Server {
-		t.swap(r)
+		r.index.swapSides(c)
 	}
-	r.attempt.keyID = idOf(h.DstID)
-	r.attempt.keys = [2]sideKeys{wire.Client: {d, keys}}
-	t.learnOrigID(r, r.attempt.keyID, a.now)
-	t.proven(a, p)
+	c.handshake.keyID = idOf(h.DstID)
+	c.handshake.keys = [2]sideKeys{wire.Client: {d, keys}}
+	r.index.learnOrigID(c, c.handshake.keyID, a.now)
+	r.index.prove(p, "an Initial opens", a.now)
 	return opened, true
 }
 
-// initialKeys returns those that a side's Initials are protected with, or nil.
-func (at *attempt) initialKeys(from wire.Side, d wire.Dialect) *wire.InitialKeys {
-	if at.keyID.len == 0 {
-		return nil
-	}
-	have := &at.keys[from]
-	if have.keys == nil || have.dialect != d {
-		keys, err := d.InitialKeys(at.keyID.bytes[:at.keyID.len], from)
-		if err != nil {
-			return nil
-		}
-		*have = sideKeys{d, keys}
-	}
-	return have.keys
-}
-
-func (t *Tracker) proven(a *arrival, p *path) {
-	if p.record.raise(Proven, "an Initial opens") {
-		t.learnServer(p, a.now)
-	}
-}
-
-// swap exchanges the sides of a record whose client was taken for the server.
-func (t *Tracker) swap(r *record) {
-	r.ends[0], r.ends[1] = r.ends[1], r.ends[0]
-	r.initials[0], r.initials[1] = r.initials[1], r.initials[0]
-	r.asked, r.answered, r.concluded = 0, 0, 0
-	for _, p := range r.paths {
-		for _, key := range p.talks() {
-			t.forgetTalker(key, r)
-		}
-		p.client, p.server = p.server, p.client
-		p.clientIsA = !p.clientIsA
-		p.ways[0], p.ways[1] = p.ways[1], p.ways[0]
-	}
-	if r.direction != DirectionUnknown {
-		r.direction = Inbound + Outbound - r.direction
-	}
-	for side := range r.ends {
-		for _, id := range r.ends[side].ids {
-			t.disown(id, r)
-			t.own(r, wire.Side(side), id, r.last)
-		}
-	}
-}
-
-// readHello reads a hello that has become complete.
-func (t *Tracker) readHello(r *record, from wire.Side) {
-	at := r.attempt
-	if at.read[from] {
+// readHello reads the hello of a side once it is complete.
+func (r *initialReader) readHello(c *connection, from wire.Side) {
+	if c.handshake.read[from] {
 		return
 	}
+	var read bool
+	var err error
 	if from == wire.Client {
-		t.readClient(r)
+		read, err = c.readClient()
 	} else {
-		t.readServer(r)
+		read, err = c.readServer()
 	}
-	if at.read[wire.Client] && at.read[wire.Server] {
-		at.streams = [2]wire.CryptoStream{}
+	switch {
+	case err != nil:
+		r.counters.HelloErrors++
+	case read:
+		r.events.emit(EventIdentified, c, nil)
+	}
+	if c.handshake.done() {
+		c.handshake.streams = [2]wire.CryptoStream{}
 	}
 }
 
-// maxALPN bounds the protocols that are kept of a client, which may list
-// thousands of empty ones.
-const maxALPN = 16
-
-func (t *Tracker) readClient(r *record) {
-	msg := r.attempt.streams[wire.Client].ClientHello()
-	if msg == nil {
-		return
-	}
-	r.attempt.read[wire.Client] = true
-	c, err := hello.ParseClient(msg)
-	if err != nil {
-		t.counters.HelloErrors++
-		return
-	}
-	info := TLS{
-		ServerName: c.ServerName, ALPN: slices.Clone(c.ALPN[:min(len(c.ALPN), maxALPN)]), JA4: c.JA4(),
-		ECH: c.ECH, PostQuantum: c.PostQuantum(),
-	}
-	for _, group := range c.Groups {
-		if name := hello.GroupName(group); hello.PostQuantum(group) && !slices.Contains(info.PostQuantumGroups, name) {
-			info.PostQuantumGroups = append(info.PostQuantumGroups, name)
-		}
-	}
-	if r.tls != nil {
-		info.Cipher, info.Group, info.TLSVersion = r.tls.Cipher, r.tls.Group, r.tls.TLSVersion
-	}
-	r.tls = &info
-	t.emit(EventIdentified, r, nil)
-}
-
-func (t *Tracker) readServer(r *record) {
-	msg := r.attempt.streams[wire.Server].ServerHello()
-	if msg == nil {
-		return
-	}
-	r.attempt.read[wire.Server] = true
-	s, err := hello.ParseServer(msg)
-	if err != nil {
-		t.counters.HelloErrors++
-		return
-	}
-	info := TLS{}
-	if r.tls != nil {
-		info = *r.tls
-	}
-	info.Cipher = hello.CipherName(s.Cipher)
-	if s.Group != 0 {
-		info.Group = hello.GroupName(s.Group)
-	}
-	if info.TLSVersion = fmt.Sprintf("%#04x", s.Version); s.Version == 0x0304 {
-		info.TLSVersion = "1.3"
-	}
-	r.tls = &info
-	t.emit(EventIdentified, r, nil)
-}
-
-// retry takes a Retry packet: the client begins anew, with other keys.
-func (t *Tracker) retry(a *arrival, p *path, h *wire.Header) {
-	r := p.record
-	if p.sender(a) != wire.Server || r.answered != 0 {
-		t.counters.Bogus++
+// retry takes a Retry: the client begins again, with other keys.
+func (r *initialReader) retry(a *arrival, p *path, h *wire.Header) {
+	c := p.conn
+	if p.sender(a) != wire.Server || c.answerAt != 0 {
+		r.counters.Bogus++
 		return
 	}
 	verified := false
-	for i := range r.origIDs {
-		id := &r.origIDs[i]
-		verified = verified || r.dialectOf(h.Packet).VerifyRetry(h, id.bytes[:id.len])
+	for i := range c.origIDs {
+		id := &c.origIDs[i]
+		verified = verified || c.dialectOf(h.Packet).VerifyRetry(h, id.bytes[:id.len])
 	}
 	if !verified {
-		if len(r.origIDs) > 0 {
-			t.counters.Bogus++
+		if len(c.origIDs) > 0 {
+			r.counters.Bogus++
 			return
 		}
-		r.retries++ // what it answers was not captured
+		c.retries++ // the Initial that it answers was not captured
 		return
 	}
-	r.retries++
-	if r.raise(Proven, "a Retry's tag verifies") {
-		t.learnServer(p, a.now)
-	}
-	if r.attempt == nil || r.isOrigID(h.SrcID) {
+	c.retries++
+	r.index.prove(p, "a Retry's tag verifies", a.now)
+	if c.handshake == nil || c.isOrigID(h.SrcID) {
 		return
 	}
 	id := idOf(h.SrcID)
-	t.learnOrigID(r, id, a.now)
-	r.attempt.keyID = id
-	r.attempt.keys = [2]sideKeys{}
-	r.attempt.streams = [2]wire.CryptoStream{}
-	r.attempt.read = [2]bool{}
+	r.index.learnOrigID(c, id, a.now)
+	*c.handshake = handshake{keyID: id}
 }

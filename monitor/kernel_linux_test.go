@@ -66,7 +66,7 @@ func (o *offloaded) fromServer(client string) (sum Traffic) {
 // TestRingOverflow: what there is no room to show is counted, also in its
 // connection, and what comes later is shown again.
 func TestRingOverflow(t *testing.T) {
-	o := newOffloaded(t, hooks[0], 1<<14, nil)
+	o := newOffloaded(t, programHooks[0], 1<<14, nil)
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100), d.short(100))
 	const strangers = 3000
@@ -101,7 +101,7 @@ func TestMapOverflow(t *testing.T) {
 	const asked = 128
 	held := asked + 128*ebpf.MustPossibleCPU() // each processor sets some aside
 	flows := 3 * held
-	o := newOffloaded(t, hooks[0], asked, &Config{MaxConnections: flows + 1})
+	o := newOffloaded(t, programHooks[0], asked, &Config{MaxConnections: flows + 1})
 	first := dialogOf(0)
 	o.all(first.begin(t), first.short(100), first.short(100), first.short(100))
 	if got := o.fromServer(first.client).Packets; got != 3 {
@@ -120,7 +120,7 @@ func TestMapOverflow(t *testing.T) {
 	if n := o.tracker.Stats().FlowsEvicted; n < uint64(flows/2) {
 		t.Errorf("got %d flows that were evicted, want most of %d", n, flows)
 	}
-	if n := len(o.source.mirrors); n > held {
+	if n := len(o.tracker.offload.flows); n > held {
 		t.Errorf("%d flows are remembered, want those in the kernel", n)
 	}
 }
@@ -128,7 +128,7 @@ func TestMapOverflow(t *testing.T) {
 // TestManyFlows: a hundred thousand at a time, each packet of which counts.
 func TestManyFlows(t *testing.T) {
 	const flows, more = 100_000, 2
-	o := newOffloaded(t, hooks[0], 2*flows, &Config{MaxConnections: flows + 1})
+	o := newOffloaded(t, programHooks[0], 2*flows, &Config{MaxConnections: flows + 1})
 	for n := range uint32(flows) {
 		o.all(dialogOf(n).begin(t), dialogOf(n).short(100))
 	}
@@ -162,7 +162,7 @@ func TestOffloadedTrains(t *testing.T) {
 	}
 	train.data = append(train.data, d.short(500).data...)
 	t.Run("XDP", func(t *testing.T) {
-		o := newOffloaded(t, hooks[0], 100, nil)
+		o := newOffloaded(t, programHooks[0], 100, nil)
 		o.all(d.begin(t), d.short(100), train, train, train)
 		if got, want := o.fromServer(d.client), (Traffic{34, 3*12500 + 100}); got != want {
 			t.Errorf("got %v, want %v", got, want)
@@ -236,7 +236,7 @@ func TestOddFrames(t *testing.T) {
 			})
 		}
 	}
-	o := newOffloaded(t, hooks[0], 100, nil)
+	o := newOffloaded(t, programHooks[0], 100, nil)
 	const fragments = 500
 	for range fragments {
 		o.run(build(dialogOf(0).short(100), packet.Frame{Flags: 100}))
@@ -250,7 +250,7 @@ func TestOddFrames(t *testing.T) {
 // TestFloodOfIDs: a stranger who knows the endpoints of a connection has Go look
 // at few of his packets.
 func TestFloodOfIDs(t *testing.T) {
-	o := newOffloaded(t, hooks[0], 100, nil)
+	o := newOffloaded(t, programHooks[0], 100, nil)
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100))
 	before, began := o.sights()["monitor_reported"], time.Now()
@@ -483,7 +483,7 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	defer o.source.Close()
 	// Of connections that share endpoints those within a while were heard of at
 	// once. Here all are: how long a packet takes decides nothing.
-	o.tracker.slack = int64(time.Hour)
+	o.tracker.index.slack = int64(time.Hour)
 	before := o.sights()["monitor_limited"]
 	for i := range all {
 		all[i].at = o.now()
@@ -524,7 +524,7 @@ func TestLongHello(t *testing.T) {
 			}
 		})
 	}
-	o := newOffloaded(t, hooks[0], 100, nil)
+	o := newOffloaded(t, programHooks[0], 100, nil)
 	for n := range 30 { // that nobody can open
 		s := d.begin(t)
 		s.data[900] ^= byte(n + 1)
@@ -577,7 +577,7 @@ func TestNextHello(t *testing.T) {
 // TestIdleFlow: time passes without packets that are shown; what is over is closed
 // with all that was counted, and forgotten by the kernel.
 func TestIdleFlow(t *testing.T) {
-	o := newOffloaded(t, hooks[0], 100, nil)
+	o := newOffloaded(t, programHooks[0], 100, nil)
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100))
 	o.run(ethernet(d.short(100)))
@@ -598,7 +598,7 @@ func TestIdleFlow(t *testing.T) {
 	for key := range o.source.flows.All() {
 		t.Errorf("the kernel still has %v", key)
 	}
-	if n := len(o.source.mirrors); n != 0 {
+	if n := len(o.tracker.offload.flows); n != 0 {
 		t.Errorf("%d flows are remembered", n)
 	}
 }
@@ -619,7 +619,7 @@ func TestEventsWithoutPackets(t *testing.T) {
 	events := m.Events(ctx)
 	ended := make(chan error)
 	go func() { ended <- m.Run(ctx) }()
-	if _, _, err := hooks[0].run(program, ethernet(dialogOf(0).begin(t))); err != nil {
+	if _, _, err := programHooks[0].run(program, ethernet(dialogOf(0).begin(t))); err != nil {
 		t.Error(err)
 	}
 	var last EventKind
@@ -640,11 +640,11 @@ func TestEventsWithoutPackets(t *testing.T) {
 func TestTornTally(t *testing.T) {
 	tracker := newTracker(t, nil)
 	track(tracker, []sent{dialogOf(0).begin(t)})
-	k, m := &kernel{}, &mirror{}
-	for e := range tracker.flows.all() {
+	o, k := newOffload(nil, &tracker.index, &tracker.counters, &tracker.events), &kernelFlow{}
+	for e := range tracker.index.flows.all() {
 		for _, n := range []datapath.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
 			direction := datapath.Direction{Matched: n, Last: start}
-			k.apply(tracker, e.key, m, &datapath.Flow{Born: 1, Directions: [2]datapath.Direction{direction, direction}})
+			o.add(e.key, k, &datapath.Flow{Born: 1, Directions: [2]datapath.Direction{direction, direction}})
 		}
 	}
 	if got, want := only(t, tracker).FromServer, (Traffic{2, 300}); got != want {
@@ -655,7 +655,7 @@ func TestTornTally(t *testing.T) {
 // TestEvictedConnection: also one that makes room for another ends with all that was
 // counted of it.
 func TestEvictedConnection(t *testing.T) {
-	o := newOffloaded(t, hooks[0], 100, &Config{MaxConnections: 1})
+	o := newOffloaded(t, programHooks[0], 100, &Config{MaxConnections: 1})
 	d := dialogOf(0)
 	o.all(d.begin(t), d.short(100))
 	o.run(ethernet(d.short(100)))
@@ -676,7 +676,7 @@ func TestEvictedConnection(t *testing.T) {
 // TestForgottenStranger: who is not remembered to be none of QUIC's is looked at
 // again.
 func TestForgottenStranger(t *testing.T) {
-	o := newOffloaded(t, hooks[0], 100, &Config{MaxConnections: 1})
+	o := newOffloaded(t, programHooks[0], 100, &Config{MaxConnections: 1})
 	other := func(from string) sent { return at(0, from, serverAddr, make([]byte, 60)) }
 	shown := func(want uint64, from string) {
 		t.Helper()

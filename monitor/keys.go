@@ -8,8 +8,8 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// ID is a connection ID, comparable. Those of more than 20 bytes, which no
-// known version has, are not kept.
+// ID is a connection ID. It can be compared with ==. IDs have at most 20 bytes,
+// as in all known versions.
 type ID struct {
 	bytes [wire.MaxIDLen]byte
 	len   uint8
@@ -20,27 +20,33 @@ func idOf(b []byte) (id ID) {
 	return id
 }
 
-// Bytes returns the ID's bytes.
+// Bytes returns a copy of the ID's bytes.
 func (id ID) Bytes() []byte { return bytes.Clone(id.bytes[:id.len]) }
 
-// Len returns how many there are.
+// Len returns the number of bytes.
 func (id ID) Len() int { return int(id.len) }
 
 // String returns the ID in hex.
 func (id ID) String() string { return hex.EncodeToString(id.bytes[:id.len]) }
 
-// MarshalText gives the ID in hex.
+// MarshalText returns the ID in hex.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
-// is says whether the ID is b.
+// is reports whether the ID is b.
 func (id *ID) is(b []byte) bool {
 	return int(id.len) == len(b) && string(id.bytes[:id.len]) == string(b)
 }
 
-// tuple is two endpoints, the lesser first, so that both directions have one.
+// sharesPrefix reports whether one of two IDs begins with all of the other.
+func (id *ID) sharesPrefix(other ID) bool {
+	n := min(id.len, other.len)
+	return n > 0 && string(id.bytes[:n]) == string(other.bytes[:n])
+}
+
+// tuple is two endpoints, the lesser first, so that both directions have the same.
 type tuple struct{ a, b endpoint }
 
-// tupleOf also says whether the packet goes from a to b.
+// tupleOf returns the endpoints of a datagram, and whether it was sent from a.
 func tupleOf(d *decap.Datagram) (key tuple, fromA bool) {
 	c := bytes.Compare(d.Src.IP[:], d.Dst.IP[:])
 	if c < 0 || c == 0 && d.Src.Port <= d.Dst.Port {
@@ -48,15 +54,6 @@ func tupleOf(d *decap.Datagram) (key tuple, fromA bool) {
 	}
 	return tuple{d.Dst, d.Src}, false
 }
-
-// sourceKey is who talks to a server: an address, from any port, anybody, or an
-// endpoint to any server.
-type sourceKey struct {
-	client endpoint // port 0, or zero: any
-	server endpoint // zero: any
-}
-
-func anyPort(e endpoint) endpoint { return endpoint{IP: e.IP} }
 
 // endpoint is an address and a port.
 type endpoint = decap.Endpoint

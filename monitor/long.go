@@ -6,22 +6,23 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// maxCoalesced bounds the packets of a datagram that are looked at.
+// maxCoalesced bounds the packets of a datagram that are read.
 const maxCoalesced = 8
 
-// minUnknown is how long a client's first datagram is at least that is worth
-// trying the keys of all dialects on (RFC 9000 §14.1).
+// minUnknown is the least length of a client's first datagram (RFC 9000 §14.1).
+// Shorter datagrams of an unknown version are not tried with the keys of all
+// dialects.
 const minUnknown = 1200
 
-// long takes a datagram whose first packet has a long header. It returns false
-// if it is no connection's.
-func (t *Tracker) long(a *arrival) bool {
+// longHeader takes a datagram whose first packet has a long header. It returns
+// false if the datagram belongs to no connection.
+func (t *Tracker) longHeader(a *arrival) bool {
 	if len(a.payload) < 7 {
 		return t.refuse(a)
 	}
 	if len(a.payload) < a.length {
-		// The headers are there, and lengths add up if the rest is taken for
-		// zeros. It opens with no key.
+		// Only the beginning was captured. With zeros for the rest the lengths in
+		// the headers add up, though no key opens it.
 		t.padded = append(t.padded[:0], a.payload...)
 		t.padded = append(t.padded, make([]byte, a.length-len(a.payload))...)
 		a.payload = t.padded
@@ -33,110 +34,49 @@ func (t *Tracker) long(a *arrival) bool {
 	case version.Google():
 		return t.google(a, version)
 	}
-	p := t.known(a)
-	if p == nil && a.flow == nil {
-		p = t.rebound(a)
-	}
-	if p == nil {
-		p = t.begin(a, version)
-	}
+	p := t.pathByLong(a, version)
 	if p == nil {
 		return t.refuse(a)
 	}
 	t.coalesced(a, p)
 	t.count(a, p)
-	if p != p.record.active {
-		t.judge(a, p, p.sender(a))
+	if p != p.conn.active {
+		t.evaluate(a, p, p.sender(a))
 	}
 	return true
 }
 
-// known finds the path whose connection the IDs belong to.
-func (t *Tracker) known(a *arrival) *path {
+// refuse takes a datagram that belongs to no connection. If it has a long header
+// of an unknown version a Version Negotiation may answer it.
+func (t *Tracker) refuse(a *arrival) bool {
 	if a.flow == nil {
-		return nil
-	}
-	var likely *path
-	for _, p := range a.flow.paths {
-		r := p.record
-		if r.confidence == GoogleQUIC {
-			continue
-		}
-		h, err := r.dialectOf(a.payload).Parse(a.payload)
-		if err != nil {
-			continue
-		}
-		from := p.sender(a)
-		if r.knows(1-from, h.DstID) || r.ends[from].has(h.SrcID) {
-			return p
-		}
-		if len(h.DstID) == 0 && r.ends[1-from].idLen == 0 && (len(h.SrcID) == 0 || r.ends[from].idLen < 0) {
-			return p
-		}
-		// Who has no ID of its own may go on with another of its peer's.
-		if h.Type == wire.Handshake && len(h.SrcID) == 0 && r.ends[from].idLen == 0 &&
-			int(r.ends[1-from].idLen) == len(h.DstID) && r.answered != 0 && r.attempt != nil {
-			likely = p
-		}
-	}
-	return likely
-}
-
-// rebound finds the connection that goes on with its handshake from another
-// address: by the IDs of both sides.
-func (t *Tracker) rebound(a *arrival) *path {
-	h, err := wire.NoDialect.Parse(a.payload)
-	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
-		return nil
-	}
-	e := t.ids.peek(idOf(h.DstID))
-	if e == nil {
-		return nil
-	}
-	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
-		o, ok := e.value.best(a, to)
-		if !ok || len(h.SrcID) > 0 && !o.record.knows(1-to, h.SrcID) {
-			continue
-		}
-		if _, server := sides(a.datagram, to); o.record.at(server) {
-			return t.follow(a, o, idOf(h.DstID))
-		}
-	}
-	return nil
-}
-
-// at says whether a connection's server is at an endpoint.
-func (r *record) at(server endpoint) bool {
-	for _, p := range r.paths {
-		if p.server == server {
-			return true
-		}
+		t.index.potential.addLong(a)
 	}
 	return false
 }
 
-// knows says whether packets to a side may have this ID.
-func (r *record) knows(side wire.Side, id []byte) bool {
-	return len(id) > 0 && (r.ends[side].has(id) || side == wire.Server && r.isOrigID(id))
-}
-
-// sender is the side that has sent an arrival on a path.
-func (p *path) sender(a *arrival) wire.Side {
-	if a.fromA == p.clientIsA {
-		return wire.Client
+// pathByLong finds the path that a datagram with a long header belongs to, or
+// begins a connection. It returns nil if the datagram belongs to none.
+func (t *Tracker) pathByLong(a *arrival, version wire.Version) *path {
+	if a.flow != nil {
+		if p := a.flow.byLongHeader(a); p != nil {
+			return p
+		}
+	} else if o, id := t.index.ownerByLong(a); id.len > 0 {
+		return t.index.follow(a, o, id)
 	}
-	return wire.Server
+	return t.begin(a, version)
 }
 
-// begin looks for a connection that begins with a datagram: an Initial that
-// opens with the keys of its own ID. If there is none, long headers of a
-// known version that fit together may be the rest of one.
+// begin begins a connection with an Initial that opens with the keys of its own
+// ID. If there is none it begins one with long headers of a known version that
+// fit together: they may be the rest of a handshake.
 func (t *Tracker) begin(a *arrival, version wire.Version) *path {
 	if d := version.Dialect(); d != wire.NoDialect {
 		if p := t.beginAs(a, version, d); p != nil {
 			return p
 		}
-		return t.shaped(a, version, d)
+		return t.beginUnopened(a, version, d)
 	}
 	if a.length >= minUnknown {
 		for _, d := range wire.Dialects {
@@ -148,7 +88,8 @@ func (t *Tracker) begin(a *arrival, version wire.Version) *path {
 	return nil
 }
 
-// beginAs is begin with the layout and the keys of a dialect.
+// beginAs begins a connection with an Initial that has the layout and the keys of
+// a dialect. 0-RTT may come before the Initial.
 func (t *Tracker) beginAs(a *arrival, version wire.Version, d wire.Dialect) *path {
 	rest := a.payload
 	for range maxCoalesced {
@@ -157,14 +98,11 @@ func (t *Tracker) beginAs(a *arrival, version wire.Version, d wire.Dialect) *pat
 			return nil
 		}
 		if h.Type == wire.Initial {
-			keys, err := d.InitialKeys(h.DstID, wire.Client)
-			if err != nil {
+			keys := t.initials.keysOf(&h, d)
+			if keys == nil {
 				return nil
 			}
-			if _, err := keys.Open(t.plain[:0], &h); err != nil {
-				return nil
-			}
-			return t.attemptOf(a, &h, d, keys)
+			return t.beginInitial(a, &h, d, keys)
 		}
 		if rest = rest[len(h.Packet):]; len(rest) == 0 || h.Type != wire.ZeroRTT {
 			return nil
@@ -173,77 +111,84 @@ func (t *Tracker) beginAs(a *arrival, version wire.Version, d wire.Dialect) *pat
 	return nil
 }
 
-// attemptOf finds or makes the record of an Initial that opens with the keys of
-// its own ID. It is the next attempt of a client that was told of other
-// versions; else it is a connection of its own, whatever else is between
-// these endpoints: nobody can take a record over by an Initial.
-func (t *Tracker) attemptOf(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
-	var p *path
-	if a.flow != nil {
-		for _, have := range a.flow.paths {
-			if have.record.negotiated && have.sender(a) == wire.Client {
-				p = have
-				p.record.negotiated = false
-				p.record.ends[wire.Client].idLen = -1
-				break
-			}
-		}
-	}
+// beginInitial takes an Initial that opens with the keys of its own ID. If a
+// client was told to use another version, this is its connection's next
+// handshake. Else it is a new connection, whatever there is between the
+// endpoints: a forged Initial must not change another connection.
+func (t *Tracker) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
+	p := negotiatedPath(a)
 	if p == nil {
-		p = t.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial opens")
-		defer t.emit(EventNew, p.record, nil)
+		p = t.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial opens")
+		defer t.events.emit(EventNew, p.conn, nil)
 	}
-	r := p.record
-	if r.raise(Proven, "an Initial opens") {
-		t.learnServer(p, a.now)
-	}
-	r.version, r.dialect = h.Version, d
-	r.addVersion(h.Version)
-	t.learnOrigID(r, idOf(h.DstID), a.now)
-	r.attempt = &attempt{keyID: idOf(h.DstID)}
-	r.attempt.keys[wire.Client] = sideKeys{d, keys}
-	if t.attempts.get(r.number, a.now) == nil {
-		t.attempts.put(r.number, r, a.now)
+	c := p.conn
+	t.index.prove(p, "an Initial opens", a.now)
+	c.version, c.dialect = h.Version, d
+	c.addVersion(h.Version)
+	id := idOf(h.DstID)
+	t.index.learnOrigID(c, id, a.now)
+	c.handshake = &handshake{keyID: id}
+	c.handshake.keys[wire.Client] = sideKeys{d, keys}
+	if t.index.handshakes.get(c.number, a.now) == nil {
+		t.index.handshakes.put(c.number, c, a.now)
 	}
 	return p
 }
 
-// shaped makes a record of long headers that do not open but fit together:
-// the server's, or what follows a handshake's beginning that was not captured.
-func (t *Tracker) shaped(a *arrival, version wire.Version, d wire.Dialect) *path {
-	h, ok := fits(a, version, d)
+// negotiatedPath returns the path of the connection whose client was told to use
+// another version and goes on with an arrival, or nil.
+func negotiatedPath(a *arrival) *path {
+	if a.flow == nil {
+		return nil
+	}
+	for _, p := range a.flow.paths {
+		if p.conn.negotiated && p.sender(a) == wire.Client {
+			p.conn.negotiated = false
+			p.conn.ids[wire.Client].length = -1
+			return p
+		}
+	}
+	return nil
+}
+
+// beginUnopened begins a connection with long headers that do not open but fit
+// together: those of the server, or of a handshake whose beginning was not
+// captured.
+func (t *Tracker) beginUnopened(a *arrival, version wire.Version, d wire.Dialect) *path {
+	h, ok := fitTogether(a, version, d)
 	if !ok {
 		t.counters.Malformed++
 		return nil
 	}
-	if a.flow != nil { // of a handshake here, but with unknown IDs
+	if a.flow != nil { // a handshake between these endpoints, with unknown IDs
 		for _, p := range a.flow.paths {
-			if p.record.hasVersion(version) && p.record.concluded == 0 {
+			if p.conn.hasVersion(version) && p.conn.confirmAt == 0 {
 				t.counters.Unopened++
 				return p
 			}
 		}
 	}
-	client, server := t.roles(a, &h)
-	p := t.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")
-	p.record.version, p.record.dialect = version, d
-	p.record.addVersion(version)
-	p.record.attempt = &attempt{}
-	if h.Type == wire.ZeroRTT { // it has overtaken the Initial, which has the same ID
-		t.learnOrigID(p.record, idOf(h.DstID), a.now)
+	client, server := t.index.rolesOfLong(a, &h)
+	p := t.index.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")
+	c := p.conn
+	c.version, c.dialect = version, d
+	c.addVersion(version)
+	c.handshake = &handshake{}
+	if h.Type == wire.ZeroRTT { // it came before the Initial, which has the same ID
+		t.index.learnOrigID(c, idOf(h.DstID), a.now)
 	}
-	t.attempts.put(p.record.number, p.record, a.now)
-	t.emit(EventNew, p.record, nil)
+	t.index.handshakes.put(c.number, c, a.now)
+	t.events.emit(EventNew, c, nil)
 	return p
 }
 
 // minNumbered is the least that follows the length in a protected packet: a
-// packet number, and a tag (RFC 9001 §5.4.2).
+// packet number and a tag (RFC 9001 §5.4.2).
 const minNumbered = 20
 
-// fits says whether a datagram is long headers of one version and one pair of
-// IDs up to its end, or to a short header.
-func fits(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, ok bool) {
+// fitTogether reports whether a datagram consists of long headers of one version
+// with one pair of IDs, up to its end or to a short header.
+func fitTogether(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, ok bool) {
 	rest := a.payload
 	for n := range maxCoalesced {
 		h, err := d.Parse(rest)
@@ -267,24 +212,41 @@ func fits(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, 
 	return first, false
 }
 
-// roles guesses which side is the client's: 0-RTT and tokens come from there,
-// Retry from the other, and servers mostly have the smaller port.
-func (t *Tracker) roles(a *arrival, h *wire.Header) (client, server endpoint) {
-	src, dst := a.datagram.Src, a.datagram.Dst
-	switch {
-	case h.Type == wire.Retry:
-		return dst, src
-	case h.Type == wire.ZeroRTT || len(h.Token) > 0:
-		return src, dst
-	case t.destinations.peek(src) != nil:
-		return dst, src
-	case t.destinations.peek(dst) != nil || dst.Port <= src.Port:
-		return src, dst
+// match says whether a datagram belongs to a path.
+type match uint8
+
+const (
+	noMatch match = iota
+	mayMatch
+	matches
+)
+
+// matchLong compares the IDs of a long header with those of the connection.
+func (p *path) matchLong(a *arrival) match {
+	c := p.conn
+	if c.confidence == GoogleQUIC {
+		return noMatch
 	}
-	return dst, src
+	h, err := c.dialectOf(a.payload).Parse(a.payload)
+	if err != nil {
+		return noMatch
+	}
+	from := p.sender(a)
+	own, peer := &c.ids[from], &c.ids[1-from]
+	switch {
+	case c.knows(1-from, h.DstID) || own.has(h.SrcID):
+		return matches
+	case len(h.DstID) == 0 && peer.length == 0 && (len(h.SrcID) == 0 || own.length < 0):
+		return matches
+	case h.Type == wire.Handshake && len(h.SrcID) == 0 && own.length == 0 &&
+		int(peer.length) == len(h.DstID) && c.answerAt != 0 && c.handshake != nil:
+		// A side without an ID of its own may use another of its peer's.
+		return mayMatch
+	}
+	return noMatch
 }
 
-// coalesced reads the packets of a datagram of a connection.
+// coalesced reads the packets of a datagram that belongs to a connection.
 func (t *Tracker) coalesced(a *arrival, p *path) {
 	rest := a.payload
 	for range maxCoalesced {
@@ -293,56 +255,48 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 		}
 		if !wire.IsLong(rest[0]) {
 			if rest[0]&fixedBit != 0 && len(rest) >= minShort {
-				t.spin(a, p, p.sender(a), rest[0])
+				t.spin(a, p, rest[0])
 			}
 			return
 		}
-		h, err := p.record.dialectOf(rest).Parse(rest)
+		h, err := p.conn.dialectOf(rest).Parse(rest)
 		if err != nil {
 			t.counters.Malformed++
 			return
 		}
-		t.packet(a, p, &h)
+		t.longPacket(a, p, &h)
 		rest = rest[len(h.Packet):]
 	}
 }
 
-// packet takes one packet with a long header.
-func (t *Tracker) packet(a *arrival, p *path, h *wire.Header) {
-	r, from := p.record, p.sender(a)
-	r.addVersion(h.Version)
+// longPacket takes one packet with a long header.
+func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
+	c, from := p.conn, p.sender(a)
+	c.addVersion(h.Version)
 	switch h.Type {
 	case wire.Retry:
-		t.retry(a, p, h)
+		t.initials.retry(a, p, h)
 		return
 	case wire.Initial:
-		r.initials[from]++
-		if opened := t.initial(a, p, h); opened {
-			if from = p.sender(a); h.Version != r.version && from == wire.Server {
-				r.version, r.dialect = h.Version, r.dialectOf(h.Packet) // compatible negotiation (RFC 9368 §2.3)
+		if opened := t.initials.read(a, p, h); opened {
+			if from = p.sender(a); h.Version != c.version && from == wire.Server {
+				c.version, c.dialect = h.Version, c.dialectOf(h.Packet) // compatible version negotiation (RFC 9368 §2.3)
 			}
-		} else if r.attempt != nil {
+		} else if c.handshake != nil {
 			t.counters.Unopened++
 		}
 	case wire.ZeroRTT:
-		r.zeroRTT++
+		c.zeroRTT++
 	}
-	t.timeHandshake(a, p, h.Type)
-	if r.ends[from].idLen < 0 {
-		t.learnID(r, from, idOf(h.SrcID), a.now)
+	if c.timeHandshake(a, p, h.Type) {
+		t.events.handshakeRTT(c)
 	}
-	// A side may use a new ID of the other's before the handshake is over.
-	if n := r.ends[1-from].idLen; h.Type == wire.Handshake && !r.knows(1-from, h.DstID) && (n < 0 || int(n) == len(h.DstID)) {
-		t.learnID(r, 1-from, idOf(h.DstID), a.now)
+	if c.ids[from].length < 0 {
+		t.index.learnID(c, from, idOf(h.SrcID), a.now)
 	}
-	p.ways[from].id = idOf(h.DstID)
-}
-
-// refuse is for datagrams that no connection wants. Long headers of a version
-// that nobody knows may be answered by a Version Negotiation.
-func (t *Tracker) refuse(a *arrival) bool {
-	if a.flow == nil {
-		t.suspectLong(a)
+	// A side may use another ID of its peer before the handshake is over.
+	if n := c.ids[1-from].length; h.Type == wire.Handshake && !c.knows(1-from, h.DstID) && (n < 0 || int(n) == len(h.DstID)) {
+		t.index.learnID(c, 1-from, idOf(h.DstID), a.now)
 	}
-	return false
+	p.sent[from].id = idOf(h.DstID)
 }

@@ -10,56 +10,57 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quicway/quicway/internal/datapath"
 )
 
-// Monitor feeds a [Tracker] from a [Source]. All of its methods may be called
-// concurrently.
+// Monitor passes the packets of a [Source] to a [Tracker]. All methods may be
+// called concurrently.
 type Monitor struct {
 	source  Source
+	kernel  *kernel // the source, if the kernel counts for it, or nil
 	tracker *Tracker
 	queue   int
 	ran     atomic.Bool
 	done    chan struct{} // closed when Run ends
 	lost    atomic.Uint64
 
-	delivering sync.Mutex // held while events are handed out, in their order
+	delivering sync.Mutex // held while events are delivered, which keeps their order
 
 	// mu guards the following.
 	mu      sync.Mutex
 	readers map[*reader]struct{}
 }
 
-// reader is somebody who reads events.
+// reader reads events.
 type reader struct {
 	events chan Event
-	gone   chan struct{} // closed when it has enough
+	gone   chan struct{} // closed when it stops reading
 }
 
-// New makes a monitor of what comes from source, which Run closes. It returns
-// an error that wraps ErrConfig; the source is then still the caller's.
+// New returns a monitor for a source. [Monitor.Run] closes the source. A nil conf
+// is the zero [Config]. The error wraps [ErrConfig]; then the caller has to close
+// the source.
 func New(source Source, conf *Config) (*Monitor, error) {
 	if source == nil {
 		return nil, fmt.Errorf("monitor: %w: no source", ErrConfig)
 	}
-	tracker, err := NewTracker(conf)
+	m := &Monitor{source: source, done: make(chan struct{}), readers: make(map[*reader]struct{})}
+	var flows *datapath.Monitor
+	if k, ok := source.(*kernel); ok {
+		m.kernel, flows = k, k.flows
+	}
+	tracker, err := newOffloadedTracker(conf, flows)
 	if err != nil {
 		return nil, err
 	}
-	if k, ok := source.(*kernel); ok {
-		tracker.offload, tracker.slack = k, behind
-	}
-	return &Monitor{
-		source:  source,
-		tracker: tracker,
-		queue:   tracker.conf.EventQueue,
-		done:    make(chan struct{}),
-		readers: make(map[*reader]struct{}),
-	}, nil
+	m.tracker, m.queue = tracker, tracker.conf.EventQueue
+	return m, nil
 }
 
-// Run reads the source until it ends, or ctx is done, and closes it. It returns
-// nil at the end of a file, the context's error, ErrRunning if it has been
-// called before, or the source's error. What was seen stays.
+// Run reads the source until it ends or ctx is done, and then closes it. It
+// returns nil at the end of a file, the error of ctx, [ErrRunning] if Run was
+// called before, or the error of the source. The tracker keeps what it has.
 func (m *Monitor) Run(ctx context.Context) (err error) {
 	if m.ran.Swap(true) {
 		return fmt.Errorf("monitor: %w", ErrRunning)
@@ -70,13 +71,18 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 		stop()
 		err = errors.Join(err, m.end())
 	}()
-	if k, ok := m.source.(*kernel); ok {
-		following, stop := context.WithCancel(ctx)
+	if m.kernel != nil {
+		ticking, stop := context.WithCancel(ctx)
 		var done sync.WaitGroup
-		done.Go(func() { k.follow(following, func(now time.Time) { m.tick(ctx, now) }) })
+		done.Go(func() { m.tickWhileIdle(ticking, ctx) })
 		defer done.Wait()
 		defer stop()
 	}
+	return m.readSource(ctx)
+}
+
+// readSource reads the source until it ends or ctx is done.
+func (m *Monitor) readSource(ctx context.Context) error {
 	var p Packet
 	for {
 		if err := m.source.Read(&p); err != nil {
@@ -89,28 +95,41 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 			return err
 		}
 		m.tracker.Packet(&p)
-		if m.tracker.wanted.Load() {
+		if m.tracker.events.wanted.Load() {
 			m.deliver(ctx)
 		}
 	}
 }
 
-// tick lets time pass where no packet says so: what that brings about is told, too.
-func (m *Monitor) tick(ctx context.Context, now time.Time) {
-	m.tracker.tick(now.UnixNano())
-	if m.tracker.wanted.Load() {
-		m.deliver(ctx)
+// tickWhileIdle advances the tracker's clock while the kernel reports no packets,
+// until ticking is done. Events are delivered until ctx is done.
+func (m *Monitor) tickWhileIdle(ticking, ctx context.Context) {
+	ticker := time.NewTicker(time.Duration(sweepEvery))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticking.Done():
+			return
+		case now := <-ticker.C:
+			if m.kernel.flows.Pending() {
+				continue
+			}
+			m.tracker.tick(now.UnixNano())
+			if m.tracker.events.wanted.Load() {
+				m.deliver(ctx)
+			}
+		}
 	}
 }
 
-// end closes the source, of which nothing is lost that it has counted.
+// end reads the kernel's counters for the last time and closes the source.
 func (m *Monitor) end() error {
-	m.tracker.settleAll()
+	m.tracker.settle()
 	return m.source.Close()
 }
 
-// deliver hands events to all who read them. Who is too slow makes a file wait,
-// and loses events of a live source.
+// deliver passes pending events to all readers. If a reader's queue is full, a
+// file waits for it, and the reader loses events of a live source.
 func (m *Monitor) deliver(ctx context.Context) {
 	m.delivering.Lock()
 	defer m.delivering.Unlock()
@@ -131,6 +150,7 @@ func (m *Monitor) deliver(ctx context.Context) {
 	}
 }
 
+// hand adds an event to a reader's queue.
 func (m *Monitor) hand(ctx context.Context, r *reader, e Event) {
 	select {
 	case r.events <- e:
@@ -148,15 +168,16 @@ func (m *Monitor) hand(ctx context.Context, r *reader, e Event) {
 	}
 }
 
-// Events yields what happens from the call on, until Run ends, ctx is done, or
-// the loop is left. Begin before Run to see all of it. Each caller has a queue of
-// its own, [Config.EventQueue] long: of a live source it loses what it does not
-// take in time, which Stats counts; a file waits for it.
+// Events returns an iterator over the events from this call on, until Run ends, ctx
+// is done, or the loop is left. Call it before Run to get all events, and range
+// over it once. Each call has a queue of [Config.EventQueue] events. If the queue
+// is full, events of a live source are dropped and counted
+// ([Stats].EventsLost), and a file waits.
 func (m *Monitor) Events(ctx context.Context) iter.Seq[Event] {
 	r := &reader{events: make(chan Event, m.queue), gone: make(chan struct{})}
 	m.mu.Lock()
 	m.readers[r] = struct{}{}
-	m.tracker.wanted.Store(true)
+	m.tracker.events.wanted.Store(true)
 	m.mu.Unlock()
 	var once sync.Once
 	leave := func() { once.Do(func() { m.leave(r) }) }
@@ -173,7 +194,7 @@ func (m *Monitor) Events(ctx context.Context) iter.Seq[Event] {
 			case <-ctx.Done():
 				return
 			case <-m.done:
-				for { // what was delivered before the end
+				for { // deliver what was queued before the end
 					select {
 					case e := <-r.events:
 						if !yield(e) {
@@ -188,23 +209,24 @@ func (m *Monitor) Events(ctx context.Context) iter.Seq[Event] {
 	}
 }
 
+// leave removes a reader.
 func (m *Monitor) leave(r *reader) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.readers, r)
 	close(r.gone)
 	if len(m.readers) == 0 {
-		m.tracker.wanted.Store(false)
+		m.tracker.events.wanted.Store(false)
 	}
 }
 
-// Connections yields all connections that are kept, as [Tracker.Connections] does.
+// Connections is [Tracker.Connections].
 func (m *Monitor) Connections() iter.Seq[Connection] { return m.tracker.Connections() }
 
-// Tracker returns the tracker, whose views show all state.
+// Tracker returns the tracker.
 func (m *Monitor) Tracker() *Tracker { return m.tracker }
 
-// Stats returns the counters.
+// Stats returns the counters of the tracker, the source and the event queues.
 func (m *Monitor) Stats() Stats {
 	s := m.tracker.Stats()
 	s.SourceDropped = m.source.Dropped()

@@ -102,7 +102,7 @@ func TestMultipath(t *testing.T) {
 	track(tracker, all)
 	c := only(t, tracker)
 	got := kinds(c)
-	if len(got) == 0 || got[0] != Probe || got[len(got)-1] != Multipath || len(got) > 2+maxFlips {
+	if len(got) == 0 || got[0] != Probe || got[len(got)-1] != Multipath || len(got) > 2+maxReturns {
 		t.Errorf("got changes %v, want a probe first, and in the end %v", got, Multipath)
 	}
 	if change := c.PathChanges[len(got)-1]; change.Confidence != Medium || change.Evidence == "" {
@@ -237,10 +237,10 @@ func TestManyIDs(t *testing.T) {
 	track(tracker, all)
 	bounded(t, tracker)
 	c := only(t, tracker)
-	if c.Rotations != n || len(c.ServerIDs) != maxRecordIDs || c.ServerIDs[maxRecordIDs-1] != "09091d0102030405" || len(c.PathChanges) != 0 {
+	if c.Rotations != n || len(c.ServerIDs) != maxSideIDs || c.ServerIDs[maxSideIDs-1] != "09091d0102030405" || len(c.PathChanges) != 0 {
 		t.Errorf("got %d rotations, IDs %v, changes %v", c.Rotations, c.ServerIDs, c.PathChanges)
 	}
-	if got, want := tracker.Stats().IDOverflow, uint64(n+1-maxRecordIDs); got != want {
+	if got, want := tracker.Stats().IDOverflow, uint64(n+1-maxSideIDs); got != want {
 		t.Errorf("got %d IDs too many, want %d", got, want)
 	}
 	track(tracker, pause(all, time.Hour)[len(all):])

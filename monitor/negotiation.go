@@ -6,73 +6,69 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// negotiation takes a Version Negotiation packet: it has the IDs of what it
-// answers, the other way round (RFC 8999 §6). What the client tries next is
-// the same connection.
+// negotiation takes a Version Negotiation packet. It has the IDs of the packet
+// that it answers, exchanged (RFC 8999 §6). What the client tries next is the
+// same connection.
 func (t *Tracker) negotiation(a *arrival) bool {
 	for _, layout := range [...]wire.Dialect{wire.NoDialect, wire.Draft18} {
 		h, err := layout.Parse(a.payload)
 		if err != nil {
 			continue
 		}
-		if a.flow == nil {
-			if p := t.negotiated(a, &h); p != nil {
-				t.count(a, p)
-				return true
-			}
-			continue
-		}
-		for _, p := range a.flow.paths {
-			if p.sender(a) == wire.Server && p.record.answers(&h) {
-				p.record.negotiations++
-				p.record.negotiated = p.record.answered == 0
-				p.record.raise(HandshakeShaped, "a Version Negotiation answers it")
-				t.count(a, p)
-				return true
-			}
+		if p := t.negotiatedBy(a, &h); p != nil {
+			t.count(a, p)
+			return true
 		}
 	}
 	return false
 }
 
-// answers says whether a packet of the server has the IDs of the client's.
-func (r *record) answers(h *wire.Header) bool {
-	toClient := r.ends[wire.Client].has(h.DstID) || len(h.DstID) == 0 && r.ends[wire.Client].idLen == 0
-	return toClient && r.knows(wire.Server, h.SrcID)
+// negotiatedBy returns the path that a Version Negotiation belongs to, or nil.
+func (t *Tracker) negotiatedBy(a *arrival, h *wire.Header) *path {
+	if a.flow == nil {
+		return t.openNegotiated(a, h)
+	}
+	for _, p := range a.flow.paths {
+		if c := p.conn; p.sender(a) == wire.Server && c.answeredBy(h) {
+			c.negotiations++
+			c.negotiated = c.answerAt == 0
+			c.raise(HandshakeShaped, "a Version Negotiation answers it")
+			return p
+		}
+	}
+	return nil
 }
 
-// negotiated makes a record of a packet of an unknown version, once it has been
-// answered.
-func (t *Tracker) negotiated(a *arrival, h *wire.Header) *path {
-	e := t.potential.peek(a.key)
-	if e == nil || !e.value.asked || e.value.fromA == a.fromA ||
+// openNegotiated opens the connection of a packet of an unknown version that a
+// Version Negotiation has answered.
+func (t *Tracker) openNegotiated(a *arrival, h *wire.Header) *path {
+	e := t.index.potential.peek(a.key)
+	if e == nil || !e.value.long || e.value.fromA == a.fromA ||
 		!e.value.dst.is(h.SrcID) || !e.value.src.is(h.DstID) {
 		return nil
 	}
 	s := e.value
-	p := t.open(a, a.datagram.Dst, a.datagram.Src, HandshakeShaped, "a Version Negotiation answers it")
-	r := p.record
-	r.version, r.negotiations, r.negotiated = s.version, 1, true
-	r.first, r.asked = s.first, s.first
-	r.addVersion(s.version)
-	t.learnOrigID(r, s.dst, a.now)
-	t.learnID(r, wire.Client, s.src, a.now)
+	p := t.index.open(a, a.datagram.Dst, a.datagram.Src, HandshakeShaped, "a Version Negotiation answers it")
+	c := p.conn
+	c.version, c.negotiations, c.negotiated = s.version, 1, true
+	c.first, c.initialAt = s.first, s.first
+	c.addVersion(s.version)
+	t.index.learnOrigID(c, s.dst, a.now)
+	t.index.learnID(c, wire.Client, s.src, a.now)
 	p.first = s.first
-	p.ways[wire.Client] = way{packets: s.ways[0].packets, bytes: s.ways[0].bytes, first: s.first, last: s.first, id: s.dst}
-	if !s.fromA {
-		p.ways[wire.Client].packets, p.ways[wire.Client].bytes = s.ways[1].packets, s.ways[1].bytes
-	}
-	t.learnServer(p, a.now)
-	t.emit(EventNew, r, nil)
+	d := &s.directions[directionFrom(s.fromA)]
+	p.sent[wire.Client] = halfPath{packets: d.packets, bytes: d.bytes, first: s.first, last: s.first, id: s.dst}
+	t.index.learnServer(p, a.now)
+	t.events.emit(EventNew, c, nil)
 	return p
 }
 
-// google notes a packet of a version of Google's own, by its long header. It is
-// of no other connection between its endpoints: nothing in it could prove that.
+// google takes a packet of one of Google's own versions. It never belongs to
+// another connection between its endpoints: nothing in it could prove that.
 func (t *Tracker) google(a *arrival, version wire.Version) bool {
 	if a.flow != nil {
 		for _, p := range a.flow.paths {
-			if p.record.confidence == GoogleQUIC {
+			if p.conn.confidence == GoogleQUIC {
 				t.count(a, p)
 				return true
 			}
@@ -80,29 +76,29 @@ func (t *Tracker) google(a *arrival, version wire.Version) bool {
 		t.counters.Bogus++
 		return false
 	}
-	client, server := t.roles(a, &wire.Header{})
-	p := t.open(a, client, server, GoogleQUIC, "its version")
-	p.record.version = version
-	p.record.addVersion(version)
-	t.emit(EventNew, p.record, nil)
+	client, server := t.index.rolesOfLong(a, &wire.Header{})
+	p := t.index.open(a, client, server, GoogleQUIC, "its version")
+	p.conn.version = version
+	p.conn.addVersion(version)
+	t.events.emit(EventNew, p.conn, nil)
 	t.count(a, p)
 	return true
 }
 
-// Flags of the public header that Google's versions up to 43 had: the version
-// is there, and an ID of eight bytes.
+// Flags of the public header of Google's versions up to 43.
 const (
-	googleVersion = 0x01
+	googleVersion = 0x01 // the version follows
 	googleReset   = 0x02
-	googleID      = 0x08
+	googleID      = 0x08 // an ID of eight bytes follows
 	googleUnused  = 0xc0
 )
 
-// oldGoogle recognizes a public header with a version.
-func oldGoogle(b []byte) (wire.Version, bool) {
+// oldGoogle returns the version in a public header of Google's versions up to 43.
+// ok is false if b is none, or one without a version.
+func oldGoogle(b []byte) (v wire.Version, ok bool) {
 	if len(b) < 13 || b[0]&(googleVersion|googleID|googleReset|googleUnused) != googleVersion|googleID {
 		return 0, false
 	}
-	v := wire.Version(binary.BigEndian.Uint32(b[9:]))
+	v = wire.Version(binary.BigEndian.Uint32(b[9:]))
 	return v, v.Google()
 }

@@ -33,7 +33,7 @@ type hook struct {
 	run  func(p *xdp.Program, frame []byte) (datapath.Verdict, []byte, error)
 }
 
-var hooks = []hook{
+var programHooks = []hook{
 	{"XDP", func(p *xdp.Program, b []byte) (datapath.Verdict, []byte, error) { return p.Datapath().Test(1, b) }},
 	{"TCX", func(p *xdp.Program, b []byte) (datapath.Verdict, []byte, error) {
 		return p.Datapath().TestEgress(1, b, 0)
@@ -43,9 +43,9 @@ var hooks = []hook{
 // hooksHere returns those that this kernel has: before Linux 6.6 there is no TCX.
 func hooksHere(tb testing.TB) []hook {
 	if nettest.KernelAtLeast(tb, 6, 6) {
-		return hooks
+		return programHooks
 	}
-	return hooks[:1]
+	return programHooks[:1]
 }
 
 // offloaded is a tracker behind a program.
@@ -77,7 +77,7 @@ func newOffloadedBy(tb testing.TB, program *xdp.Program, h hook, conf *Config) *
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { source.Close() })
-	m.tracker.wanted.Store(true)
+	m.tracker.events.wanted.Store(true)
 	return &offloaded{tb, program, source.(*kernel), m.tracker, h, time.Now()}
 }
 
@@ -145,9 +145,9 @@ func plain(tb testing.TB, t *Tracker) string {
 
 // spins is what was seen of the spin bit, whose times depend on the run.
 func spins(t *Tracker) (packets, edges uint32) {
-	for e := range t.records.all() {
+	for e := range t.index.connections.all() {
 		for _, p := range e.value.paths {
-			for _, w := range p.ways {
+			for _, w := range p.sent {
 				packets += w.spin.packets
 				edges += w.spin.edges
 			}
@@ -249,7 +249,7 @@ func (o *offloaded) same(all []sent) {
 		o.Fatal(err)
 	}
 	file := newTracker(o, nil)
-	file.slack = o.tracker.slack // of several connections on a pair that speak at once
+	file.index.slack = o.tracker.index.slack // of several connections on a pair that speak at once
 	var p Packet
 	for source.Read(&p) == nil {
 		file.Packet(&p)

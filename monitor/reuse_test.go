@@ -105,10 +105,10 @@ func TestSpareOfFlow(t *testing.T) {
 		f := &flow{}
 		for i, packets := range []uint64{100, 5, 50} {
 			p := &path{}
-			p.ways[i%2] = way{packets: packets, last: now - int64(test.silent[i])}
+			p.sent[i%2] = halfPath{packets: packets, last: now - int64(test.silent[i])}
 			f.paths = append(f.paths, p)
 		}
-		if got := slices.Index(f.paths, f.spare(now)); got != test.want {
+		if got := slices.Index(f.paths, f.leastUseful(now)); got != test.want {
 			t.Errorf("silent for %v: got %d, want %d", test.silent, got, test.want)
 		}
 	}

@@ -6,24 +6,22 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// maxSingle is the longest payload of a datagram that came by itself: more is
-// beyond what Ethernet carries without jumbo frames, so it may be several.
+// maxSingle is the longest payload that is taken for one datagram. Ethernet
+// carries no longer one without jumbo frames, so it may be several.
 const maxSingle = 1500
 
-// segments splits what the system has put together (GRO, GSO) into the
-// datagrams that were sent. size is that of each but the last, 0 if it is not
-// known. Then the connection ID, which each begins with, shows where.
+// segments splits what the system has put together (GRO, GSO) into the datagrams
+// that were sent. size is the length of each but the last, or 0 if it is not
+// known. Then the connection ID with which each begins shows it.
 func (t *Tracker) segments(a *arrival, size int) {
 	if size <= 0 && a.length > maxSingle {
-		if size = t.findSegments(a); size == 0 {
+		if size = t.segmentSize(a); size == 0 {
 			t.glued(a)
 			return
 		}
-		p := t.choose(a)
-		p.ways[p.sender(a)].segment = uint16(size)
 	}
 	if size <= 0 || size >= a.length {
-		t.one(a)
+		t.classify(a)
 		return
 	}
 	whole, length := a.payload, a.length
@@ -31,7 +29,7 @@ func (t *Tracker) segments(a *arrival, size int) {
 		a.length = min(size, length-at)
 		a.payload = whole[min(at, len(whole)):min(at+a.length, len(whole))]
 		if len(a.payload) == 0 {
-			// The capture has only the beginning: the rest is like it.
+			// Only the beginning was captured. The rest belongs to the same connection.
 			t.counters.Datagrams++
 			t.uncaptured(a)
 			continue
@@ -39,7 +37,7 @@ func (t *Tracker) segments(a *arrival, size int) {
 		if at > 0 {
 			t.counters.Split++
 		}
-		t.one(a)
+		t.classify(a)
 	}
 }
 
@@ -50,64 +48,76 @@ func (t *Tracker) uncaptured(a *arrival) {
 		return
 	}
 	t.counters.Tracked++
-	t.count(a, t.choose(a))
+	t.count(a, a.flow.choose(a, t.index.slack))
 }
 
-// glued takes what cannot be split as one.
+// glued counts datagrams that cannot be told apart as one.
 func (t *Tracker) glued(a *arrival) {
-	t.one(a)
+	t.classify(a)
 	if a.flow == nil || len(a.flow.paths) == 0 {
 		return
 	}
 	t.counters.Glued++
-	t.choose(a).record.glued++
+	a.flow.choose(a, t.index.slack).conn.glued++
 }
 
-// minSegment is the least size that a train's segments are taken for.
-const minSegment = 64
-
-// findSegments looks for the size of the segments by the ID that all have: it
-// must be where each begins, with a short header before it.
-func (t *Tracker) findSegments(a *arrival) int {
+// segmentSize finds the size of the segments, and keeps it for the next ones of
+// the path. It returns 0 if it finds none.
+func (t *Tracker) segmentSize(a *arrival) int {
 	if a.flow == nil || len(a.flow.paths) == 0 || len(a.payload) < minSegment || wire.IsLong(a.payload[0]) {
 		return 0
 	}
-	p := t.choose(a)
-	n := int(p.record.ends[1-p.sender(a)].idLen)
-	if n < minLookup || len(a.payload) < minSegment+n {
+	p := a.flow.choose(a, t.index.slack)
+	from := p.sender(a)
+	size := p.sent[from].segmentSize(a.payload, int(p.conn.ids[1-from].length))
+	if size != 0 {
+		p.sent[from].segment = uint16(size)
+	}
+	return size
+}
+
+// minSegment is the least size of a segment.
+const minSegment = 64
+
+// segmentSize finds the size of the segments in a payload by the ID of n bytes
+// that all have: each begins with a short header and the ID. It returns 0 if it
+// finds none.
+func (s *halfPath) segmentSize(payload []byte, n int) int {
+	if n < minLookup || len(payload) < minSegment+n {
 		return 0
 	}
-	id := a.payload[1 : 1+n]
-	w := &p.ways[p.sender(a)]
-	if size := int(w.segment); w.id.is(id) && size > 0 && size+1+wire.MaxIDLen <= len(a.payload) && begins(a.payload[size:], id) {
-		return size // as the kernel has it, which does not search
+	id := payload[1 : 1+n]
+	// The size of the last ones is tried first, as the kernel does, which does
+	// not search.
+	if size := int(s.segment); s.id.is(id) && size > 0 && size+1+wire.MaxIDLen <= len(payload) && beginsShort(payload[size:], id) {
+		return size
 	}
 	for at := minSegment; ; {
-		i := bytes.Index(a.payload[at:], id)
+		i := bytes.Index(payload[at:], id)
 		if i < 1 {
 			return 0
 		}
-		if size := at + i - 1; repeats(a.payload, id, size) {
+		if size := at + i - 1; repeats(payload, id, size) {
 			return size
 		}
 		at += i + 1
 	}
 }
 
-// repeats says whether every size bytes a short header with this ID begins.
+// repeats reports whether b has a short header with an ID every size bytes.
 func repeats(b, id []byte, size int) bool {
 	if size < minSegment {
 		return false
 	}
 	for at := 0; at < len(b); at += size {
-		if !begins(b[at:], id) {
+		if !beginsShort(b[at:], id) {
 			return false
 		}
 	}
 	return true
 }
 
-// begins says whether a short header with an ID comes first.
-func begins(b, id []byte) bool {
+// beginsShort reports whether b begins with a short header that has an ID.
+func beginsShort(b, id []byte) bool {
 	return len(b) >= 1+len(id) && !wire.IsLong(b[0]) && bytes.Equal(b[1:1+len(id)], id)
 }

@@ -8,61 +8,61 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// snapshot copies a record.
-func (r *record) snapshot() Connection {
-	c := Connection{
-		Number:       r.number,
-		Confidence:   r.confidence,
-		Evidence:     r.evidence,
-		Version:      Version(r.version),
-		OriginalIDs:  texts(r.origIDs),
-		ClientIDs:    texts(r.ends[wire.Client].ids),
-		ServerIDs:    texts(r.ends[wire.Server].ids),
-		Rotations:    int(r.rotations),
-		PathChanges:  slices.Clone(r.changes),
-		Retries:      int(r.retries),
-		Negotiations: int(r.negotiations),
-		ZeroRTT:      int(r.zeroRTT),
-		Glued:        int(r.glued),
-		First:        time.Unix(0, r.first).UTC(),
-		Last:         time.Unix(0, r.last).UTC(),
-		Interface:    r.iface,
-		Handshake:    r.handshake(),
+// snapshot returns a copy of a connection for callers.
+func (c *connection) snapshot() Connection {
+	out := Connection{
+		Number:       c.number,
+		Confidence:   c.confidence,
+		Evidence:     c.evidence,
+		Version:      Version(c.version),
+		OriginalIDs:  texts(c.origIDs),
+		ClientIDs:    texts(c.ids[wire.Client].list),
+		ServerIDs:    texts(c.ids[wire.Server].list),
+		Rotations:    int(c.rotations),
+		PathChanges:  slices.Clone(c.changes),
+		Retries:      int(c.retries),
+		Negotiations: int(c.negotiations),
+		ZeroRTT:      int(c.zeroRTT),
+		Glued:        int(c.glued),
+		First:        timeOf(c.first),
+		Last:         timeOf(c.last),
+		Interface:    c.iface,
+		Handshake:    c.handshakeRTT(),
 	}
-	if len(c.OriginalIDs) > 0 {
-		c.OriginalID = c.OriginalIDs[0]
+	if len(out.OriginalIDs) > 0 {
+		out.OriginalID = out.OriginalIDs[0]
 	}
-	if r.direction != DirectionUnknown {
-		c.Direction = r.direction.String()
+	if c.direction != DirectionUnknown {
+		out.Direction = c.direction.String()
 	}
-	for _, v := range r.versions {
-		c.Versions = append(c.Versions, Version(v))
+	for _, v := range c.versions {
+		out.Versions = append(out.Versions, Version(v))
 	}
-	if r.tls != nil {
-		c.TLS = *r.tls
-		c.ALPN = slices.Clone(c.ALPN)
-		c.PostQuantumGroups = slices.Clone(c.PostQuantumGroups)
+	if c.tls != nil {
+		out.TLS = *c.tls
+		out.ALPN = slices.Clone(out.ALPN)
+		out.PostQuantumGroups = slices.Clone(out.PostQuantumGroups)
 	}
-	for _, p := range r.paths {
+	for _, p := range c.paths {
 		s := p.snapshot()
-		s.Active = p == r.active
+		s.Active = p == c.active
 		if s.Active {
-			c.SpinRTT = s.SpinRTT
+			out.SpinRTT = s.SpinRTT
 		}
-		c.Paths = append(c.Paths, s)
-		c.FromClient.add(s.FromClient)
-		c.FromServer.add(s.FromServer)
+		out.Paths = append(out.Paths, s)
+		out.FromClient.add(s.FromClient)
+		out.FromServer.add(s.FromServer)
 	}
-	return c
+	return out
 }
 
-// handshake returns the halves of the round trip that were seen.
-func (r *record) handshake() (out HandshakeRTT) {
-	if r.answered > r.asked && r.asked > 0 {
-		out.ServerSide = Milliseconds(r.answered - r.asked)
+// handshakeRTT returns the halves of the handshake's round trip that were seen.
+func (c *connection) handshakeRTT() (out HandshakeRTT) {
+	if c.answerAt > c.initialAt && c.initialAt > 0 {
+		out.ServerSide = Milliseconds(c.answerAt - c.initialAt)
 	}
-	if r.concluded > r.answered && r.answered > 0 {
-		out.ClientSide = Milliseconds(r.concluded - r.answered)
+	if c.confirmAt > c.answerAt && c.answerAt > 0 {
+		out.ClientSide = Milliseconds(c.confirmAt - c.answerAt)
 	}
 	return out
 }
@@ -77,32 +77,35 @@ func (p *path) snapshot() Path {
 		Client:     p.client.AddrPort(),
 		Server:     p.server.AddrPort(),
 		Validated:  p.validated,
-		First:      time.Unix(0, p.first).UTC(),
-		Last:       time.Unix(0, max(p.ways[0].last, p.ways[1].last)).UTC(),
-		FromClient: p.ways[wire.Client].traffic(),
-		FromServer: p.ways[wire.Server].traffic(),
+		First:      timeOf(p.first),
+		Last:       timeOf(p.seen()),
+		FromClient: p.sent[wire.Client].traffic(),
+		FromServer: p.sent[wire.Server].traffic(),
 		SpinRTT:    Milliseconds(p.spinRTT()),
 	}
 	if out.SpinRTT != 0 {
-		out.SpinServerSide = Milliseconds(p.ways[wire.Server].spin.half)
-		out.SpinClientSide = Milliseconds(p.ways[wire.Client].spin.half)
+		out.SpinServerSide = Milliseconds(p.sent[wire.Server].spin.half)
+		out.SpinClientSide = Milliseconds(p.sent[wire.Client].spin.half)
 	}
 	return out
 }
 
-func (w *way) traffic() Traffic { return Traffic{w.packets, w.bytes} }
+func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes} }
 
-// spinRTT is the round trip that the two directions agree on: both see the
-// whole of it, and the smaller has waited less for something to send.
+// spinRTT returns the round trip. Both directions measure the whole of it. The
+// smaller value includes less waiting for something to send.
 func (p *path) spinRTT() time.Duration {
-	a, b := p.ways[wire.Client].spin.rtt(), p.ways[wire.Server].spin.rtt()
+	a, b := p.sent[wire.Client].spin.rtt(), p.sent[wire.Server].spin.rtt()
 	if a == 0 || b != 0 && b < a {
 		return b
 	}
 	return a
 }
 
-// moved returns the addresses of the side that differs between two paths.
+// timeOf returns a time of the packets' clock.
+func timeOf(at int64) time.Time { return time.Unix(0, at).UTC() }
+
+// moved returns the old and the new address of the side that has moved.
 func moved(from, to *path) (netip.AddrPort, netip.AddrPort) {
 	if from.server != to.server {
 		return from.server.AddrPort(), to.server.AddrPort()

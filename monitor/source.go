@@ -6,47 +6,47 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
-// Source is where packets come from: a file ([OpenFile], [NewReader]), or the
-// interfaces of this host ([Capture], [Kernel]).
+// Source delivers packets from a file ([OpenFile], [NewReader]) or from the
+// interfaces of this host ([Capture], [Kernel]). Other implementations are
+// possible.
 type Source interface {
-	// Read waits for the next packet and fills p, all of it. p.Data is valid
-	// until the next Read. It returns io.EOF after the last packet, and an
-	// error that wraps net.ErrClosed once Close has been called, also while it
-	// waits. It is called by one goroutine.
+	// Read waits for the next packet and sets all fields of p. p.Data is valid
+	// until the next call. Read returns io.EOF after the last packet, and an error
+	// that wraps net.ErrClosed once Close has been called, even while it waits.
+	// Only one goroutine calls it.
 	Read(p *Packet) error
-	// Live says whether packets come at their own pace, and are lost if nobody
-	// reads them in time.
+	// Live reports whether packets that are not read in time are lost.
 	Live() bool
-	// Dropped counts packets that were lost before Read could see them. It may
-	// be called at any time.
+	// Dropped returns the number of packets that were lost before Read. It may be
+	// called at any time.
 	Dropped() uint64
-	// Close ends Read. It may be called twice.
+	// Close ends Read. It may be called more than once.
 	Close() error
 }
 
-// Packet is a frame as it was captured.
+// Packet is a captured frame.
 type Packet struct {
-	Time      time.Time // the zero value: not known
-	Interface int       // its index, 0 if not known
+	Time      time.Time // zero: not known
+	Interface int       // the interface's index; 0: not known
 	Direction Direction
 	Link      LinkType
-	// Data is what was captured of the frame, from the link layer on.
+	// Data is the captured part of the frame, beginning with the link layer.
 	Data []byte
-	// Length is that of the frame on the wire, in bytes.
+	// Length is the length of the frame on the wire, in bytes.
 	Length int
-	// SegmentSize is that of the datagrams' payloads if the system has put
-	// several together (GRO, GSO), in bytes, and 0 if not known.
+	// SegmentSize is the length of the payload of each datagram, in bytes, if the
+	// system has put several into one packet (GRO, GSO). 0: not known.
 	SegmentSize int
 }
 
-// Direction is the way of a packet through this host.
+// Direction says whether this host receives or sends a packet.
 type Direction uint8
 
 // The directions.
 const (
 	DirectionUnknown Direction = iota
-	Inbound
-	Outbound
+	Inbound                    // this host receives it
+	Outbound                   // this host sends it
 )
 
 // String returns the direction's name.
@@ -60,12 +60,23 @@ func (d Direction) String() string {
 	return "unknown"
 }
 
-// LinkType is what a frame begins with, by its number in
+// reverse returns the opposite direction.
+func (d Direction) reverse() Direction {
+	switch d {
+	case Inbound:
+		return Outbound
+	case Outbound:
+		return Inbound
+	}
+	return d
+}
+
+// LinkType is the link layer of a frame, by its number in
 // https://www.tcpdump.org/linktypes.html.
 type LinkType uint16
 
-// Link layers that sources of one's own are likely to have. Further ones are
-// read: loopback, PPP, PPPoE, HDLC and Linux's cooked ones.
+// Common link layers. Loopback, PPP, PPPoE, HDLC and Linux cooked captures are
+// read as well.
 const (
 	LinkEthernet = LinkType(decap.LinkEthernet)
 	LinkRaw      = LinkType(decap.LinkRaw) // an IPv4 or IPv6 header

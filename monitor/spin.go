@@ -2,32 +2,32 @@ package monitor
 
 import "time"
 
-// spin follows the spin bit of one direction (RFC 9000 §17.4, RFC 9312
-// §3.8.2).
+// spin measures round trips by the spin bit of one direction (RFC 9000 §17.4,
+// RFC 9312 §3.8.2). Times and round trips are in nanoseconds.
 type spin struct {
-	edge     int64 // when the value last changed
+	edge     int64 // when the value last changed; 0: it has not
 	packets  uint32
 	edges    uint32
-	sum      int64 // of the latest samples, by decay
+	sum      int64 // eight times the moving average
 	samples  uint32
 	rejected uint32
-	half     int64 // the latest: since the edge came the other way
+	half     int64 // the latest half of a round trip: since the edge came the other way
 	value    bool
 	started  bool
 }
 
-// Filters of RFC 9312 §3.8.2: an edge much sooner than round trips have been is
-// a packet out of order. A direction that changes its value with every few
-// packets does not spin but greases.
+// Filters of RFC 9312 §3.8.2. An edge much sooner than after the average round
+// trip is a packet out of order. A direction whose value changes every few packets
+// greases the bit.
 const (
-	spinMinRatio   = 4 // a sample below this part of the average is not one
-	spinGreaseMin  = 16
-	spinGreaseRate = 3 // one edge in so many packets, or more
+	spinMinRatio   = 4  // a sample below this part of the average is rejected
+	spinGreaseMin  = 16 // packets, before which no greasing is detected
+	spinGreaseRate = 3  // one edge in that many packets, or more, is greasing
 	spinMaxSample  = int64(30 * time.Second)
 )
 
-// add takes a packet, and says whether the value changed and a round trip has
-// been measured, in nanoseconds.
+// add adds a packet. edge reports whether the value has changed. rtt is the round
+// trip that was measured, or 0.
 func (s *spin) add(now int64, value bool) (edge bool, rtt int64) {
 	s.packets++
 	if !s.started {
@@ -41,7 +41,7 @@ func (s *spin) add(now int64, value bool) (edge bool, rtt int64) {
 	s.edges++
 	before := s.edge
 	s.edge = now
-	if before == 0 { // the first edge has none to be measured from
+	if before == 0 { // the first edge
 		return true, 0
 	}
 	sample := now - before
@@ -53,7 +53,8 @@ func (s *spin) add(now int64, value bool) (edge bool, rtt int64) {
 	return true, sample
 }
 
-// keep averages with a weight of an eighth, as RFC 9002 §5.3 does.
+// keep adds a sample to the moving average with a weight of an eighth (RFC 9002
+// §5.3).
 func (s *spin) keep(sample int64) {
 	if s.samples == 0 {
 		s.sum = 8 * sample
@@ -65,12 +66,12 @@ func (s *spin) keep(sample int64) {
 
 func (s *spin) average() int64 { return s.sum / 8 }
 
-// greased says that the bit changes too often to follow round trips.
+// greased reports whether the value changes too often to follow round trips.
 func (s *spin) greased() bool {
 	return s.packets >= spinGreaseMin && s.edges*spinGreaseRate >= s.packets || s.rejected > s.samples
 }
 
-// rtt returns the round trip, or 0 if the direction does not spin.
+// rtt returns the average round trip, or 0 if the direction does not spin.
 func (s *spin) rtt() time.Duration {
 	if s.samples == 0 || s.greased() {
 		return 0

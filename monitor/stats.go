@@ -2,55 +2,60 @@ package monitor
 
 import "github.com/quicway/quicway/internal/decap"
 
-// Stats counts since the tracker was made. Its JSON has these names, and further
-// ones may come.
+// Stats are the counters since the tracker was made, and the state of its tables.
+// The JSON names stay. Later versions may add fields.
 type Stats struct {
-	// Packets are all that came, and Datagrams the UDP datagrams in them, which
-	// are more where the system has put several together.
+	// Packets counts all packets, and Datagrams the UDP datagrams in them. There
+	// are more datagrams than packets if the system has put several together.
 	Packets   uint64 `json:"packets"`
 	Datagrams uint64 `json:"datagrams"`
-	// Unread counts packets that hold no datagram, by reason. It has all
-	// reasons.
+	// Unread counts packets without a UDP datagram, by reason. It has an entry
+	// for each reason.
 	Unread map[string]uint64 `json:"unread"`
-	// Tracked counts datagrams that belong to a connection, Potential those
-	// that may, and Other those of no connection.
+	// Tracked counts datagrams that belong to a connection, and Other all others.
+	// Potential counts datagrams between unknown endpoints that may be QUIC.
 	Tracked   uint64 `json:"tracked"`
 	Potential uint64 `json:"potential"`
 	Other     uint64 `json:"other"`
-	// Malformed counts long headers of a known version that do not add up,
-	// Unopened Initials of a known version that do not open, and Bogus packets
-	// of a known pair of endpoints that are none of its connection's.
+	// Malformed counts invalid long headers of a known version.
 	Malformed uint64 `json:"malformed"`
-	Unopened  uint64 `json:"unopened"`
-	Bogus     uint64 `json:"bogus"`
-	// Glued counts datagrams that hold several that could not be told apart,
-	// and Split those that could.
+	// Unopened counts Initials of a known version that no key opens.
+	Unopened uint64 `json:"unopened"`
+	// Bogus counts packets between the endpoints of a connection that do not
+	// belong to it.
+	Bogus uint64 `json:"bogus"`
+	// Glued counts packets in which the system has put several datagrams together
+	// that could not be told apart. Split counts the datagrams, after the first of
+	// each packet, that could.
 	Glued uint64 `json:"glued"`
 	Split uint64 `json:"split"`
-	// Conflicts counts IDs that a connection claimed and others had.
+	// Conflicts counts connection IDs of a connection that another one had
+	// already.
 	Conflicts uint64 `json:"conflicts"`
-	// PathOverflow, IDOverflow and ChangeOverflow count what one connection had
-	// too many of.
+	// PathOverflow, IDOverflow and ChangeOverflow count paths, connection IDs and
+	// path changes that were dropped because one connection, or one pair of
+	// endpoints, had too many.
 	PathOverflow   uint64 `json:"path_overflow"`
 	IDOverflow     uint64 `json:"id_overflow"`
 	ChangeOverflow uint64 `json:"change_overflow"`
-	// HelloErrors counts hellos that could not be put together or read, and
-	// HandshakesSkipped those that were not tried for want of room.
-	HelloErrors       uint64 `json:"hello_errors"`
+	// HelloErrors counts ClientHellos and ServerHellos that were invalid.
+	HelloErrors uint64 `json:"hello_errors"`
+	// HandshakesSkipped counts handshakes that were not read to their end because
+	// of [Config.MaxHandshakes].
 	HandshakesSkipped uint64 `json:"handshakes_skipped"`
-	// EventsLost counts events that a reader was too slow for.
+	// EventsLost counts events that were dropped because a reader was too slow. It
+	// is 0 in [Tracker.Stats].
 	EventsLost uint64 `json:"events_lost"`
-	// SourceDropped counts packets that were lost before the monitor saw them.
+	// SourceDropped is [Source.Dropped]. It is 0 in [Tracker.Stats].
 	SourceDropped uint64 `json:"source_dropped"`
-	// FlowsEvicted counts flows that the kernel has forgotten to make room, with
-	// what it had counted of them since it was last asked.
+	// FlowsEvicted counts flows that the kernel has removed to make room. Packets
+	// that it had counted since it was last read are lost.
 	FlowsEvicted uint64 `json:"flows_evicted"`
 
-	// Connections counts those that are kept, by how sure it is that they are.
-	// It has all confidences.
+	// Connections has the number of connections for each confidence.
 	Connections map[Confidence]int `json:"connections"`
-	// Tables says how full the tables are, by name: "connections", "flows",
-	// "ids", "destinations", "sources", "potential".
+	// Tables has the state of each table: "connections", "flows", "ids",
+	// "destinations", "sources", "potential".
 	Tables map[string]TableStats `json:"tables"`
 }
 
@@ -58,8 +63,8 @@ type Stats struct {
 type TableStats struct {
 	Entries int `json:"entries"`
 	Limit   int `json:"limit"`
-	// Evicted counts entries that made room for others, Expired those that
-	// nothing was heard of.
+	// Evicted counts entries that were removed to make room. Expired counts those
+	// that were removed after [Config.Idle].
 	Evicted uint64 `json:"evicted"`
 	Expired uint64 `json:"expired"`
 }
@@ -68,33 +73,18 @@ func (t *table[K, V]) stats() TableStats {
 	return TableStats{Entries: t.len(), Limit: t.limit, Evicted: t.evicted, Expired: t.expired}
 }
 
-// counters are those of a tracker.
+// counters are the counters of a tracker.
 type counters struct {
 	Stats
 	unread [decap.NumReasons]uint64
 }
 
-// stats completes the counters. t.mu is held.
-func (t *Tracker) statsLocked() Stats {
-	out := t.counters.Stats
+// stats returns a copy without the state of the tables.
+func (c *counters) stats() Stats {
+	out := c.Stats
 	out.Unread = make(map[string]uint64, decap.NumReasons-1)
 	for r := decap.Found + 1; int(r) < decap.NumReasons; r++ {
-		out.Unread[r.String()] = t.counters.unread[r]
-	}
-	out.Connections = make(map[Confidence]int, len(confidenceNames))
-	for c := range confidenceNames {
-		out.Connections[Confidence(c)] = 0
-	}
-	for e := range t.records.all() {
-		out.Connections[e.value.confidence]++
-	}
-	out.Tables = map[string]TableStats{
-		"connections":  t.records.stats(),
-		"flows":        t.flows.stats(),
-		"ids":          t.ids.stats(),
-		"destinations": t.destinations.stats(),
-		"sources":      t.sources.stats(),
-		"potential":    t.potential.stats(),
+		out.Unread[r.String()] = c.unread[r]
 	}
 	return out
 }

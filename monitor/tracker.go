@@ -5,95 +5,67 @@ import (
 	"iter"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// sweepEvery is how often, by the packets' clock, the tables are swept.
-const sweepEvery = int64(time.Second)
-
-// handshakeIdle ends the reading of a handshake that does not go on.
+// handshakeIdle is the silence after which a handshake is no longer read.
 const handshakeIdle = int64(30 * time.Second)
 
-// Tracker sorts packets into connections. It may be used concurrently, but
-// packets come one at a time, in the order of their capture.
+// Tracker sorts packets into QUIC connections. Its methods may be called
+// concurrently. Call [Tracker.Packet] in the order in which the packets were
+// captured.
 type Tracker struct {
 	conf   Config
-	wanted atomic.Bool // somebody reads events
+	events events
 
-	// mu guards the following.
-	mu           sync.Mutex
-	now          int64 // the latest packet's time
-	swept        int64
-	numbers      uint64
-	records      table[uint64, *record]
-	attempts     table[uint64, *record] // those with a handshake being read
-	flows        table[tuple, *flow]
-	ids          table[ID, *owners]
-	destinations table[endpoint, *destination]
-	sources      table[sourceKey, *talkers]
-	potential    table[tuple, *suspect]
-	lengths      [2]uint32 // of the IDs of either side, ever: a bit each
-	counters     counters
-	datagram     decap.Datagram
-	plain        []byte // room for what is in an Initial
-	padded       []byte // room for a datagram of which the end was not captured
-	pending      []Event
-	offload      offload
-	slack        int64 // by which times may be wrong
+	// mu guards the following, and the pending events.
+	mu       sync.Mutex
+	clock    clock
+	index    index
+	counters counters
+	initials initialReader
+	matcher  matcher
+	offload  *offload // nil: the source reports every packet
+	datagram decap.Datagram
+	padded   []byte // scratch space for datagrams that were captured in part
 }
 
-// flow is what is on a pair of endpoints: mostly one connection.
-type flow struct{ paths []*path }
+// NewTracker returns a tracker without connections. A nil conf is the zero
+// [Config]. The error wraps [ErrConfig].
+func NewTracker(conf *Config) (*Tracker, error) { return newOffloadedTracker(conf, nil) }
 
-// owner is whose an ID is: packets with it go to that side of the record.
-type owner struct {
-	record *record
-	side   wire.Side
-}
-
-type owners struct{ list []owner }
-
-// destination is an endpoint that servers answer at.
-type destination struct {
-	lengths     [2]uint32 // of the IDs of either side: a bit each
-	connections uint64
-}
-
-// talkers are the connections from a source to a destination, the latest last.
-type talkers struct {
-	records []*record
-	crowded bool // there were others
-}
-
-// NewTracker makes a tracker without connections. It returns an error that wraps
-// ErrConfig.
-func NewTracker(conf *Config) (*Tracker, error) {
-	t := &Tracker{conf: conf.withDefaults(), offload: noOffload{}}
+// newOffloadedTracker is NewTracker for a source whose flows the kernel counts. flows is
+// nil if the source reports every packet.
+func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error) {
+	t := &Tracker{conf: conf.withDefaults()}
 	if err := t.conf.validate(); err != nil {
 		return nil, err
 	}
-	t.plain = make([]byte, 0, 2*wire.MaxDatagram)
-	n := t.conf.MaxConnections
-	t.records.init(n, func(e *entry[uint64, *record], why Reason) { t.closed(e.value, why) })
-	t.attempts.init(t.conf.MaxHandshakes, func(e *entry[uint64, *record], why Reason) {
-		if why == Evicted {
-			t.counters.HandshakesSkipped++
-		}
-		e.value.attempt = nil
+	t.events.clock = &t.clock
+	if flows != nil {
+		t.offload = newOffload(flows, &t.index, &t.counters, &t.events)
+		t.index.slack = kernelSlack
+	}
+	t.index.init(&t.conf, &t.counters, hooks{
+		closing: func(c *connection, why Reason) {
+			t.offload.settle(c)
+			t.events.emit(EventClosed, c, func(e *Event) { e.Reason = why })
+		},
+		flowChanged: func(key tuple) { t.offload.updateRules(key, false) },
+		flowGone:    func(key tuple) { t.offload.forget(key) },
 	})
-	t.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { t.flowGone(e.key, e.value, why) })
-	t.ids.init(8*n, nil)
-	t.destinations.init(2*n, nil)
-	t.sources.init(4*n, nil) // three of each client, and one of each server
-	t.potential.init(max(n/2, 1), func(e *entry[tuple, *suspect], _ Reason) { t.offload.forget(e.key) })
+	t.initials = initialReader{
+		index: &t.index, counters: &t.counters, events: &t.events, plain: make([]byte, 0, 2*wire.MaxDatagram),
+	}
+	t.matcher = matcher{index: &t.index, counters: &t.counters, events: &t.events, clock: &t.clock, offload: t.offload}
 	return t, nil
 }
 
-// Packet takes a packet. The tracker keeps nothing of p.Data.
+// Packet adds a packet. The tracker does not keep p or p.Data.
 func (t *Tracker) Packet(p *Packet) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,64 +74,42 @@ func (t *Tracker) Packet(p *Packet) {
 		t.counters.unread[why]++
 		return
 	}
+	t.clock.packet(p.Time)
 	a := arrival{
-		now:       t.clock(p.Time),
+		now:       t.clock.now,
 		datagram:  &t.datagram,
 		payload:   t.datagram.Payload,
 		length:    t.datagram.Length,
 		direction: p.Direction,
 		iface:     p.Interface,
 	}
-	t.now = a.now
-	if t.now-t.swept >= sweepEvery {
+	if t.clock.sweepDue(a.now) {
 		t.sweep()
 	}
 	a.key, a.fromA = tupleOf(&t.datagram)
-	t.offload.fetch(t, a.key)
-	e := t.flows.get(a.key, a.now)
-	if e != nil {
+	t.offload.fetch(a.key)
+	if e := t.index.flows.get(a.key, a.now); e != nil {
 		a.flow = e.value
 	}
 	t.segments(&a, p.SegmentSize)
-	t.teach(&a)
+	t.offload.packetHandled(&a)
 }
 
-// maxBackwards is how far the clock of a capture goes back because packets of
-// several interfaces are out of order. What is more was a step, or the packets
-// before it had a wrong time.
-const maxBackwards = int64(time.Minute)
-
-// clock returns the time of a packet, which does not go back a little, and is
-// never 0, which stands for none. What has no time came with what was before it.
-func (t *Tracker) clock(at time.Time) int64 {
-	if at.IsZero() {
-		return max(t.now, 1)
-	}
-	now := max(at.UnixNano(), 1)
-	if now < t.now && t.now-now <= maxBackwards {
-		return t.now
-	}
-	if now < t.swept {
-		t.swept = now
-	}
-	return now
-}
-
-// arrival is a datagram being looked at.
+// arrival is a datagram that is being classified.
 type arrival struct {
 	now       int64
 	datagram  *decap.Datagram
 	key       tuple
-	fromA     bool
+	fromA     bool // sent from key.a
 	payload   []byte
-	length    int
+	length    int // of the payload on the wire; payload may have been captured in part
 	direction Direction
 	iface     int
-	flow      *flow // nil: the endpoints are new
+	flow      *flow // nil: no connection is known between the endpoints
 }
 
-// one takes a datagram of a single sending.
-func (t *Tracker) one(a *arrival) {
+// classify counts one datagram for the connection that it belongs to.
+func (t *Tracker) classify(a *arrival) {
 	t.counters.Datagrams++
 	if len(a.payload) == 0 {
 		t.counters.Other++
@@ -168,11 +118,11 @@ func (t *Tracker) one(a *arrival) {
 	tracked := false
 	switch long := wire.IsLong(a.payload[0]); {
 	case long:
-		tracked = t.long(a)
+		tracked = t.longHeader(a)
 	case a.flow != nil:
-		tracked = t.short(a)
+		tracked = t.shortHeader(a)
 	default:
-		tracked = t.stray(a)
+		tracked = t.unknownFlow(a)
 	}
 	if tracked {
 		t.counters.Tracked++
@@ -181,42 +131,34 @@ func (t *Tracker) one(a *arrival) {
 	}
 }
 
-// sweep drops what has been idle.
+// count adds a datagram to a path.
+func (t *Tracker) count(a *arrival, p *path) {
+	p.add(p.sender(a), a.now, a.length)
+	t.index.touch(p.conn, p, a.now)
+}
+
+// sweep removes what has been idle for too long.
 func (t *Tracker) sweep() {
-	t.swept = t.now
-	t.offload.fetchAll(t)
-	before := t.now - int64(t.conf.Idle)
-	t.attempts.expire(t.now - handshakeIdle)
-	t.records.expire(before)
-	t.flows.expire(before)
-	t.destinations.expire(before)
-	t.sources.expire(before)
-	t.potential.expire(before)
-	t.promote()
+	t.clock.swept = t.clock.now
+	t.offload.fetchAll()
+	t.index.expire(t.clock.now-int64(t.conf.Idle), t.clock.now-handshakeIdle)
+	t.matcher.openPotential()
 }
 
-// touch marks a record and the IDs it uses as alive. Most calls do nothing.
-func (t *Tracker) touch(r *record, p *path, now int64) {
-	r.last = now
-	if now-r.entry.seen < touchAfter {
-		return
+// tick advances the clock while no packets arrive.
+func (t *Tracker) tick(now int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.clock.sweepDue(now) {
+		t.clock.now = max(t.clock.now, now)
+		t.sweep()
 	}
-	t.records.touch(r.entry, now)
-	for side := range p.ways {
-		if id := p.ways[side].id; id.len > 0 {
-			t.ids.get(id, now)
-		}
-	}
-	t.sources.get(sourceKey{anyPort(p.client), p.server}, now)
-	t.sources.get(sourceKey{client: p.client}, now)
-	t.sources.get(sourceKey{server: p.server}, now)
-	t.sources.get(sourceKey{anyPort(p.client), anyPort(p.server)}, now)
-	t.destinations.get(p.server, now)
 }
 
-// Connections yields all connections that are kept when it begins, the latest seen
-// first, each as it is when its turn comes; those that have gone by then are left
-// out. Packets are taken meanwhile.
+// Connections yields the connections that are kept when the loop begins, the
+// one seen last first. Each is a copy made when its turn comes. Connections that
+// have been removed by then are left out. The tracker is not locked while the
+// loop's body runs.
 func (t *Tracker) Connections() iter.Seq[Connection] {
 	return func(yield func(Connection) bool) {
 		for _, e := range t.kept() {
@@ -227,20 +169,21 @@ func (t *Tracker) Connections() iter.Seq[Connection] {
 	}
 }
 
-// kept returns all records.
-func (t *Tracker) kept() []*entry[uint64, *record] {
+// kept returns the entries of all connections.
+func (t *Tracker) kept() []*entry[uint64, *connection] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.offload.fetchAll(t)
-	t.promote()
-	return slices.AppendSeq(make([]*entry[uint64, *record], 0, t.records.len()), t.records.all())
+	t.offload.fetchAll()
+	t.matcher.openPotential()
+	connections := &t.index.connections
+	return slices.AppendSeq(make([]*entry[uint64, *connection], 0, connections.len()), connections.all())
 }
 
-// copy returns what is known of a connection, if it is still kept.
-func (t *Tracker) copy(e *entry[uint64, *record]) (c Connection, ok bool) {
+// copy returns a copy of a connection. ok is false if it has been removed.
+func (t *Tracker) copy(e *entry[uint64, *connection]) (c Connection, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.records.peek(e.key) != e {
+	if t.index.connections.peek(e.key) != e {
 		return c, false
 	}
 	return e.value.snapshot(), true
@@ -250,42 +193,27 @@ func (t *Tracker) copy(e *entry[uint64, *record]) (c Connection, ok bool) {
 func (t *Tracker) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.offload.fetchAll(t)
-	return t.statsLocked()
+	t.offload.fetchAll()
+	out := t.counters.stats()
+	t.index.addStats(&out)
+	return out
 }
 
-// settleAll brings all that is kept up to date.
-func (t *Tracker) settleAll() {
+// settle adds what the kernel has counted so far.
+func (t *Tracker) settle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.offload.fetchAll(t)
+	t.offload.fetchAll()
 }
 
 // take returns the events since the last call.
 func (t *Tracker) take() []Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.pending) == 0 {
-		return nil
-	}
-	out := t.pending
-	t.pending = nil
-	return out
+	return t.events.take()
 }
 
-// emit adds an event, if anybody wants it.
-func (t *Tracker) emit(kind EventKind, r *record, fill func(*Event)) {
-	if !t.wanted.Load() {
-		return
-	}
-	e := Event{Kind: kind, Time: time.Unix(0, t.now).UTC(), Connection: r.snapshot()}
-	if fill != nil {
-		fill(&e)
-	}
-	t.pending = append(t.pending, e)
-}
-
-// String says how much there is.
+// String returns the number of connections and of packets.
 func (t *Tracker) String() string {
 	s := t.Stats()
 	return fmt.Sprintf("%d connections in %d packets", s.Tables["connections"].Entries, s.Packets)

@@ -9,63 +9,67 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// The views show the tables that datagrams are sorted by: the five of LinkQUIC
-// and what has come to them. Each is a copy of the moment, the latest first.
+// The views show the tables that lead from datagrams to connections: the five of
+// LinkQUIC. Each view is a copy. The entry seen last comes first.
 
-// Flow is an entry of the connections view: what is between two endpoints.
+// Flow is the traffic between two endpoints.
 type Flow struct {
 	A, B netip.AddrPort
-	// Connections has the numbers of those that use the pair, mostly one.
+	// Connections has the numbers of the connections between A and B, mostly one.
 	Connections []uint64
-	Last        time.Time // to a quarter of a second
+	// Last is the time of the latest packet, up to a quarter of a second early.
+	Last time.Time
 }
 
-// Flows is the connections view: endpoints → connections.
+// Flows returns the flows that lead from two endpoints to connections.
 func (t *Tracker) Flows() iter.Seq[Flow] {
-	return view(t, &t.flows, func(e *entry[tuple, *flow]) Flow {
-		out := Flow{A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Last: time.Unix(0, e.seen).UTC()}
+	return view(t, &t.index.flows, func(e *entry[tuple, *flow]) Flow {
+		out := Flow{A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Last: timeOf(e.seen)}
 		for _, p := range e.value.paths {
-			out.Connections = append(out.Connections, p.record.number)
+			out.Connections = append(out.Connections, p.conn.number)
 		}
 		return out
 	})
 }
 
-// KnownID is an entry of the DCIDs view.
+// KnownID is a connection ID that belongs to connections.
 type KnownID struct {
 	ID ID
-	// Connections has the numbers of those that packets with the ID belong to:
-	// several if one was captured at two places, or claims another's.
+	// Connections has the numbers of the connections that packets with this
+	// destination ID belong to: several if a connection was captured at two places
+	// or has the ID of another one.
 	Connections []uint64
-	// ToServer says that the packets go to the server of the first of them.
+	// ToServer reports whether the packets go to the server of the first
+	// connection.
 	ToServer bool
 }
 
-// IDs is the DCIDs view: ID → connections.
+// IDs returns the connection IDs that lead to connections.
 func (t *Tracker) IDs() iter.Seq[KnownID] {
-	return view(t, &t.ids, func(e *entry[ID, *owners]) KnownID {
+	return view(t, &t.index.ids.table, func(e *entry[ID, *owners]) KnownID {
 		out := KnownID{ID: e.key}
 		for i, o := range e.value.list {
-			out.Connections = append(out.Connections, o.record.number)
+			out.Connections = append(out.Connections, o.conn.number)
 			out.ToServer = out.ToServer || i == 0 && o.side == wire.Server
 		}
 		return out
 	})
 }
 
-// Destination is an entry of the destinations view: where a server answers.
+// Destination is an endpoint at which a server answers.
 type Destination struct {
 	Server netip.AddrPort
-	// Connections counts those that began here.
+	// Connections counts the connections that began here.
 	Connections uint64
-	// ServerIDLengths and ClientIDLengths are the lengths of IDs that were seen
-	// here: a short header from elsewhere is looked up once for each.
+	// ServerIDLengths and ClientIDLengths are the lengths, in bytes, of the
+	// connection IDs that were seen here. A short header between unknown endpoints
+	// is looked up once for each.
 	ServerIDLengths, ClientIDLengths []int
 }
 
-// Destinations is the destinations view: endpoint → what is known of its IDs.
+// Destinations returns the endpoints at which servers answer.
 func (t *Tracker) Destinations() iter.Seq[Destination] {
-	return view(t, &t.destinations, func(e *entry[endpoint, *destination]) Destination {
+	return view(t, &t.index.destinations, func(e *entry[endpoint, *destination]) Destination {
 		return Destination{
 			Server:          e.key.AddrPort(),
 			Connections:     e.value.connections,
@@ -75,6 +79,7 @@ func (t *Tracker) Destinations() iter.Seq[Destination] {
 	})
 }
 
+// lengthsOf returns the numbers of the bits that are set.
 func lengthsOf(mask uint32) (out []int) {
 	for n := 0; mask>>n != 0; n++ {
 		if mask>>n&1 != 0 {
@@ -84,59 +89,60 @@ func lengthsOf(mask uint32) (out []int) {
 	return out
 }
 
-// Talker is an entry of the sources view: who talks to whom.
-type Talker struct {
-	// Client is an address with any port (0), an endpoint, or not valid: any
-	// client.
+// SourceEntry is a client and a server that have connections. Each connection is
+// in four entries.
+type SourceEntry struct {
+	// Client is an endpoint, an address with port 0 for any port, or the zero
+	// value for any client.
 	Client netip.AddrPort
-	// Server is an endpoint, an address with any port (0), or not valid: any
-	// server.
+	// Server is an endpoint, an address with port 0 for any port, or the zero
+	// value for any server.
 	Server netip.AddrPort
-	// Connections has the numbers of the latest.
+	// Connections has the numbers of the latest connections, at most four.
 	Connections []uint64
 }
 
-// Sources is the sources view: source and destination → connections.
-func (t *Tracker) Sources() iter.Seq[Talker] {
-	return view(t, &t.sources, func(e *entry[sourceKey, *talkers]) Talker {
-		var out Talker
+// Sources returns the clients and servers that lead to connections.
+func (t *Tracker) Sources() iter.Seq[SourceEntry] {
+	return view(t, &t.index.sources.table, func(e *entry[sourceKey, *sourceConns]) SourceEntry {
+		var out SourceEntry
 		if e.key.client != (endpoint{}) {
 			out.Client = e.key.client.AddrPort()
 		}
 		if e.key.server != (endpoint{}) {
 			out.Server = e.key.server.AddrPort()
 		}
-		for _, r := range e.value.records {
-			out.Connections = append(out.Connections, r.number)
+		for _, c := range e.value.list {
+			out.Connections = append(out.Connections, c.number)
 		}
 		return out
 	})
 }
 
-// Suspect is an entry of the potential view: what may be QUIC.
-type Suspect struct {
+// PotentialFlow is the traffic between two endpoints that may be QUIC.
+type PotentialFlow struct {
 	A, B netip.AddrPort
-	// Disproved says that something came that QUIC does not send.
+	// Disproved reports whether there was a datagram that is not QUIC.
 	Disproved   bool
 	FromA       Traffic
 	FromB       Traffic
 	First, Last time.Time
 }
 
-// Potential is the potential view: endpoints whose datagrams may be QUIC.
-func (t *Tracker) Potential() iter.Seq[Suspect] {
-	return view(t, &t.potential, func(e *entry[tuple, *suspect]) Suspect {
+// Potential returns the flows that may be QUIC but belong to no connection.
+func (t *Tracker) Potential() iter.Seq[PotentialFlow] {
+	return view(t, &t.index.potential.table, func(e *entry[tuple, *candidate]) PotentialFlow {
 		s := e.value
-		return Suspect{
+		return PotentialFlow{
 			A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Disproved: s.disproved,
-			FromA: Traffic{s.ways[0].packets, s.ways[0].bytes},
-			FromB: Traffic{s.ways[1].packets, s.ways[1].bytes},
-			First: time.Unix(0, s.first).UTC(), Last: time.Unix(0, s.last).UTC(),
+			FromA: Traffic{s.directions[0].packets, s.directions[0].bytes},
+			FromB: Traffic{s.directions[1].packets, s.directions[1].bytes},
+			First: timeOf(s.first), Last: timeOf(s.last),
 		}
 	})
 }
 
-// view copies a table.
+// view returns a copy of a table.
 func view[K comparable, V, T any](t *Tracker, table *table[K, V], show func(*entry[K, V]) T) iter.Seq[T] {
 	t.mu.Lock()
 	defer t.mu.Unlock()

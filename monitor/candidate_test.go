@@ -20,9 +20,9 @@ func TestLooks(t *testing.T) {
 		"two unlike bytes":    {looksPackets, 0x1f, "\x91\x82\x91\x82", false},
 		"a number":            {looksPackets, 0x1f, "\x91\x82\x73\x00", false},
 	} {
-		w := suspectWay{packets: test.packets, low: test.low, common: uint8(len(test.id))}
+		w := candidateDirection{packets: test.packets, low: test.low, common: uint8(len(test.id))}
 		copy(w.prefix[:], test.id)
-		if got := w.looks(); got != test.want {
+		if got := w.looksQUIC(); got != test.want {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}

@@ -1,0 +1,178 @@
+package monitor
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// candidate is a flow that may be QUIC: short headers with nothing before them, or
+// a long header of an unknown version.
+type candidate struct {
+	first, last int64
+	fromA       bool                  // the first datagram was sent from key.a
+	disproved   bool                  // there was a datagram that is not QUIC
+	directions  [2]candidateDirection // 0: from key.a
+	latest      int                   // the direction of the latest datagram
+	latestLen   int
+
+	// The first long header of an unknown version.
+	long     bool // there was one
+	version  wire.Version
+	dst, src ID
+}
+
+// candidateDirection is one direction of a candidate. If it is QUIC all packets
+// begin with the same bytes, up to the length of the connection ID, and differ
+// behind them.
+type candidateDirection struct {
+	packets, bytes uint64
+	firstLen       int
+	prefix         [wire.MaxIDLen + 4]byte // after the first byte of the first packet
+	common         uint8                   // how much of prefix all packets have
+	low            uint32                  // the values of the low five bits of first bytes: a bit each
+}
+
+// add adds a packet.
+func (d *candidateDirection) add(a *arrival) {
+	rest := a.payload[1:]
+	if d.packets == 0 {
+		d.firstLen = a.length
+		d.common = uint8(copy(d.prefix[:], rest))
+	}
+	n := uint8(0)
+	for n < d.common && int(n) < len(rest) && rest[n] == d.prefix[n] {
+		n++
+	}
+	d.common = n
+	d.low |= 1 << (a.payload[0] & 0x1f)
+	d.packets++
+	d.bytes += uint64(a.length)
+}
+
+// looksProtected reports whether the packets look as protected ones with an ID
+// do: all have the same ID, first bytes differ, and nothing behind the ID is
+// constant.
+func (d *candidateDirection) looksProtected() bool {
+	return d.packets >= 2 && d.common >= minLookup && d.common <= wire.MaxIDLen && d.low&(d.low-1) != 0
+}
+
+// What it takes to accept packets as QUIC by their looks alone.
+const (
+	looksPackets = 8 // with the same ID
+	looksLow     = 5 // values of the first byte's protected bits, of 32
+	looksID      = 3 // different bytes in the ID
+)
+
+// looksQUIC reports whether the packets are most likely nothing but QUIC: many,
+// all with the fixed bit and the same random ID, and random bits before and
+// after it (RFC 9001 §5.4).
+func (d *candidateDirection) looksQUIC() bool {
+	seen := [256]bool{}
+	n := 0
+	for _, b := range d.prefix[:d.common] {
+		if !seen[b] {
+			seen[b] = true
+			n++
+		}
+	}
+	return d.looksProtected() && d.packets >= looksPackets && bits.OnesCount32(d.low) >= looksLow &&
+		n >= looksID && !seen[0]
+}
+
+// directionFrom returns the index of the direction from key.a, or from key.b.
+func directionFrom(a bool) int {
+	if a {
+		return 0
+	}
+	return 1
+}
+
+// addShort adds a short header.
+func (s *candidate) addShort(a *arrival) {
+	s.latest, s.latestLen = directionFrom(a.fromA), a.length
+	s.directions[s.latest].add(a)
+}
+
+// addCounted adds packets of a direction that the kernel has counted.
+func (s *candidate) addCounted(fromA bool, n Traffic, last int64) {
+	d := &s.directions[directionFrom(fromA)]
+	d.packets += n.Packets
+	d.bytes += n.Bytes
+	s.last = max(s.last, last)
+}
+
+func (s *candidate) bothWays() bool {
+	return s.directions[0].packets > 0 && s.directions[1].packets > 0
+}
+
+// looksProtected reports whether the packets of either direction do.
+func (s *candidate) looksProtected() bool {
+	return s.directions[0].looksProtected() || s.directions[1].looksProtected()
+}
+
+// looksQUIC reports whether the packets of either direction do.
+func (s *candidate) looksQUIC() bool {
+	return s.directions[0].looksQUIC() || s.directions[1].looksQUIC()
+}
+
+// beganWithProbes reports whether the first datagrams of both directions are as
+// long as those that probe a path.
+func (s *candidate) beganWithProbes() bool {
+	return s.directions[0].firstLen >= probeLen && s.directions[1].firstLen >= probeLen
+}
+
+// potentialTable holds the candidates.
+type potentialTable struct {
+	table[tuple, *candidate]
+}
+
+// of returns the candidate of an arrival's endpoints. It adds one if there is none.
+func (t *potentialTable) of(a *arrival) *candidate {
+	e := t.get(a.key, a.now)
+	if e == nil {
+		e = t.put(a.key, &candidate{first: a.now, fromA: a.fromA}, a.now)
+	}
+	e.value.last = a.now
+	return e.value
+}
+
+// addLong adds a long header of an unknown version, which may be answered by a
+// Version Negotiation.
+func (t *potentialTable) addLong(a *arrival) {
+	if a.length < minUnknown {
+		t.disprove(a)
+		return
+	}
+	h, err := wire.NoDialect.Parse(a.payload)
+	if err != nil || len(h.DstID) > wire.MaxIDLen || len(h.SrcID) > wire.MaxIDLen {
+		if h, err = wire.Draft18.Parse(a.payload); err != nil {
+			t.disprove(a)
+			return
+		}
+	}
+	s := t.of(a)
+	s.directions[directionFrom(a.fromA)].add(a)
+	if !s.long {
+		s.long = true
+		s.version = wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
+		s.dst, s.src, s.fromA = idOf(h.DstID), idOf(h.SrcID), a.fromA
+	}
+}
+
+// disprove notes that an arrival is not QUIC.
+func (t *potentialTable) disprove(a *arrival) {
+	if e := t.peek(a.key); e != nil {
+		e.value.disproved = true
+		return
+	}
+	t.of(a).disproved = true
+}
+
+// disproved reports whether there was a datagram between two endpoints that is
+// not QUIC.
+func (t *potentialTable) disproved(key tuple) bool {
+	e := t.peek(key)
+	return e != nil && e.value.disproved
+}

@@ -1,0 +1,210 @@
+package monitor
+
+import (
+	"encoding/binary"
+
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// connection is what the tracker keeps of a connection. [Connection] is a copy of
+// it for callers.
+type connection struct {
+	number     uint64
+	confidence Confidence
+	evidence   string
+	version    wire.Version
+	dialect    wire.Dialect
+	versions   []wire.Version // all that were seen
+	origIDs    []ID           // see [Connection.OriginalIDs]
+	ids        [2]sideIDs     // by the side that packets with them go to
+	paths      []*path
+	active     *path // the path in use
+	changes    []PathChange
+	handshake  *handshake // nil: it is not being read, or no longer
+	tls        *TLS
+
+	first, last int64
+	// Times of the handshake, 0 if not seen: of the client's first Initial, of
+	// the server's first answer other than a Retry, and of the client's next
+	// packet.
+	initialAt, answerAt, confirmAt int64
+
+	retries, negotiations, zeroRTT, rotations uint32
+
+	returns       uint32 // moves back to a path that was in use before
+	glued         uint32
+	negotiated    bool // told to use another version, and no answer since
+	direction     Direction
+	iface         int
+	lastSpinEvent int64
+	entry         *entry[uint64, *connection]
+}
+
+// sideIDs are the connection IDs of one side: those in packets that go to it.
+type sideIDs struct {
+	length   int8 // of all of them; -1: not known
+	list     []ID // the latest last
+	seenOnce ID   // a new ID that one packet has had
+}
+
+// has reports whether an ID is in the list.
+func (s *sideIDs) has(id []byte) bool {
+	for i := range s.list {
+		if s.list[i].is(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayBe reports whether packets with another connection's ID may seem to have one
+// of these.
+func (s *sideIDs) mayBe(id ID) bool {
+	for i := range s.list {
+		if s.list[i].sharesPrefix(id) {
+			return true
+		}
+	}
+	return s.seenOnce.sharesPrefix(id)
+}
+
+// dialectOf returns the dialect of a packet with a long header. A connection may
+// change to another version (RFC 9368 §2.3). A packet of an unknown version has
+// the dialect whose keys have opened the connection's first Initial.
+func (c *connection) dialectOf(b []byte) wire.Dialect {
+	if len(b) >= 5 {
+		if d := wire.Version(binary.BigEndian.Uint32(b[1:])).Dialect(); d != wire.NoDialect {
+			return d
+		}
+	}
+	return c.dialect
+}
+
+func (c *connection) hasVersion(v wire.Version) bool {
+	for _, have := range c.versions {
+		if have == v {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *connection) addVersion(v wire.Version) {
+	if !c.hasVersion(v) && len(c.versions) < maxVersions {
+		c.versions = append(c.versions, v)
+	}
+}
+
+func (c *connection) isOrigID(id []byte) bool {
+	for i := range c.origIDs {
+		if c.origIDs[i].is(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// knows reports whether packets to a side may have an ID.
+func (c *connection) knows(side wire.Side, id []byte) bool {
+	return len(id) > 0 && (c.ids[side].has(id) || side == wire.Server && c.isOrigID(id))
+}
+
+// answeredBy reports whether a packet from the server has the IDs of the
+// client's packets.
+func (c *connection) answeredBy(h *wire.Header) bool {
+	toClient := c.ids[wire.Client].has(h.DstID) || len(h.DstID) == 0 && c.ids[wire.Client].length == 0
+	return toClient && c.knows(wire.Server, h.SrcID)
+}
+
+// hasServer reports whether the connection's server is at an endpoint.
+func (c *connection) hasServer(server endpoint) bool {
+	for _, p := range c.paths {
+		if p.server == server {
+			return true
+		}
+	}
+	return false
+}
+
+// established reports whether the server has answered and the client has sent
+// something after that. If the beginning was not captured it is enough that both
+// have sent something.
+func (c *connection) established() bool {
+	return c.confirmAt != 0 || c.initialAt == 0 && c.active.bothWays()
+}
+
+// expectsShort reports whether either side may send short headers.
+func (c *connection) expectsShort() bool { return c.answerAt != 0 || c.established() }
+
+// silent reports whether no packet of a side was ever captured.
+func (c *connection) silent(side wire.Side) bool {
+	for _, p := range c.paths {
+		if p.sent[side].packets > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// raise sets the confidence and its evidence if that is more than before.
+func (c *connection) raise(confidence Confidence, evidence string) bool {
+	if confidence <= c.confidence {
+		return false
+	}
+	c.confidence, c.evidence = confidence, evidence
+	return true
+}
+
+// swapSides exchanges client and server.
+func (c *connection) swapSides() {
+	c.ids[0], c.ids[1] = c.ids[1], c.ids[0]
+	c.initialAt, c.answerAt, c.confirmAt = 0, 0, 0
+	for _, p := range c.paths {
+		p.client, p.server = p.server, p.client
+		p.clientIsA = !p.clientIsA
+		p.sent[0], p.sent[1] = p.sent[1], p.sent[0]
+	}
+	c.direction = c.direction.reverse()
+}
+
+// leastUseful returns the path to remove when the connection has too many: the
+// oldest that was never validated, or else the oldest that is not in use.
+func (c *connection) leastUseful() *path {
+	var oldest *path
+	for _, p := range c.paths {
+		if p == c.active {
+			continue
+		}
+		if oldest == nil || !p.validated && oldest.validated || p.validated == oldest.validated && p.seen() < oldest.seen() {
+			oldest = p
+		}
+	}
+	return oldest
+}
+
+// timeHandshake notes the time of a packet of the handshake (RFC 9312 §3.8.1). It
+// reports whether that completes the round trip.
+func (c *connection) timeHandshake(a *arrival, p *path, kind wire.Type) (complete bool) {
+	switch from := p.sender(a); {
+	case from == wire.Client && c.initialAt == 0 && (kind == wire.Initial || kind == wire.ZeroRTT):
+		if p.sent[wire.Server].packets == 0 { // or else the first one was not captured
+			c.initialAt = a.now
+		}
+	case from == wire.Server && c.answerAt == 0 && c.initialAt != 0:
+		c.answerAt = a.now
+		c.negotiated = false
+	case from == wire.Client:
+		return c.confirm(a.now)
+	}
+	return false
+}
+
+// confirm notes the time of the client's first packet after the server's answer.
+// It reports whether this is that packet.
+func (c *connection) confirm(now int64) bool {
+	if c.answerAt == 0 || c.confirmAt != 0 {
+		return false
+	}
+	c.confirmAt = now
+	return true
+}

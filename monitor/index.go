@@ -1,0 +1,459 @@
+package monitor
+
+import (
+	"slices"
+
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// Bounds of a connection and of what leads to it.
+const (
+	maxPaths      = 16 // of a connection
+	maxShared     = 8  // connections between the same two endpoints
+	maxSideIDs    = 8  // connection IDs that are kept of a side
+	maxOrigIDs    = 4
+	maxVersions   = 4
+	maxChanges    = 16
+	maxOwners     = 4 // connections with the same ID
+	maxSourceConn = 4 // connections of an entry in the sources table
+)
+
+// index holds the connections and the tables that lead from a datagram to its
+// connection. Every table is bounded. When a connection or a path is removed the
+// index removes all entries that lead to it.
+type index struct {
+	counters *counters
+	hooks    hooks
+	slack    int64 // by how much the times of connections may be wrong
+
+	opened       uint64 // connections so far
+	connections  table[uint64, *connection]
+	handshakes   table[uint64, *connection] // those with a handshake that is being read
+	flows        table[tuple, *flow]
+	ids          idTable
+	destinations table[endpoint, *destination]
+	sources      sourceTable
+	potential    potentialTable
+}
+
+// hooks are what the tracker does when the index changes by itself.
+type hooks struct {
+	closing     func(c *connection, why Reason) // called before c is taken apart
+	flowChanged func(key tuple)                 // one of several paths was removed
+	flowGone    func(key tuple)
+}
+
+// destination is an endpoint at which a server answers.
+type destination struct {
+	lengths     [2]uint32 // of the IDs of either side: bit n is set for IDs of n bytes
+	connections uint64
+}
+
+func (x *index) init(conf *Config, counters *counters, hooks hooks) {
+	x.counters, x.hooks = counters, hooks
+	n := conf.MaxConnections
+	x.connections.init(n, func(e *entry[uint64, *connection], why Reason) { x.closed(e.value, why) })
+	x.handshakes.init(conf.MaxHandshakes, func(e *entry[uint64, *connection], why Reason) {
+		if why == Evicted {
+			x.counters.HandshakesSkipped++
+		}
+		e.value.handshake = nil
+	})
+	x.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { x.flowDropped(e.key, e.value, why) })
+	x.ids.init(8*n, counters)
+	x.destinations.init(2*n, nil)
+	x.sources.init(4*n, nil) // three for each client, and one for each server
+	x.potential.init(max(n/2, 1), func(e *entry[tuple, *candidate], _ Reason) { x.hooks.flowGone(e.key) })
+}
+
+// expire removes what was last seen before a time, and stops reading handshakes
+// that were last seen before another.
+func (x *index) expire(before, handshakesBefore int64) {
+	x.handshakes.expire(handshakesBefore)
+	x.connections.expire(before)
+	x.flows.expire(before)
+	x.destinations.expire(before)
+	x.sources.expire(before)
+	x.potential.expire(before)
+}
+
+// open adds a connection that begins between the arrival's endpoints, and returns
+// its path.
+func (x *index) open(a *arrival, client, server endpoint, confidence Confidence, evidence string) *path {
+	x.opened++
+	c := &connection{
+		number: x.opened, confidence: confidence, evidence: evidence,
+		first: a.now, last: a.now, iface: a.iface,
+	}
+	c.ids[wire.Client].length, c.ids[wire.Server].length = -1, -1
+	if c.direction = a.direction; a.datagram.Src != client {
+		c.direction = a.direction.reverse()
+	}
+	c.entry = x.connections.put(c.number, c, a.now)
+	p := x.addPath(a, c, client, server)
+	p.validated = true
+	c.active = p
+	x.learnServer(p, a.now)
+	x.potential.remove(a.key)
+	return p
+}
+
+// addPath adds the arrival's endpoints as a path of a connection.
+func (x *index) addPath(a *arrival, c *connection, client, server endpoint) *path {
+	if len(c.paths) >= maxPaths {
+		x.counters.PathOverflow++
+		x.removePath(c.leastUseful())
+	}
+	p := &path{conn: c, key: a.key, client: client, server: server, first: a.now}
+	p.clientIsA = a.key.a == client
+	c.paths = append(c.paths, p)
+	// Making room above may have removed the flow that the arrival came with.
+	if e := x.flows.peek(a.key); e != nil {
+		a.flow = e.value
+	} else {
+		a.flow = &flow{}
+		x.flows.put(a.key, a.flow, a.now)
+	}
+	if len(a.flow.paths) >= maxShared {
+		x.counters.PathOverflow++
+		x.evictPath(a.flow.leastUseful(a.now))
+	}
+	a.flow.paths = append(a.flow.paths, p)
+	return p
+}
+
+// follow adds the path to which a connection has come with a known ID.
+func (x *index) follow(a *arrival, o owner, id ID) *path {
+	client, server := clientAndServer(a.datagram, o.side)
+	p := x.addPath(a, o.conn, client, server)
+	p.kind = o.conn.kindByID(p)
+	p.sent[1-o.side].id = id
+	x.potential.remove(a.key)
+	return p
+}
+
+// removePath removes a path from its connection and from its flow.
+func (x *index) removePath(p *path) {
+	x.leaveConnection(p)
+	e := x.flows.peek(p.key)
+	if e == nil {
+		return
+	}
+	f := e.value
+	if i := slices.Index(f.paths, p); i >= 0 {
+		f.paths = slices.Delete(f.paths, i, i+1)
+	}
+	if len(f.paths) == 0 {
+		x.flows.remove(p.key)
+		x.hooks.flowGone(p.key)
+	} else {
+		x.hooks.flowChanged(p.key)
+	}
+}
+
+// leaveConnection removes a path from its connection, and the sources that lead
+// from its endpoints to the connection unless another path has the same.
+func (x *index) leaveConnection(p *path) {
+	c := p.conn
+	i := slices.Index(c.paths, p)
+	if i < 0 {
+		return
+	}
+	c.paths = slices.Delete(c.paths, i, i+1)
+	if c.active == p && len(c.paths) > 0 {
+		c.active = c.paths[0]
+	}
+	for _, key := range p.sourceKeys() {
+		if !slices.ContainsFunc(c.paths, func(other *path) bool {
+			keys := other.sourceKeys()
+			return slices.Contains(keys[:], key)
+		}) {
+			x.sources.forget(key, c)
+		}
+	}
+}
+
+// evictPath removes a path to make room. If it is the connection's last one it
+// removes the connection.
+func (x *index) evictPath(p *path) {
+	if len(p.conn.paths) > 1 {
+		x.removePath(p)
+		return
+	}
+	x.connections.evicted++
+	x.connections.drop(p.conn.entry, Evicted)
+}
+
+// flowDropped removes the paths of a flow that its table has dropped.
+func (x *index) flowDropped(key tuple, f *flow, why Reason) {
+	defer x.hooks.flowGone(key)
+	for _, p := range slices.Clone(f.paths) {
+		c := p.conn
+		switch {
+		case len(c.paths) > 1:
+			x.leaveConnection(p)
+		case x.connections.peek(c.number) != nil:
+			x.connections.drop(c.entry, why)
+		}
+	}
+}
+
+// closed removes all that leads to a connection that its table has dropped.
+func (x *index) closed(c *connection, why Reason) {
+	x.hooks.closing(c, why)
+	x.handshakes.remove(c.number)
+	for side := range c.ids {
+		for _, id := range c.ids[side].list {
+			x.ids.forget(id, c)
+		}
+	}
+	for _, id := range c.origIDs {
+		x.ids.forget(id, c)
+	}
+	for _, p := range slices.Clone(c.paths) {
+		x.removePath(p)
+	}
+}
+
+// touch marks a connection, and the entries that lead to it by one of its paths,
+// as seen. Most calls do nothing.
+func (x *index) touch(c *connection, p *path, now int64) {
+	c.last = now
+	if now-c.entry.seen < touchAfter {
+		return
+	}
+	x.connections.touch(c.entry, now)
+	for side := range p.sent {
+		if id := p.sent[side].id; id.len > 0 {
+			x.ids.get(id, now)
+		}
+	}
+	for _, key := range p.sourceKeys() {
+		x.sources.get(key, now)
+	}
+	x.destinations.get(p.server, now)
+}
+
+// learnServer notes that a path's client and server have a connection, and how
+// long connection IDs are there.
+func (x *index) learnServer(p *path, now int64) {
+	if p.conn.confidence < MidFlow {
+		return
+	}
+	e := x.destinations.get(p.server, now)
+	if e == nil {
+		e = x.destinations.put(p.server, &destination{}, now)
+	}
+	if p == p.conn.paths[0] {
+		e.value.connections++
+	}
+	for side := range p.conn.ids {
+		if n := p.conn.ids[side].length; n >= 0 {
+			e.value.lengths[side] |= 1 << n
+		}
+	}
+	for _, key := range p.sourceKeys() {
+		x.sources.add(key, p.conn, now)
+	}
+}
+
+// prove notes that a path's connection is QUIC beyond doubt.
+func (x *index) prove(p *path, evidence string, now int64) {
+	if p.conn.raise(Proven, evidence) {
+		x.learnServer(p, now)
+	}
+}
+
+// learnID notes that packets with an ID go to a side of a connection.
+func (x *index) learnID(c *connection, side wire.Side, id ID, now int64) {
+	ids := &c.ids[side]
+	ids.length = int8(id.len)
+	x.ids.lengths[side] |= 1 << id.len
+	if e := x.destinations.peek(c.paths[0].server); e != nil {
+		e.value.lengths[side] |= 1 << id.len
+	}
+	if id.len == 0 || ids.has(id.bytes[:id.len]) {
+		return
+	}
+	if len(ids.list) >= maxSideIDs {
+		x.counters.IDOverflow++
+		x.ids.forget(ids.list[0], c)
+		ids.list = slices.Delete(ids.list, 0, 1)
+	}
+	ids.list = append(ids.list, id)
+	x.ids.add(id, owner{c, side}, now)
+}
+
+// learnOrigID notes an ID that the client has chosen for the server, or that a
+// Retry has given it.
+func (x *index) learnOrigID(c *connection, id ID, now int64) {
+	if c.isOrigID(id.bytes[:id.len]) {
+		return
+	}
+	if len(c.origIDs) >= maxOrigIDs {
+		x.counters.IDOverflow++
+		return
+	}
+	c.origIDs = append(c.origIDs, id)
+	x.ids.add(id, owner{c, wire.Server}, now)
+}
+
+// swapSides exchanges the sides of a connection whose client was taken for its
+// server.
+func (x *index) swapSides(c *connection) {
+	for _, p := range c.paths {
+		for _, key := range p.sourceKeys() {
+			x.sources.forget(key, c)
+		}
+	}
+	c.swapSides()
+	for side := range c.ids {
+		for _, id := range c.ids[side].list {
+			x.ids.forget(id, c)
+			x.ids.add(id, owner{c, wire.Side(side)}, c.last)
+		}
+	}
+}
+
+// rolesOfLong guesses which endpoint is the client's from a long header: 0-RTT
+// and tokens come from the client, Retry from the server. Else the server is the
+// endpoint at which one has answered before, or the one with the smaller port.
+func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint) {
+	src, dst := a.datagram.Src, a.datagram.Dst
+	switch {
+	case h.Type == wire.Retry:
+		return dst, src
+	case h.Type == wire.ZeroRTT || len(h.Token) > 0:
+		return src, dst
+	case x.destinations.peek(src) != nil:
+		return dst, src
+	case x.destinations.peek(dst) != nil || dst.Port <= src.Port:
+		return src, dst
+	}
+	return dst, src
+}
+
+// rolesOf guesses which endpoint of a flow is the client's: the server is the
+// endpoint at which one has answered before, or the one that got the first
+// datagram. known is false if nothing but that datagram says so.
+func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
+	a, b := key.a, key.b
+	switch {
+	case x.destinations.peek(b) != nil:
+		return a, b, true
+	case x.destinations.peek(a) != nil:
+		return b, a, true
+	case x.sources.peek(sourceKey{client: a}) != nil:
+		return a, b, true
+	case x.sources.peek(sourceKey{client: b}) != nil:
+		return b, a, true
+	case s.fromA:
+		return a, b, false
+	}
+	return b, a, false
+}
+
+// ownerByShort finds the connection whose ID a short header has, and the ID. It
+// makes one look-up for each length of ID that is known at the endpoint that the
+// datagram goes to, or comes from. If neither endpoint is known a server may have
+// moved: then it tries all lengths that were ever seen, from eight bytes on.
+func (x *index) ownerByShort(a *arrival) (owner, ID) {
+	if e := x.destinations.peek(a.datagram.Dst); e != nil {
+		if o, id := x.ids.find(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
+			return o, id
+		}
+	}
+	if e := x.destinations.peek(a.datagram.Src); e != nil {
+		return x.ids.find(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
+	}
+	if a.payload[0]&fixedBit == 0 {
+		return owner{}, ID{}
+	}
+	if o, id := x.ids.find(a, wire.Server, x.ids.lengths[wire.Server]>>8<<8); id.len > 0 {
+		return o, id
+	}
+	return x.ids.find(a, wire.Client, x.ids.lengths[wire.Client]>>8<<8)
+}
+
+// ownerByLong finds the connection that continues its handshake from another
+// address: the long header has IDs of both of its sides.
+func (x *index) ownerByLong(a *arrival) (owner, ID) {
+	h, err := wire.NoDialect.Parse(a.payload)
+	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
+		return owner{}, ID{}
+	}
+	id := idOf(h.DstID)
+	e := x.ids.peek(id)
+	if e == nil {
+		return owner{}, ID{}
+	}
+	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
+		o, ok := e.value.best(a, to)
+		if !ok || len(h.SrcID) > 0 && !o.conn.knows(1-to, h.SrcID) {
+			continue
+		}
+		if _, server := clientAndServer(a.datagram, to); o.conn.hasServer(server) {
+			return o, id
+		}
+	}
+	return owner{}, ID{}
+}
+
+// adopt adds to a path what was counted between its endpoints while it was only a
+// candidate.
+func (x *index) adopt(p *path, s *candidate) {
+	senders := [2]wire.Side{wire.Client, wire.Server} // of s.directions
+	if !p.clientIsA {
+		senders = [2]wire.Side{wire.Server, wire.Client}
+	}
+	p.first = s.first
+	if p.conn.paths[0] == p {
+		p.conn.first = s.first
+	}
+	for i, side := range senders {
+		d, sent := &s.directions[i], &p.sent[side]
+		sent.packets, sent.bytes = d.packets, d.bytes
+		sent.first, sent.last = s.first, s.last
+		if p.conn.ids[1-side].length < 0 && d.looksProtected() {
+			id := idOf(d.prefix[:d.common])
+			x.learnID(p.conn, 1-side, id, s.last)
+			sent.id = id
+		}
+	}
+	// The latest datagram is in these sums, and the tracker will count it again.
+	sent := &p.sent[senders[s.latest]]
+	sent.packets--
+	sent.bytes -= uint64(s.latestLen)
+}
+
+// change adds a change of path to a connection. ok is false if it has too many.
+func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok bool) {
+	c := to.conn
+	if len(c.changes) >= maxChanges {
+		x.counters.ChangeOverflow++
+		return nil, false
+	}
+	change.From, change.To = moved(from, to)
+	c.changes = append(c.changes, change)
+	to.change = len(c.changes)
+	return &change, true
+}
+
+// addStats adds the state of the tables to the counters.
+func (x *index) addStats(out *Stats) {
+	out.Connections = make(map[Confidence]int, len(confidenceNames))
+	for c := range confidenceNames {
+		out.Connections[Confidence(c)] = 0
+	}
+	for e := range x.connections.all() {
+		out.Connections[e.value.confidence]++
+	}
+	out.Tables = map[string]TableStats{
+		"connections":  x.connections.stats(),
+		"flows":        x.flows.stats(),
+		"ids":          x.ids.stats(),
+		"destinations": x.destinations.stats(),
+		"sources":      x.sources.stats(),
+		"potential":    x.potential.stats(),
+	}
+}

@@ -1,0 +1,220 @@
+package monitor
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/quicway/quicway/internal/decap"
+	"github.com/quicway/quicway/internal/wire"
+)
+
+// path is a pair of endpoints that a connection uses.
+type path struct {
+	conn           *connection
+	key            tuple
+	client, server endpoint
+	clientIsA      bool // client is key.a
+	validated      bool // packets went both ways, or the connection began here
+	first          int64
+	sent           [2]halfPath // by the side that sends
+	kind           ChangeKind
+	change         int    // 1 + the index in conn.changes of the change to this path
+	streak         uint64 // packets since the last pause
+
+	// inARow counts the client's packets (or the server's, if the client's are
+	// not captured) since the path in use has had one. That one had
+	// activePackets then.
+	inARow        uint32
+	activePackets uint64
+}
+
+// halfPath is what one side has sent on a path.
+type halfPath struct {
+	packets, bytes uint64
+	first, last    int64
+	short          bool   // there was a short header
+	id             ID     // the latest destination ID
+	segment        uint16 // the size of the datagrams that the system last put together
+	spin           spin
+}
+
+// clientAndServer returns the endpoints of a datagram that goes to a side.
+func clientAndServer(d *decap.Datagram, to wire.Side) (client, server endpoint) {
+	if to == wire.Server {
+		return d.Src, d.Dst
+	}
+	return d.Dst, d.Src
+}
+
+// sender returns the side that has sent an arrival.
+func (p *path) sender(a *arrival) wire.Side { return p.side(a.fromA) }
+
+// side returns the side that is at key.a, or at key.b.
+func (p *path) side(fromA bool) wire.Side {
+	if fromA == p.clientIsA {
+		return wire.Client
+	}
+	return wire.Server
+}
+
+// sourceKeys returns the keys by which the sources table leads from the path's
+// endpoints to its connection.
+func (p *path) sourceKeys() [4]sourceKey {
+	return [4]sourceKey{
+		{server: p.server},
+		{anyPort(p.client), p.server},
+		{client: p.client},
+		{anyPort(p.client), anyPort(p.server)},
+	}
+}
+
+// seen returns the time of the latest packet.
+func (p *path) seen() int64 { return max(p.sent[0].last, p.sent[1].last) }
+
+func (p *path) packets() uint64 { return p.sent[0].packets + p.sent[1].packets }
+
+func (p *path) bothWays() bool { return p.sent[0].packets > 0 && p.sent[1].packets > 0 }
+
+// add counts a datagram.
+func (p *path) add(from wire.Side, now int64, length int) {
+	p.addStreak(now, 1)
+	s := &p.sent[from]
+	if s.packets == 0 {
+		s.first = now
+	}
+	s.last = now
+	s.packets++
+	s.bytes += uint64(length)
+}
+
+// addCounted counts datagrams with short headers that the kernel has counted.
+func (p *path) addCounted(from wire.Side, n Traffic, last int64) {
+	s := &p.sent[from]
+	if s.packets == 0 {
+		s.first = last
+	}
+	p.addStreak(last, n.Packets)
+	s.short = true
+	s.packets += n.Packets
+	s.bytes += n.Bytes
+	s.last = max(s.last, last)
+}
+
+// streakPause is the silence that ends a streak.
+const streakPause = int64(time.Second)
+
+// addStreak counts packets that have just come. Call it before noting their time.
+func (p *path) addStreak(at int64, packets uint64) {
+	if at-p.seen() > streakPause {
+		p.streak = 0
+	}
+	p.streak += packets
+}
+
+// awaitsShort reports whether the side at key.a, or at key.b, has yet to send its
+// first short header.
+func (p *path) awaitsShort(fromA bool) bool {
+	c := p.conn
+	return c.confidence >= HandshakeShaped && c.expectsShort() && !p.sent[p.side(fromA)].short
+}
+
+// likelier reports whether a short header with an unknown ID more likely belongs
+// to p than to another path between the same endpoints. slack is by how much their
+// times may be wrong.
+func (p *path) likelier(than *path, fromA bool, slack int64) bool {
+	if x, y := p.awaitsShort(fromA), than.awaitsShort(fromA); x != y {
+		return x
+	}
+	later := p.seen() - than.seen()
+	// If their times do not tell them apart, it is the one that sends more.
+	return later > slack || later >= -slack && (slack == 0 || p.streak >= than.streak)
+}
+
+// addSpin follows the spin bit of the whole round trip, and of its halves: an
+// edge that goes one way comes back the other (RFC 9312 §3.8.2). It returns the
+// round trip that was measured, in nanoseconds, or 0.
+func (p *path) addSpin(now int64, from wire.Side, firstByte byte) (rtt int64) {
+	s, back := &p.sent[from].spin, &p.sent[1-from].spin
+	before := s.edge
+	edge, rtt := s.add(now, firstByte&spinBit != 0)
+	if edge && before != 0 && back.edge > before {
+		s.half = now - back.edge
+	}
+	if s.greased() {
+		return 0
+	}
+	return rtt
+}
+
+// sharesID reports whether two paths have an ID in common.
+func (p *path) sharesID(other *path) bool {
+	for side := range p.sent {
+		if id := p.sent[side].id; id.len > 0 && id == other.sent[side].id {
+			return true
+		}
+	}
+	return false
+}
+
+// kindByID returns the kind of change to a path with an ID that was in use on the
+// active path.
+func (c *connection) kindByID(p *path) ChangeKind {
+	old := c.active
+	switch {
+	case old.server != p.server:
+		return PreferredAddress
+	case old.client.IP == p.client.IP || sameNetwork(old.client, p.client):
+		return Rebinding
+	}
+	return Migration
+}
+
+// sameNetwork reports whether two addresses are in one /24 or /64, and so may be
+// those of one NAT.
+func sameNetwork(a, b endpoint) bool {
+	bits := 64
+	if a.Addr().Is4() {
+		bits = 24
+	}
+	x, err := a.Addr().Prefix(bits)
+	if err != nil {
+		return false
+	}
+	return a.Addr().Is4() == b.Addr().Is4() && x.Contains(b.Addr())
+}
+
+// changeLevel returns how sure a move from one path to another is.
+func changeLevel(old, p *path, kind ChangeKind) Level {
+	switch {
+	case !p.validated:
+		return Low
+	case kind == Rebinding && old.client.IP == p.client.IP:
+		return High
+	case old.client.IP != p.client.IP && !old.sharesID(p) && old.server == p.server:
+		return Low // timing alone
+	}
+	return Medium
+}
+
+// changeEvidence describes what says that a connection has moved.
+func changeEvidence(old, p *path, kind ChangeKind) string {
+	ids := "new connection IDs after a probe"
+	if old.sharesID(p) {
+		ids = "the same connection ID"
+	}
+	what := "another address"
+	switch {
+	case kind == PreferredAddress:
+		what = "the server answers at another address"
+	case old.client.IP == p.client.IP:
+		what = "another port of the same address"
+	case sameNetwork(old.client, p.client):
+		what = "another address of the same network"
+	}
+	last := old.sent[wire.Client].last
+	if last == 0 { // nothing of the client was captured
+		last = old.seen()
+	}
+	quiet := time.Duration(p.first - last).Round(time.Millisecond)
+	return fmt.Sprintf("%s, %s; the path before it was silent for %v", ids, what, max(quiet, 0))
+}
