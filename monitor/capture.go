@@ -8,15 +8,16 @@ import (
 	"github.com/quicway/quicway/internal/capture"
 )
 
-// live captures on interfaces of this host.
+// live is a source that captures on interfaces of this host.
 type live struct{ socket *capture.Socket }
 
 var _ Source = (*live)(nil)
 
-// Capture reads what crosses interfaces of this host, both ways, all of them if
-// none is named. Datagrams that the kernel has put together are told apart. It
-// needs Linux, and else returns an error that wraps ErrNotSupported, and
-// CAP_NET_RAW, without which the error wraps ErrPermission.
+// Capture returns a source that captures packets on interfaces of this host by
+// their names, or on all interfaces if there are no names. It sees packets that are
+// received and packets that are sent, and the size of datagrams that the kernel has
+// put together (GRO, GSO). The error wraps [ErrNotSupported] on systems other than
+// Linux, and [ErrPermission] without CAP_NET_RAW.
 func Capture(interfaces ...string) (Source, error) {
 	socket, err := capture.Open(interfaces)
 	switch {

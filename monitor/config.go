@@ -12,33 +12,33 @@ const (
 	DefaultEventQueue     = 1024
 )
 
-// Limits of what tables and queues may grow to.
+// Upper limits of Config.
 const (
 	maxConnectionsLimit = 1 << 26
 	maxEventQueue       = 1 << 20
 )
 
-// Config bounds what a [Tracker] keeps. The zero value, and nil, have the
+// Config has the limits of a [Tracker] and a [Monitor]. The zero value has the
 // defaults.
 type Config struct {
-	// MaxConnections bounds the connections that are kept, 0 is
-	// DefaultMaxConnections. The one that has been silent for longest makes
-	// room. The other tables follow from it: twice as many flows and
-	// destinations, eight times as many IDs, four times as many sources, and
-	// half as many flows that may be QUIC.
+	// MaxConnections is the limit of connections that are kept. If it is reached,
+	// the connection that was seen longest ago is removed. The limits of the other
+	// tables follow from it: twice as many flows and destinations, eight times as
+	// many connection IDs, four times as many sources, and half as many flows that
+	// may be QUIC. 0 is DefaultMaxConnections.
 	MaxConnections int
-	// MaxHandshakes bounds the handshakes whose messages are being put
-	// together, with up to 32 KiB each. 0 is an eighth of MaxConnections, and
-	// no more than 4096.
+	// MaxHandshakes is the limit of handshakes that are read at the same time. Each
+	// takes up to 32 KiB. 0 is an eighth of MaxConnections, but at most 4096.
 	MaxHandshakes int
-	// Idle ends what has not been seen for so long, by the packets' clock. 0 is
-	// DefaultIdle.
+	// Idle is the silence after which connections and the entries of other tables
+	// are removed, by the packets' clock. 0 is DefaultIdle.
 	Idle time.Duration
-	// EventQueue bounds the events that wait for one reader of
+	// EventQueue is the number of events that wait for one reader of
 	// [Monitor.Events]. 0 is DefaultEventQueue.
 	EventQueue int
 }
 
+// withDefaults returns a copy with the defaults for zeros. c may be nil.
 func (c *Config) withDefaults() Config {
 	var out Config
 	if c != nil {
@@ -59,16 +59,17 @@ func (c *Config) withDefaults() Config {
 	return out
 }
 
+// validate returns an error if a value is out of range.
 func (c *Config) validate() error {
 	switch {
 	case c.MaxConnections < 0 || c.MaxConnections > maxConnectionsLimit:
-		return fmt.Errorf("monitor: %w: MaxConnections is %d, want 1 to %d", ErrConfig, c.MaxConnections, maxConnectionsLimit)
+		return fmt.Errorf("monitor: %w: MaxConnections is %d, must be 0 to %d", ErrConfig, c.MaxConnections, maxConnectionsLimit)
 	case c.MaxHandshakes < 0:
 		return fmt.Errorf("monitor: %w: MaxHandshakes is negative", ErrConfig)
 	case c.Idle < 0:
 		return fmt.Errorf("monitor: %w: Idle is negative", ErrConfig)
 	case c.EventQueue < 0 || c.EventQueue > maxEventQueue:
-		return fmt.Errorf("monitor: %w: EventQueue is %d, want 1 to %d", ErrConfig, c.EventQueue, maxEventQueue)
+		return fmt.Errorf("monitor: %w: EventQueue is %d, must be 0 to %d", ErrConfig, c.EventQueue, maxEventQueue)
 	}
 	return nil
 }

@@ -9,57 +9,59 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// Confidence says how sure it is that a connection is one.
+// Confidence is how sure it is that a connection is QUIC.
 type Confidence uint8
 
-// The confidences, least first.
+// The confidences, the least first.
 const (
-	// Potential: it may be QUIC, but nothing says that it is nothing else.
+	// Potential: the packets may be QUIC or another protocol.
 	Potential Confidence = iota
-	// GoogleQUIC: by its version it is Google's own, which is not looked into.
+	// GoogleQUIC: the packets have one of Google's own versions, which are not read
+	// further.
 	GoogleQUIC
-	// MidFlow: short headers alone, but with an ID of, or between the hosts of,
-	// a connection that is known.
+	// MidFlow: only short headers were seen. They have an ID of another connection,
+	// are between hosts that have one, or look like QUIC ([Connection.Evidence]).
 	MidFlow
-	// HandshakeShaped: long headers of a known version that fit together, none
-	// of which opens.
+	// HandshakeShaped: there were long headers of a known version that fit
+	// together, but no Initial opens.
 	HandshakeShaped
-	// Proven: an Initial opens, or a Retry's tag verifies.
+	// Proven: an Initial opens, or the tag of a Retry is right.
 	Proven
 )
 
 var confidenceNames = [...]string{"potential", "gquic", "midflow", "handshake", "proven"}
 
-// String returns the name that JSON has.
+// String returns the name in JSON.
 func (c Confidence) String() string { return name(confidenceNames[:], c) }
 
 // MarshalText implements [encoding.TextMarshaler].
 func (c Confidence) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// ChangeKind is what a change of path is.
+// ChangeKind is the kind of a change of path.
 type ChangeKind uint8
 
 // The kinds.
 const (
-	// NoChange is the path that a connection began on.
+	// NoChange is the kind of the connection's first path.
 	NoChange ChangeKind = iota
-	// Rebinding: a NAT has given the client another port or address. The
-	// connection IDs stay the same, for the client has not noticed.
+	// Rebinding: a NAT has given the client another port or address. The connection
+	// IDs stay the same because the client does not notice it.
 	Rebinding
-	// Migration: the client has moved (RFC 9000 §9), mostly with IDs that were
-	// not seen before.
+	// Migration: the client has migrated (RFC 9000 §9), mostly with new connection
+	// IDs.
 	Migration
-	// Probe: another path is being tried (RFC 9000 §9.1).
+	// Probe: the client probes another path (RFC 9000 §9.1).
 	Probe
-	// PreferredAddress: the server has moved (RFC 9000 §9.6).
+	// PreferredAddress: the client has migrated to another address of the server
+	// (RFC 9000 §9.6).
 	PreferredAddress
-	// Multipath: several paths are used at a time.
+	// Multipath: the connection uses several paths at the same time.
 	Multipath
 )
 
 var changeNames = [...]string{"none", "rebinding", "migration", "probe", "preferred_address", "multipath"}
 
-// String returns the name that JSON has.
+// String returns the name in JSON.
 func (k ChangeKind) String() string { return name(changeNames[:], k) }
 
 // MarshalText implements [encoding.TextMarshaler].
@@ -70,19 +72,20 @@ type Level uint8
 
 // The levels.
 const (
-	Low    Level = iota // timing and addresses only
-	Medium              // packets look as they do on such a path
-	High                // an ID says so, and both sides use the path
+	Low    Level = iota // only timing and addresses show it, or only one side uses the path
+	Medium              // both sides use the path, and the packets look as after such a change
+	High                // the connection ID shows it, and both sides use the path
 )
 
 var levelNames = [...]string{"low", "medium", "high"}
 
-// String returns the name that JSON has.
+// String returns the name in JSON.
 func (l Level) String() string { return name(levelNames[:], l) }
 
 // MarshalText implements [encoding.TextMarshaler].
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
+// name returns the name of a value, or its number.
 func name[T ~uint8](names []string, v T) string {
 	if int(v) < len(names) {
 		return names[v]
@@ -90,104 +93,111 @@ func name[T ~uint8](names []string, v T) string {
 	return fmt.Sprintf("%d", uint8(v))
 }
 
-// Version is a version of QUIC. JSON has it in eight hex digits.
+// Version is a version of QUIC. In JSON it is a string of eight hex digits.
 type Version uint32
 
-// String returns the usual name, as "v1", "draft-29" or "Q046".
+// String returns the usual name, such as "v1", "draft-29" or "Q046".
 func (v Version) String() string { return wire.Version(v).String() }
 
 // MarshalText implements [encoding.TextMarshaler].
 func (v Version) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", uint32(v)), nil }
 
-// Connection is what is known of a connection: a copy, which belongs to whoever
-// asked for it. Its JSON has these names, and further ones may come.
+// Connection is what is known of a connection. It is a copy, which the caller may
+// change. The JSON names stay. Later versions may add fields.
 type Connection struct {
-	// Number tells connections of one monitor apart.
+	// Number identifies the connection within one monitor.
 	Number     uint64     `json:"number"`
 	Confidence Confidence `json:"confidence"`
-	// Evidence says why, in words that may change.
+	// Evidence describes why the confidence is what it is. The text may change.
 	Evidence string  `json:"evidence"`
 	Version  Version `json:"version"`
-	// Versions lists all that were tried, in their order.
+	// Versions lists all versions that were seen, in their order, at most four.
 	Versions []Version `json:"versions,omitempty"`
-	// OriginalID is the Destination Connection ID of the client's first
-	// Initial, and OriginalIDs has those of later attempts, after a Retry or a
-	// Version Negotiation, too.
+	// OriginalID is the Destination Connection ID of the client's first Initial.
+	// OriginalIDs has it and those of later Initials after a Retry or a Version
+	// Negotiation.
 	OriginalID  string   `json:"odcid,omitempty"`
 	OriginalIDs []string `json:"odcids,omitempty"`
-	// ClientIDs and ServerIDs are the IDs of either side that were seen last.
+	// ClientIDs and ServerIDs are the latest connection IDs of either side: the
+	// destination IDs of packets that go there.
 	ClientIDs []string `json:"client_ids,omitempty"`
 	ServerIDs []string `json:"server_ids,omitempty"`
-	// Rotations counts new IDs on a path that did not change.
+	// Rotations counts changes of the connection ID on a path.
 	Rotations int `json:"rotations,omitempty"`
 
-	// TLS is what the hellos say, as far as they were read.
+	// TLS is what the ClientHello and the ServerHello say.
 	TLS
 
 	Paths       []Path       `json:"paths"`
 	PathChanges []PathChange `json:"path_changes,omitempty"`
 
 	Handshake HandshakeRTT `json:"handshake,omitzero"`
-	// SpinRTT is the round trip by the spin bit of the path in use, 0 if it
-	// does not spin.
+	// SpinRTT is the round trip by the spin bit on the path in use. It is 0 if the
+	// connection does not use the spin bit.
 	SpinRTT Milliseconds `json:"spin_rtt_ms,omitempty"`
 
+	// Retries and Negotiations count Retry and Version Negotiation packets.
 	Retries      int `json:"retries,omitempty"`
 	Negotiations int `json:"version_negotiations,omitempty"`
 	// ZeroRTT counts 0-RTT packets.
 	ZeroRTT int `json:"zero_rtt,omitempty"`
-	// Glued counts packets that the system had put together and that could not
-	// be told apart: the other counters have each as one.
+	// Glued counts packets in which the system has put several datagrams together
+	// that could not be told apart. The other counters count each as one datagram.
 	Glued int `json:"glued,omitempty"`
 
-	// First and Last are the times of its first and its latest packet.
+	// First and Last are the times of the first and the latest packet.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// FromClient and FromServer count datagrams, and bytes of UDP payload.
+	// FromClient and FromServer count what either side has sent, on all paths.
 	FromClient Traffic `json:"from_client"`
 	FromServer Traffic `json:"from_server"`
-	// Direction is that of the client's first packet through this host, and
-	// Interface the one that it was seen on, 0 if the source does not tell.
+	// Direction is the direction of the client's packets, "in" or "out". Interface is
+	// the index of the interface of the first packet. They are empty and 0 if the
+	// source does not know them.
 	Direction string `json:"direction,omitempty"`
 	Interface int    `json:"interface,omitempty"`
 }
 
-// TLS is what the hellos say: of a client's that was not read all but the last
-// three are empty, of a server's these.
+// TLS is what is known from the handshake's hellos. If the ClientHello was not read
+// all fields but the last three are zero. If the ServerHello was not read the last
+// three are zero.
 type TLS struct {
+	// ServerName is the name in the server_name extension.
 	ServerName string `json:"sni,omitempty"`
-	// ALPN lists the protocols that the client offers, the first 16 of them.
+	// ALPN lists the protocols that the client offers, at most 16.
 	ALPN []string `json:"alpn,omitempty"`
 	// JA4 is the fingerprint of the ClientHello, as FoxIO defines it.
 	JA4 string `json:"ja4,omitempty"`
-	// ECH says that the ClientHello has an encrypted_client_hello extension:
-	// the name may not be the real one. Clients also send it for practice.
+	// ECH reports whether the ClientHello has an encrypted_client_hello extension.
+	// Then ServerName may not be the real name. Some clients send the extension
+	// without using it (GREASE).
 	ECH bool `json:"ech,omitempty"`
-	// PostQuantum says that the client has sent a share for one of
-	// PostQuantumGroups.
+	// PostQuantum reports whether the client has sent a key share for a
+	// post-quantum group. PostQuantumGroups lists those that it supports.
 	PostQuantum       bool     `json:"post_quantum,omitempty"`
 	PostQuantumGroups []string `json:"post_quantum_groups,omitempty"`
-	// Cipher, Group and TLSVersion are what the server has chosen.
+	// Cipher, Group and TLSVersion are the server's choice.
 	Cipher     string `json:"cipher,omitempty"`
 	Group      string `json:"group,omitempty"`
 	TLSVersion string `json:"tls_version,omitempty"`
 }
 
-// Path is a pair of addresses that a connection uses.
+// Path is a pair of addresses over which packets of a connection go (RFC 9000 §9).
 type Path struct {
 	Client netip.AddrPort `json:"client"`
 	Server netip.AddrPort `json:"server"`
-	// Validated says that packets went both ways. What was not may be somebody
-	// else's, who has seen an ID.
+	// Validated reports whether packets were seen in both directions, or whether the
+	// connection began here. The packets of another path may be forged by an
+	// attacker who has seen a connection ID.
 	Validated bool `json:"validated"`
-	// Active says that it is the one in use.
+	// Active reports whether it is the path in use.
 	Active     bool      `json:"active"`
 	First      time.Time `json:"first"`
 	Last       time.Time `json:"last"`
 	FromClient Traffic   `json:"from_client"`
 	FromServer Traffic   `json:"from_server"`
-	// SpinRTT is the round trip by the spin bit, and SpinServerSide and
-	// SpinClientSide its latest halves, as those of [HandshakeRTT].
+	// SpinRTT is the round trip by the spin bit. SpinServerSide and SpinClientSide
+	// are the latest values of its halves, as in [HandshakeRTT].
 	SpinRTT        Milliseconds `json:"spin_rtt_ms,omitempty"`
 	SpinServerSide Milliseconds `json:"spin_server_side_ms,omitempty"`
 	SpinClientSide Milliseconds `json:"spin_client_side_ms,omitempty"`
@@ -197,10 +207,10 @@ type Path struct {
 type PathChange struct {
 	Kind       ChangeKind     `json:"kind"`
 	Time       time.Time      `json:"time"`
-	From       netip.AddrPort `json:"from"` // of the side that moved
-	To         netip.AddrPort `json:"to"`
+	From       netip.AddrPort `json:"from"` // the old address of the side that has moved
+	To         netip.AddrPort `json:"to"`   // its new address
 	Confidence Level          `json:"confidence"`
-	// Evidence says why, in words that may change.
+	// Evidence describes what shows the change. The text may change.
 	Evidence string `json:"evidence"`
 }
 
@@ -210,31 +220,31 @@ type Traffic struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
-// HandshakeRTT is the round trip of the handshake in its two halves, as far as
-// they were seen (RFC 9312 §3.8.1): from where the packets were captured to the
-// server and back, from the client's first Initial to the server's first answer
-// that is not a Retry; and to the client and back, from there to the client's
-// next packet. Either includes the time that the side took to answer.
+// HandshakeRTT is the round trip of the handshake in two halves (RFC 9312 §3.8.1).
+// ServerSide is the time from the client's first Initial to the server's first
+// answer that is not a Retry. ClientSide is the time from that answer to the
+// client's next packet. Both include the time that the side took to answer, and are
+// 0 if the packets were not seen.
 type HandshakeRTT struct {
 	ServerSide Milliseconds `json:"server_side_ms,omitempty"`
 	ClientSide Milliseconds `json:"client_side_ms,omitempty"`
 }
 
-// Milliseconds is a duration that JSON has in milliseconds.
+// Milliseconds is a duration. In JSON it is a number of milliseconds.
 type Milliseconds time.Duration
 
-// Duration returns it as package time has it.
+// Duration returns m as a [time.Duration].
 func (m Milliseconds) Duration() time.Duration { return time.Duration(m) }
 
-// String returns it as package time has it.
+// String formats m like a [time.Duration].
 func (m Milliseconds) String() string { return time.Duration(m).String() }
 
-// MarshalJSON gives a number.
+// MarshalJSON implements [encoding/json.Marshaler].
 func (m Milliseconds) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "%.3f", float64(m)/1e6), nil
 }
 
-// LogValue implements [slog.LogValuer]: what one wants in a line of a log.
+// LogValue implements [slog.LogValuer] with the most important fields.
 func (c Connection) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.Uint64("number", c.Number),

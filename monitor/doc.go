@@ -1,49 +1,52 @@
-// Package monitor sees which QUIC connections cross a host, and knows no key:
-// from a capture ([OpenFile], [NewReader]), or live from interfaces (Linux): all
-// packets by packet sockets ([Capture]), or by the kernel's own counting ([Kernel]).
-// It changes and sends nothing.
+// Package monitor finds the QUIC connections in the packets that cross a host. It
+// needs no keys, and it neither changes nor sends packets. Packets come from a
+// capture file ([OpenFile], [NewReader]), from packet sockets ([Capture]), or from
+// an XDP program that counts the packets of known connections itself ([Kernel]).
 //
 //	Source → Packet → Tracker → Connections, Events, JSON lines
 //
-// A connection is one record, however many paths it has. What is known of it
-// comes from what QUIC does not hide: the long headers (RFC 8999), Initials,
-// whose keys follow from their first ID (RFC 9001 §5.2), the connection IDs of
-// short headers, and the spin bit (RFC 9312 §3.8). Versions 1 and 2, drafts 18
-// to 34, and those of mvfst, picoquic and Google with TLS are read; unknown
-// versions are tried with all known keys; Google's own are named.
+// A connection has one entry, however many paths it has. The tracker reads what
+// QUIC does not hide: long headers (RFC 8999), Initials, whose keys follow from the
+// client's first Destination Connection ID (RFC 9001 §5.2), the connection IDs of
+// short headers, and the spin bit (RFC 9312 §3.8). It reads versions 1 and 2,
+// drafts 18 to 34, and the versions of mvfst, picoquic and Google that use TLS. It
+// tries the keys of all of them on unknown versions. Connections with Google's own
+// versions are only named.
 //
-// # Whose is a packet
+// # How a packet finds its connection
 //
-// A long header is the connection's whose IDs it has. If there is none, an
-// Initial that opens with the keys of its own ID begins a connection, or
-// another attempt of one that was told to use another version. Nothing that a
-// stranger can make takes a record over: an Initial with the addresses of a live
-// connection is a connection of its own beside it.
+// A long header belongs to the connection that has its connection IDs. If there is
+// none, an Initial that opens with the keys of its own ID begins a connection. If a
+// Version Negotiation has told a client to use another version, the next such
+// Initial belongs to the same connection. A forged Initial with the addresses of a
+// live connection begins a connection of its own beside it and does not change the
+// live one.
 //
-// A short header is looked up, in this order, by
+// A short header finds its connection by, in this order,
 //
-//  1. its endpoints, if they are known; of several connections there, by ID;
-//  2. its ID, once for each length of ID that is known at the endpoint that it
-//     goes to, or comes from;
-//  3. who talks to whom: it may be a path that is being tried, or a connection
-//     that began before the capture;
-//  4. its looks: many packets both ways with the same random ID.
+//  1. its endpoints, if they are known. If several connections use them, the
+//     connection ID decides;
+//  2. its connection ID. There is one look-up for each length of ID that is known
+//     at the destination or at the source;
+//  3. the hosts, if they have a connection: this may be a path that is being
+//     probed, or a connection that began before the capture;
+//  4. its looks: many packets in both directions with the same random ID.
 //
-// What of this holds is kept as "potential" until it does, and is none of the
-// connections before. [Confidence] says how sure it is.
+// Until one of them applies, a flow is "potential" and belongs to no connection.
+// [Confidence] says how sure it is that a connection is QUIC.
 //
 // # Changes of path
 //
-// A new ID on a path that stays is no change. The same ID from other endpoints
-// is one, once both sides use them ([Path.Validated]): until then it may be
-// anybody who has seen the ID. New IDs on new endpoints are a path being tried if
-// both sides send full datagrams first, as RFC 9000 §8.2 has it, and a migration
-// when the client's packets go there alone. See [PathChange].
+// A new connection ID on the same path is no change of path. A known ID between
+// other endpoints is one, once both sides use the new path ([Path.Validated]).
+// Until then an attacker who has seen the ID may have forged the packets. New IDs
+// between new endpoints are a probe if both sides send full datagrams first (RFC
+// 9000 §8.2), and a migration once the client sends only there. See [PathChange].
 //
 // # Bounds
 //
-// Every table has a limit ([Config]), forgets what was not seen for longest, and
-// counts that ([Stats]); what is idle by the packets' clock goes. The views
-// ([Tracker.Flows], [Tracker.IDs], [Tracker.Destinations], [Tracker.Sources],
-// [Tracker.Potential]) show all of them.
+// Every table has a limit ([Config]). When it is full, the entry that was seen
+// longest ago is removed and counted ([Stats]). Idle entries are removed by the
+// packets' clock. [Tracker.Flows], [Tracker.IDs], [Tracker.Destinations],
+// [Tracker.Sources] and [Tracker.Potential] return copies of the tables.
 package monitor

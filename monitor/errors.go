@@ -3,16 +3,18 @@ package monitor
 import "errors"
 
 var (
-	// ErrFormat: a file or stream is neither pcap nor pcapng.
+	// ErrFormat is wrapped by errors about a file or stream that is neither pcap
+	// nor pcapng.
 	ErrFormat = errors.New("neither pcap nor pcapng")
-	// ErrNotSupported: live capture needs Linux.
+	// ErrNotSupported is wrapped by the errors of [Capture] on systems other than
+	// Linux.
 	ErrNotSupported = errors.New("live capture is not supported on this system")
-	// ErrPermission: live capture needs CAP_NET_RAW. The error also wraps the
-	// system's own.
+	// ErrPermission is wrapped by the errors of [Capture] without CAP_NET_RAW. They
+	// also wrap the system's error.
 	ErrPermission = errors.New("live capture needs CAP_NET_RAW (run as root)")
-	// ErrRunning: Run has been called before.
-	ErrRunning = errors.New("monitor has been run before")
-	// ErrConfig is wrapped by the errors of [New] and [NewTracker] about a
-	// [Config] that cannot work.
+	// ErrRunning is wrapped by the error of [Monitor.Run] when it was called before.
+	ErrRunning = errors.New("Run was called before")
+	// ErrConfig is wrapped by the errors of [New] and [NewTracker] about an invalid
+	// [Config], or a nil source.
 	ErrConfig = errors.New("invalid configuration")
 )

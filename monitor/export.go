@@ -5,15 +5,16 @@ import (
 	"io"
 )
 
-// Encoder writes JSON lines. Each has a "type": "connection" with the fields of
-// [Connection], "event" with those of [Event], or "stats" with those of
-// [Stats]. Fields keep their names and meanings; new ones may come.
+// Encoder writes JSON lines. Each line has a "type", which is "connection",
+// "event" or "stats", and the fields of [Connection], [Event] or [Stats]. Names
+// and meanings of fields stay. Later versions may add fields. An Encoder must not
+// be used concurrently.
 type Encoder struct{ json *json.Encoder }
 
-// NewEncoder makes an encoder. It is not for concurrent use.
+// NewEncoder returns an encoder that writes to w.
 func NewEncoder(w io.Writer) *Encoder { return &Encoder{json.NewEncoder(w)} }
 
-// Connection writes a line about a connection.
+// Connection writes a connection.
 func (e *Encoder) Connection(c *Connection) error {
 	return e.json.Encode(struct {
 		Type string `json:"type"`
@@ -21,7 +22,7 @@ func (e *Encoder) Connection(c *Connection) error {
 	}{"connection", c})
 }
 
-// Event writes a line about an event.
+// Event writes an event.
 func (e *Encoder) Event(ev *Event) error {
 	return e.json.Encode(struct {
 		Type string `json:"type"`
@@ -29,7 +30,7 @@ func (e *Encoder) Event(ev *Event) error {
 	}{"event", ev})
 }
 
-// Stats writes a line with the counters.
+// Stats writes the counters.
 func (e *Encoder) Stats(s *Stats) error {
 	return e.json.Encode(struct {
 		Type string `json:"type"`

@@ -16,34 +16,34 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// readAhead is how much of a file is read at a time.
+// readAhead is the size of the read buffer of a file, in bytes.
 const readAhead = 1 << 20
 
-// What files begin with: pcapng's with a Section Header Block, gzip's as RFC 1952
-// §2.3 says.
+// The first bytes of files: of a pcapng Section Header Block, and of gzip (RFC 1952
+// §2.3).
 var (
 	pcapngMagic = []byte{0x0a, 0x0d, 0x0d, 0x0a}
 	gzipMagic   = []byte{0x1f, 0x8b}
 )
 
-// packetReader is what both formats' readers are.
+// packetReader is implemented by the readers of both formats.
 type packetReader interface {
 	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
 }
 
-// file is a capture that somebody else has made.
+// file is a source that reads a pcap or pcapng stream.
 type file struct {
 	packets packetReader
 	link    func(index int) layers.LinkType
-	closer  io.Closer // nil: the caller's
+	closer  io.Closer // nil: the caller closes it
 	closed  atomic.Bool
 	dropped atomic.Uint64
 }
 
 var _ Source = (*file)(nil)
 
-// OpenFile opens a pcap or pcapng file, which gzip may have compressed; "-" is the
-// standard input. It returns an error that wraps ErrFormat for another file.
+// OpenFile opens a pcap or pcapng file, which may be compressed with gzip. "-" is
+// the standard input. The error wraps [ErrFormat] if the file has another format.
 func OpenFile(name string) (Source, error) {
 	f, err := open(name)
 	if err != nil {
@@ -57,8 +57,9 @@ func OpenFile(name string) (Source, error) {
 	return src, nil
 }
 
-// open opens a file. A pipe is opened anew, if the system lets us: a read that
-// waits on the descriptor that a shell has made would not end when it is closed.
+// open opens a file. If the standard input is a pipe it opens the pipe again, where
+// the system allows it: closing the shell's own descriptor would not end a read
+// that waits.
 func open(name string) (*os.File, error) {
 	if name != "-" {
 		return os.Open(name)
@@ -71,9 +72,10 @@ func open(name string) (*os.File, error) {
 	return os.Stdin, nil
 }
 
-// NewReader reads a pcap or pcapng stream, as tcpdump -w - writes it, which gzip
-// may have compressed. Close does not close r, and does not end a Read that waits
-// for it. NewReader returns an error that wraps ErrFormat for another stream.
+// NewReader returns a source that reads a pcap or pcapng stream, such as that of
+// tcpdump -w -, which may be compressed with gzip. The source's Close does not close
+// r and does not end a Read that waits for r. The error wraps [ErrFormat] if the
+// stream has another format.
 func NewReader(r io.Reader) (Source, error) {
 	f, err := newFile(r)
 	if err != nil {
@@ -122,7 +124,8 @@ func newPcapng(r io.Reader) (*file, error) {
 	}}, nil
 }
 
-// Read implements [Source]. A file that ends within a packet ends before it.
+// Read implements [Source]. It returns io.EOF for a packet that is cut off by the end
+// of the file.
 func (f *file) Read(p *Packet) error {
 	if f.closed.Load() {
 		return net.ErrClosed
@@ -149,7 +152,8 @@ func (f *file) Read(p *Packet) error {
 // Live implements [Source].
 func (f *file) Live() bool { return false }
 
-// Dropped implements [Source]: packets that the file ends within.
+// Dropped implements [Source]. It counts a packet that is cut off by the end of the
+// file.
 func (f *file) Dropped() uint64 { return f.dropped.Load() }
 
 // Close implements [Source].

@@ -2,15 +2,15 @@ package monitor
 
 import "iter"
 
-// table is a map that forgets: what was not touched for longest when it is
-// full, and what has been idle. Times are nanoseconds of the packets' clock.
+// table is a bounded map. When it is full, the entry that was touched longest ago
+// makes room. Idle entries expire. Times are those of the packets' clock.
 type table[K comparable, V any] struct {
 	entries map[K]*entry[K, V]
 	ring    entry[K, V] // ring.next was touched last, ring.prev longest ago
 	limit   int
-	evicted uint64 // for want of room
+	evicted uint64 // entries that have made room
 	expired uint64
-	forget  func(*entry[K, V], Reason) // called after an entry has gone; may be nil
+	dropped func(*entry[K, V], Reason) // called after an entry was evicted or has expired; may be nil
 }
 
 type entry[K comparable, V any] struct {
@@ -20,22 +20,22 @@ type entry[K comparable, V any] struct {
 	prev, next *entry[K, V]
 }
 
-// touchAfter is how much later an entry must be seen again to be moved to the
-// front: moving it for every packet would cost more than the packet.
+// touchAfter is the time, in nanoseconds, after which an entry that is seen again
+// is moved to the front. Moving it for every packet would cost more than the rest.
 const touchAfter = int64(250e6)
 
-func (t *table[K, V]) init(limit int, forget func(*entry[K, V], Reason)) {
+func (t *table[K, V]) init(limit int, dropped func(*entry[K, V], Reason)) {
 	t.entries = make(map[K]*entry[K, V])
 	t.ring.prev, t.ring.next = &t.ring, &t.ring
-	t.limit, t.forget = max(limit, 1), forget
+	t.limit, t.dropped = max(limit, 1), dropped
 }
 
 func (t *table[K, V]) len() int { return len(t.entries) }
 
-// peek finds an entry and leaves it where it is.
+// peek returns an entry, or nil.
 func (t *table[K, V]) peek(key K) *entry[K, V] { return t.entries[key] }
 
-// get finds an entry and touches it.
+// get returns an entry and touches it, or nil.
 func (t *table[K, V]) get(key K, now int64) *entry[K, V] {
 	e := t.entries[key]
 	if e != nil {
@@ -44,6 +44,7 @@ func (t *table[K, V]) get(key K, now int64) *entry[K, V] {
 	return e
 }
 
+// touch marks an entry as seen.
 func (t *table[K, V]) touch(e *entry[K, V], now int64) {
 	if now-e.seen < touchAfter {
 		return
@@ -53,7 +54,7 @@ func (t *table[K, V]) touch(e *entry[K, V], now int64) {
 	t.front(e)
 }
 
-// put adds an entry that is not there.
+// put adds an entry for a key that has none.
 func (t *table[K, V]) put(key K, value V, now int64) *entry[K, V] {
 	for len(t.entries) >= t.limit {
 		t.evicted++
@@ -65,7 +66,7 @@ func (t *table[K, V]) put(key K, value V, now int64) *entry[K, V] {
 	return e
 }
 
-// remove takes an entry out without a word.
+// remove removes an entry without calling dropped.
 func (t *table[K, V]) remove(key K) {
 	if e := t.entries[key]; e != nil {
 		delete(t.entries, key)
@@ -73,16 +74,16 @@ func (t *table[K, V]) remove(key K) {
 	}
 }
 
-// drop takes an entry out and says so.
+// drop removes an entry and calls dropped.
 func (t *table[K, V]) drop(e *entry[K, V], why Reason) {
 	delete(t.entries, e.key)
 	e.unlink()
-	if t.forget != nil {
-		t.forget(e, why)
+	if t.dropped != nil {
+		t.dropped(e, why)
 	}
 }
 
-// expire drops what was last seen before a time.
+// expire drops the entries that were last seen before a time.
 func (t *table[K, V]) expire(before int64) {
 	for e := t.ring.prev; e != &t.ring && e.seen < before; e = t.ring.prev {
 		t.expired++
@@ -90,8 +91,8 @@ func (t *table[K, V]) expire(before int64) {
 	}
 }
 
-// all yields the entries, the latest first. The one that is yielded may be
-// removed.
+// all yields the entries, the one touched last first. The loop's body may remove
+// the entry that it gets.
 func (t *table[K, V]) all() iter.Seq[*entry[K, V]] {
 	return func(yield func(*entry[K, V]) bool) {
 		for e := t.ring.next; e != &t.ring; {
@@ -104,6 +105,7 @@ func (t *table[K, V]) all() iter.Seq[*entry[K, V]] {
 	}
 }
 
+// front links an entry as the first one.
 func (t *table[K, V]) front(e *entry[K, V]) {
 	e.prev, e.next = &t.ring, t.ring.next
 	e.next.prev, t.ring.next = e, e
