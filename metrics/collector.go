@@ -6,25 +6,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// namespace begins all names.
+// namespace is the prefix of all names.
 const namespace = "quicway"
 
-// metric is a figure of a package's Stats, or one for each value of a label.
+// metric is a number in a package's Stats, or one number for each value of a label.
 type metric[S any] struct {
 	name, help string
 	kind       prometheus.ValueType
-	value      func(*S) float64                    // without a label
-	label      string                              // of values
-	values     func(*S) iter.Seq2[string, float64] // by the label's value
+	value      func(*S) float64                    // nil: the metric has a label
+	label      string                              // the label's name
+	values     func(*S) iter.Seq2[string, float64] // the label's values and their numbers
 }
 
-// collector reads all metrics from one Stats.
+// collector collects metrics from a Stats that it reads once for each scrape.
 type collector[S any] struct {
 	read    func() (S, error)
 	metrics []metric[S]
 	descs   []*prometheus.Desc
 }
 
+// newCollector returns a collector. A scrape fails if read returns an error.
 func newCollector[S any](subsystem string, metrics []metric[S], read func() (S, error)) prometheus.Collector {
 	c := &collector[S]{read: read, metrics: metrics}
 	for _, m := range metrics {
@@ -62,23 +63,27 @@ func (c *collector[S]) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// count and gauge are metrics of one figure, counts and gauges of one for each key.
+// count returns a counter without a label.
 func count[S any](name, help string, value func(*S) uint64) metric[S] {
 	return metric[S]{name: name, help: help, kind: prometheus.CounterValue, value: func(s *S) float64 { return float64(value(s)) }}
 }
 
+// gauge returns a gauge without a label.
 func gauge[S any](name, help string, value func(*S) int) metric[S] {
 	return metric[S]{name: name, help: help, kind: prometheus.GaugeValue, value: func(s *S) float64 { return float64(value(s)) }}
 }
 
+// counts returns a counter for each value of a label.
 func counts[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
 	return metric[S]{name: name, help: help, kind: prometheus.CounterValue, label: label, values: floats(all)}
 }
 
+// gauges returns a gauge for each value of a label.
 func gauges[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
 	return metric[S]{name: name, help: help, kind: prometheus.GaugeValue, label: label, values: floats(all)}
 }
 
+// floats converts the numbers that all yields.
 func floats[S any, N ~uint64 | ~int](all func(*S) iter.Seq2[string, N]) func(*S) iter.Seq2[string, float64] {
 	return func(s *S) iter.Seq2[string, float64] {
 		return func(yield func(string, float64) bool) {
@@ -91,7 +96,7 @@ func floats[S any, N ~uint64 | ~int](all func(*S) iter.Seq2[string, N]) func(*S)
 	}
 }
 
-// named yields a map by the names of its keys.
+// named yields the names of a map's keys, and its values.
 func named[K interface {
 	comparable
 	String() string

@@ -1,10 +1,10 @@
-// Package metrics shows the counters of a monitor, a relay, a quota and the
-// kernel's program to Prometheus:
+// Package metrics exports the counters of a monitor, a relay, a quota and an XDP
+// program to Prometheus:
 //
 //	registry.MustRegister(metrics.Monitor(m), metrics.Relay(server))
 //
-// Each collector asks for the counters when it is scraped, and keeps nothing. It
-// may be used concurrently. One of each kind fits into a registry; wrap it with a
-// label of your own for more ([prometheus.WrapRegistererWith]). Nobody who does not
-// import this package compiles Prometheus' client.
+// Each collector reads the counters when it is scraped and keeps no state. It may be
+// used concurrently. A registry takes one collector of each kind. To register more,
+// add a label with [prometheus.WrapRegistererWith]. No other package of the module
+// depends on Prometheus' client.
 package metrics

@@ -15,8 +15,8 @@ import (
 	"github.com/quicway/quicway/relay"
 )
 
-// set gives each number in a Stats another value, so that none can take another's
-// place, and returns how many there are.
+// set sets each number in a Stats to a different value. next is the last value that
+// was used.
 func set(v reflect.Value, next *uint64) {
 	for _, f := range v.Fields() {
 		switch *next++; f.Kind() {
@@ -33,8 +33,8 @@ func set(v reflect.Value, next *uint64) {
 	}
 }
 
-// every wants each number of a Stats to be shown once, and each metric to pass the
-// linter of Prometheus.
+// every checks that exactly one metric has each number of a Stats, and that Prometheus'
+// linter accepts all metrics.
 func every[S any](t *testing.T, subsystem string, metrics []metric[S], stats S) {
 	t.Helper()
 	var last uint64
@@ -49,14 +49,14 @@ func every[S any](t *testing.T, subsystem string, metrics []metric[S], stats S) 
 		if m.value != nil {
 			v := m.value(&stats)
 			if seen[v] != "" {
-				t.Errorf("%s and %s show the same", seen[v], m.name)
+				t.Errorf("%s and %s have the same number", seen[v], m.name)
 			}
 			seen[v] = m.name
 		}
 	}
 	for n := uint64(1); n <= last; n++ {
 		if seen[float64(n)] == "" {
-			t.Errorf("number %d of %T is not shown", n, stats)
+			t.Errorf("no metric has number %d of %T", n, stats)
 		}
 	}
 }
@@ -77,7 +77,7 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("%v %v", problems, err)
 	}
 	want := `
-# HELP quicway_monitor_connections Connections that are kept, by how sure it is that they are.
+# HELP quicway_monitor_connections Connections that are kept, by how sure it is that they are QUIC.
 # TYPE quicway_monitor_connections gauge
 quicway_monitor_connections{confidence="gquic"} 0
 quicway_monitor_connections{confidence="handshake"} 0
@@ -98,7 +98,7 @@ type nothing struct{ monitor.Source }
 
 func (nothing) Dropped() uint64 { return 7 }
 
-// TestError: a scrape of what is closed fails.
+// TestError checks that a scrape fails when the counters cannot be read.
 func TestError(t *testing.T) {
 	c := newCollector("relay", relayMetrics, func() (s relay.Stats, err error) { return s, errors.New("closed") })
 	registry := prometheus.NewPedanticRegistry()
@@ -108,7 +108,7 @@ func TestError(t *testing.T) {
 	}
 }
 
-// TestLeaf: nobody else compiles Prometheus' client.
+// TestLeaf checks that no other package depends on Prometheus' client.
 func TestLeaf(t *testing.T) {
 	packages := []string{"monitor", "relay", "quota", "xdp", "p2p", "cid"}
 	for i := range packages {

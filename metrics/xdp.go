@@ -8,8 +8,8 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// XDP collects the counters of the XDP program, quicway_xdp_…. A scrape fails after the
-// program's Close.
+// XDP returns a collector for the counters of an XDP program, quicway_xdp_…. A scrape
+// fails after the program's Close.
 func XDP(p *xdp.Program) prometheus.Collector {
 	return newCollector("xdp", xdpMetrics, p.Stats)
 }

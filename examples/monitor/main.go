@@ -6,10 +6,11 @@
 //	go run ./examples/monitor -i eth0,eth1 -mode xdp
 //	tcpdump -w - udp | go run ./examples/monitor -
 //
-// With -mode xdp the kernel counts what is known, and shows the rest.
+// With -mode xdp the kernel counts the packets of known connections and reports only
+// the others to the program.
 //
-// It prints a table at the end, or with -json a line about each connection and
-// event. With -http it serves a page that shows them as they come:
+// It prints a table at the end. With -json it prints a line for each event and each
+// connection. With -http it serves a page that shows the connections live:
 //
 //	go run ./examples/monitor -i eth0 -http 127.0.0.1:8080
 package main
@@ -33,11 +34,11 @@ import (
 )
 
 func main() {
-	interfaces := flag.String("i", "", "`interfaces` to capture on, with commas between, or any (Linux, CAP_NET_RAW)")
-	mode := flag.String("mode", "capture", "how to see interfaces: capture (packet sockets), or xdp (the kernel counts; CAP_BPF and CAP_NET_ADMIN)")
+	interfaces := flag.String("i", "", "`interfaces` to capture on, separated by commas, or any for all (Linux, CAP_NET_RAW)")
+	mode := flag.String("mode", "capture", "how to read interfaces: capture (packet sockets) or xdp (the kernel counts known connections; needs CAP_BPF and CAP_NET_ADMIN)")
 	asJSON := flag.Bool("json", false, "print JSON lines")
-	address := flag.String("http", "", "`address` to serve a live page on, as 127.0.0.1:8080")
-	limit := flag.Int("max", 0, "connections to keep (0: the default)")
+	address := flag.String("http", "", "`address` to serve a live page on, such as 127.0.0.1:8080")
+	limit := flag.Int("max", 0, "limit of connections to keep (0: the default)")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: monitor [flags] FILE.pcap | monitor [flags] -i INTERFACE[,INTERFACE]")
 		flag.PrintDefaults()
@@ -45,13 +46,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, *limit); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
 		os.Exit(1)
 	}
 }
 
+// run reads the source that the flags name and reports its connections to out.
 func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, limit int) (err error) {
 	source, end, err := open(interfaces, mode, args)
 	if err != nil {
@@ -80,13 +82,13 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 	err = m.Run(ctx)
 	<-done
 	if errors.Is(err, context.Canceled) {
-		err = nil // Ctrl-C: what was seen is shown
+		err = nil // Ctrl-C: report what was seen
 	}
 	return errors.Join(err, wait(), report.finish(m))
 }
 
-// open opens what the command line says. The function that it returns ends what
-// the source leaves behind.
+// open opens the source that the command line names. Call end after closing the
+// source.
 func open(interfaces, mode string, args []string) (source monitor.Source, end func() error, err error) {
 	end = func() error { return nil }
 	switch {
@@ -95,7 +97,7 @@ func open(interfaces, mode string, args []string) (source monitor.Source, end fu
 	case interfaces == "" && len(args) == 1:
 		source, err = monitor.OpenFile(args[0])
 	case interfaces == "any" && mode == "xdp":
-		err = errors.New("-mode xdp needs the names of interfaces")
+		err = errors.New("-mode xdp needs names of interfaces, not any")
 	case interfaces == "any" && len(args) == 0:
 		source, err = monitor.Capture()
 	case interfaces != "" && len(args) == 0 && mode == "xdp":
@@ -103,12 +105,13 @@ func open(interfaces, mode string, args []string) (source monitor.Source, end fu
 	case interfaces != "" && len(args) == 0:
 		source, err = monitor.Capture(strings.Split(interfaces, ",")...)
 	default:
-		err = errors.New("name one capture file, or interfaces with -i; -h says more")
+		err = errors.New("give one capture file, or interfaces with -i; see -h")
 	}
 	return source, end, err
 }
 
-// attach puts the kernel's program on interfaces.
+// attach attaches an XDP program to interfaces. The function that it returns closes the
+// program.
 func attach(interfaces []string) (monitor.Source, func() error, error) {
 	program, err := xdp.Load(&xdp.Config{
 		Stages: []xdp.Stage{xdp.MonitorStage},
@@ -129,17 +132,16 @@ func attach(interfaces []string) (monitor.Source, func() error, error) {
 	return source, program.Close, nil
 }
 
-// report prints what was seen.
+// report prints connections and events.
 type report struct {
 	out    io.Writer
-	json   *monitor.Encoder     // nil: a table
-	closed []monitor.Connection // that are no longer kept
-	more   int                  // closed ones that there was no room for
-	failed error                // the first
+	json   *monitor.Encoder     // nil: print a table
+	closed []monitor.Connection // connections that the monitor no longer keeps
+	more   int                  // the number of further ones, beyond maxClosed
+	failed error                // the first error of a write
 }
 
-// maxClosed bounds the connections that the table has besides those that are
-// kept.
+// maxClosed is the limit of closed connections in the table.
 const maxClosed = 10000
 
 func newReport(out io.Writer, asJSON bool) *report {
@@ -150,8 +152,7 @@ func newReport(out io.Writer, asJSON bool) *report {
 	return r
 }
 
-// event takes an event. A connection has one line in the end, so that of one
-// which is closed is written now.
+// event reports an event. The line of a connection is written when it is closed.
 func (r *report) event(e *monitor.Event) {
 	switch {
 	case r.failed != nil:
@@ -167,7 +168,7 @@ func (r *report) event(e *monitor.Event) {
 	}
 }
 
-// finish prints the connections that are kept.
+// finish reports the connections that the monitor still keeps, and the counters.
 func (r *report) finish(m *monitor.Monitor) error {
 	kept := slices.SortedFunc(m.Connections(), func(a, b monitor.Connection) int {
 		return cmp.Compare(a.Number, b.Number)
@@ -175,7 +176,7 @@ func (r *report) finish(m *monitor.Monitor) error {
 	stats := m.Stats()
 	if r.json == nil {
 		if r.more > 0 {
-			fmt.Fprintf(r.out, "%d that ended are not in this table\n", r.more)
+			fmt.Fprintf(r.out, "%d closed connections are not in this table\n", r.more)
 		}
 		return printTable(r.out, append(r.closed, kept...), &stats)
 	}

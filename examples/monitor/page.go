@@ -21,33 +21,33 @@ import (
 //go:embed page
 var assets embed.FS
 
-// What the page remembers.
+// Limits of the page.
 const (
-	maxSamples     = 120 // round trips of a connection, and rates
-	maxRemembered  = 4096
-	maxShown       = 500
+	maxSamples     = 120  // round trips of a connection, and rates
+	maxRemembered  = 4096 // connections with round trips
+	maxShown       = 500  // connections on the page
 	sampleInterval = time.Second
 )
 
-// page is the state behind the live page.
+// page serves the live page.
 type page struct {
 	monitor *monitor.Monitor
 
-	mu    sync.Mutex // guards the following
-	rtts  map[uint64][]float64
-	moves int // changes of path
-	rates []rate
-	last  monitor.Stats
+	mu    sync.Mutex           // guards the following
+	rtts  map[uint64][]float64 // in milliseconds, by connection number
+	moves int                  // changes of path
+	rates []rate               // the latest last
+	last  monitor.Stats        // at the latest of rates
 }
 
-// rate is what passed in an interval.
+// rate has the packets of one sampleInterval.
 type rate struct {
 	Packets uint64 `json:"packets"`
 	QUIC    uint64 `json:"quic"`
 }
 
-// serve serves the page until ctx is done. wait returns then, for a capture that
-// has ended is still shown.
+// serve serves the page until ctx is done, also after the end of the capture. wait
+// waits until then.
 func serve(ctx context.Context, m *monitor.Monitor, address string) (wait func() error, err error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -70,6 +70,7 @@ func serve(ctx context.Context, m *monitor.Monitor, address string) (wait func()
 	}, nil
 }
 
+// handler returns the handler of the page and its data.
 func (p *page) handler() http.Handler {
 	files, err := fs.Sub(assets, "page")
 	if err != nil {
@@ -81,17 +82,18 @@ func (p *page) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if misled(r) {
-			http.Error(w, "this page is for this host alone", http.StatusForbidden)
+		if rebound(r) {
+			http.Error(w, "this page is only for this host", http.StatusForbidden)
 			return
 		}
 		mux.ServeHTTP(w, r)
 	})
 }
 
-// misled says whether a browser asks loopback for another host: a site whose name
-// has come to lead here (DNS rebinding) would read what is none of its business.
-func misled(r *http.Request) bool {
+// rebound reports whether a request to a loopback address names another host. Such a
+// request comes from a web site whose name was pointed to loopback (DNS rebinding), which
+// must not read the data.
+func rebound(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if !ok || !local.IP.IsLoopback() {
 		return false
@@ -104,7 +106,7 @@ func misled(r *http.Request) bool {
 	return host != "localhost" && (ip == nil || !ip.IsLoopback())
 }
 
-// follow remembers what only events tell.
+// follow collects what only events have: round trips and the number of path changes.
 func (p *page) follow(events func(func(monitor.Event) bool)) {
 	for e := range events {
 		p.mu.Lock()
@@ -122,6 +124,7 @@ func (p *page) follow(events func(func(monitor.Event) bool)) {
 	}
 }
 
+// bounded appends to the latest maxSamples values.
 func bounded[T any](all []T, next T) []T {
 	if len(all) >= maxSamples {
 		all = slices.Delete(all, 0, 1)
@@ -129,7 +132,7 @@ func bounded[T any](all []T, next T) []T {
 	return append(all, next)
 }
 
-// sample takes the rates.
+// sample adds a rate every sampleInterval.
 func (p *page) sample(ctx context.Context) {
 	ticker := time.NewTicker(sampleInterval)
 	defer ticker.Stop()
@@ -147,15 +150,15 @@ func (p *page) sample(ctx context.Context) {
 	}
 }
 
-// listed is a connection as the page has it.
+// listed is a connection in data.json.
 type listed struct {
 	monitor.Connection
 	Name string    `json:"version_name"`
 	RTTs []float64 `json:"rtts"`
 }
 
-// data answers with what the page shows: the latest connections, of those that have
-// all words of the query "q" somewhere.
+// data answers with the data of the page: the counters, and the latest connections
+// that match all words of the query "q".
 func (p *page) data(w http.ResponseWriter, r *http.Request) {
 	words := strings.Fields(strings.ToLower(r.FormValue("q")))
 	stats := p.monitor.Stats()
@@ -174,7 +177,7 @@ func (p *page) data(w http.ResponseWriter, r *http.Request) {
 		if out.Found++; len(out.Connections) < maxShown {
 			out.Connections = append(out.Connections, listed{Connection: c, Name: c.Version.String()})
 		} else if len(words) == 0 {
-			out.Found = out.Total // without looking at all of them
+			out.Found = out.Total // every connection matches
 			break
 		}
 	}
@@ -189,7 +192,8 @@ func (p *page) data(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(out)
 }
 
-// has says whether each word, in small letters, is in what one may look for.
+// has reports whether each word is in the names, addresses or path changes of a
+// connection. Words are in lower case.
 func has(c *monitor.Connection, words []string) bool {
 	text := strings.Join(append([]string{c.ServerName, c.Version.String(), c.Confidence.String(), c.JA4}, c.ALPN...), " ")
 	for _, p := range c.Paths {

@@ -18,8 +18,8 @@ import (
 	"github.com/quicway/quicway/monitor"
 )
 
-// sample is a monitor that has seen the connections of testdata: one that moves,
-// and one whose name would be markup if the page took it for that.
+// sample returns a monitor of the capture in testdata. It has two connections: one that
+// moves to another port, and one whose server name is HTML markup.
 func sample(t *testing.T) *monitor.Monitor {
 	t.Helper()
 	source, err := monitor.OpenFile("testdata/sample.pcap")
@@ -33,7 +33,7 @@ func sample(t *testing.T) *monitor.Monitor {
 	return m
 }
 
-// shown serves the page of a monitor that has run.
+// shown serves the page of that monitor after its run, and returns the URL.
 func shown(t *testing.T) string {
 	t.Helper()
 	m := sample(t)
@@ -96,7 +96,8 @@ func TestData(t *testing.T) {
 	}
 }
 
-// TestFilter: all words must be somewhere, in whatever letters.
+// TestFilter checks that data.json has the connections with all words of the query,
+// in lower or upper case.
 func TestFilter(t *testing.T) {
 	url := shown(t)
 	for query, want := range map[string]int{
@@ -119,8 +120,9 @@ func TestFilter(t *testing.T) {
 	}
 }
 
-// TestMisled: who comes to loopback by the name of another host is told nothing.
-func TestMisled(t *testing.T) {
+// TestRebound checks that requests to loopback that name another host are refused (DNS
+// rebinding).
+func TestRebound(t *testing.T) {
 	url := shown(t)
 	port := url[strings.LastIndex(url, ":"):]
 	for host, want := range map[string]int{
@@ -143,8 +145,8 @@ func TestMisled(t *testing.T) {
 	}
 }
 
-// TestPage: a browser shows what the monitor has seen, and takes no name for
-// markup.
+// TestPage checks that a browser shows the connections, and shows markup in a name as
+// text.
 func TestPage(t *testing.T) {
 	chromium := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -172,11 +174,11 @@ func TestPage(t *testing.T) {
 		}
 	}
 	if bytes.Contains(dom, []byte("<b>markup</b>")) {
-		t.Error("the page took a name for markup")
+		t.Error("the page has a name as markup, want text")
 	}
 }
 
-// TestTable: a line for each connection, and one for the move.
+// TestTable checks that the table has a line for each connection and for the move.
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
@@ -189,7 +191,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestJSON: one line for each connection, with the fields that are documented.
+// TestJSON checks that there is one line for each connection, with the documented
+// fields.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", 0); err != nil {
@@ -227,7 +230,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// full is a disk without room.
+// full is a writer on a full disk.
 type full struct{ writes int }
 
 func (f *full) Write([]byte) (int, error) {
@@ -235,7 +238,7 @@ func (f *full) Write([]byte) (int, error) {
 	return 0, syscall.ENOSPC
 }
 
-// TestFullDisk: what cannot be written is said once, and nothing more is tried.
+// TestFullDisk checks that a failed write is reported once and ends the output.
 func TestFullDisk(t *testing.T) {
 	for _, asJSON := range []bool{true, false} {
 		var disk full
@@ -246,8 +249,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestClosed: of connections that are no longer kept there are so many in the table,
-// and it says how many are not.
+// TestClosed checks that the table has at most maxClosed closed connections, and the
+// number of the others.
 func TestClosed(t *testing.T) {
 	var out bytes.Buffer
 	r := newReport(&out, false)
@@ -258,12 +261,12 @@ func TestClosed(t *testing.T) {
 	if err := r.finish(m); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(out.String(), "\n"); got != maxClosed+3 || !strings.HasPrefix(out.String(), "2 that ended are not in this table\n") {
+	if got := strings.Count(out.String(), "\n"); got != maxClosed+3 || !strings.HasPrefix(out.String(), "2 closed connections are not in this table\n") {
 		t.Errorf("got %d lines: %.100q", got, out.String())
 	}
 }
 
-// TestPrintable: a name may be anything, and makes no table of its own.
+// TestPrintable checks that names with control characters are quoted and long ones cut.
 func TestPrintable(t *testing.T) {
 	for name, want := range map[string]string{
 		"name.example":              "name.example",

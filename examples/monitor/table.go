@@ -12,7 +12,8 @@ import (
 	"github.com/quicway/quicway/monitor"
 )
 
-// printTable prints a line for each connection, and one below it for each move.
+// printTable prints a line for each connection, followed by a line for each of its path
+// changes, and the counters.
 func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error {
 	var rows bytes.Buffer
 	w := tabwriter.NewWriter(&rows, 0, 8, 2, ' ', 0)
@@ -25,7 +26,7 @@ func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	n := -1 // the head
+	n := -1 // the headline
 	for row := range strings.Lines(rows.String()) {
 		if _, err := io.WriteString(out, row); err != nil {
 			return err
@@ -35,11 +36,12 @@ func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error
 		}
 		n++
 	}
-	_, err := fmt.Fprintf(out, "%d connections; %d packets, %d datagrams, %d of them QUIC's; %d lost before they could be seen\n",
+	_, err := fmt.Fprintf(out, "%d connections; %d packets, %d datagrams, %d of them QUIC; %d packets lost\n",
 		len(all), s.Packets, s.Datagrams, s.Tracked, s.SourceDropped)
 	return err
 }
 
+// printRow prints the line of a connection.
 func printRow(w io.Writer, c *monitor.Connection) {
 	name, alpn := "-", "-"
 	if c.ServerName != "" {
@@ -54,13 +56,14 @@ func printRow(w io.Writer, c *monitor.Connection) {
 		c.Last.Sub(c.First).Round(time.Millisecond))
 }
 
+// printMoves prints a line for each change of path.
 func printMoves(out io.Writer, moves []monitor.PathChange) {
 	for _, m := range moves {
 		fmt.Fprintf(out, "  %v %v → %v (%v: %s)\n", m.Kind, m.From, m.To, m.Confidence, m.Evidence)
 	}
 }
 
-// rtt is the round trip that is known: by the spin bit, or by the handshake.
+// rtt returns the round trip by the spin bit, or else by the handshake.
 func rtt(c *monitor.Connection) string {
 	d := c.SpinRTT.Duration()
 	if d == 0 {
@@ -72,7 +75,7 @@ func rtt(c *monitor.Connection) string {
 	return d.Round(10 * time.Microsecond).String()
 }
 
-// size is a number of bytes as people read it.
+// size formats a number of bytes with a unit.
 func size(n uint64) string {
 	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB"}
 	f, i := float64(n), 0
@@ -82,11 +85,11 @@ func size(n uint64) string {
 	return strconv.FormatFloat(f, 'f', min(i, 1), 64) + " " + units[i]
 }
 
-// maxCell bounds what a stranger makes a column wide.
+// maxCell is the limit of bytes of a name in the table. Names come from the network.
 const maxCell = 60
 
-// printable quotes what a stranger has sent, if a terminal might act on it, and cuts
-// it.
+// printable shortens a name from the network, and quotes it if it has characters that a
+// terminal might act on.
 func printable(s string) string {
 	if len(s) > maxCell {
 		s = strings.ToValidUTF8(s[:maxCell], "") + "…"

@@ -23,22 +23,22 @@ const (
 	bufferSize = 16 << 20
 )
 
-// Socket captures. Read is for one goroutine, the rest may be called at any
-// time.
+// Socket is an AF_PACKET socket. Only one goroutine may call Read. The other methods may
+// be called concurrently.
 type Socket struct {
 	file     *os.File
 	conn     syscall.RawConn
 	loopback map[int]bool
-	buf      []byte // virtio_net_hdr, if any, and packet
+	buf      []byte // the virtio_net_hdr, if there is one, and the packet
 	control  []byte
-	vnet     int // vnetLen, or 0 if the kernel cannot tell what all packets are
+	vnet     int // vnetLen, or 0 if the kernel does not support it for all packets
 
 	mu      sync.Mutex // guards the following
 	dropped uint64
 }
 
-// Open captures on the interfaces with these names, all if there are none. It
-// returns an error that wraps os.ErrPermission without CAP_NET_RAW.
+// Open captures on the interfaces with these names, or on all if there are no names. The
+// error wraps os.ErrPermission without CAP_NET_RAW.
 func Open(names []string) (*Socket, error) {
 	s := &Socket{
 		loopback: make(map[int]bool),
@@ -63,7 +63,8 @@ func Open(names []string) (*Socket, error) {
 	return s, nil
 }
 
-// interfaces finds the indexes of interfaces, and which are loopback.
+// interfaces returns the indexes of the named interfaces, and notes which ones are
+// loopback.
 func (s *Socket) interfaces(names []string) (indexes []int, err error) {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -77,21 +78,21 @@ func (s *Socket) interfaces(names []string) (indexes []int, err error) {
 	for _, name := range names {
 		index, ok := byName[name]
 		if !ok {
-			return nil, fmt.Errorf("no interface %q here", name)
+			return nil, fmt.Errorf("no interface %q", name)
 		}
 		indexes = append(indexes, index)
 	}
 	return indexes, nil
 }
 
-// setup makes the socket ready before it is bound, so that nothing comes that
-// was not asked for.
+// setup sets the filter and options and then binds the socket, so that it gets only the
+// packets of the interfaces.
 func (s *Socket) setup(fd int, indexes []int) error {
 	if err := attachFilter(fd, indexes); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize); err != nil {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bufferSize) // as large as may be
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bufferSize) // as large as the system allows
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_TIMESTAMPNS", err)
@@ -103,8 +104,8 @@ func (s *Socket) setup(fd int, indexes []int) error {
 	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all}))
 }
 
-// Read waits for a packet. The frame's data is valid until the next Read. It
-// returns an error that wraps net.ErrClosed after Close.
+// Read waits for a packet. f.Data is valid until the next Read. After Close the error
+// wraps net.ErrClosed.
 func (s *Socket) Read(f *Frame) error {
 	for {
 		var n, controls int
@@ -120,7 +121,7 @@ func (s *Socket) Read(f *Frame) error {
 		case failed == unix.EINTR || failed == unix.ENETDOWN:
 			continue
 		case failed == unix.EINVAL && s.vnet != 0:
-			// An older kernel has no words for a train of datagrams.
+			// Older kernels have no virtio_net_hdr for several UDP datagrams in one packet.
 			if err := s.withoutVnet(); err != nil {
 				return err
 			}
@@ -134,6 +135,7 @@ func (s *Socket) Read(f *Frame) error {
 	}
 }
 
+// withoutVnet receives packets without a virtio_net_hdr from now on.
 func (s *Socket) withoutVnet() (err error) {
 	s.vnet = 0
 	if err := s.conn.Control(func(fd uintptr) {
@@ -144,8 +146,8 @@ func (s *Socket) withoutVnet() (err error) {
 	return os.NewSyscallError("setsockopt PACKET_VNET_HDR", err)
 }
 
-// fill makes a frame of what was received. It returns false for what is to be
-// seen another time: loopback shows each packet going out and coming in.
+// fill sets f to the packet that was received. It returns false if the packet is to be
+// skipped: on loopback each packet comes twice, as sent and as received.
 func (s *Socket) fill(f *Frame, n int, control []byte, from unix.Sockaddr) bool {
 	link, ok := from.(*unix.SockaddrLinklayer)
 	if !ok || n < s.vnet || link.Pkttype == unix.PACKET_OUTGOING && s.loopback[link.Ifindex] {
@@ -168,7 +170,8 @@ func (s *Socket) fill(f *Frame, n int, control []byte, from unix.Sockaddr) bool 
 	return true
 }
 
-// timestamp finds when the kernel had the packet.
+// timestamp returns the time at which the kernel got the packet, and whether there is
+// one.
 func timestamp(control []byte) (time.Time, bool) {
 	for len(control) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
@@ -184,12 +187,13 @@ func timestamp(control []byte) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Dropped counts the packets that the kernel had no room for.
+// Dropped returns the number of packets that the kernel has dropped because the receive
+// buffer was full.
 func (s *Socket) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn.Control(func(fd uintptr) {
-		// The kernel begins anew with each answer.
+		// The kernel resets its counter with each call.
 		if stats, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 			s.dropped += uint64(stats.Drops)
 		}
@@ -197,7 +201,7 @@ func (s *Socket) Dropped() uint64 {
 	return s.dropped
 }
 
-// Close ends Read. It may be called twice.
+// Close ends Read. It may be called more than once.
 func (s *Socket) Close() error {
 	if err := s.file.Close(); !errors.Is(err, os.ErrClosed) {
 		return err

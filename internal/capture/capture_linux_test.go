@@ -26,7 +26,7 @@ func open(t *testing.T, h *nettest.Host, names ...string) *Socket {
 	return s
 }
 
-// next returns the next datagram, and how it came.
+// next returns the next frame and its datagram.
 func next(t *testing.T, s *Socket) (Frame, decap.Datagram) {
 	t.Helper()
 	timer := time.AfterFunc(10*time.Second, func() { s.Close() })
@@ -43,8 +43,8 @@ func next(t *testing.T, s *Socket) (Frame, decap.Datagram) {
 	}
 }
 
-// TestBothWays: what a host sends and what it receives, each once, and nothing
-// of other interfaces.
+// TestBothWays checks that packets that a host sends and receives are captured once, and
+// none of other interfaces.
 func TestBothWays(t *testing.T) {
 	a, b := nettest.NewHost(t), nettest.NewHost(t)
 	nettest.Cable(a, "veth0", []string{"192.0.2.1/24"}, b, "veth0", []string{"192.0.2.2/24"})
@@ -79,8 +79,8 @@ func TestBothWays(t *testing.T) {
 	}
 }
 
-// TestLoopback: each packet is seen once, and a train with the size of its
-// segments.
+// TestLoopback checks that each packet is captured once, and that datagrams which GSO has
+// put together have their segment size.
 func TestLoopback(t *testing.T) {
 	h := nettest.NewHost(t)
 	s := open(t, h, "lo")
@@ -131,7 +131,7 @@ func TestNoInterface(t *testing.T) {
 	}
 }
 
-// TestFilter: TCP is left out, and other interfaces.
+// TestFilter checks that TCP and packets of other interfaces are left out.
 func TestFilter(t *testing.T) {
 	for _, indexes := range [][]int{nil, {1}, {1, 2, 3}} {
 		if _, err := bpf.Assemble(filter(indexes)); err != nil {

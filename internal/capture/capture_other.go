@@ -2,7 +2,7 @@
 
 package capture
 
-// Socket cannot be had here.
+// Socket is not supported on this system.
 type Socket struct{}
 
 // Open returns ErrNotSupported.

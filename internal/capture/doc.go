@@ -1,5 +1,5 @@
-// Package capture reads the packets that cross this host's interfaces, as
-// tcpdump does (Linux, AF_PACKET). Elsewhere it returns ErrNotSupported.
+// Package capture captures the packets on this host's interfaces with AF_PACKET sockets
+// (Linux), as tcpdump does.
 package capture
 
 import (
@@ -9,17 +9,17 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
-// ErrNotSupported: the system has no AF_PACKET.
-var ErrNotSupported = errors.New("AF_PACKET is Linux's")
+// ErrNotSupported is returned by [Open] on systems without AF_PACKET.
+var ErrNotSupported = errors.New("capture needs Linux")
 
-// Frame is a packet.
+// Frame is a captured packet.
 type Frame struct {
 	Time        time.Time
-	Interface   int
-	Outgoing    bool
-	Incoming    bool // to this host; neither: it is forwarded, or somebody else's
+	Interface   int  // index
+	Outgoing    bool // sent by this host
+	Incoming    bool // received for this host; neither: for another host
 	Link        decap.LinkType
 	Data        []byte
-	Length      int
-	SegmentSize int // of what GRO or GSO has put together; 0: not known, or single
+	Length      int // on the wire, in bytes
+	SegmentSize int // of the datagrams that GRO or GSO has put together; 0: not known, or a single one
 }

@@ -7,8 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where IPv4 and IPv6 say what they carry, whatever the link layer is, and TCP's
-// number.
+// Offsets of the protocol fields of IPv4 and IPv6 after any link layer, and TCP's number.
 const (
 	network         = 1<<32 - 0x100000 // SKF_NET_OFF
 	offsetProtocol4 = network + 9
@@ -17,8 +16,8 @@ const (
 	wholePacket     = 0x40000
 )
 
-// filter accepts packets of these interfaces, of all if there are none, but for
-// TCP, which is most of what a host sees and none of our business.
+// filter accepts the packets of interfaces, or of all if there are no indexes, but not TCP,
+// which most of a host's packets are.
 func filter(indexes []int) []bpf.Instruction {
 	var out []bpf.Instruction
 	if len(indexes) > 0 {
@@ -41,12 +40,13 @@ func filter(indexes []int) []bpf.Instruction {
 	)
 }
 
+// attachFilter attaches the filter to a socket.
 func attachFilter(fd int, indexes []int) error {
 	raw, err := bpf.Assemble(filter(indexes))
 	if err != nil {
 		return err
 	}
-	// The two have the same layout.
+	// bpf.RawInstruction and unix.SockFilter have the same layout.
 	code := unsafe.Slice((*unix.SockFilter)(unsafe.Pointer(&raw[0])), len(raw))
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})

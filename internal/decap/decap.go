@@ -6,22 +6,22 @@ import (
 	"net/netip"
 )
 
-// Endpoint is an address and a port, comparable and quick to hash. IPv4
-// addresses are mapped into IPv6.
+// Endpoint is an address and a port. It can be a map's key. IPv4 addresses are mapped to
+// IPv6.
 type Endpoint struct {
 	IP   [16]byte
 	Port uint16
 }
 
-// AddrPort returns e as package netip has it.
+// AddrPort returns e as a [netip.AddrPort].
 func (e Endpoint) AddrPort() netip.AddrPort {
 	return netip.AddrPortFrom(e.Addr(), e.Port)
 }
 
-// Addr returns the address alone.
+// Addr returns the address.
 func (e Endpoint) Addr() netip.Addr { return netip.AddrFrom16(e.IP).Unmap() }
 
-// String returns address and port.
+// String returns the address and the port.
 func (e Endpoint) String() string { return e.AddrPort().String() }
 
 // EndpointOf is the inverse of [Endpoint.AddrPort].
@@ -30,31 +30,31 @@ func EndpointOf(a netip.AddrPort) Endpoint { return Endpoint{a.Addr().As16(), a.
 // Datagram is a UDP datagram in a frame.
 type Datagram struct {
 	Src, Dst Endpoint
-	// Payload is what of the payload was captured, a part of the frame.
+	// Payload is the captured part of the payload. It is a slice of the frame.
 	Payload []byte
-	// Length is that of the whole payload. It is more than len(Payload) if the
-	// frame was cut, or the datagram comes in fragments.
+	// Length is the length of the whole payload in bytes. It is more than
+	// len(Payload) if the frame was cut or has only the first fragment.
 	Length int
 }
 
-// Reason says why a frame has no datagram to look at.
+// Reason says why no datagram was found in a frame.
 type Reason uint8
 
 // The reasons.
 const (
-	Found      Reason = iota // there is one
+	Found      Reason = iota // a datagram was found
 	Truncated                // the frame ends within a header
-	Link                     // the link layer, or what it carries, is none of those that are read
-	NotUDP                   // another transport
-	Fragment                 // not the first fragment, so without ports
-	Malformed                // lengths do not add up
-	Depth                    // more headers or tunnels than are read
+	Link                     // an unknown link layer or network protocol
+	NotUDP                   // another transport protocol
+	Fragment                 // a fragment other than the first, which has no ports
+	Malformed                // invalid lengths
+	Depth                    // too many headers or tunnels
 	NumReasons int    = iota
 )
 
 var reasonNames = [NumReasons]string{"found", "truncated", "link", "not_udp", "fragment", "malformed", "depth"}
 
-// String returns a name fit for a metric's label.
+// String returns the name, which can be a metric's label.
 func (r Reason) String() string {
 	if int(r) < len(reasonNames) {
 		return reasonNames[r]
@@ -62,7 +62,7 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// maxTunnels and maxHeaders bound what is unwrapped.
+// Limits of nested tunnels, and of headers in a row.
 const (
 	maxTunnels = 4
 	maxHeaders = 8
@@ -74,13 +74,14 @@ const (
 	portGeneve = 6081 // RFC 8926 §6
 )
 
-// UDP finds the datagram in a frame with this link layer.
+// UDP finds the datagram in a frame and sets d. If it does not return [Found] d is
+// undefined.
 func UDP(link LinkType, frame []byte, d *Datagram) Reason {
 	return linkLayer(link, frame, d, 0)
 }
 
-// udp reads a UDP header, and what is in a tunnel. whole is the length that IP
-// states.
+// udp reads a UDP header, and the datagram in a tunnel if there is one. whole is the
+// length in the IP header.
 func udp(b []byte, whole int, d *Datagram, depth int) Reason {
 	if len(b) < 8 {
 		return Truncated
@@ -100,12 +101,12 @@ func udp(b []byte, whole int, d *Datagram, depth int) Reason {
 	}
 	outer := *d
 	if tunnel(d, depth) != Found {
-		*d = outer // what is inside is no datagram, or it is no tunnel
+		*d = outer // not a tunnel, or no datagram in it
 	}
 	return Found
 }
 
-// tunnel reads what VXLAN or Geneve carries.
+// tunnel reads the frame in a VXLAN or Geneve datagram.
 func tunnel(d *Datagram, depth int) Reason {
 	b := d.Payload
 	if depth >= maxTunnels {
@@ -115,7 +116,7 @@ func tunnel(d *Datagram, depth int) Reason {
 		return Truncated
 	}
 	if d.Dst.Port == portVXLAN {
-		if b[0] != 0x08 { // the flag of a valid VNI, and no other
+		if b[0] != 0x08 { // only the flag of a valid VNI is set
 			return Malformed
 		}
 		return ethernet(b[8:], d, depth+1)

@@ -28,7 +28,7 @@ func udpOf(src, dst uint16, payload []byte) []byte {
 	return join(be16(int(src)), be16(int(dst)), be16(8+len(payload)), []byte{0, 0}, payload)
 }
 
-// ip4Of has options, and the protocol's payload.
+// ip4Of returns an IPv4 packet with four-byte options.
 func ip4Of(proto byte, options int, payload []byte) []byte {
 	h := make([]byte, 20+options)
 	h[0] = 0x40 | byte(5+options/4)
@@ -55,7 +55,7 @@ var (
 	udp6 = ip6Of(protoUDP, udpOf(1234, 443, []byte(content)))
 )
 
-// frames are those that have the datagram.
+// frames returns frames that have the datagram.
 func frames() map[string]struct {
 	link  LinkType
 	frame []byte
@@ -159,7 +159,8 @@ func TestNoDatagram(t *testing.T) {
 	}
 }
 
-// TestFirstFragment: the length is that of the whole datagram.
+// TestFirstFragment checks that the length of a first fragment is that of the whole
+// datagram.
 func TestFirstFragment(t *testing.T) {
 	first := append([]byte(nil), udp4...)
 	first[6] = 0x20
@@ -182,7 +183,7 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// FuzzUDP: what is found is within the frame.
+// FuzzUDP checks that a payload is part of the frame.
 func FuzzUDP(f *testing.F) {
 	for _, seed := range frames() {
 		f.Add(uint16(seed.link), seed.frame)

@@ -2,7 +2,7 @@ package decap
 
 import "encoding/binary"
 
-// Protocols that are read (IANA, Protocol Numbers).
+// IP protocols (IANA, Protocol Numbers).
 const (
 	protoHopByHop = 0
 	protoIPv4     = 4
@@ -16,9 +16,10 @@ const (
 	protoMobility = 135
 )
 
-// mapped is before an IPv4 address in IPv6 (RFC 4291 §2.5.5.2).
+// mapped is the prefix of IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2).
 var mapped = [16]byte{10: 0xff, 11: 0xff}
 
+// ip reads an IPv4 or IPv6 packet.
 func ip(b []byte, d *Datagram, depth int) Reason {
 	if len(b) < 1 {
 		return Truncated
@@ -32,12 +33,13 @@ func ip(b []byte, d *Datagram, depth int) Reason {
 	return Link
 }
 
+// ip4 reads an IPv4 packet.
 func ip4(b []byte, d *Datagram, depth int) Reason {
 	if len(b) < 20 {
 		return Truncated
 	}
 	header, total := int(b[0]&15)*4, int(binary.BigEndian.Uint16(b[2:]))
-	if total == 0 { // segmentation is left to the network card
+	if total == 0 { // the network card will segment it
 		total = len(b)
 	}
 	switch {
@@ -56,12 +58,13 @@ func ip4(b []byte, d *Datagram, depth int) Reason {
 	return transport(b[9], b[header:min(total, len(b))], total-header, d, depth)
 }
 
+// ip6 reads an IPv6 packet.
 func ip6(b []byte, d *Datagram, depth int) Reason {
 	if len(b) < 40 {
 		return Truncated
 	}
 	next, whole := b[6], int(binary.BigEndian.Uint16(b[4:]))
-	if whole == 0 { // a jumbogram (RFC 2675), or left to the network card
+	if whole == 0 { // a jumbogram (RFC 2675), or the network card will segment it
 		whole = len(b) - 40
 	}
 	d.Src.IP, d.Dst.IP = [16]byte(b[8:]), [16]byte(b[24:])
@@ -98,7 +101,7 @@ func ip6(b []byte, d *Datagram, depth int) Reason {
 	return Depth
 }
 
-// transport reads UDP, or what a tunnel carries.
+// transport reads a UDP datagram, or the packet in a tunnel.
 func transport(proto byte, b []byte, whole int, d *Datagram, depth int) Reason {
 	if proto == protoUDP {
 		return udp(b, whole, d, depth)
@@ -115,12 +118,12 @@ func transport(proto byte, b []byte, whole int, d *Datagram, depth int) Reason {
 	return NotUDP
 }
 
-// gre goes past the header of GRE version 0 (RFC 2784, RFC 2890).
+// gre reads the packet in GRE version 0 (RFC 2784, RFC 2890).
 func gre(b []byte, d *Datagram, depth int) Reason {
 	if len(b) < 4 {
 		return Truncated
 	}
-	if b[1]&7 != 0 { // version 1 is PPTP's
+	if b[1]&7 != 0 { // version 1 belongs to PPTP
 		return NotUDP
 	}
 	header := 4

@@ -2,15 +2,15 @@ package decap
 
 import "encoding/binary"
 
-// LinkType says what a frame begins with: a LINKTYPE_ value of pcap.
+// LinkType is the link layer of a frame: a LINKTYPE_ value of pcap.
 type LinkType uint16
 
-// The link layers that are read (https://www.tcpdump.org/linktypes.html).
+// The known link layers (https://www.tcpdump.org/linktypes.html).
 const (
 	LinkNull      LinkType = 0 // BSD loopback, family in the byte order of the host
 	LinkEthernet  LinkType = 1
 	LinkPPP       LinkType = 9
-	LinkRawDLT12  LinkType = 12 // as some systems write LinkRaw
+	LinkRawDLT12  LinkType = 12 // LinkRaw as some systems write it
 	LinkRawDLT14  LinkType = 14
 	LinkPPPHDLC   LinkType = 50
 	LinkPPPoE     LinkType = 51
@@ -23,7 +23,7 @@ const (
 	LinkLinuxSLL2 LinkType = 276
 )
 
-// EtherTypes that are read.
+// EtherTypes, and protocol numbers of PPP.
 const (
 	etherIPv4   = 0x0800
 	etherVLAN   = 0x8100 // IEEE 802.1Q
@@ -36,11 +36,12 @@ const (
 	etherOldQ   = 0x9100
 	pppIPv4     = 0x0021
 	pppIPv6     = 0x0057
-	pppShort4   = 0x21 // with its field compressed (RFC 1661 §6.5)
+	pppShort4   = 0x21 // with a compressed protocol field (RFC 1661 §6.5)
 	pppShort6   = 0x57
 	minEtherLen = 14
 )
 
+// linkLayer reads a frame.
 func linkLayer(link LinkType, b []byte, d *Datagram, depth int) Reason {
 	switch link {
 	case LinkEthernet:
@@ -51,7 +52,7 @@ func linkLayer(link LinkType, b []byte, d *Datagram, depth int) Reason {
 		if len(b) < 4 {
 			return Truncated
 		}
-		return ip(b[4:], d, depth) // the family has several numbers, the IP version one
+		return ip(b[4:], d, depth) // the family's numbers differ by system, so the IP version decides
 	case LinkLinuxSLL:
 		return after(b, 14, 16, d, depth)
 	case LinkLinuxSLL2:
@@ -66,7 +67,7 @@ func linkLayer(link LinkType, b []byte, d *Datagram, depth int) Reason {
 	return Link
 }
 
-// after reads what follows a header that has an EtherType in it.
+// after reads the packet after a header, whose EtherType is at an offset.
 func after(b []byte, ether, header int, d *Datagram, depth int) Reason {
 	if len(b) < header {
 		return Truncated
@@ -74,11 +75,12 @@ func after(b []byte, ether, header int, d *Datagram, depth int) Reason {
 	return payload(binary.BigEndian.Uint16(b[ether:]), b[header:], d, depth)
 }
 
+// ethernet reads an Ethernet frame.
 func ethernet(b []byte, d *Datagram, depth int) Reason {
 	return after(b, minEtherLen-2, minEtherLen, d, depth)
 }
 
-// payload reads what an EtherType says, below tags and labels.
+// payload reads the packet of an EtherType, after tags and labels.
 func payload(ether uint16, b []byte, d *Datagram, depth int) Reason {
 	for range maxHeaders {
 		switch ether {
@@ -104,7 +106,7 @@ func payload(ether uint16, b []byte, d *Datagram, depth int) Reason {
 	return Depth
 }
 
-// mpls goes past the labels (RFC 3032 §2.1).
+// mpls reads the packet after MPLS labels (RFC 3032 §2.1).
 func mpls(b []byte, d *Datagram, depth int) Reason {
 	for range maxHeaders {
 		if len(b) < 4 {
@@ -118,7 +120,7 @@ func mpls(b []byte, d *Datagram, depth int) Reason {
 	return Depth
 }
 
-// pppoe reads a session's frame (RFC 2516 §4).
+// pppoe reads a PPPoE session frame (RFC 2516 §4).
 func pppoe(b []byte, d *Datagram, depth int) Reason {
 	if len(b) < 6 {
 		return Truncated
@@ -129,8 +131,8 @@ func pppoe(b []byte, d *Datagram, depth int) Reason {
 	return ppp(b[6:], d, depth)
 }
 
-// ppp reads a frame with or without the address and control of HDLC (RFC 1662
-// §3.1), and with a protocol of two bytes or one.
+// ppp reads a PPP frame with or without the HDLC address and control fields (RFC 1662
+// §3.1). The protocol field has one or two bytes.
 func ppp(b []byte, d *Datagram, depth int) Reason {
 	if len(b) >= 2 && b[0] == 0xff && b[1] == 0x03 {
 		b = b[2:]

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// ErrInvalid: the message does not add up.
+// ErrInvalid is returned for messages that are cut or invalid.
 var ErrInvalid = errors.New("invalid TLS message")
 
-// Extensions that are read (IANA, TLS ExtensionType Values).
+// Extensions (IANA, TLS ExtensionType Values).
 const (
 	extServerName        = 0x0000
 	extGroups            = 0x000a
@@ -19,33 +19,31 @@ const (
 	extECH               = 0xfe0d
 )
 
-// TLS 1.3, and the first byte of what its drafts had for a version, which a
-// client may list besides.
 const (
 	tls13    = 0x0304
-	tlsDraft = 0x7f
+	tlsDraft = 0x7f // the first byte of the versions of TLS 1.3 drafts
 )
 
-// Client is a ClientHello. Its slices are its own.
+// Client is a ClientHello. It does not share memory with the message.
 type Client struct {
-	// ServerName is what is in the server_name extension, and HasServerName
-	// whether there is one.
+	// ServerName is the name in the server_name extension. HasServerName reports
+	// whether there is such an extension.
 	ServerName    string
 	HasServerName bool
 	ALPN          []string
-	// ECH says that there is an encrypted_client_hello extension. Some clients
-	// send a meaningless one (GREASE), which nobody can tell from a real one.
+	// ECH reports whether there is an encrypted_client_hello extension. Some clients
+	// send one with random contents (GREASE), which looks the same.
 	ECH bool
 
-	Version    uint16 // the highest that is offered
+	Version    uint16 // the highest one offered
 	Ciphers    []uint16
-	Extensions []uint16 // in their order
+	Extensions []uint16 // in their order, with GREASE
 	Groups     []uint16
-	KeyShares  []uint16 // the groups of the shares
+	KeyShares  []uint16 // the groups of the key shares
 	Signatures []uint16
 }
 
-// ParseClient reads a ClientHello with its header.
+// ParseClient parses a ClientHello with its message header.
 func ParseClient(msg []byte) (*Client, error) {
 	r := reader{msg}
 	if r.uint8() != 1 {
@@ -74,8 +72,7 @@ func ParseClient(msg []byte) (*Client, error) {
 	return c, nil
 }
 
-// extension takes what is of interest. One that does not add up is as good as
-// none.
+// extension parses an extension. Invalid ones are ignored.
 func (c *Client) extension(kind uint16, data reader) {
 	switch kind {
 	case extServerName:
@@ -113,9 +110,8 @@ func (c *Client) extension(kind uint16, data reader) {
 	}
 }
 
-// PostQuantum says whether a share of a key is for a group that holds out
-// against a quantum computer.
+// PostQuantum reports whether the client has sent a key share for a post-quantum group.
 func (c *Client) PostQuantum() bool { return slices.ContainsFunc(c.KeyShares, PostQuantum) }
 
-// grease says whether a value is there to be ignored (RFC 8701 §2).
+// grease reports whether a value is reserved for GREASE (RFC 8701 §2).
 func grease(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }

@@ -1,5 +1,4 @@
-// Package hello reads what TLS 1.3 sends in the clear, ClientHello and
-// ServerHello (RFC 8446 §4.1), and makes the JA4 fingerprint of the former.
-// Nothing here trusts a message: whatever is cut short or does not add up is
-// ErrInvalid, never a panic.
+// Package hello parses the messages that TLS 1.3 sends in the clear, ClientHello and
+// ServerHello (RFC 8446 §4.1), and computes the JA4 fingerprint of a ClientHello.
+// Messages are not trusted: those that are cut or invalid are [ErrInvalid].
 package hello

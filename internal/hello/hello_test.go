@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// goHello has crypto/tls make a ClientHello for QUIC.
+// goHello returns the ClientHello of crypto/tls for QUIC.
 func goHello(tb testing.TB, conf *tls.Config) []byte {
 	tb.Helper()
 	client := tls.QUICClient(&tls.QUICConfig{TLSConfig: conf})
@@ -49,7 +49,7 @@ func TestParseClient(t *testing.T) {
 	}
 }
 
-// TestCut: no part of a message is a message.
+// TestCut checks that cut messages are invalid.
 func TestCut(t *testing.T) {
 	msg := goHello(t, config())
 	for n := range msg {
@@ -59,7 +59,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestJA4: the example of FoxIO's specification, which is TCP's, with q for t.
+// TestJA4 checks the example in FoxIO's specification, with q (QUIC) for t (TCP).
 func TestJA4(t *testing.T) {
 	c := Client{
 		Version: tls13, HasServerName: true, ServerName: "x", ALPN: []string{"h2", "http/1.1"},
@@ -97,7 +97,7 @@ func TestParseServer(t *testing.T) {
 	}
 }
 
-// FuzzHello: what parses has a fingerprint of the right length.
+// FuzzHello checks that every valid ClientHello has a fingerprint of the right length.
 func FuzzHello(f *testing.F) {
 	f.Add(goHello(f, config()))
 	f.Add([]byte{2, 0, 0, 0})

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// JA4 returns the fingerprint of a ClientHello that QUIC carries, as FoxIO has
-// it: what there is, then the hashes of the ciphers, and of the extensions with
-// the signature algorithms.
+// JA4 returns the fingerprint of a ClientHello in QUIC, as FoxIO defines it: a summary,
+// the hash of the cipher suites, and the hash of the extensions and signature
+// algorithms.
 func (c *Client) JA4() string {
 	ciphers := withoutGrease(c.Ciphers)
 	extensions := withoutGrease(c.Extensions)
@@ -35,6 +35,7 @@ func (c *Client) JA4() string {
 	return head + "_" + ja4Hash(hexList(ciphers)) + "_" + ja4Hash(tail)
 }
 
+// ja4Version returns the two characters for the version.
 func (c *Client) ja4Version() string {
 	switch c.Version {
 	case 0x0304:
@@ -51,8 +52,8 @@ func (c *Client) ja4Version() string {
 	return "00"
 }
 
-// ja4ALPN is the first and the last character of the first protocol, or of its
-// bytes in hex if one of them is no letter or digit.
+// ja4ALPN returns the first and the last character of the first protocol. If one of them
+// is not a letter or digit it returns those of its bytes in hex.
 func (c *Client) ja4ALPN() string {
 	if len(c.ALPN) == 0 || c.ALPN[0] == "" {
 		return "00"
@@ -72,6 +73,7 @@ func alphanumeric(b byte) bool {
 
 func withoutGrease(all []uint16) []uint16 { return slices.DeleteFunc(slices.Clone(all), grease) }
 
+// hexList returns the values in hex, separated by commas.
 func hexList(all []uint16) string {
 	texts := make([]string, len(all))
 	for i, v := range all {
@@ -80,7 +82,8 @@ func hexList(all []uint16) string {
 	return strings.Join(texts, ",")
 }
 
-// ja4Hash is the first twelve digits of a list's SHA-256, zeros if it is empty.
+// ja4Hash returns the first twelve hex digits of a list's SHA-256, or zeros if the list is
+// empty.
 func ja4Hash(list string) string {
 	if list == "" {
 		return "000000000000"

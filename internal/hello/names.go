@@ -2,7 +2,7 @@ package hello
 
 import "fmt"
 
-// groups are those that QUIC clients offer (IANA, TLS Supported Groups).
+// groups has the names of groups that QUIC clients offer (IANA, TLS Supported Groups).
 var groups = map[uint16]string{
 	0x0017: "secp256r1",
 	0x0018: "secp384r1",
@@ -19,7 +19,7 @@ var groups = map[uint16]string{
 	0x6399: "X25519Kyber768Draft00",
 }
 
-// GroupName returns the registered name of a group.
+// GroupName returns the registered name of a group, or its number in hex.
 func GroupName(group uint16) string {
 	if name, ok := groups[group]; ok {
 		return name
@@ -27,7 +27,7 @@ func GroupName(group uint16) string {
 	return fmt.Sprintf("0x%04x", group)
 }
 
-// PostQuantum says whether a group holds out against a quantum computer.
+// PostQuantum reports whether a group is post-quantum: ML-KEM or Kyber, alone or hybrid.
 func PostQuantum(group uint16) bool {
 	switch group {
 	case 0x0200, 0x0201, 0x0202, 0x11eb, 0x11ec, 0x11ed, 0x639a, 0x6399:
@@ -36,8 +36,8 @@ func PostQuantum(group uint16) bool {
 	return false
 }
 
-// CipherName returns the registered name of a cipher suite of TLS 1.3 (RFC
-// 8446 §B.4).
+// CipherName returns the registered name of a TLS 1.3 cipher suite (RFC 8446 §B.4), or
+// its number in hex.
 func CipherName(cipher uint16) string {
 	switch cipher {
 	case 0x1301:

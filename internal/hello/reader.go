@@ -1,9 +1,9 @@
 package hello
 
-// reader consumes a message. What is cut short leaves it empty, and nil.
+// reader reads a message. After a read beyond its end b is nil.
 type reader struct{ b []byte }
 
-// take returns n bytes, or nil if there are fewer.
+// take reads n bytes. It returns nil if there are fewer.
 func (r *reader) take(n int) []byte {
 	if len(r.b) < n {
 		r.b = nil
@@ -28,7 +28,7 @@ func (r *reader) uint16() uint16 {
 	return 0
 }
 
-// uint16s returns all that is left.
+// uint16s reads the rest.
 func (r *reader) uint16s() (all []uint16) {
 	for len(r.b) > 0 {
 		all = append(all, r.uint16())
@@ -36,7 +36,7 @@ func (r *reader) uint16s() (all []uint16) {
 	return all
 }
 
-// vector takes bytes with their length in n bytes before them.
+// vector reads a vector with a length field of n bytes.
 func (r *reader) vector(n int) []byte {
 	length := 0
 	for _, b := range r.take(n) {

@@ -2,12 +2,12 @@ package hello
 
 // Server is a ServerHello.
 type Server struct {
-	Version uint16 // that the server has chosen
-	Cipher  uint16
-	Group   uint16 // of its key share, 0 if there is none
+	Version uint16 // the chosen version
+	Cipher  uint16 // the chosen cipher suite
+	Group   uint16 // the group of the key share; 0: there is none
 }
 
-// ParseServer reads a ServerHello with its header.
+// ParseServer parses a ServerHello with its message header.
 func ParseServer(msg []byte) (*Server, error) {
 	r := reader{msg}
 	if r.uint8() != 2 {
@@ -15,8 +15,8 @@ func ParseServer(msg []byte) (*Server, error) {
 	}
 	body := reader{r.vector(3)}
 	s := &Server{Version: body.uint16()}
-	body.take(32)
-	body.vector(1)
+	body.take(32)  // random
+	body.vector(1) // session ID
 	s.Cipher = body.uint16()
 	body.uint8() // compression
 	if body.b == nil {

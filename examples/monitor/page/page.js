@@ -1,5 +1,5 @@
 "use strict";
-// All that comes from the network is put in as text, never as markup.
+// Values from the network are inserted as text, never as markup.
 const svgSpace = "http://www.w3.org/2000/svg";
 const $ = id => document.getElementById(id);
 
@@ -77,8 +77,8 @@ function spark(values) {
   return s;
 }
 
-// timeline draws a lane for each path, from its first to its last packet, and a
-// line where the connection moved.
+// timeline draws a bar for each path, from its first to its last packet, and a line for
+// each change of path.
 function timeline(c) {
   const t0 = Date.parse(c.first), t1 = Math.max(Date.parse(c.last), t0 + 1), w = 1180, left = 8;
   const lane = 22, h = c.paths.length * lane + 20;
@@ -133,13 +133,13 @@ function show(d) {
   figures(d);
   rates(d);
   $("connections").replaceChildren(...(d.connections.length ? d.connections.map(connection) :
-    [el("p", "empty", d.total ? "No connection is like this." : "No QUIC yet.")]));
+    [el("p", "empty", d.total ? "No connection matches the filter." : "No QUIC connections yet.")]));
   $("state").textContent = d.connections.length < d.total ?
     `${number(d.connections.length)} of ${d.found < d.total ? number(d.found) + " found among " : ""}${number(d.total)} shown` : "";
   document.documentElement.dataset.ready = "yes";
 }
 
-// poll asks again each second, and at once when the filter changes.
+// poll fetches the data every second, and at once when the filter changes.
 let timer = 0, asked = 0;
 async function poll() {
   clearTimeout(timer);
@@ -150,7 +150,7 @@ async function poll() {
     if (turn !== asked) return;
     show(d);
   } catch {
-    $("state").textContent = "The monitor has ended. This is what it saw last.";
+    $("state").textContent = "The monitor has ended. The page shows its last state.";
     return;
   }
   timer = setTimeout(poll, 1000);
