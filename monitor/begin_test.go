@@ -12,7 +12,7 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// zeroRTTOf makes a packet of 0-RTT.
+// zeroRTTOf returns a 0-RTT packet.
 func zeroRTTOf(tb testing.TB, dst, src []byte) []byte {
 	tb.Helper()
 	first, _ := wiretest.FirstByte(wire.Version1, wire.ZeroRTT, 0)
@@ -24,8 +24,8 @@ func zeroRTTOf(tb testing.TB, dst, src []byte) []byte {
 	return packet
 }
 
-// TestZeroRTTFirst: 0-RTT that has overtaken the Initial is of the same connection,
-// whether its client has an ID or not.
+// TestZeroRTTFirst checks that 0-RTT that arrives before the Initial belongs to the
+// same connection, whether the client has an ID or not.
 func TestZeroRTTFirst(t *testing.T) {
 	for name, src := range map[string][]byte{"an ID": cliID, "no ID": nil} {
 		id := []byte("original")
@@ -47,7 +47,8 @@ func TestZeroRTTFirst(t *testing.T) {
 	}
 }
 
-// TestScatteredHello: a long ClientHello in ten datagrams, in any order.
+// TestScatteredHello checks that a ClientHello in ten datagrams is read in any
+// order.
 func TestScatteredHello(t *testing.T) {
 	const datagrams = 10
 	hello := helloWith(serverNameOf("scattered.example"), extension(0xff77, make([]byte, 9000)))
@@ -66,17 +67,17 @@ func TestScatteredHello(t *testing.T) {
 	}
 }
 
-// oneSided is what one side of a connection has sent.
-func oneSided(all []sent, from string) []sent {
+// sentBy returns the datagrams of one sender.
+func sentBy(all []sent, from string) []sent {
 	return slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return s.from.String() != from })
 }
 
-// TestOneSide: with the packets of one side alone a connection is seen, the right way
-// round.
+// TestOneSide checks that the packets of one side are enough to find a connection
+// and its roles.
 func TestOneSide(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	for from, want := range map[string]Confidence{clientAddr: Proven, serverAddr: HandshakeShaped} {
-		half := oneSided(all, from)
+		half := sentBy(all, from)
 		tracker := newTracker(t, nil)
 		track(tracker, half)
 		c := only(t, tracker)
@@ -89,8 +90,8 @@ func TestOneSide(t *testing.T) {
 	}
 }
 
-// TestBeginsWithinHandshake: the client's first flight was not captured, nor the IDs
-// that are in it.
+// TestBeginsWithinHandshake checks a capture without the client's first flight and
+// the IDs in it.
 func TestBeginsWithinHandshake(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) {
 		conn := s.dial(nil)
@@ -108,7 +109,7 @@ func TestBeginsWithinHandshake(t *testing.T) {
 	}
 }
 
-// TestNoTime: what has no time, or that of the epoch, is a connection all the same.
+// TestNoTime checks packets without a time, or with the time 0.
 func TestNoTime(t *testing.T) {
 	for name, move := range map[string]func(i int, at time.Time) time.Time{
 		"none":      func(int, time.Time) time.Time { return time.Time{} },
@@ -120,8 +121,8 @@ func TestNoTime(t *testing.T) {
 			return at
 		},
 	} {
-		all := settled(t)
-		idle := settledBy(t, "192.0.2.200:1", []byte("idle-id1"), []byte("idle"))
+		all := establishedConn(t)
+		idle := establishedBy(t, "192.0.2.200:1", []byte("idle-id1"), []byte("idle"))
 		tracker := newTracker(t, nil)
 		for i, s := range append(idle, all...) {
 			s.at = move(i, s.at)
@@ -143,9 +144,9 @@ func TestNoTime(t *testing.T) {
 	}
 }
 
-// TestFits: long headers that do not open are a connection's if they are of one version
-// and have one ID, up to their end, and cannot be less than they say.
-func TestFits(t *testing.T) {
+// TestFitTogether checks which long headers that do not open are accepted as a
+// connection.
+func TestFitTogether(t *testing.T) {
 	handshake := handshakeOf(t, wire.Version1, cliID, oldID)
 	greased, other, brief := bytes.Clone(handshake), bytes.Clone(handshake), bytes.Clone(handshake)
 	greased[0] &^= fixedBit

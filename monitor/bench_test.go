@@ -13,7 +13,8 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
-// shorts makes connections and returns a packet with a short header of each.
+// shorts adds connections to the tracker and returns a packet with a short header
+// for each.
 func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
 	tb.Helper()
 	for i := range n {
@@ -29,7 +30,8 @@ func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
 	return out
 }
 
-// TestShortHeadersDoNotAllocate: those of connections that are known.
+// TestShortHeadersDoNotAllocate checks that short headers of known connections do
+// not allocate.
 func TestShortHeadersDoNotAllocate(t *testing.T) {
 	tracker := newTracker(t, nil)
 	tracker.events.wanted.Store(false)
@@ -46,7 +48,8 @@ func TestShortHeadersDoNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkFile reads a capture of bulk traffic: file, layers and tracker.
+// BenchmarkFile measures reading a capture of bulk traffic, decapsulation and the
+// tracker.
 func BenchmarkFile(b *testing.B) {
 	for _, flows := range []int{1, 10000} {
 		name := "flows=1"
@@ -78,7 +81,7 @@ func BenchmarkFile(b *testing.B) {
 	}
 }
 
-// BenchmarkTracker is the tracker and the layers alone.
+// BenchmarkTracker measures decapsulation and the tracker.
 func BenchmarkTracker(b *testing.B) {
 	tracker := newTracker(b, nil)
 	tracker.events.wanted.Store(false)
@@ -97,7 +100,7 @@ func BenchmarkTracker(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "pps")
 }
 
-// BenchmarkLayers compares decapsulation with gopacket's.
+// BenchmarkLayers compares decapsulation with that of gopacket.
 func BenchmarkLayers(b *testing.B) {
 	p := frame(at(0, clientAddr, serverAddr, make([]byte, 1200)))
 	b.Run("decap", func(b *testing.B) {
@@ -124,7 +127,7 @@ func BenchmarkLayers(b *testing.B) {
 	})
 }
 
-// BenchmarkMemory reports what a connection takes once its handshake is over.
+// BenchmarkMemory reports the memory of a connection after its handshake.
 func BenchmarkMemory(b *testing.B) {
 	const n = 20000
 	for b.Loop() {

@@ -2,9 +2,9 @@ package monitor
 
 import "testing"
 
-// TestLooks: what it takes to be taken for QUIC by looks alone; one thing less is not
-// enough.
-func TestLooks(t *testing.T) {
+// TestLooksQUIC checks what it takes to be accepted as QUIC by looks alone, and
+// that anything less is not enough.
+func TestLooksQUIC(t *testing.T) {
 	for name, test := range map[string]struct {
 		packets uint64
 		low     uint32 // of first bytes

@@ -8,12 +8,12 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
-// TestConcurrently: all may be asked for while packets come, by many, and who has had
-// enough of events leaves.
-func TestConcurrently(t *testing.T) {
+// TestConcurrent checks that all methods may be called while packets come, and that
+// a reader of events may leave.
+func TestConcurrent(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 1<<20) })
 	for i := range 100 { // others, so that there is something to list
-		all = append(all, settledBy(t, clientAddr, []byte{byte(i), 1, 2, 3, 4, 5, 6, 7}, []byte{byte(i), 9, 9, 9})...)
+		all = append(all, establishedBy(t, clientAddr, []byte{byte(i), 1, 2, 3, 4, 5, 6, 7}, []byte{byte(i), 9, 9, 9})...)
 	}
 	source, err := NewReader(bytes.NewReader(pcapOf(t, decap.LinkRaw, all...)))
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// TestNothingRead: of a connection whose hellos were not read one may ask for the name
-// all the same.
-func TestNothingRead(t *testing.T) {
+// TestNoHello checks that the fields of TLS may be read of a connection without a
+// hello.
+func TestNoHello(t *testing.T) {
 	tracker := newTracker(t, nil)
-	track(tracker, settled(t)[1:])
+	track(tracker, establishedConn(t)[1:])
 	c := only(t, tracker)
 	if c.ServerName != "" || c.JA4 != "" || c.ALPN != nil {
 		t.Errorf("got %+v, want nothing", c.TLS)
@@ -29,7 +29,7 @@ func TestNothingRead(t *testing.T) {
 	}
 }
 
-// TestCopy: what is done to a Connection changes nothing that is known.
+// TestCopy checks that changes of a Connection do not reach the tracker.
 func TestCopy(t *testing.T) {
 	tracker := newTracker(t, nil)
 	track(tracker, play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) }))
@@ -49,10 +49,10 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestLogValue: a connection and an event are groups of few attributes, by value too.
+// TestLogValue checks the attributes of connections and events in a log.
 func TestLogValue(t *testing.T) {
 	tracker := newTracker(t, nil)
-	track(tracker, settled(t))
+	track(tracker, establishedConn(t))
 	c := *only(t, tracker)
 	var b bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&b, nil))
@@ -68,7 +68,7 @@ func TestLogValue(t *testing.T) {
 	}
 }
 
-// TestFieldNames: JSON has names of one kind.
+// TestFieldNames checks that all names in JSON are in snake case.
 func TestFieldNames(t *testing.T) {
 	tracker := newTracker(t, nil)
 	track(tracker, play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) }))
@@ -94,9 +94,9 @@ func TestFieldNames(t *testing.T) {
 	}
 }
 
-// TestConnectionsMeanwhile: who lists connections does not keep packets waiting, and
-// sees none that has gone meanwhile.
-func TestConnectionsMeanwhile(t *testing.T) {
+// TestConnectionsConcurrent checks that a loop over connections does not block
+// packets, and skips connections that are removed meanwhile.
+func TestConnectionsConcurrent(t *testing.T) {
 	tracker := newTracker(t, &Config{MaxConnections: 3})
 	shorts(t, tracker, 3)
 	var seen []uint64

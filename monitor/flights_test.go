@@ -21,7 +21,7 @@ var (
 	v2 = []quic.Version{quic.Version2}
 )
 
-// TestConnection: what is known of each kind of handshake that quic-go makes.
+// TestConnection checks what is known of each kind of handshake that quic-go makes.
 func TestConnection(t *testing.T) {
 	for _, test := range []struct {
 		name           string
@@ -106,7 +106,8 @@ func TestConnection(t *testing.T) {
 	}
 }
 
-// TestHandshakeRTT: captured at the client's, the server is a round trip away.
+// TestHandshakeRTT checks the halves of the handshake's round trip in a capture at
+// the client.
 func TestHandshakeRTT(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) })
 	answers := 0
@@ -131,7 +132,8 @@ func TestHandshakeRTT(t *testing.T) {
 	}
 }
 
-// TestRotation: IDs change without end, on one path: one connection, no change.
+// TestRotation checks that changes of connection IDs on one path are no changes of
+// path.
 func TestRotation(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) {
 		conn := s.dial(nil)
@@ -153,8 +155,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-// TestRebinding: a NAT gives the client another port, or another address, and
-// the client does not notice.
+// TestRebinding checks that another port or address from a NAT is a rebinding.
 func TestRebinding(t *testing.T) {
 	for _, test := range []struct {
 		to    string
@@ -190,8 +191,8 @@ func TestRebinding(t *testing.T) {
 	}
 }
 
-// TestMigration: the client tries another path, with IDs that nobody has seen,
-// and moves to it.
+// TestMigration checks that a client which probes another path with new IDs and
+// moves to it has migrated.
 func TestMigration(t *testing.T) {
 	for _, second := range []string{"192.0.2.1:50002", "203.0.113.7:50002"} {
 		t.Run(second, func(t *testing.T) {
@@ -219,7 +220,7 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// TestMidFlow: the monitor comes late.
+// TestMidFlow checks a capture that begins after the handshake.
 func TestMidFlow(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 200000) })
 	late := slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return wire.IsLong(s.data[0]) })
@@ -237,7 +238,8 @@ func TestMidFlow(t *testing.T) {
 	}
 }
 
-// TestSharedEndpoints: connections between the same two sockets stay apart.
+// TestSharedEndpoints checks that connections between the same two sockets are told
+// apart.
 func TestSharedEndpoints(t *testing.T) {
 	const n = 3
 	all := play(t, nil, false, func(s *scene) {
@@ -264,7 +266,7 @@ func TestSharedEndpoints(t *testing.T) {
 	}
 }
 
-// TestSnaplen: what was cut off a packet in its capture changes no count.
+// TestSnaplen checks that packets that were captured in part are counted in full.
 func TestSnaplen(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	whole, cut := newTracker(t, nil), newTracker(t, nil)
@@ -282,9 +284,9 @@ func TestSnaplen(t *testing.T) {
 	}
 }
 
-// TestTrains: what GRO has put together counts as what was sent, whether the
-// size of the segments is known or not.
-func TestTrains(t *testing.T) {
+// TestSegments checks that datagrams that GRO has put together are counted as they
+// were sent, whether the size of the segments is known or not.
+func TestSegments(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 300000) })
 	apart, told, guessed := newTracker(t, nil), newTracker(t, nil), newTracker(t, nil)
 	track(apart, all)
@@ -320,7 +322,8 @@ func TestTrains(t *testing.T) {
 	}
 }
 
-// TestCutHandshake: with the headers alone a connection is seen, if not proven.
+// TestCutHandshake checks that a connection is found, though not proven, if only
+// the headers were captured.
 func TestCutHandshake(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 20000) })
 	tracker := newTracker(t, nil)
@@ -338,8 +341,8 @@ func TestCutHandshake(t *testing.T) {
 	}
 }
 
-// TestReboundHandshake: the client gets another port before the handshake is
-// over, and it stays one connection.
+// TestReboundHandshake checks that a connection whose client gets another port
+// during the handshake stays one connection.
 func TestReboundHandshake(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 20000) })
 	server := false
@@ -365,9 +368,8 @@ func TestReboundHandshake(t *testing.T) {
 	}
 }
 
-// TestTwoPlaces: captured before and behind a NAT, a connection is seen twice,
-// and neither sight is a move of the other. What moves behind it has not moved
-// before it.
+// TestTwoPlaces checks that a connection that is captured before and behind a NAT
+// is two connections, and that a move behind the NAT is no move before it.
 func TestTwoPlaces(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	inside, outside := netip.MustParseAddrPort(clientAddr), netip.MustParseAddrPort("203.0.113.9:40000")

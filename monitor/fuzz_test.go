@@ -9,8 +9,8 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
-// FuzzTracker: whatever comes, between few endpoints so that packets meet, the
-// tables keep their bounds and lead nowhere that is gone.
+// FuzzTracker checks that tables keep their bounds and lead to no removed
+// connection, for any packets between few endpoints.
 func FuzzTracker(f *testing.F) {
 	hello := initialOf(f, []byte("original"), []byte("scid"), 0, cryptoFrame(0, helloOf("fuzz.example")))
 	f.Add(append([]byte{0}, hello...), []byte{1, 0xc0, 0, 0, 0, 0, 4, 's', 'c', 'i', 'd', 8, 'o', 'r', 'i', 'g', 'i', 'n', 'a', 'l', 0, 0, 0, 1}, uint8(3), 0)
@@ -49,8 +49,7 @@ func FuzzTracker(f *testing.F) {
 	})
 }
 
-// FuzzReader: a capture may be anything; reading it ends, with an error or
-// without.
+// FuzzReader checks that reading any capture ends.
 func FuzzReader(f *testing.F) {
 	f.Add(pcapOf(f, decap.LinkRaw, at(0, clientAddr, serverAddr, []byte("datagram"))))
 	f.Add([]byte{0x0a, 0x0d, 0x0d, 0x0a, 28, 0, 0, 0, 0x4d, 0x3c, 0x2b, 0x1a})

@@ -7,17 +7,17 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// googleLong is a long header of one of Google's own versions.
+// googleLong returns a long header of one of Google's own versions.
 func googleLong(version string) []byte {
 	return append([]byte{0xc0, version[0], version[1], version[2], version[3], 0x50, 1, 2, 3, 4, 5, 6, 7, 8}, make([]byte, 1200)...)
 }
 
-// TestSpoofedGoogle: a packet that anybody can make, with a version of Google's, is
-// none of a connection that lives between the same endpoints; nor is it in the way of
-// the one that begins there.
+// TestSpoofedGoogle checks that a forged packet with one of Google's versions
+// changes no connection between the same endpoints, and does not prevent one from
+// beginning.
 func TestSpoofedGoogle(t *testing.T) {
 	for _, id := range [][]byte{cliID, nil} {
-		testSpoofedGoogle(t, settledBy(t, clientAddr, oldID, id))
+		testSpoofedGoogle(t, establishedBy(t, clientAddr, oldID, id))
 	}
 }
 

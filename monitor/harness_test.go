@@ -33,14 +33,14 @@ const (
 	oneWay     = 10 * time.Millisecond
 )
 
-// sent is a datagram and when it crossed the network.
+// sent is a datagram and the time at which it crossed the network.
 type sent struct {
 	at       time.Time
 	from, to netip.AddrPort
 	data     []byte
 }
 
-// scene is a client and a server of quic-go on a network that records.
+// scene is a client and a server of quic-go on a network whose datagrams are kept.
 type scene struct {
 	t       *testing.T
 	network *nettest.Network
@@ -53,7 +53,7 @@ type scene struct {
 	sent []sent
 }
 
-// play runs a scene on the fake clock, and returns what crossed the network.
+// play runs a scene on a fake clock and returns the datagrams.
 func play(t *testing.T, server *quic.Config, retry bool, act func(*scene)) []sent {
 	t.Helper()
 	var s *scene
@@ -88,7 +88,7 @@ func play(t *testing.T, server *quic.Config, retry bool, act func(*scene)) []sen
 	return s.sent
 }
 
-// listen echoes the streams of all connections.
+// listen accepts connections and echoes their streams.
 func (s *scene) listen(conf *quic.Config) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -126,6 +126,7 @@ func (s *scene) listen(conf *quic.Config) {
 	}()
 }
 
+// dial opens a connection. conf may be nil.
 func (s *scene) dial(conf *quic.Config) *quic.Conn {
 	s.t.Helper()
 	if conf == nil {
@@ -139,7 +140,7 @@ func (s *scene) dial(conf *quic.Config) *quic.Conn {
 	return conn
 }
 
-// exchange sends bytes there and back.
+// exchange sends n bytes that the server echoes.
 func (s *scene) exchange(conn *quic.Conn, n int) {
 	s.t.Helper()
 	stream, err := conn.OpenStreamSync(s.t.Context())
@@ -155,7 +156,7 @@ func (s *scene) exchange(conn *quic.Conn, n int) {
 	}
 }
 
-// frame puts a datagram into IP.
+// frame puts a datagram into an IP packet.
 func frame(s sent) *Packet {
 	src, dst := s.from.Addr(), s.to.Addr()
 	var b []byte
@@ -179,6 +180,7 @@ func frame(s sent) *Packet {
 	return &Packet{Time: s.at, Link: LinkRaw, Data: b, Length: len(b)}
 }
 
+// newTracker returns a tracker that collects events.
 func newTracker(tb testing.TB, conf *Config) *Tracker {
 	tb.Helper()
 	t, err := NewTracker(conf)
@@ -189,13 +191,14 @@ func newTracker(tb testing.TB, conf *Config) *Tracker {
 	return t
 }
 
-// track feeds a tracker.
+// track adds datagrams to a tracker.
 func track(t *Tracker, all []sent) {
 	for _, s := range all {
 		t.Packet(frame(s))
 	}
 }
 
+// connections returns all connections.
 func connections(t *Tracker) (all []Connection) {
 	for c := range t.Connections() {
 		all = append(all, c)
@@ -203,7 +206,8 @@ func connections(t *Tracker) (all []Connection) {
 	return all
 }
 
-// only wants one connection and returns it.
+// only returns the only connection. It fails the test if there is another number of
+// them.
 func only(tb testing.TB, t *Tracker) *Connection {
 	tb.Helper()
 	all := connections(t)
@@ -216,6 +220,7 @@ func only(tb testing.TB, t *Tracker) *Connection {
 	return &all[0]
 }
 
+// kinds returns the kinds of the path changes.
 func kinds(c *Connection) (out []ChangeKind) {
 	for _, change := range c.PathChanges {
 		out = append(out, change.Kind)
@@ -223,8 +228,8 @@ func kinds(c *Connection) (out []ChangeKind) {
 	return out
 }
 
-// sixth moves a scene to IPv6.
-func sixth(all []sent) (out []sent) {
+// toIPv6 moves datagrams to IPv6.
+func toIPv6(all []sent) (out []sent) {
 	move := func(a netip.AddrPort) netip.AddrPort {
 		b := netip.MustParseAddr("2001:db8::").As16()
 		copy(b[12:], a.Addr().AsSlice())
@@ -237,7 +242,7 @@ func sixth(all []sent) (out []sent) {
 	return out
 }
 
-// after puts a scene after another.
+// after returns the datagrams of both, the second ones later.
 func after(first, second []sent) []sent {
 	out := slices.Clone(first)
 	late := first[len(first)-1].at.Sub(second[0].at)
@@ -248,8 +253,8 @@ func after(first, second []sent) []sent {
 	return out
 }
 
-// spinning gives short headers the spin bit, which quic-go does not use.
-func spinning(all []sent) (out []sent) {
+// withSpin sets the spin bit of short headers, which quic-go does not use.
+func withSpin(all []sent) (out []sent) {
 	n := map[netip.AddrPort]int{}
 	for _, s := range all {
 		if n[s.from]++; !wire.IsLong(s.data[0]) && n[s.from]/8%2 == 1 {
@@ -261,7 +266,7 @@ func spinning(all []sent) (out []sent) {
 	return out
 }
 
-// noise is datagrams of anything between a few endpoints.
+// noise returns random datagrams between few endpoints.
 func noise(n int) (out []sent) {
 	rng := mathrand.New(mathrand.NewPCG(3, 4))
 	for i := range n {
@@ -278,7 +283,8 @@ func noise(n int) (out []sent) {
 	return out
 }
 
-// migrate moves a connection to another path that it has tried.
+// migrate opens a connection, probes a path from another address and switches to
+// it.
 func (s *scene) migrate(second string) {
 	s.t.Helper()
 	conn := s.dial(nil)

@@ -16,14 +16,14 @@ import (
 
 var start = time.Unix(1_700_000_000, 0)
 
-// initialOf makes a client's first Initial of version 1.
+// initialOf returns a client's first Initial of version 1.
 func initialOf(tb testing.TB, dst, src []byte, number byte, frames []byte) []byte {
 	tb.Helper()
 	return sealed(tb, wire.Version1, wire.Client, dst, dst, src, number, frames)
 }
 
-// sealed makes an Initial with these frames, of any version and side, with the keys
-// that follow from an ID.
+// sealed returns an Initial of any version and side, with the keys that follow from
+// keyID.
 func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src []byte, number byte, frames []byte) []byte {
 	tb.Helper()
 	first, ok := wiretest.FirstByte(v, wire.Initial, 0)
@@ -48,7 +48,7 @@ func sealed(tb testing.TB, v wire.Version, from wire.Side, keyID, dst, src []byt
 	return packet
 }
 
-// cryptoFrame makes a CRYPTO frame of less than 16 KiB.
+// cryptoFrame returns a CRYPTO frame. data has less than 16 KiB.
 func cryptoFrame(offset int, data []byte) []byte {
 	b := []byte{0x06}
 	b = binary.BigEndian.AppendUint16(b, 0x4000|uint16(offset))
@@ -56,10 +56,10 @@ func cryptoFrame(offset int, data []byte) []byte {
 	return append(b, data...)
 }
 
-// helloOf makes a small ClientHello.
+// helloOf returns a small ClientHello.
 func helloOf(name string) []byte { return helloWith(serverNameOf(name)) }
 
-// serverNameOf makes the server_name extension.
+// serverNameOf returns a server_name extension.
 func serverNameOf(name string) []byte {
 	sni := binary.BigEndian.AppendUint16(nil, uint16(len(name)+3))
 	sni = append(sni, 0)
@@ -67,13 +67,13 @@ func serverNameOf(name string) []byte {
 	return extension(0, append(sni, name...))
 }
 
-// extension makes an extension of a hello.
+// extension returns an extension of a hello.
 func extension(kind uint16, data []byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, kind)
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
 }
 
-// helloWith makes a ClientHello with these extensions.
+// helloWith returns a ClientHello with extensions.
 func helloWith(extensions ...[]byte) []byte {
 	all := slices.Concat(extensions...)
 	body := append([]byte{3, 3}, make([]byte, 32)...)
@@ -87,8 +87,8 @@ func at(ms int, from, to string, data []byte) sent {
 	return sent{start.Add(time.Duration(ms) * time.Millisecond), netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), data}
 }
 
-// TestOverlappingCrypto: pieces out of order and on top of each other; what
-// came first stays.
+// TestOverlappingCrypto checks CRYPTO frames out of order and with overlaps. The
+// data that came first counts.
 func TestOverlappingCrypto(t *testing.T) {
 	hello, other := helloOf("first.example"), helloOf("wrong.example")
 	id := []byte("original")
@@ -107,7 +107,7 @@ func TestOverlappingCrypto(t *testing.T) {
 	}
 }
 
-// TestLongLists: what a hello lists a thousand times is not kept a thousand times.
+// TestLongLists checks that the long lists of a hello are not kept in full.
 func TestLongLists(t *testing.T) {
 	protocols := append([]byte{2, 'h', '3'}, make([]byte, 400)...) // then empty ones
 	groups := bytes.Repeat([]byte{0x11, 0xec}, 200)
@@ -125,7 +125,7 @@ func TestLongLists(t *testing.T) {
 	}
 }
 
-// TestHalfHellos: ten thousand handshakes that never go on.
+// TestHalfHellos checks ten thousand handshakes that do not go on.
 func TestHalfHellos(t *testing.T) {
 	conf := &Config{MaxConnections: 1000, MaxHandshakes: 50}
 	tracker := newTracker(t, conf)
@@ -154,8 +154,8 @@ func TestHalfHellos(t *testing.T) {
 	}
 }
 
-// bounded wants every table within its limit, and nothing to lead to a record
-// that is no longer kept.
+// bounded checks that every table is within its limit, and that nothing leads to a
+// removed connection.
 func bounded(tb testing.TB, t *Tracker) {
 	tb.Helper()
 	for name, table := range t.Stats().Tables {
@@ -212,8 +212,8 @@ func bounded(tb testing.TB, t *Tracker) {
 	}
 }
 
-// TestSpoofedInitial: whoever sends Initials with the addresses of a live
-// connection does not get its record.
+// TestSpoofedInitial checks that Initials with the addresses of a live connection
+// do not change it.
 func TestSpoofedInitial(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) {
 		conn := s.dial(nil)
@@ -245,11 +245,11 @@ func TestSpoofedInitial(t *testing.T) {
 	t.Error("the live connection is no longer known")
 }
 
-// TestNewIDBesideSpoof: an ID that is new is the live connection's, not that of one
-// which somebody has begun in its client's name.
+// TestNewIDBesideSpoof checks that a new ID belongs to the live connection, and not
+// to one that an attacker has begun with its addresses.
 func TestNewIDBesideSpoof(t *testing.T) {
-	all := append(settled(t), at(300, clientAddr, serverAddr, initialOf(t, []byte("spoofed!"), nil, 0, cryptoFrame(0, helloOf("evil.example")))))
-	all = talk(all, 20, lane{clientAddr, serverAddr, newID, 300}, lane{serverAddr, clientAddr, cliNo, 1200})
+	all := append(establishedConn(t), at(300, clientAddr, serverAddr, initialOf(t, []byte("spoofed!"), nil, 0, cryptoFrame(0, helloOf("evil.example")))))
+	all = addShorts(all, 20, shortHeaders{clientAddr, serverAddr, newID, 300}, shortHeaders{serverAddr, clientAddr, cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	for _, c := range connections(tracker) {
@@ -263,9 +263,9 @@ func TestNewIDBesideSpoof(t *testing.T) {
 	}
 }
 
-// TestLiarWithID: whoever has seen an ID and sends packets with it moves no
-// connection, for nobody answers.
-func TestLiarWithID(t *testing.T) {
+// TestSpoofedID checks that an attacker who has seen an ID cannot move a
+// connection, because nobody answers.
+func TestSpoofedID(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	tracker := newTracker(t, nil)
 	liars := 0
@@ -291,7 +291,7 @@ func TestLiarWithID(t *testing.T) {
 	}
 	for _, p := range c.Paths[1:] {
 		if p.Validated {
-			t.Errorf("path %v of a liar is validated", p)
+			t.Errorf("path %v of a attacker is validated", p)
 		}
 	}
 	if len(c.Paths) > maxPaths || tracker.Stats().PathOverflow == 0 {
@@ -300,8 +300,8 @@ func TestLiarWithID(t *testing.T) {
 	bounded(t, tracker)
 }
 
-// TestRandomIDs: short headers with the addresses of a live connection and
-// random IDs keep their bounds, and do not drive its own ID out for good.
+// TestRandomIDs checks that short headers with random IDs and a live connection's
+// addresses do not exceed the bounds, and do not remove its own ID for good.
 func TestRandomIDs(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100000) })
 	tracker := newTracker(t, nil)
@@ -324,8 +324,8 @@ func TestRandomIDs(t *testing.T) {
 	}
 }
 
-// TestGreasedFixedBit: a connection that greases it is followed all the same,
-// and what else uses the port is not its.
+// TestGreasedFixedBit checks that a connection that greases the fixed bit is
+// followed, and that another protocol on its port does not count.
 func TestGreasedFixedBit(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	before := map[netip.AddrPort]string{}
@@ -354,11 +354,11 @@ func TestGreasedFixedBit(t *testing.T) {
 	}
 }
 
-// TestRuledOut: what would pass for a connection by its looks is none if endpoints
-// also send what QUIC does not.
-func TestRuledOut(t *testing.T) {
+// TestDisproved checks that packets that look like QUIC are not accepted if the
+// endpoints also send another protocol.
+func TestDisproved(t *testing.T) {
 	opener := at(0, "192.0.2.5:5000", "192.0.2.6:6000", []byte{0})
-	looks := talk([]sent{opener}, 20, lane{"192.0.2.5:5000", "192.0.2.6:6000", oldID, 300}, lane{"192.0.2.6:6000", "192.0.2.5:5000", cliID, 1200})[1:]
+	looks := addShorts([]sent{opener}, 20, shortHeaders{"192.0.2.5:5000", "192.0.2.6:6000", oldID, 300}, shortHeaders{"192.0.2.6:6000", "192.0.2.5:5000", cliID, 1200})[1:]
 	long := func(n int, idLen byte) []byte {
 		return append([]byte{0xc0, 0xde, 0xad, 0xbe, 0xef, idLen}, make([]byte, n-6)...)
 	}
@@ -384,7 +384,7 @@ func TestRuledOut(t *testing.T) {
 	}
 }
 
-// TestNotQUIC: what looks a little like QUIC is none.
+// TestNotQUIC checks packets that look a little like QUIC.
 func TestNotQUIC(t *testing.T) {
 	tracker := newTracker(t, nil)
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -408,8 +408,8 @@ func TestNotQUIC(t *testing.T) {
 	bounded(t, tracker)
 }
 
-// TestOriginalIDElsewhere: the ID of a client's first Initial is known before the
-// length of the server's, be there others of that length at the server.
+// TestOriginalIDElsewhere checks that the ID of a client's first Initial is found
+// before the length of the server's IDs is known.
 func TestOriginalIDElsewhere(t *testing.T) {
 	tracker := newTracker(t, nil)
 	begin := func(from, id string) sent {

@@ -24,15 +24,16 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// street is a client and a server with a router between them.
-type street struct {
+// testbed is a client and a server with a router between them.
+type testbed struct {
 	*testing.T
 	client, router, server *nettest.Host
 }
 
-func newStreet(t *testing.T) *street {
+// newTestbed returns two hosts and a router between them.
+func newTestbed(t *testing.T) *testbed {
 	t.Helper()
-	s := &street{t, nettest.NewHost(t), nettest.NewHost(t), nettest.NewHost(t)}
+	s := &testbed{t, nettest.NewHost(t), nettest.NewHost(t), nettest.NewHost(t)}
 	for i, h := range []*nettest.Host{s.client, s.server} {
 		net := i + 1
 		nettest.Cable(h, "eth0", []string{fmt.Sprintf("10.%d.0.2/24", net), fmt.Sprintf("fd0%d::2/64", net)},
@@ -46,7 +47,7 @@ func newStreet(t *testing.T) *street {
 }
 
 // watch runs a monitor until the test ends.
-func (s *street) watch(open func() (Source, error), on *nettest.Host) *Monitor {
+func (s *testbed) watch(open func() (Source, error), on *nettest.Host) *Monitor {
 	s.Helper()
 	var source Source
 	on.Do(func() (err error) {
@@ -70,8 +71,8 @@ func (s *street) watch(open func() (Source, error), on *nettest.Host) *Monitor {
 	return m
 }
 
-// needsTCX skips a test where the kernel does not show what leaves an interface, as the
-// documentation says.
+// needsTCX skips a test on kernels without TCX, where the monitor stage does not
+// see packets that are sent.
 func needsTCX(tb nettest.TB) {
 	tb.Helper()
 	if !nettest.KernelAtLeast(tb, 6, 6) {
@@ -79,8 +80,8 @@ func needsTCX(tb nettest.TB) {
 	}
 }
 
-// attach watches interfaces of a host by the kernel's program.
-func (s *street) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (*xdp.Program, *Monitor) {
+// attach attaches a program to a host's interfaces and runs a monitor.
+func (s *testbed) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (*xdp.Program, *Monitor) {
 	s.Helper()
 	needsTCX(s)
 	program := loadFlows(s, 1000)
@@ -96,8 +97,8 @@ func (s *street) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (
 	return program, s.watch(func() (Source, error) { return Kernel(program) }, on)
 }
 
-// talk sends bytes to the server and back, by IPv4 or IPv6.
-func (s *street) talk(client, server string, size int) {
+// exchange sends bytes to the server, which echoes them, by IPv4 or IPv6.
+func (s *testbed) exchange(client, server string, size int) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
 	defer cancel()
@@ -147,9 +148,9 @@ func (s *street) talk(client, server string, size int) {
 	conn.CloseWithError(0, "")
 }
 
-// agree waits until two monitors say the same of one connection, and returns it, or
-// nil if b has not seen all.
-func (s *street) agree(a, b *Monitor) *Connection {
+// agree waits until two monitors have counted the same of one connection, and
+// returns it. It returns nil if b has lost packets.
+func (s *testbed) agree(a, b *Monitor) *Connection {
 	s.Helper()
 	one := func(m *Monitor) *Connection {
 		var all []Connection
@@ -175,15 +176,15 @@ func (s *street) agree(a, b *Monitor) *Connection {
 	}
 }
 
-// TestHosts: the kernel's program on the client's host, and on the router between,
-// says what packet sockets say, of which it shows few.
+// TestHosts compares an XDP program with packet sockets, on the client's host and
+// on a router.
 func TestHosts(t *testing.T) {
 	for _, f := range [][2]string{{"10.1.0.2:1000", "10.2.0.2:443"}, {"[fd01::2]:1000", "[fd02::2]:443"}} {
 		for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 			for _, place := range []string{"host", "middlebox"} {
 				t.Run(fmt.Sprintf("%s/%v/%s", place, mode, f[0]), func(t *testing.T) {
 					size := 20 << 20
-					for !newStreet(t).compared(f, mode, place, size) {
+					for !newTestbed(t).compared(f, mode, place, size) {
 						if size /= 2; size < 1<<20 {
 							t.Fatal("the packet sockets always lose packets")
 						}
@@ -194,16 +195,16 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// compared compares the kernel's program with packet sockets, unless these are too
-// slow for what is there.
-func (s *street) compared(f [2]string, mode xdp.Mode, place string, size int) bool {
+// compared compares a program with packet sockets. It returns false if the packet
+// sockets have lost packets.
+func (s *testbed) compared(f [2]string, mode xdp.Mode, place string, size int) bool {
 	on, interfaces := s.client, []string{"eth0"}
 	if place == "middlebox" {
 		on, interfaces = s.router, []string{"r1", "r2"}
 	}
 	program, kernel := s.attach(on, mode, interfaces...)
 	sockets := s.watch(func() (Source, error) { return Capture("eth0") }, s.client)
-	s.talk(f[0], f[1], size)
+	s.exchange(f[0], f[1], size)
 	c := s.agree(kernel, sockets)
 	if c == nil {
 		return false
@@ -221,13 +222,13 @@ func (s *street) compared(f [2]string, mode xdp.Mode, place string, size int) bo
 	if c.FromClient.Bytes < uint64(size) || c.FromServer.Bytes < uint64(size) {
 		s.Errorf("got %v and %v", c.FromClient, c.FromServer)
 	}
-	sights, err := program.Stats()
+	stats, err := program.Stats()
 	if err != nil {
 		s.Fatal(err)
 	}
 	all := c.FromClient.Packets + c.FromServer.Packets
-	if shown := sights["monitor_reported"]; shown*20 > all {
-		s.Errorf("%d of %d packets were shown: %v", shown, all, sights)
+	if reported := stats["monitor_reported"]; reported*20 > all {
+		s.Errorf("%d of %d packets were reported: %v", reported, all, stats)
 	}
 	if st := kernel.Stats(); st.Glued != 0 || st.SourceDropped != 0 {
 		s.Errorf("got %+v", st)
@@ -235,9 +236,10 @@ func (s *street) compared(f [2]string, mode xdp.Mode, place string, size int) bo
 	return true
 }
 
-// TestDetachLeavesNothing: on an interface, after Detach and after Close.
+// TestDetachLeavesNothing checks that Detach and Close remove all programs from an
+// interface.
 func TestDetachLeavesNothing(t *testing.T) {
-	s := newStreet(t)
+	s := newTestbed(t)
 	for _, end := range []func(*xdp.Program) error{
 		func(p *xdp.Program) error { return p.Detach("eth0") },
 		(*xdp.Program).Close,
@@ -254,8 +256,8 @@ func TestDetachLeavesNothing(t *testing.T) {
 	}
 }
 
-// left says whether a program is attached to the client's interface, either way.
-func (s *street) left() (any bool) {
+// left reports whether a program is attached to the client's interface.
+func (s *testbed) left() (any bool) {
 	s.Helper()
 	s.client.Do(func() error {
 		l, err := netlink.LinkByName("eth0")
@@ -276,7 +278,8 @@ func (s *street) left() (any bool) {
 // killedHost is set in the process that TestKilledMonitorLeavesNothing kills.
 const killedHost = "QUICWAY_TEST_KILLED"
 
-// TestKilledMonitorLeavesNothing: also not by kill -9.
+// TestKilledMonitorLeavesNothing checks that kill -9 removes all programs from an
+// interface.
 func TestKilledMonitorLeavesNothing(t *testing.T) {
 	if os.Getenv(killedHost) != "" {
 		program := loadFlows(t, 100)
@@ -286,7 +289,7 @@ func TestKilledMonitorLeavesNothing(t *testing.T) {
 		fmt.Println("attached")
 		select {}
 	}
-	s := newStreet(t)
+	s := newTestbed(t)
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestKilledMonitorLeavesNothing$")
 	cmd.Env = append(os.Environ(), killedHost+"=1")
 	out, err := cmd.StdoutPipe()

@@ -11,38 +11,39 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/quicway/quicway/internal/datapath"
-
 	"github.com/cilium/ebpf"
+
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/test/packet"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/wire"
 	"github.com/quicway/quicway/xdp"
 )
 
-// dialog is packets of a connection that the kernel is taught soon.
-type dialog struct {
+// testConn is a connection whose packets the kernel soon need not report.
+type testConn struct {
 	client, server string
 	id             []byte
 }
 
-func dialogOf(n uint32) dialog {
+// testConnOf returns the n-th connection.
+func testConnOf(n uint32) testConn {
 	a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-	return dialog{netip.AddrPortFrom(a, 50000).String(), serverAddr, binary.BigEndian.AppendUint64(nil, uint64(n)+1)}
+	return testConn{netip.AddrPortFrom(a, 50000).String(), serverAddr, binary.BigEndian.AppendUint64(nil, uint64(n)+1)}
 }
 
-// begin is the client's Initial.
-func (d dialog) begin(tb testing.TB) sent {
+// begin returns the client's Initial.
+func (d testConn) begin(tb testing.TB) sent {
 	return at(0, d.client, d.server, initialOf(tb, d.id, d.id, 0, cryptoFrame(0, helloOf("kernel.example"))))
 }
 
-// short is a packet of the server.
-func (d dialog) short(length int) sent {
+// short returns a packet of the server with a short header.
+func (d testConn) short(length int) sent {
 	b := append(append([]byte{0x40}, d.id...), make([]byte, length-9)...)
 	return at(0, d.server, d.client, b)
 }
 
-// all runs packets and reads what the program shows of each.
+// all runs packets and reads what is reported of each.
 func (o *offloaded) all(packets ...sent) {
 	o.Helper()
 	for _, s := range packets {
@@ -51,7 +52,7 @@ func (o *offloaded) all(packets ...sent) {
 	}
 }
 
-// fromServer is what a client's connection got.
+// fromServer returns what the server of a client's connection has sent.
 func (o *offloaded) fromServer(client string) (sum Traffic) {
 	o.Helper()
 	for c := range o.tracker.Connections() {
@@ -63,29 +64,29 @@ func (o *offloaded) fromServer(client string) (sum Traffic) {
 	return sum
 }
 
-// TestRingOverflow: what there is no room to show is counted, also in its
-// connection, and what comes later is shown again.
+// TestRingOverflow checks that packets that the ring has no room for are counted,
+// also for their connection, and that later ones are reported again.
 func TestRingOverflow(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 1<<14, nil)
-	d := dialogOf(0)
+	d := testConnOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100), d.short(100))
-	const strangers = 3000
-	for n := range uint32(strangers) {
-		o.run(ethernet(dialogOf(n + 1).begin(t)))
+	const others = 3000
+	for n := range uint32(others) {
+		o.run(ethernet(testConnOf(n + 1).begin(t)))
 	}
 	o.run(ethernet(d.short(200)))
-	lost := o.sights()["monitor_ring_full"]
+	lost := o.stats()["monitor_ring_full"]
 	if lost == 0 || o.source.Dropped() != lost {
-		t.Fatalf("%d of %d were lost, the source says %d: the test needs more", lost, strangers, o.source.Dropped())
+		t.Fatalf("%d of %d were lost, the source says %d: the test needs more", lost, others, o.source.Dropped())
 	}
 	if got, want := o.fromServer(d.client), (Traffic{4, 500}); got != want {
 		t.Errorf("got %v of the connection that was known, want %v", got, want)
 	}
 	o.read()
-	if n := len(connections(o.tracker)); n != strangers+1-int(lost) {
-		t.Errorf("got %d connections, want %d without %d that were lost", n, strangers+1, lost)
+	if n := len(connections(o.tracker)); n != others+1-int(lost) {
+		t.Errorf("got %d connections, want %d without %d that were lost", n, others+1, lost)
 	}
-	late := dialogOf(strangers) // whose Initial was lost
+	late := testConnOf(others) // whose Initial was lost
 	o.all(late.begin(t))
 	for c := range o.tracker.Connections() {
 		if c.Paths[0].Client.String() == late.client && c.FromClient.Packets == 2 {
@@ -95,20 +96,20 @@ func TestRingOverflow(t *testing.T) {
 	t.Error("the connection whose Initial was lost is not there with both")
 }
 
-// TestMapOverflow: flows that make room for others begin anew, and what was
-// counted until the last look stays.
+// TestMapOverflow checks that flows that were evicted are counted again, and that
+// what was read before stays.
 func TestMapOverflow(t *testing.T) {
 	const asked = 128
 	held := asked + 128*ebpf.MustPossibleCPU() // each processor sets some aside
 	flows := 3 * held
 	o := newOffloaded(t, programHooks[0], asked, &Config{MaxConnections: flows + 1})
-	first := dialogOf(0)
+	first := testConnOf(0)
 	o.all(first.begin(t), first.short(100), first.short(100), first.short(100))
 	if got := o.fromServer(first.client).Packets; got != 3 {
 		t.Errorf("got %d packets of the first, want 3", got)
 	}
 	for n := range uint32(flows - 1) {
-		o.all(dialogOf(n+1).begin(t), dialogOf(n+1).short(100), dialogOf(n+1).short(100))
+		o.all(testConnOf(n+1).begin(t), testConnOf(n+1).short(100), testConnOf(n+1).short(100))
 	}
 	o.all(first.short(100), first.short(100), first.short(100))
 	if n := len(connections(o.tracker)); n != flows {
@@ -125,21 +126,21 @@ func TestMapOverflow(t *testing.T) {
 	}
 }
 
-// TestManyFlows: a hundred thousand at a time, each packet of which counts.
+// TestManyFlows checks that every packet of a hundred thousand flows is counted.
 func TestManyFlows(t *testing.T) {
 	const flows, more = 100_000, 2
 	o := newOffloaded(t, programHooks[0], 2*flows, &Config{MaxConnections: flows + 1})
 	for n := range uint32(flows) {
-		o.all(dialogOf(n).begin(t), dialogOf(n).short(100))
+		o.all(testConnOf(n).begin(t), testConnOf(n).short(100))
 	}
 	for n := range uint32(flows) {
 		for range more {
-			o.run(ethernet(dialogOf(n).short(100)))
+			o.run(ethernet(testConnOf(n).short(100)))
 		}
 	}
-	shown := o.sights()["monitor_reported"]
-	if shown != 2*flows {
-		t.Errorf("%d packets were shown, want the first two of each of %d flows", shown, flows)
+	reported := o.stats()["monitor_reported"]
+	if reported != 2*flows {
+		t.Errorf("%d packets were reported, want the first two of each of %d flows", reported, flows)
 	}
 	want, n := (Traffic{1 + more, 100 * (1 + more)}), 0
 	for c := range o.tracker.Connections() {
@@ -152,10 +153,10 @@ func TestManyFlows(t *testing.T) {
 	}
 }
 
-// TestOffloadedTrains: packets that the system has put together count as what was
-// sent, whether the hook tells its size or not.
-func TestOffloadedTrains(t *testing.T) {
-	d := dialogOf(0)
+// TestOffloadedSegments checks that packets that the system has put together are
+// counted as they were sent, whether the hook gives the size or not.
+func TestOffloadedSegments(t *testing.T) {
+	d := testConnOf(0)
 	train := d.short(1200)
 	for range 9 {
 		train.data = append(train.data, d.short(1200).data...)
@@ -167,8 +168,8 @@ func TestOffloadedTrains(t *testing.T) {
 		if got, want := o.fromServer(d.client), (Traffic{34, 3*12500 + 100}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
-		if n := o.sights()["monitor_reported"]; n > 3 {
-			t.Errorf("%d packets were shown, want 3: one to see the size of the segments", n)
+		if n := o.stats()["monitor_reported"]; n > 3 {
+			t.Errorf("%d packets were reported, want 3: one to see the size of the segments", n)
 		}
 	})
 	t.Run("TCX", func(t *testing.T) {
@@ -182,14 +183,14 @@ func TestOffloadedTrains(t *testing.T) {
 		if got, want := o.fromServer(d.client), (Traffic{9, 3 * 2900}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
-		if n := o.sights()["monitor_reported"]; n != 2 {
-			t.Errorf("%d packets were shown, want 2", n)
+		if n := o.stats()["monitor_reported"]; n != 2 {
+			t.Errorf("%d packets were reported, want 2", n)
 		}
 	})
 }
 
-// TestOddFrames: tags, options and extension headers hide nothing; fragments are
-// skipped, and counted.
+// TestOddFrames checks VLAN tags, IP options and extension headers, and that most
+// fragments are skipped and counted.
 func TestOddFrames(t *testing.T) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	build := func(s sent, f packet.Frame) []byte {
@@ -199,7 +200,7 @@ func TestOddFrames(t *testing.T) {
 	options := func(s sent) []byte { return build(s, packet.Frame{Options: true}) }
 	extension := func(units byte) func(s sent) []byte { // destination options before UDP
 		return func(s sent) []byte {
-			b := build(sixth([]sent{s})[0], packet.Frame{Next: 60})
+			b := build(toIPv6([]sent{s})[0], packet.Frame{Next: 60})
 			padding := 8*units - 4
 			binary.BigEndian.PutUint16(b[18:], binary.BigEndian.Uint16(b[18:])+uint16(8*units))
 			options := append([]byte{17, units - 1, 1, padding}, make([]byte, padding)...)
@@ -221,7 +222,7 @@ func TestOddFrames(t *testing.T) {
 		for _, h := range hooksHere(t) {
 			t.Run(name+"/"+h.name, func(t *testing.T) {
 				o := newOffloaded(t, h, 100, nil)
-				d := dialogOf(0)
+				d := testConnOf(0)
 				for _, s := range []sent{d.begin(t), d.short(100), d.short(100), d.short(100)} {
 					o.run(make(s))
 					o.read()
@@ -230,8 +231,8 @@ func TestOddFrames(t *testing.T) {
 				if c.FromServer != (Traffic{3, 300}) || c.ServerName != "kernel.example" {
 					t.Errorf("got %v of %q", c.FromServer, c.ServerName)
 				}
-				if n := o.sights()["monitor_reported"]; n != 2 {
-					t.Errorf("%d packets were shown, want 2", n)
+				if n := o.stats()["monitor_reported"]; n != 2 {
+					t.Errorf("%d packets were reported, want 2", n)
 				}
 			})
 		}
@@ -239,29 +240,29 @@ func TestOddFrames(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 100, nil)
 	const fragments = 500
 	for range fragments {
-		o.run(build(dialogOf(0).short(100), packet.Frame{Flags: 100}))
+		o.run(build(testConnOf(0).short(100), packet.Frame{Flags: 100}))
 	}
-	sights := o.sights()
-	if n := sights["monitor_reported"] + sights["monitor_skipped"]; n != fragments || sights["monitor_skipped"] == 0 {
-		t.Errorf("of %d fragments some were to be shown and most to be skipped: %v", fragments, sights)
+	stats := o.stats()
+	if n := stats["monitor_reported"] + stats["monitor_skipped"]; n != fragments || stats["monitor_skipped"] == 0 {
+		t.Errorf("of %d fragments some were to be reported and most to be skipped: %v", fragments, stats)
 	}
 }
 
-// TestFloodOfIDs: a stranger who knows the endpoints of a connection has Go look
-// at few of his packets.
+// TestFloodOfIDs checks that few packets are reported of an attacker who knows the
+// endpoints of a connection.
 func TestFloodOfIDs(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 100, nil)
-	d := dialogOf(0)
+	d := testConnOf(0)
 	o.all(d.begin(t), d.short(100), d.short(100))
-	before, began := o.sights()["monitor_reported"], time.Now()
+	before, began := o.stats()["monitor_reported"], time.Now()
 	for n := range 5000 {
-		liar := d
-		liar.id = binary.BigEndian.AppendUint64(nil, uint64(n)<<32)
-		o.all(liar.short(60))
+		attacker := d
+		attacker.id = binary.BigEndian.AppendUint64(nil, uint64(n)<<32)
+		o.all(attacker.short(60))
 	}
-	shown, most := o.sights()["monitor_reported"]-before, 64+20*uint64(time.Since(began)/time.Second+1)
-	if shown > most {
-		t.Errorf("%d packets of a flood were shown, want %d at most", shown, most)
+	reported, most := o.stats()["monitor_reported"]-before, 64+20*uint64(time.Since(began)/time.Second+1)
+	if reported > most {
+		t.Errorf("%d packets of a flood were reported, want %d at most", reported, most)
 	}
 	o.all(d.short(100))
 	if c := only(t, o.tracker); len(c.ClientIDs) == 0 || c.ClientIDs[0] != idOf(d.id).String() {
@@ -269,33 +270,33 @@ func TestFloodOfIDs(t *testing.T) {
 	}
 }
 
-// TestToldLast: the program knows which ID it has shown last, also while Go has not
-// said how long IDs are.
-func TestToldLast(t *testing.T) {
+// TestLastReportedID checks that the program keeps the ID that it has reported
+// last, also before the length of IDs is known.
+func TestLastReportedID(t *testing.T) {
 	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
-			one, other := dialogOf(0), dialogOf(0)
+			one, other := testConnOf(0), testConnOf(0)
 			other.id = []byte("another!")
-			for _, d := range []dialog{one, one, other} {
+			for _, d := range []testConn{one, one, other} {
 				o.run(ethernet(d.short(100)))
 			}
-			shown := 0
+			reported := 0
 			for _, f := range o.source.flows.All() {
 				for _, l := range f.Directions {
 					if bytes.HasPrefix(l.Reported[:], other.id) {
-						shown++
+						reported++
 					}
 				}
 			}
-			if shown != 1 {
-				t.Errorf("%d lanes say that %q was shown last, want 1", shown, other.id)
+			if reported != 1 {
+				t.Errorf("%d all say that %q was reported last, want 1", reported, other.id)
 			}
 		})
 	}
 }
 
-// TestKernelSource: who may open it, and that it ends.
+// TestKernelSource checks the errors of Kernel, and that Close ends Read.
 func TestKernelSource(t *testing.T) {
 	without := xdptest.Load(t, &xdp.Config{Sessions: 1})
 	defer without.Close()
@@ -335,15 +336,15 @@ func TestKernelSource(t *testing.T) {
 	}
 }
 
-// TestSourceAgain: who comes after another source of a program knows nothing of what
-// that taught, and is shown what has come since it last read.
-func TestSourceAgain(t *testing.T) {
+// TestSecondSource checks that the next source of a program does not use the rules
+// of the first one, and gets what came after the first one's last read.
+func TestSecondSource(t *testing.T) {
 	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			first := newOffloaded(t, h, 100, nil)
-			known, late := dialogOf(0), dialogOf(1)
-			stranger := at(0, "192.0.2.1:1", serverAddr, make([]byte, 60))
-			first.all(known.begin(t), known.short(100), known.short(100), stranger)
+			known, late := testConnOf(0), testConnOf(1)
+			other := at(0, "192.0.2.1:1", serverAddr, make([]byte, 60))
+			first.all(known.begin(t), known.short(100), known.short(100), other)
 			first.run(ethernet(late.begin(t))) // and nobody reads it
 			if err := first.source.Close(); err != nil {
 				t.Fatal(err)
@@ -357,24 +358,25 @@ func TestSourceAgain(t *testing.T) {
 			if c.ServerName != "kernel.example" || c.FromServer != (Traffic{3, 300}) || c.FromClient.Packets != 1 {
 				t.Errorf("got %v and %v of %q, want all that came meanwhile", c.FromClient, c.FromServer, c.ServerName)
 			}
-			before := again.sights()["monitor_reported"]
-			again.all(known.short(100), known.short(100), stranger)
-			if got := again.sights()["monitor_reported"] - before; got != 3 {
-				t.Errorf("%d packets of flows that the first source knew were shown, want 3", got)
+			before := again.stats()["monitor_reported"]
+			again.all(known.short(100), known.short(100), other)
+			if got := again.stats()["monitor_reported"] - before; got != 3 {
+				t.Errorf("%d packets of flows that the first source knew were reported, want 3", got)
 			}
-			before = again.sights()["monitor_reported"]
-			again.all(late.short(100), late.short(100), stranger)
+			before = again.stats()["monitor_reported"]
+			again.all(late.short(100), late.short(100), other)
 			if got := again.fromServer(late.client); got != (Traffic{5, 500}) {
 				t.Errorf("got %v, want five packets", got)
 			}
-			if got := again.sights()["monitor_reported"] - before; got != 0 {
-				t.Errorf("%d packets were shown of what is known again", got)
+			if got := again.stats()["monitor_reported"] - before; got != 0 {
+				t.Errorf("%d packets were reported of what is known again", got)
 			}
 		})
 	}
 }
 
-// FuzzParity: whatever comes, the hooks and a file agree, and all passes.
+// FuzzParity checks that both hooks and a file give the same connections for any
+// packets, and that all packets pass.
 func FuzzParity(f *testing.F) {
 	for _, script := range []string{
 		"\x01\x40\x01\x40\x01\x60\x01\x40",                 // the server answers
@@ -405,10 +407,10 @@ func FuzzParity(f *testing.F) {
 	})
 }
 
-// scriptOf makes packets of a script: two bytes say which of few endpoints, IDs and
-// lengths one has, and what it begins with. The first is a client's Initial.
+// scriptOf returns the packets of a script: an Initial, and one packet for each two
+// bytes. They choose the endpoints, the ID, the length and the first byte.
 func scriptOf(tb testing.TB, script []byte) []sent {
-	d := dialogOf(0)
+	d := testConnOf(0)
 	d.id = []byte("original") // unlike the zeros in packets: it is looked for there
 	ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
 	all := []sent{d.begin(tb)}
@@ -432,8 +434,8 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 	return all
 }
 
-// scripted makes a datagram with an ID. Some first bytes stand for something rarer
-// than short and long headers.
+// scripted returns a datagram with an ID. Some first bytes stand for special
+// datagrams.
 func scripted(tb testing.TB, id []byte, length int, first byte) []byte {
 	other := bytes.Clone(id)
 	other[0] ^= first // the sender's own
@@ -468,15 +470,15 @@ func scripted(tb testing.TB, id []byte, length int, first byte) []byte {
 	return append(b, make([]byte, max(length-len(b), 0))...)
 }
 
-// parity runs a script by a hook, and compares with a file. A run that has taken so
-// long that tables were swept begins again: a packet that was late has that done
-// before it here, and after it there.
+// parity runs a script by a hook and compares the result with that of a file. It
+// repeats runs that took so long that tables were swept.
 func parity(tb testing.TB, program *xdp.Program, h hook, script []byte) {
 	tb.Helper()
 	for !paritySoon(tb, program, h, scriptOf(tb, script)) {
 	}
 }
 
+// paritySoon is parity once. It returns false if the run took too long.
 func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	tb.Helper()
 	o := newOffloadedBy(tb, program, h, nil)
@@ -484,7 +486,7 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	// Of connections that share endpoints those within a while were heard of at
 	// once. Here all are: how long a packet takes decides nothing.
 	o.tracker.index.slack = int64(time.Hour)
-	before := o.sights()["monitor_limited"]
+	before := o.stats()["monitor_limited"]
 	for i := range all {
 		all[i].at = o.now()
 		o.all(all[i])
@@ -492,20 +494,20 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	if o.now().Sub(o.opened) > time.Duration(sweepEvery)/2 {
 		return false
 	}
-	if held := o.sights()["monitor_limited"] - before; held > 0 {
-		tb.Errorf("%d packets of so few were not shown", held)
+	if limited := o.stats()["monitor_limited"] - before; limited > 0 {
+		tb.Errorf("%d packets of so few were not reported", limited)
 	}
 	o.same(all)
 	return true
 }
 
-// TestLongHello: of a ClientHello of more datagrams than are shown whole at first,
-// all are, because Initials open.
+// TestLongHello checks that all datagrams of a long ClientHello are reported whole
+// if Initials open, and only the first ones if they do not.
 func TestLongHello(t *testing.T) {
 	const piece = 1000
 	hello := helloOf(string(bytes.Repeat([]byte("long."), 2800)))
 	binary.BigEndian.PutUint16(hello[2:], uint16(len(hello)-4))
-	d := dialogOf(0)
+	d := testConnOf(0)
 	for _, h := range hooksHere(t) {
 		t.Run(h.name, func(t *testing.T) {
 			o := newOffloaded(t, h, 100, nil)
@@ -542,12 +544,12 @@ func TestLongHello(t *testing.T) {
 		o.tracker.Packet(&p)
 	}
 	if whole != maxWhole {
-		t.Errorf("%d datagrams that do not open were shown whole, want %d", whole, maxWhole)
+		t.Errorf("%d datagrams that do not open were reported whole, want %d", whole, maxWhole)
 	}
 }
 
-// TestNextHello: a client that connects again and again from one socket is known by
-// its name each time, though that takes more datagrams than are shown whole at once.
+// TestNextHello checks that the server name is read of each connection of a client
+// that uses one socket for one after another.
 func TestNextHello(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) {
 		for range maxShared {
@@ -574,11 +576,11 @@ func TestNextHello(t *testing.T) {
 	}
 }
 
-// TestIdleFlow: time passes without packets that are shown; what is over is closed
-// with all that was counted, and forgotten by the kernel.
+// TestIdleFlow checks that a connection whose packets are not reported is closed
+// when it is idle, with all that was counted, and removed from the kernel.
 func TestIdleFlow(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 100, nil)
-	d := dialogOf(0)
+	d := testConnOf(0)
 	o.all(d.begin(t), d.short(100))
 	o.run(ethernet(d.short(100)))
 	o.run(ethernet(d.short(100)))
@@ -603,8 +605,8 @@ func TestIdleFlow(t *testing.T) {
 	}
 }
 
-// TestEventsWithoutPackets: what time brings about is told when it does, though no
-// packet is shown.
+// TestEventsWithoutPackets checks that events of idle connections are delivered
+// while no packets are reported.
 func TestEventsWithoutPackets(t *testing.T) {
 	program := loadFlows(t, 100)
 	source, err := Kernel(program)
@@ -619,7 +621,7 @@ func TestEventsWithoutPackets(t *testing.T) {
 	events := m.Events(ctx)
 	ended := make(chan error)
 	go func() { ended <- m.Run(ctx) }()
-	if _, _, err := programHooks[0].run(program, ethernet(dialogOf(0).begin(t))); err != nil {
+	if _, _, err := programHooks[0].run(program, ethernet(testConnOf(0).begin(t))); err != nil {
 		t.Error(err)
 	}
 	var last EventKind
@@ -635,11 +637,11 @@ func TestEventsWithoutPackets(t *testing.T) {
 	<-ended
 }
 
-// TestTornTally: the program counts while Go reads, which may see a packet before its
-// bytes, or these before it.
-func TestTornTally(t *testing.T) {
+// TestPartialCounters checks counters that are read between the updates of a
+// packet's count and of its bytes.
+func TestPartialCounters(t *testing.T) {
 	tracker := newTracker(t, nil)
-	track(tracker, []sent{dialogOf(0).begin(t)})
+	track(tracker, []sent{testConnOf(0).begin(t)})
 	o, k := newOffload(nil, &tracker.index, &tracker.counters, &tracker.events), &kernelFlow{}
 	for e := range tracker.index.flows.all() {
 		for _, n := range []datapath.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
@@ -652,16 +654,16 @@ func TestTornTally(t *testing.T) {
 	}
 }
 
-// TestEvictedConnection: also one that makes room for another ends with all that was
-// counted of it.
+// TestEvictedConnection checks that the event of an evicted connection has all that
+// was counted.
 func TestEvictedConnection(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 100, &Config{MaxConnections: 1})
-	d := dialogOf(0)
+	d := testConnOf(0)
 	o.all(d.begin(t), d.short(100))
 	o.run(ethernet(d.short(100)))
 	o.run(ethernet(d.short(100)))
 	o.tracker.take()
-	o.all(dialogOf(1).begin(t))
+	o.all(testConnOf(1).begin(t))
 	for _, e := range o.tracker.take() {
 		if e.Kind == EventClosed {
 			if got, want := e.Connection.FromServer, (Traffic{3, 300}); got != want || e.Reason != Evicted {
@@ -673,21 +675,21 @@ func TestEvictedConnection(t *testing.T) {
 	t.Error("nothing was closed")
 }
 
-// TestForgottenStranger: who is not remembered to be none of QUIC's is looked at
-// again.
-func TestForgottenStranger(t *testing.T) {
+// TestEvictedIgnoredFlow checks that an ignored flow is reported again once its
+// candidate was evicted.
+func TestEvictedIgnoredFlow(t *testing.T) {
 	o := newOffloaded(t, programHooks[0], 100, &Config{MaxConnections: 1})
 	other := func(from string) sent { return at(0, from, serverAddr, make([]byte, 60)) }
-	shown := func(want uint64, from string) {
+	reported := func(want uint64, from string) {
 		t.Helper()
-		before := o.sights()["monitor_reported"]
+		before := o.stats()["monitor_reported"]
 		o.all(other(from))
-		if got := o.sights()["monitor_reported"] - before; got != want {
-			t.Errorf("%d packets of %s were shown, want %d", got, from, want)
+		if got := o.stats()["monitor_reported"] - before; got != want {
+			t.Errorf("%d packets of %s were reported, want %d", got, from, want)
 		}
 	}
-	shown(1, "192.0.2.1:1")
-	shown(0, "192.0.2.1:1")
-	shown(1, "192.0.2.1:2") // takes the place of the first
-	shown(1, "192.0.2.1:1")
+	reported(1, "192.0.2.1:1")
+	reported(0, "192.0.2.1:1")
+	reported(1, "192.0.2.1:2") // takes the place of the first
+	reported(1, "192.0.2.1:1")
 }

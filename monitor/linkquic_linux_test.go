@@ -18,9 +18,8 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// linkQUIC decides as the monitor of that name says that it does: five maps, IPv4,
-// version 1, no keys. Where its description is silent it is given the better of
-// what it may mean.
+// linkQUIC follows the published rules of the monitor LinkQUIC: five maps, IPv4,
+// version 1, no keys. Where they leave a choice it takes the better one.
 type linkQUIC struct {
 	connections map[[2]netip.AddrPort]string // by source and destination: the first ID
 	dcids       map[string]string
@@ -31,6 +30,7 @@ type linkQUIC struct {
 	moves       int
 }
 
+// newLinkQUIC returns an empty linkQUIC.
 func newLinkQUIC() *linkQUIC {
 	return &linkQUIC{
 		connections: map[[2]netip.AddrPort]string{}, dcids: map[string]string{},
@@ -99,9 +99,9 @@ func (l *linkQUIC) count() int {
 	return len(all)
 }
 
-// made is a connection of a draft that is like version 1 but for its number and its
-// keys, as far as it can be seen.
-func made(tb testing.TB, v wire.Version) []sent {
+// draftConn returns a connection of a draft that differs from version 1 by its
+// number and keys.
+func draftConn(tb testing.TB, v wire.Version) []sent {
 	tb.Helper()
 	first, _ := wiretest.FirstByte(wire.Version1, wire.Initial, 0)
 	payload := append(cryptoFrame(0, helloOf("made.example")), make([]byte, 1000)...)
@@ -120,20 +120,21 @@ func made(tb testing.TB, v wire.Version) []sent {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	answer := settled(tb)[1]
+	answer := establishedConn(tb)[1]
 	binary.BigEndian.PutUint32(answer.data[1:], uint32(v))
 	all := []sent{at(0, clientAddr, serverAddr, initial), answer}
-	return talk(all, 20, lane{clientAddr, serverAddr, oldID, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+	return addShorts(all, 20, shortHeaders{clientAddr, serverAddr, oldID, 300}, shortHeaders{serverAddr, clientAddr, cliID, 1200})
 }
 
-// contest is what both are shown, and what is there.
-type contest struct {
+// comparison is a capture, and the connections and moves in it.
+type comparison struct {
 	name               string
 	all                []sent
 	connections, moves int
 }
 
-func contests(t *testing.T) []contest {
+// comparisons returns the captures of the table in README.md.
+func comparisons(t *testing.T) []comparison {
 	exchange := func(conf *quic.Config) func(*scene) {
 		return func(s *scene) { s.exchange(s.dial(conf), 50000) }
 	}
@@ -152,12 +153,12 @@ func contests(t *testing.T) []contest {
 			s.exchange(s.dial(nil), 20000)
 		}
 	})
-	return []contest{
+	return []comparison{
 		{"version 1", one, 1, 0},
-		{"version 1, IPv6", sixth(one), 1, 0},
+		{"version 1, IPv6", toIPv6(one), 1, 0},
 		{"version 2", play(t, &quic.Config{Versions: v2}, false, exchange(&quic.Config{Versions: v2})), 1, 0},
-		{"draft 29", made(t, 0xff00001d), 1, 0},
-		{"draft 23", made(t, 0xff000017), 1, 0},
+		{"draft 29", draftConn(t, 0xff00001d), 1, 0},
+		{"draft 23", draftConn(t, 0xff000017), 1, 0},
 		{"Version Negotiation, then version 1", play(t, &quic.Config{Versions: v1}, false, exchange(&quic.Config{Versions: []quic.Version{quic.Version2, quic.Version1}})), 1, 0},
 		{"Retry", play(t, nil, true, exchange(nil)), 1, 0},
 		{"IDs of length zero at the client", play(t, nil, false, func(s *scene) { s.short() }), 1, 0},
@@ -173,7 +174,7 @@ func contests(t *testing.T) []contest {
 	}
 }
 
-// short dials as quic.Dial does, with IDs of length zero.
+// short opens a connection with quic.Dial, whose IDs have length zero.
 func (s *scene) short() {
 	s.t.Helper()
 	conn, err := quic.Dial(s.t.Context(), s.client, nettest.UDPAddr(netip.MustParseAddrPort(serverAddr)), s.tls, &quic.Config{DisablePathMTUDiscovery: true})
@@ -185,7 +186,7 @@ func (s *scene) short() {
 	synctest.Wait()
 }
 
-// forged is what anybody can send to look like a client: nothing in it opens.
+// forged returns Initials that do not open.
 func forged() (out []sent) {
 	for i, s := range noise(200) {
 		s.data = append(bytes.Repeat([]byte{byte(i)}, 1200)[:1200:1200], s.data...)[:1200]
@@ -195,7 +196,7 @@ func forged() (out []sent) {
 	return out
 }
 
-// share says how many of the datagrams were followed.
+// share returns which part of the datagrams was followed.
 func share(n, all int) string {
 	switch {
 	case n == 0:
@@ -206,7 +207,7 @@ func share(n, all int) string {
 	return "a part"
 }
 
-// moved counts where a connection was found to have gone.
+// movedTo returns the number of moves of a connection.
 func movedTo(c *Connection) (n int) {
 	for _, change := range c.PathChanges {
 		if change.Kind != Probe {
@@ -219,12 +220,12 @@ func movedTo(c *Connection) (n int) {
 // The marks in README.md that the table is between.
 const compareBegin, compareEnd = "<!-- make compare -->\n", "<!-- end of make compare -->\n"
 
-// TestLinkQUIC compares what that monitor's rules find with what ours do, and
-// README.md with the table that comes of it, which it writes if QUICWAY_WRITE is set.
+// TestLinkQUIC compares the connections found by LinkQUIC's rules and by the
+// tracker. It checks the table in README.md, or writes it if QUICWAY_WRITE is set.
 func TestLinkQUIC(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| capture | connections, moves | LinkQUIC's rules: connections | moves | datagrams | ours: connections | moves | datagrams |\n|---|---|---:|---:|---|---:|---:|---|\n")
-	for _, c := range contests(t) {
+	for _, c := range comparisons(t) {
 		theirs, ours := newLinkQUIC(), newTracker(t, nil)
 		for _, s := range c.all {
 			theirs.packet(s)

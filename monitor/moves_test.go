@@ -11,19 +11,20 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// lane is how shorts of a side look on a path.
-type lane struct {
+// shortHeaders are the short headers that one side sends on a path.
+type shortHeaders struct {
 	from, to string
 	id       []byte
 	length   int
 }
 
-// talk appends packets with short headers, some milliseconds apart.
-func talk(all []sent, n int, lanes ...lane) []sent {
+// addShorts appends packets with short headers at intervals of five milliseconds: n
+// of each kind.
+func addShorts(all []sent, n int, kinds ...shortHeaders) []sent {
 	rng := rand.New(rand.NewPCG(1, uint64(len(all))))
 	last := all[len(all)-1].at.Sub(start)
 	for range n {
-		for _, l := range lanes {
+		for _, l := range kinds {
 			b := make([]byte, l.length)
 			for i := range b {
 				b[i] = byte(rng.Uint32())
@@ -37,7 +38,7 @@ func talk(all []sent, n int, lanes ...lane) []sent {
 	return all
 }
 
-// The lanes of a connection after its handshake, and those of the one that is made
+// The all of a connection after its handshake, and those of the one that is made
 // by settled.
 var (
 	oldID = []byte("srv-id-1")
@@ -46,26 +47,26 @@ var (
 	cliNo = []byte("cli2")
 )
 
-// settled is a connection whose handshake is over.
-func settled(tb testing.TB) []sent { return settledBy(tb, clientAddr, oldID, cliID) }
+// establishedConn returns the packets of a connection up to some short headers.
+func establishedConn(tb testing.TB) []sent { return establishedBy(tb, clientAddr, oldID, cliID) }
 
-// settledBy is one of another client.
-func settledBy(tb testing.TB, clientAddr string, oldID, cliID []byte) []sent {
+// establishedBy is establishedConn of another client.
+func establishedBy(tb testing.TB, clientAddr string, oldID, cliID []byte) []sent {
 	tb.Helper()
 	all := []sent{at(0, clientAddr, serverAddr, initialOf(tb, append([]byte("orig"), oldID...), cliID, 0, cryptoFrame(0, helloOf("moves.example"))))}
 	handshake := []byte{0xe0, 0, 0, 0, 1, byte(len(cliID))}
 	handshake = append(append(handshake, cliID...), byte(len(oldID)))
 	handshake = append(append(handshake, oldID...), 0x40, 100)
 	all = append(all, at(10, serverAddr, clientAddr, append(handshake, make([]byte, 100)...)))
-	return talk(all, 20, lane{clientAddr, serverAddr, oldID, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+	return addShorts(all, 20, shortHeaders{clientAddr, serverAddr, oldID, 300}, shortHeaders{serverAddr, clientAddr, cliID, 1200})
 }
 
-// TestPreferredAddress: the server has told of another address, in what nobody can
-// read, and the client tries it and goes there (RFC 9000 §9.6).
+// TestPreferredAddress checks a client that probes and uses the server's preferred
+// address (RFC 9000 §9.6). The address itself is encrypted.
 func TestPreferredAddress(t *testing.T) {
 	const preferred = "198.51.100.99:443"
-	all := talk(settled(t), 1, lane{clientAddr, preferred, newID, 1200}, lane{preferred, clientAddr, cliNo, 1200})
-	all = talk(all, 20, lane{clientAddr, preferred, newID, 300}, lane{preferred, clientAddr, cliNo, 1200})
+	all := addShorts(establishedConn(t), 1, shortHeaders{clientAddr, preferred, newID, 1200}, shortHeaders{preferred, clientAddr, cliNo, 1200})
+	all = addShorts(all, 20, shortHeaders{clientAddr, preferred, newID, 300}, shortHeaders{preferred, clientAddr, cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	c := only(t, tracker)
@@ -81,21 +82,22 @@ func TestPreferredAddress(t *testing.T) {
 	}
 }
 
-// twoPaths is a connection that tries a second path, and goes by both in turns.
+// twoPaths returns the packets of a connection that probes a second path and
+// alternates between both.
 func twoPaths(tb testing.TB, turns, packets int) []sent {
 	tb.Helper()
 	const second = "192.0.2.1:50002"
-	one := []lane{{clientAddr, serverAddr, oldID, 300}, {serverAddr, clientAddr, cliID, 1200}}
-	two := []lane{{second, serverAddr, newID, 300}, {serverAddr, second, cliNo, 1200}}
-	all := talk(settled(tb), 1, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	one := []shortHeaders{{clientAddr, serverAddr, oldID, 300}, {serverAddr, clientAddr, cliID, 1200}}
+	two := []shortHeaders{{second, serverAddr, newID, 300}, {serverAddr, second, cliNo, 1200}}
+	all := addShorts(establishedConn(tb), 1, shortHeaders{second, serverAddr, newID, 1200}, shortHeaders{serverAddr, second, cliNo, 1200})
 	for range turns {
-		all = talk(talk(all, packets, two...), packets, one...)
+		all = addShorts(addShorts(all, packets, two...), packets, one...)
 	}
 	return all
 }
 
-// TestMultipath: a connection that goes on by two paths in turns is not one that
-// moves all the time.
+// TestMultipath checks that a connection that alternates between two paths does not
+// move all the time.
 func TestMultipath(t *testing.T) {
 	all := twoPaths(t, 20, 6)
 	tracker := newTracker(t, nil)
@@ -113,18 +115,18 @@ func TestMultipath(t *testing.T) {
 	}
 }
 
-// TestMoverAmongForgotten: the connections that are known at a server are not all that
-// there are.
-func TestMoverAmongForgotten(t *testing.T) {
+// TestMoveAmongEvicted checks that no connection is found by timing if more
+// connections were at the server than are kept.
+func TestMoveAmongEvicted(t *testing.T) {
 	var all []sent
 	for n := range maxOwners + 1 { // of which the last and the first go on
 		client := fmt.Sprintf("192.0.2.%d:50000", 10+n)
-		for _, s := range settledBy(t, client, fmt.Appendf(nil, "server-%d", n), fmt.Appendf(nil, "c-%02d", n)) {
+		for _, s := range establishedBy(t, client, fmt.Appendf(nil, "server-%d", n), fmt.Appendf(nil, "c-%02d", n)) {
 			s.at = s.at.Add(time.Duration(n) * 10 * time.Second)
 			all = append(all, s)
 		}
 	}
-	all = talk(all, 20, lane{"203.0.113.7:50002", serverAddr, newID, 1200}, lane{serverAddr, "203.0.113.7:50002", cliNo, 1200})
+	all = addShorts(all, 20, shortHeaders{"203.0.113.7:50002", serverAddr, newID, 1200}, shortHeaders{serverAddr, "203.0.113.7:50002", cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	for _, c := range connections(tracker) {
@@ -134,13 +136,13 @@ func TestMoverAmongForgotten(t *testing.T) {
 	}
 }
 
-// TestMoverInACrowd: from another address it may be any of several connections, and
-// so is none of them.
-func TestMoverInACrowd(t *testing.T) {
-	all := settled(t)
-	all = append(all, settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))...) // at the same time
+// TestMoveAmongSeveral checks that no connection is found by timing if it may be
+// any of several.
+func TestMoveAmongSeveral(t *testing.T) {
+	all := establishedConn(t)
+	all = append(all, establishedBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))...) // at the same time
 	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
-	all = talk(all, 20, lane{"203.0.113.7:50002", serverAddr, newID, 1200}, lane{serverAddr, "203.0.113.7:50002", cliNo, 1200})
+	all = addShorts(all, 20, shortHeaders{"203.0.113.7:50002", serverAddr, newID, 1200}, shortHeaders{serverAddr, "203.0.113.7:50002", cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	for _, c := range connections(tracker) {
@@ -150,7 +152,8 @@ func TestMoverInACrowd(t *testing.T) {
 	}
 }
 
-// pause lets time pass before what is appended next.
+// pause returns the packets moved in time, so that what addShorts appends comes d
+// later.
 func pause(all []sent, d time.Duration) []sent {
 	last := all[len(all)-1]
 	last.at = last.at.Add(d)
@@ -158,20 +161,20 @@ func pause(all []sent, d time.Duration) []sent {
 	return append(all, last)
 }
 
-// TestNoProbe: full datagrams from a host whose connection has been silent for long
-// try no path of it, and neither do those that were under way before it, or others that
-// are not full.
+// TestNoProbe checks full datagrams that are not taken for a probe: those of a host
+// whose connection has been silent for long, those that began before the
+// connection, and those that are not full.
 func TestNoProbe(t *testing.T) {
 	const second, elsewhere = "192.0.2.1:50002", "203.0.113.7:50002"
-	lanes := []lane{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
-	small := []lane{{second, serverAddr, newID, 1199}, {serverAddr, second, cliNo, 1199}}
+	all := []shortHeaders{{second, serverAddr, newID, 1200}, {serverAddr, second, cliNo, 1200}}
+	small := []shortHeaders{{second, serverAddr, newID, 1199}, {serverAddr, second, cliNo, 1199}}
 	first := at(0, second, serverAddr, append([]byte{0x41}, append(newID[:8:8], make([]byte, 1191)...)...))
 	for name, all := range map[string][]sent{
-		"late":                       talk(pause(settled(t), 2*time.Minute), 6, lanes...),
-		"in little, from the client": talk(settled(t), 6, small[0], lanes[1]),
-		"in little, from elsewhere":  talk(settled(t), 6, lane{elsewhere, serverAddr, newID, 1199}, lane{serverAddr, elsewhere, cliNo, 1200}),
-		"in little, from the server": talk(settled(t), 6, lanes[0], small[1]),
-		"early":                      talk(append([]sent{first}, settled(t)...), 6, lanes...),
+		"late":                       addShorts(pause(establishedConn(t), 2*time.Minute), 6, all...),
+		"in little, from the client": addShorts(establishedConn(t), 6, small[0], all[1]),
+		"in little, from elsewhere":  addShorts(establishedConn(t), 6, shortHeaders{elsewhere, serverAddr, newID, 1199}, shortHeaders{serverAddr, elsewhere, cliNo, 1200}),
+		"in little, from the server": addShorts(establishedConn(t), 6, all[0], small[1]),
+		"early":                      addShorts(append([]sent{first}, establishedConn(t)...), 6, all...),
 	} {
 		tracker := newTracker(t, nil)
 		track(tracker, all)
@@ -183,12 +186,13 @@ func TestNoProbe(t *testing.T) {
 	}
 }
 
-// TestProbeAfterMove: where a connection has moved it tries the next path from.
+// TestProbeAfterMove checks that a connection that has moved may probe the next
+// path.
 func TestProbeAfterMove(t *testing.T) {
 	const second, third = "203.0.113.7:50001", "203.0.113.7:50002"
-	all := talk(settled(t), 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
-	all = talk(all, 20, lane{third, serverAddr, newID, 1200}, lane{serverAddr, third, cliNo, 1200})
-	other := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that time alone says nothing
+	all := addShorts(establishedConn(t), 20, shortHeaders{second, serverAddr, oldID, 300}, shortHeaders{serverAddr, second, cliID, 1200})
+	all = addShorts(all, 20, shortHeaders{third, serverAddr, newID, 1200}, shortHeaders{serverAddr, third, cliNo, 1200})
+	other := establishedBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that time alone says nothing
 	all = append(all, other...)
 	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
 	tracker := newTracker(t, nil)
@@ -205,12 +209,12 @@ func TestProbeAfterMove(t *testing.T) {
 	t.Error("the connection is not known")
 }
 
-// TestMoveOfOneSide: of a connection whose other direction is not captured a NAT's
-// rebinding is seen all the same, if with less confidence.
-func TestMoveOfOneSide(t *testing.T) {
+// TestOneWayRebinding checks that a rebinding is found, with less confidence, if
+// only one direction is captured.
+func TestOneWayRebinding(t *testing.T) {
 	const second = "192.0.2.1:50002"
-	all := append(settled(t), at(300, clientAddr, serverAddr, handshakeOf(t, wire.Version1, oldID, cliID)))
-	all = talk(all, 20, lane{second, serverAddr, oldID, 300}, lane{serverAddr, second, cliID, 1200})
+	all := append(establishedConn(t), at(300, clientAddr, serverAddr, handshakeOf(t, wire.Version1, oldID, cliID)))
+	all = addShorts(all, 20, shortHeaders{second, serverAddr, oldID, 300}, shortHeaders{serverAddr, second, cliID, 1200})
 	for name, quiet := range map[string]string{"client": "silent for 5ms", "server": "silent for 100ms"} {
 		half := slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return (s.to.String() == serverAddr) != (name == "client") })
 		tracker := newTracker(t, nil)
@@ -225,13 +229,13 @@ func TestMoveOfOneSide(t *testing.T) {
 	}
 }
 
-// TestManyIDs: of IDs that change without end the latest are kept, and nothing leads on
-// to a connection that has gone, not from an ID that it had long before either.
+// TestManyIDs checks that the latest of many IDs are kept, and that no earlier ID
+// leads to a removed connection.
 func TestManyIDs(t *testing.T) {
 	const n = 30
-	all := settled(t)
+	all := establishedConn(t)
 	for i := range n {
-		all = talk(all, 3, lane{clientAddr, serverAddr, []byte{9, 9, byte(i), 1, 2, 3, 4, 5}, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+		all = addShorts(all, 3, shortHeaders{clientAddr, serverAddr, []byte{9, 9, byte(i), 1, 2, 3, 4, 5}, 300}, shortHeaders{serverAddr, clientAddr, cliID, 1200})
 	}
 	tracker := newTracker(t, nil)
 	track(tracker, all)
@@ -251,16 +255,16 @@ func TestManyIDs(t *testing.T) {
 	}
 }
 
-// TestMoverAmongSilent: of the connections at a server those that are over, most likely,
-// have not moved.
-func TestMoverAmongSilent(t *testing.T) {
+// TestMoveAmongSilent checks that connections that have been silent for long are
+// not taken to move.
+func TestMoveAmongSilent(t *testing.T) {
 	const second = "203.0.113.7:50002"
-	all := settledBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))
-	for _, s := range settled(t) {
+	all := establishedBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9"))
+	for _, s := range establishedConn(t) {
 		s.at = s.at.Add(10 * time.Second)
 		all = append(all, s)
 	}
-	all = talk(all, 20, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	all = addShorts(all, 20, shortHeaders{second, serverAddr, newID, 1200}, shortHeaders{serverAddr, second, cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	for _, c := range connections(tracker) {

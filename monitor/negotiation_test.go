@@ -8,7 +8,7 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// handshakeOf makes a Handshake packet.
+// handshakeOf returns a Handshake packet.
 func handshakeOf(tb testing.TB, v wire.Version, dst, src []byte) []byte {
 	tb.Helper()
 	first, _ := wiretest.FirstByte(v, wire.Handshake, 0)
@@ -20,15 +20,16 @@ func handshakeOf(tb testing.TB, v wire.Version, dst, src []byte) []byte {
 	return packet
 }
 
-// serverHelloOf makes a ServerHello of TLS 1.3.
+// serverHelloOf returns a ServerHello of TLS 1.3.
 func serverHelloOf() []byte {
 	body := append([]byte{3, 3}, make([]byte, 32)...)
 	body = append(body, 0, 0x13, 0x01, 0, 0, 6, 0, 0x2b, 0, 2, 3, 4)
 	return append([]byte{2, 0, 0, byte(len(body))}, body...)
 }
 
-// TestCompatibleNegotiation: the server answers in another version, with keys from
-// the same ID, and the client goes on in that (RFC 9368 §2.3, RFC 9369 §4.1).
+// TestCompatibleNegotiation checks a server that answers in another version with
+// keys from the same ID, and a client that goes on in that version (RFC 9368 §2.3,
+// RFC 9369 §4.1).
 func TestCompatibleNegotiation(t *testing.T) {
 	for _, versions := range [][2]wire.Version{{wire.Version1, wire.Version2}, {wire.Version2, wire.Version1}} {
 		first, then := versions[0], versions[1]
@@ -43,7 +44,7 @@ func TestCompatibleNegotiation(t *testing.T) {
 				at(20, clientAddr, serverAddr, sealed(t, then, wire.Client, id, oldID, cliID, 0, cryptoFrame(30, hello[30:]))),
 				at(21, clientAddr, serverAddr, handshakeOf(t, then, oldID, cliID)),
 			}
-			all = talk(all, 10, lane{clientAddr, serverAddr, oldID, 300}, lane{serverAddr, clientAddr, cliID, 1200})
+			all = addShorts(all, 10, shortHeaders{clientAddr, serverAddr, oldID, 300}, shortHeaders{serverAddr, clientAddr, cliID, 1200})
 			tracker := newTracker(t, nil)
 			track(tracker, all)
 			c := only(t, tracker)

@@ -9,10 +9,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/quicway/quicway/internal/datapath"
-
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/test/xdptest"
@@ -20,14 +19,14 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// loadFlows loads a program that counts flows.
+// loadFlows loads a program with the monitor stage.
 func loadFlows(tb testing.TB, flows int) *xdp.Program {
 	tb.Helper()
 	program := xdptest.Load(tb, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.MonitorStage}, Sessions: 1, Flows: flows})
 	return program
 }
 
-// hook runs frames through one of the program's two hooks.
+// hook runs frames through one of the hooks of a program.
 type hook struct {
 	name string
 	run  func(p *xdp.Program, frame []byte) (datapath.Verdict, []byte, error)
@@ -40,7 +39,8 @@ var programHooks = []hook{
 	}},
 }
 
-// hooksHere returns those that this kernel has: before Linux 6.6 there is no TCX.
+// hooksHere returns the hooks that this kernel has. There is no TCX before Linux
+// 6.6.
 func hooksHere(tb testing.TB) []hook {
 	if nettest.KernelAtLeast(tb, 6, 6) {
 		return programHooks
@@ -48,7 +48,7 @@ func hooksHere(tb testing.TB) []hook {
 	return programHooks[:1]
 }
 
-// offloaded is a tracker behind a program.
+// offloaded is a tracker whose source is a program.
 type offloaded struct {
 	testing.TB
 	program *xdp.Program
@@ -58,14 +58,16 @@ type offloaded struct {
 	opened  time.Time
 }
 
-// now is the time, which nobody sets.
+// now returns the time by the monotonic clock.
 func (o *offloaded) now() time.Time { return o.opened.Add(time.Since(o.opened)) }
 
+// newOffloaded returns a tracker for a new program.
 func newOffloaded(tb testing.TB, h hook, flows int, conf *Config) *offloaded {
 	tb.Helper()
 	return newOffloadedBy(tb, loadFlows(tb, flows), h, conf)
 }
 
+// newOffloadedBy returns a tracker for a program.
 func newOffloadedBy(tb testing.TB, program *xdp.Program, h hook, conf *Config) *offloaded {
 	tb.Helper()
 	source, err := Kernel(program)
@@ -81,7 +83,7 @@ func newOffloadedBy(tb testing.TB, program *xdp.Program, h hook, conf *Config) *
 	return &offloaded{tb, program, source.(*kernel), m.tracker, h, time.Now()}
 }
 
-// run puts a frame into the program, which passes it as it is.
+// run runs a frame through the hook, which has to pass it unchanged.
 func (o *offloaded) run(frame []byte) {
 	o.Helper()
 	verdict, out, err := o.hook.run(o.program, frame)
@@ -93,7 +95,7 @@ func (o *offloaded) run(frame []byte) {
 	}
 }
 
-// read lets the tracker see what the program shows.
+// read adds the reported packets to the tracker.
 func (o *offloaded) read() {
 	o.Helper()
 	var p Packet
@@ -105,7 +107,7 @@ func (o *offloaded) read() {
 	}
 }
 
-// ethernet is the frame of a datagram.
+// ethernet returns the Ethernet frame of a datagram.
 func ethernet(s sent) []byte {
 	kind := []byte{0x86, 0xdd}
 	if s.from.Addr().Is4() {
@@ -114,7 +116,7 @@ func ethernet(s sent) []byte {
 	return append(append(make([]byte, 12, 64+len(s.data)), kind...), frame(s).Data...)
 }
 
-// plain is what of a connection does not depend on when its packets were run.
+// plain returns what does not depend on the times of packets, as text.
 func plain(tb testing.TB, t *Tracker) string {
 	tb.Helper()
 	var all []string
@@ -143,7 +145,7 @@ func plain(tb testing.TB, t *Tracker) string {
 	return strings.Join(all, "\n")
 }
 
-// spins is what was seen of the spin bit, whose times depend on the run.
+// spins returns what was seen of the spin bit without times.
 func spins(t *Tracker) (packets, edges uint32) {
 	for e := range t.index.connections.all() {
 		for _, p := range e.value.paths {
@@ -156,7 +158,7 @@ func spins(t *Tracker) (packets, edges uint32) {
 	return packets, edges
 }
 
-// parityScenes are what the hooks and the file have to agree on.
+// parityScenes returns the datagrams for which the hooks and a file have to agree.
 func parityScenes(t *testing.T) map[string][]sent {
 	simple := func(n int) func(*scene) {
 		return func(s *scene) {
@@ -211,14 +213,13 @@ func parityScenes(t *testing.T) map[string][]sent {
 	scenes["multipath"] = twoPaths(t, 10, 6)
 	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
 	scenes["mixed"] = after(scenes["v1"], noise(500))
-	scenes["spin"] = spinning(scenes["v1"])
-	scenes["IPv6"] = sixth(scenes["v1"])
+	scenes["spin"] = withSpin(scenes["v1"])
+	scenes["IPv6"] = toIPv6(scenes["v1"])
 	return scenes
 }
 
-// TestParity: the same packets at the same times give the same connections, whether
-// they are read from a file, come in by an interface or leave by it; and all pass
-// unchanged.
+// TestParity checks that the same packets give the same connections from a file and
+// from both hooks, and that all packets pass unchanged.
 func TestParity(t *testing.T) {
 	for name, all := range parityScenes(t) {
 		for _, h := range hooksHere(t) {
@@ -231,17 +232,17 @@ func TestParity(t *testing.T) {
 					o.read()
 				}
 				o.same(all)
-				// Few packets are shown, or it would be for nothing.
-				sights := o.sights()
-				if n := sights["monitor_reported"]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
-					t.Errorf("%d of %d packets were shown", n, len(all))
+				// Few packets are reported, or it would be for nothing.
+				stats := o.stats()
+				if n := stats["monitor_reported"]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
+					t.Errorf("%d of %d packets were reported", n, len(all))
 				}
 			})
 		}
 	}
 }
 
-// same compares what is known with what a file with these packets gives.
+// same compares the connections with those of a file with the same packets.
 func (o *offloaded) same(all []sent) {
 	o.Helper()
 	source, err := NewReader(bytes.NewReader(pcapOf(o, decap.LinkRaw, all...)))
@@ -260,16 +261,17 @@ func (o *offloaded) same(all []sent) {
 	packets, edges := spins(o.tracker)
 	wantPackets, wantEdges := spins(file)
 	// What is held, because all of it comes at once, is only counted.
-	if sights := o.sights(); sights["monitor_limited"] == 0 && (packets != wantPackets || edges != wantEdges) {
-		o.Errorf("the spin bit had %d edges in %d packets, want %d in %d; %v", edges, packets, wantEdges, wantPackets, sights)
+	if stats := o.stats(); stats["monitor_limited"] == 0 && (packets != wantPackets || edges != wantEdges) {
+		o.Errorf("the spin bit had %d edges in %d packets, want %d in %d; %v", edges, packets, wantEdges, wantPackets, stats)
 	}
 }
 
-func (o *offloaded) sights() map[xdp.Reason]uint64 {
+// stats returns the program's counters.
+func (o *offloaded) stats() map[xdp.Reason]uint64 {
 	o.Helper()
-	sights, err := o.program.Stats()
+	stats, err := o.program.Stats()
 	if err != nil {
 		o.Fatal(err)
 	}
-	return sights
+	return stats
 }

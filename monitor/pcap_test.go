@@ -21,7 +21,7 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// pcapOf writes datagrams into a capture.
+// pcapOf returns a capture of datagrams.
 func pcapOf(tb testing.TB, link decap.LinkType, all ...sent) []byte {
 	tb.Helper()
 	var b bytes.Buffer
@@ -70,7 +70,8 @@ func zipped(tb testing.TB, b []byte) []byte {
 	return out.Bytes()
 }
 
-// TestFiles: both formats, as files and as streams, give the same connection.
+// TestFiles checks that both formats, as files and as streams, give the same
+// connection.
 func TestFiles(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 10000) })
 	for name, capture := range map[string][]byte{
@@ -106,7 +107,8 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestCutFile: a capture that ends within a packet has those before it.
+// TestCutFile checks that a capture that ends within a packet has the packets
+// before it.
 func TestCutFile(t *testing.T) {
 	all := []sent{at(0, clientAddr, serverAddr, []byte("one")), at(1, clientAddr, serverAddr, []byte("two"))}
 	capture := pcapOf(t, decap.LinkRaw, all...)
@@ -126,8 +128,8 @@ func TestCutFile(t *testing.T) {
 	}
 }
 
-// TestStandardInput: a pipe that gives nothing does not keep Run from ending with its
-// context.
+// TestStandardInput checks that Run ends with its context while it reads a pipe
+// without data.
 func TestStandardInput(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -174,8 +176,8 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// TestMonitor: events come in their order, a file waits for who reads them, and
-// Run runs once.
+// TestMonitor checks that events come in order, that a file waits for their
+// readers, and that Run can be called only once.
 func TestMonitor(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 10000) })
 	source, err := NewReader(bytes.NewReader(pcapOf(t, decap.LinkRaw, all...)))
@@ -210,7 +212,7 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-// ended waits for what Run returns.
+// ended waits for the result of Run.
 func ended(t *testing.T, done <-chan error) error {
 	t.Helper()
 	select {
@@ -222,8 +224,8 @@ func ended(t *testing.T, done <-chan error) error {
 	}
 }
 
-// TestRunEnds: a stream that gives nothing does not keep Run from ending with
-// its context, and neither does a reader of events who has stopped.
+// TestRunEnds checks that Run ends with its context while a stream gives no data,
+// and while a reader of events has stopped reading.
 func TestRunEnds(t *testing.T) {
 	r, w := io.Pipe()
 	go w.Write(pcapOf(t, decap.LinkRaw, at(0, clientAddr, serverAddr, []byte("one"))))

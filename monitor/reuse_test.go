@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// again is a settled connection between the same endpoints, n at a time, in turn.
+// again returns the packets of n connections between the same endpoints, one after
+// another.
 func again(tb testing.TB, n int) (all []sent) {
 	tb.Helper()
 	late := time.Duration(0)
 	for i := range n {
-		for _, s := range settledBy(tb, clientAddr, fmt.Appendf(nil, "srv-%04d", i), fmt.Appendf(nil, "c%03d", i)) {
+		for _, s := range establishedBy(tb, clientAddr, fmt.Appendf(nil, "srv-%04d", i), fmt.Appendf(nil, "c%03d", i)) {
 			s.at = s.at.Add(late)
 			all = append(all, s)
 		}
@@ -21,8 +22,8 @@ func again(tb testing.TB, n int) (all []sent) {
 	return all
 }
 
-// TestReusedEndpoints: a client that uses one socket for one connection after
-// another has the latest of them followed, however many there were.
+// TestReusedEndpoints checks that the latest connection of a client that uses one
+// socket for one after another is followed, however many there were.
 func TestReusedEndpoints(t *testing.T) {
 	const n = 30
 	all := again(t, n)
@@ -40,12 +41,12 @@ func TestReusedEndpoints(t *testing.T) {
 	}
 }
 
-// TestPathOfTheForgotten: of the connections of an address, some of which have made
-// room, one that is kept has the path which is tried from there.
-func TestPathOfTheForgotten(t *testing.T) {
+// TestProbeAmongSeveral checks that a probe is found to belong to a connection that
+// is kept, if others of the same address were evicted.
+func TestProbeAmongSeveral(t *testing.T) {
 	const second = "192.0.2.1:50002"
 	all := again(t, maxShared+maxOwners+1)
-	all = talk(all, 20, lane{second, serverAddr, newID, 1200}, lane{serverAddr, second, cliNo, 1200})
+	all = addShorts(all, 20, shortHeaders{second, serverAddr, newID, 1200}, shortHeaders{serverAddr, second, cliNo, 1200})
 	tracker := newTracker(t, nil)
 	track(tracker, all)
 	bounded(t, tracker)
@@ -59,8 +60,8 @@ func TestPathOfTheForgotten(t *testing.T) {
 	t.Error("no connection that is kept has the path")
 }
 
-// TestReusedEndpointsInAFullTable: the connection that makes room for the next one
-// between the same endpoints leaves them to it.
+// TestReusedEndpointsInAFullTable checks that a new connection between the
+// endpoints of the one that makes room for it gets the flow.
 func TestReusedEndpointsInAFullTable(t *testing.T) {
 	tracker := newTracker(t, &Config{MaxConnections: 1})
 	all := again(t, 3)
@@ -75,9 +76,9 @@ func TestReusedEndpointsInAFullTable(t *testing.T) {
 	}
 }
 
-// TestFullOfStrangers: when the table of connections is full, of as many clients, all
-// of them can be found in every way.
-func TestFullOfStrangers(t *testing.T) {
+// TestFullTable checks that all connections can be found in every way when the
+// table is full.
+func TestFullTable(t *testing.T) {
 	const n = 100
 	tracker := newTracker(t, &Config{MaxConnections: n})
 	shorts(t, tracker, n)
@@ -89,9 +90,9 @@ func TestFullOfStrangers(t *testing.T) {
 	bounded(t, tracker)
 }
 
-// TestSpareOfFlow: the connection that is over makes room, however much it has sent;
-// while none is, the one that has sent least.
-func TestSpareOfFlow(t *testing.T) {
+// TestLeastUsefulPath checks that the path of a connection that is over makes room,
+// whatever it has sent, or else the path with the fewest packets.
+func TestLeastUsefulPath(t *testing.T) {
 	const now = int64(time.Hour)
 	for _, test := range []struct {
 		silent [3]time.Duration // of those that have sent 100, 5, and 50 packets

@@ -14,8 +14,8 @@ var update = flag.Bool("update", false, "write "+sampleFile)
 // sampleFile is the capture that the example is tested with.
 const sampleFile = "../examples/monitor/testdata/sample.pcap"
 
-// TestSample: the capture of the example's tests has a connection that a NAT
-// rebinds, and one with a strange name.
+// TestSample checks that the capture of the example's tests has a connection that a
+// NAT rebinds, and one with markup in its name.
 func TestSample(t *testing.T) {
 	if *update {
 		all := play(t, nil, false, func(s *scene) {

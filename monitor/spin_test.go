@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// feed sends packets every gap, whose bit is that of value.
+// feed adds n packets at intervals of gap. value returns the spin bit of each.
 func feed(s *spin, n int, gap time.Duration, value func(i int) bool) {
 	for i := range n {
 		s.add(int64(time.Duration(i+1)*gap), value(i))
 	}
 }
 
-// TestSpin: RFC 9312 §3.8.2.
+// TestSpin checks the filters of RFC 9312 §3.8.2.
 func TestSpin(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	const gap = 5 * time.Millisecond
@@ -36,8 +36,7 @@ func TestSpin(t *testing.T) {
 	}
 }
 
-// TestSpinHalves: an edge that comes back from the server has been there and
-// back.
+// TestSpinHalves checks the halves of the round trip by the spin bit.
 func TestSpinHalves(t *testing.T) {
 	const toServer, toClient = 30 * time.Millisecond, 10 * time.Millisecond
 	tracker := newTracker(t, nil)
@@ -70,7 +69,8 @@ func TestSpinHalves(t *testing.T) {
 	}
 }
 
-// TestSpinEvents: round trips by the spin bit are told of once a second.
+// TestSpinEvents checks that round trips by the spin bit are reported once a
+// second.
 func TestSpinEvents(t *testing.T) {
 	tracker := newTracker(t, nil)
 	s := shorts(t, tracker, 1)[0]
