@@ -95,7 +95,7 @@ func TestOneSide(t *testing.T) {
 func TestBeginsWithinHandshake(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) {
 		conn := s.dial(nil)
-		s.exchange(conn, 12<<20) // so that IDs change
+		s.exchange(conn, 12<<20) // enough to change IDs
 	})
 	late := all[slices.IndexFunc(all, func(s sent) bool { return s.from.String() == serverAddr }):]
 	tracker := newTracker(t, nil)

@@ -139,7 +139,7 @@ func BenchmarkMemory(b *testing.B) {
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/connection")
-		b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/op") // a connection, handshake and all
+		b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/op") // for a connection with its handshake
 		runtime.KeepAlive(tracker)
 	}
 }

@@ -7,7 +7,7 @@ import "testing"
 func TestLooksQUIC(t *testing.T) {
 	for name, test := range map[string]struct {
 		packets uint64
-		low     uint32 // of first bytes
+		low     uint32 // low bits of first bytes
 		id      string
 		want    bool
 	}{

@@ -12,7 +12,7 @@ import (
 // a reader of events may leave.
 func TestConcurrent(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 1<<20) })
-	for i := range 100 { // others, so that there is something to list
+	for i := range 100 { // other connections, to be listed
 		all = append(all, establishedBy(t, clientAddr, []byte{byte(i), 1, 2, 3, 4, 5, 6, 7}, []byte{byte(i), 9, 9, 9})...)
 	}
 	source, err := NewReader(bytes.NewReader(pcapOf(t, decap.LinkRaw, all...)))

@@ -102,7 +102,7 @@ func TestConnectionsConcurrent(t *testing.T) {
 	var seen []uint64
 	for c := range tracker.Connections() {
 		if seen = append(seen, c.Number); len(seen) == 1 {
-			shorts(t, tracker, 5) // which makes room for these
+			shorts(t, tracker, 5) // evicts those that are listed
 		}
 		if len(c.Paths) == 0 {
 			t.Errorf("connection %d has no path", c.Number)

@@ -44,7 +44,7 @@ func ExampleMonitor_Events() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	events := m.Events(context.Background()) // before Run, to see all of them
+	events := m.Events(context.Background()) // before Run, to get all of them
 	go func() {
 		if err := m.Run(context.Background()); err != nil {
 			log.Fatal(err)
@@ -71,14 +71,14 @@ func ExampleNew() {
 		show := func(c monitor.Connection) {
 			fmt.Println(c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Handshake.ServerSide, c.PathChanges)
 		}
-		events, ended := m.Events(ctx), make(chan error, 1) // before Run, to see all of it
+		events, ended := m.Events(ctx), make(chan error, 1) // before Run, to get all of them
 		go func() { ended <- m.Run(ctx) }()
 		for e := range events {
-			if e.Kind == monitor.EventClosed { // it has been idle, or made room for others
+			if e.Kind == monitor.EventClosed { // it was idle, or was evicted
 				show(e.Connection)
 			}
 		}
-		for c := range m.Connections() { // those that are left at the end
+		for c := range m.Connections() { // those that are still kept at the end
 			show(c)
 		}
 		return <-ended
@@ -89,7 +89,7 @@ func ExampleNew() {
 	// Output: no such file
 }
 
-// The kernel counts on the interfaces of a host, or of a router.
+// An XDP program counts the packets on the interfaces of a host or a router.
 func ExampleKernel() {
 	watch := func(ctx context.Context, interfaces []string) error {
 		program, err := xdp.Load(&xdp.Config{Stages: []xdp.Stage{xdp.MonitorStage}})
@@ -97,7 +97,7 @@ func ExampleKernel() {
 			return err
 		}
 		defer program.Close()
-		for _, iface := range interfaces { // one of a host, several of a router
+		for _, iface := range interfaces { // one on a host, several on a router
 			if _, err := program.Attach(iface, xdp.Auto); err != nil {
 				return err
 			}

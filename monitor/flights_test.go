@@ -62,7 +62,7 @@ func TestConnection(t *testing.T) {
 					s.exchange(conn, 5000)
 					synctest.Wait()
 					conn.CloseWithError(0, "")
-					time.Sleep(time.Second) // on the fake clock: both sides have ended
+					time.Sleep(time.Second) // on the fake clock, until both sides have closed
 					if !test.resume {
 						return
 					}
@@ -111,12 +111,12 @@ func TestConnection(t *testing.T) {
 func TestHandshakeRTT(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) })
 	answers := 0
-	for i := range all { // as the client's host sees them
+	for i := range all { // as captured at the client
 		if all[i].from.String() != serverAddr {
 			continue
 		}
 		if all[i].at = all[i].at.Add(oneWay); answers > 0 {
-			all[i].at = all[i].at.Add(time.Millisecond) // only the first counts
+			all[i].at = all[i].at.Add(time.Millisecond) // only the first answer counts
 		}
 		answers++
 	}
@@ -203,7 +203,7 @@ func TestMigration(t *testing.T) {
 			if got, want := kinds(c), []ChangeKind{Probe, Migration}; !slices.Equal(got, want) {
 				t.Errorf("got changes %v, want %v", got, want)
 			}
-			// From another address there is nothing but the timing.
+			// From another address only the timing shows it.
 			want := Medium
 			if second != "192.0.2.1:50002" {
 				want = Low
@@ -231,7 +231,7 @@ func TestMidFlow(t *testing.T) {
 		t.Errorf("got %v with server IDs %v, want midflow and 8 bytes", c.Confidence, c.ServerIDs)
 	}
 	if events := tracker.take(); len(events) != 1 || events[0].Kind != EventNew || events[0].Connection.Number != c.Number {
-		t.Errorf("got events %v, want that it is new", events)
+		t.Errorf("got events %v, want EventNew", events)
 	}
 	if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(late)) {
 		t.Errorf("got %d packets, want %d", got, len(late))
@@ -352,7 +352,7 @@ func TestReboundHandshake(t *testing.T) {
 		case all[i].from.String() == serverAddr && server:
 			all[i].to = other
 		case all[i].from.String() == serverAddr:
-			server = true // it answers the first time
+			server = true // its first answer
 		case server:
 			all[i].from = other
 		}

@@ -95,7 +95,7 @@ func TestOverlappingCrypto(t *testing.T) {
 	tracker := newTracker(t, nil)
 	for i, frames := range [][]byte{
 		cryptoFrame(30, hello[30:]),
-		cryptoFrame(20, other[20:]), // says something else about what is there
+		cryptoFrame(20, other[20:]), // other data at the same offset
 		cryptoFrame(40, other[40:50]),
 		cryptoFrame(0, hello[:20]),
 		cryptoFrame(0, other),
@@ -109,7 +109,7 @@ func TestOverlappingCrypto(t *testing.T) {
 
 // TestLongLists checks that the long lists of a hello are not kept in full.
 func TestLongLists(t *testing.T) {
-	protocols := append([]byte{2, 'h', '3'}, make([]byte, 400)...) // then empty ones
+	protocols := append([]byte{2, 'h', '3'}, make([]byte, 400)...) // and 400 empty ones
 	groups := bytes.Repeat([]byte{0x11, 0xec}, 200)
 	hello := helloWith(
 		extension(0x10, append(binary.BigEndian.AppendUint16(nil, uint16(len(protocols))), protocols...)),
@@ -268,22 +268,22 @@ func TestNewIDBesideSpoof(t *testing.T) {
 func TestSpoofedID(t *testing.T) {
 	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 50000) })
 	tracker := newTracker(t, nil)
-	liars := 0
+	spoofed := 0
 	for i, s := range all {
 		tracker.Packet(frame(s))
 		if i > 30 && s.to.String() == serverAddr && !wire.IsLong(s.data[0]) {
 			for range 30 {
-				liars++
-				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(liars >> 8), byte(liars)}), 666)
-				if liars%2 == 0 { // one of them insists
+				spoofed++
+				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(spoofed >> 8), byte(spoofed)}), 666)
+				if spoofed%2 == 0 { // half of them come from the same port
 					from = netip.MustParseAddrPort("203.0.113.66:666")
 				}
 				tracker.Packet(frame(sent{s.at, from, s.to, s.data}))
 			}
 		}
 	}
-	if liars < 30 {
-		t.Fatal("no packet to lie with")
+	if spoofed < 30 {
+		t.Fatal("no packets were spoofed")
 	}
 	c := only(t, tracker)
 	if len(c.PathChanges) != 0 || !c.Paths[0].Active || c.Paths[0].Client.String() != clientAddr {
@@ -291,7 +291,7 @@ func TestSpoofedID(t *testing.T) {
 	}
 	for _, p := range c.Paths[1:] {
 		if p.Validated {
-			t.Errorf("path %v of a attacker is validated", p)
+			t.Errorf("path %v of an attacker is validated", p)
 		}
 	}
 	if len(c.Paths) > maxPaths || tracker.Stats().PathOverflow == 0 {
@@ -331,7 +331,7 @@ func TestGreasedFixedBit(t *testing.T) {
 	before := map[netip.AddrPort]string{}
 	for i, s := range all {
 		id := string(s.data[1:5])
-		if i%2 == 0 && !wire.IsLong(s.data[0]) && before[s.from] == id { // not a new one
+		if i%2 == 0 && !wire.IsLong(s.data[0]) && before[s.from] == id { // not with a new ID
 			all[i].data = slices.Clone(s.data)
 			all[i].data[0] &^= fixedBit
 		}

@@ -63,7 +63,7 @@ func (s *testbed) watch(open func() (Source, error), on *nettest.Host) *Monitor 
 	go func() { ran <- m.Run(ctx) }()
 	s.Cleanup(func() {
 		cancel()
-		// The program may have been closed before.
+		// The program may be closed already.
 		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
 			s.Errorf("Run: %v", err)
 		}
@@ -212,7 +212,7 @@ func (s *testbed) compared(f [2]string, mode xdp.Mode, place string, size int) b
 	if c.Confidence != Proven || c.ServerName != serverName || len(c.PathChanges) != 0 {
 		s.Errorf("got %v %+v, changes %v", c.Confidence, c.TLS, c.PathChanges)
 	}
-	want := "in" // by the first interface
+	want := "in" // on the router's first interface
 	if place == "host" {
 		want = "out"
 	}
@@ -246,7 +246,7 @@ func TestDetachLeavesNothing(t *testing.T) {
 	} {
 		program, _ := s.attach(s.client, xdp.Native, "eth0")
 		if before := s.left(); !before {
-			t.Fatal("nothing is attached: the test sees nothing")
+			t.Fatal("no program is found after Attach: the check does not work")
 		}
 		s.client.Do(func() error { return end(program) })
 		if s.left() {
@@ -296,13 +296,13 @@ func TestKilledMonitorLeavesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.client.Do(cmd.Start) // in its namespace
+	s.client.Do(cmd.Start) // in the client's namespace
 	line := make([]byte, 64)
 	if n, err := out.Read(line); !strings.HasPrefix(string(line[:n]), "attached") {
 		t.Fatalf("got %q, %v", line[:n], err)
 	}
 	if !s.left() {
-		t.Fatal("nothing is attached: the test sees nothing")
+		t.Fatal("no program is found after Attach: the check does not work")
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

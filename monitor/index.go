@@ -66,17 +66,6 @@ func (x *index) init(conf *Config, counters *counters, hooks hooks) {
 	x.potential.init(max(n/2, 1), func(e *entry[tuple, *candidate], _ Reason) { x.hooks.flowGone(e.key) })
 }
 
-// expire removes what was last seen before a time, and stops reading handshakes
-// that were last seen before another.
-func (x *index) expire(before, handshakesBefore int64) {
-	x.handshakes.expire(handshakesBefore)
-	x.connections.expire(before)
-	x.flows.expire(before)
-	x.destinations.expire(before)
-	x.sources.expire(before)
-	x.potential.expire(before)
-}
-
 // open adds a connection that begins between the arrival's endpoints, and returns
 // its path.
 func (x *index) open(a *arrival, client, server endpoint, confidence Confidence, evidence string) *path {
@@ -130,89 +119,6 @@ func (x *index) follow(a *arrival, o owner, id ID) *path {
 	p.sent[1-o.side].id = id
 	x.potential.remove(a.key)
 	return p
-}
-
-// removePath removes a path from its connection and from its flow.
-func (x *index) removePath(p *path) {
-	x.leaveConnection(p)
-	e := x.flows.peek(p.key)
-	if e == nil {
-		return
-	}
-	f := e.value
-	if i := slices.Index(f.paths, p); i >= 0 {
-		f.paths = slices.Delete(f.paths, i, i+1)
-	}
-	if len(f.paths) == 0 {
-		x.flows.remove(p.key)
-		x.hooks.flowGone(p.key)
-	} else {
-		x.hooks.flowChanged(p.key)
-	}
-}
-
-// leaveConnection removes a path from its connection, and the sources that lead
-// from its endpoints to the connection unless another path has the same.
-func (x *index) leaveConnection(p *path) {
-	c := p.conn
-	i := slices.Index(c.paths, p)
-	if i < 0 {
-		return
-	}
-	c.paths = slices.Delete(c.paths, i, i+1)
-	if c.active == p && len(c.paths) > 0 {
-		c.active = c.paths[0]
-	}
-	for _, key := range p.sourceKeys() {
-		if !slices.ContainsFunc(c.paths, func(other *path) bool {
-			keys := other.sourceKeys()
-			return slices.Contains(keys[:], key)
-		}) {
-			x.sources.forget(key, c)
-		}
-	}
-}
-
-// evictPath removes a path to make room. If it is the connection's last one it
-// removes the connection.
-func (x *index) evictPath(p *path) {
-	if len(p.conn.paths) > 1 {
-		x.removePath(p)
-		return
-	}
-	x.connections.evicted++
-	x.connections.drop(p.conn.entry, Evicted)
-}
-
-// flowDropped removes the paths of a flow that its table has dropped.
-func (x *index) flowDropped(key tuple, f *flow, why Reason) {
-	defer x.hooks.flowGone(key)
-	for _, p := range slices.Clone(f.paths) {
-		c := p.conn
-		switch {
-		case len(c.paths) > 1:
-			x.leaveConnection(p)
-		case x.connections.peek(c.number) != nil:
-			x.connections.drop(c.entry, why)
-		}
-	}
-}
-
-// closed removes all that leads to a connection that its table has dropped.
-func (x *index) closed(c *connection, why Reason) {
-	x.hooks.closing(c, why)
-	x.handshakes.remove(c.number)
-	for side := range c.ids {
-		for _, id := range c.ids[side].list {
-			x.ids.forget(id, c)
-		}
-	}
-	for _, id := range c.origIDs {
-		x.ids.forget(id, c)
-	}
-	for _, p := range slices.Clone(c.paths) {
-		x.removePath(p)
-	}
 }
 
 // touch marks a connection, and the entries that lead to it by one of its paths,
@@ -313,90 +219,6 @@ func (x *index) swapSides(c *connection) {
 			x.ids.add(id, owner{c, wire.Side(side)}, c.last)
 		}
 	}
-}
-
-// rolesOfLong guesses which endpoint is the client's from a long header: 0-RTT
-// and tokens come from the client, Retry from the server. Else the server is the
-// endpoint at which one has answered before, or the one with the smaller port.
-func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint) {
-	src, dst := a.datagram.Src, a.datagram.Dst
-	switch {
-	case h.Type == wire.Retry:
-		return dst, src
-	case h.Type == wire.ZeroRTT || len(h.Token) > 0:
-		return src, dst
-	case x.destinations.peek(src) != nil:
-		return dst, src
-	case x.destinations.peek(dst) != nil || dst.Port <= src.Port:
-		return src, dst
-	}
-	return dst, src
-}
-
-// rolesOf guesses which endpoint of a flow is the client's: the server is the
-// endpoint at which one has answered before, or the one that got the first
-// datagram. known is false if nothing but that datagram says so.
-func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
-	a, b := key.a, key.b
-	switch {
-	case x.destinations.peek(b) != nil:
-		return a, b, true
-	case x.destinations.peek(a) != nil:
-		return b, a, true
-	case x.sources.peek(sourceKey{client: a}) != nil:
-		return a, b, true
-	case x.sources.peek(sourceKey{client: b}) != nil:
-		return b, a, true
-	case s.fromA:
-		return a, b, false
-	}
-	return b, a, false
-}
-
-// ownerByShort finds the connection whose ID a short header has, and the ID. It
-// makes one look-up for each length of ID that is known at the endpoint that the
-// datagram goes to, or comes from. If neither endpoint is known a server may have
-// moved: then it tries all lengths that were ever seen, from eight bytes on.
-func (x *index) ownerByShort(a *arrival) (owner, ID) {
-	if e := x.destinations.peek(a.datagram.Dst); e != nil {
-		if o, id := x.ids.find(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
-			return o, id
-		}
-	}
-	if e := x.destinations.peek(a.datagram.Src); e != nil {
-		return x.ids.find(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
-	}
-	if a.payload[0]&fixedBit == 0 {
-		return owner{}, ID{}
-	}
-	if o, id := x.ids.find(a, wire.Server, x.ids.lengths[wire.Server]>>8<<8); id.len > 0 {
-		return o, id
-	}
-	return x.ids.find(a, wire.Client, x.ids.lengths[wire.Client]>>8<<8)
-}
-
-// ownerByLong finds the connection that continues its handshake from another
-// address: the long header has IDs of both of its sides.
-func (x *index) ownerByLong(a *arrival) (owner, ID) {
-	h, err := wire.NoDialect.Parse(a.payload)
-	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
-		return owner{}, ID{}
-	}
-	id := idOf(h.DstID)
-	e := x.ids.peek(id)
-	if e == nil {
-		return owner{}, ID{}
-	}
-	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
-		o, ok := e.value.best(a, to)
-		if !ok || len(h.SrcID) > 0 && !o.conn.knows(1-to, h.SrcID) {
-			continue
-		}
-		if _, server := clientAndServer(a.datagram, to); o.conn.hasServer(server) {
-			return o, id
-		}
-	}
-	return owner{}, ID{}
 }
 
 // adopt adds to a path what was counted between its endpoints while it was only a

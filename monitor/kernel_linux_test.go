@@ -77,7 +77,7 @@ func TestRingOverflow(t *testing.T) {
 	o.run(ethernet(d.short(200)))
 	lost := o.stats()["monitor_ring_full"]
 	if lost == 0 || o.source.Dropped() != lost {
-		t.Fatalf("%d of %d were lost, the source says %d: the test needs more", lost, others, o.source.Dropped())
+		t.Fatalf("%d of %d were lost, the source has %d; they must be equal and not 0", lost, others, o.source.Dropped())
 	}
 	if got, want := o.fromServer(d.client), (Traffic{4, 500}); got != want {
 		t.Errorf("got %v of the connection that was known, want %v", got, want)
@@ -100,8 +100,8 @@ func TestRingOverflow(t *testing.T) {
 // what was read before stays.
 func TestMapOverflow(t *testing.T) {
 	const asked = 128
-	held := asked + 128*ebpf.MustPossibleCPU() // each processor sets some aside
-	flows := 3 * held
+	limit := asked + 128*ebpf.MustPossibleCPU() // each CPU keeps free entries
+	flows := 3 * limit
 	o := newOffloaded(t, programHooks[0], asked, &Config{MaxConnections: flows + 1})
 	first := testConnOf(0)
 	o.all(first.begin(t), first.short(100), first.short(100), first.short(100))
@@ -121,8 +121,8 @@ func TestMapOverflow(t *testing.T) {
 	if n := o.tracker.Stats().FlowsEvicted; n < uint64(flows/2) {
 		t.Errorf("got %d flows that were evicted, want most of %d", n, flows)
 	}
-	if n := len(o.tracker.offload.flows); n > held {
-		t.Errorf("%d flows are remembered, want those in the kernel", n)
+	if n := len(o.tracker.offload.flows); n > limit {
+		t.Errorf("the tracker keeps %d flows, want at most those in the kernel", n)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestOffloadedSegments(t *testing.T) {
 			return p.Datapath().TestEgress(1, b, map[bool]int{true: 1200}[len(b) > 2000])
 		}}
 		o := newOffloaded(t, sized, 100, nil)
-		train.data = train.data[:2900] // a test run takes no more
+		train.data = train.data[:2900] // the limit of a test run
 		o.all(d.begin(t), train, train, train)
 		if got, want := o.fromServer(d.client), (Traffic{9, 3 * 2900}); got != want {
 			t.Errorf("got %v, want %v", got, want)
@@ -345,7 +345,7 @@ func TestSecondSource(t *testing.T) {
 			known, late := testConnOf(0), testConnOf(1)
 			other := at(0, "192.0.2.1:1", serverAddr, make([]byte, 60))
 			first.all(known.begin(t), known.short(100), known.short(100), other)
-			first.run(ethernet(late.begin(t))) // and nobody reads it
+			first.run(ethernet(late.begin(t))) // and is not read
 			if err := first.source.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -383,19 +383,19 @@ func FuzzParity(f *testing.F) {
 		"\x01\x40\x11\x40\x11\x40\x03\xc0\x02\x40\x09\x00", // with other IDs
 		"$0",
 		"\x05\x40\x05\x40\x04\x40\x05\x40\x06\x80\x07\x00",
-		// What comes by one path says what of another need not be seen.
+		// A packet on one path changes the rules of another path.
 		"\a\xe0\x04s\r@", "\x1e\xfe\f@\x03\xfe\x04`", "\x14`\x1c\xfe\x06e\x02 \b\x80",
-		// Several connections have the same endpoints: whose an ID is, and of whom
-		// was heard last.
+		// Several connections have the same endpoints: an ID, or the latest packet,
+		// decides.
 		"\xd7\xfb\a\xfe\a`", "A\xd0\x04\xd0$\xfe$@", "\x13\xfe\x02\t\x02\xfe\x02\x80\x02\xfa",
-		// A connection comes to where another protocol was.
+		// A connection comes to endpoints that another protocol has used.
 		"Q\xfeB\t\xd6@\x12 ", "\x07\x09\x07\x40\x04\x40\x07\x40\x0d\x40",
 		"\x07\x09\x07\xfc\x07\x40",
-		// Google's have no spin bit, and their trains cannot be split.
+		// Google's versions have no spin bit, and their segments cannot be split.
 		"\x19\xfc\x06@", "\x19\xfc\xc6\xfa\xc6\xfa",
-		// Trains: of the size of those before, and by how many datagrams each is.
+		// Segments: of the same size as before, and of several numbers of datagrams.
 		"W\xfe\xc7\xfa\xd7\xfc", "\xc1\xfa\x81\xfa", "\x81\xfa\xd1\xfe\xd1 ",
-		"\bzx\x03\xea\xd4\xef\xaf\xce\"㙽4\xa3\x14Ŗ\x9f\x04m\x9dŧ\xcb\xf5\xe6\xc7\bd\xd7#3@\xfb\xec\xb8\xf2?;\xa8E\xe3\xdc4r1\xaf\x98\b\xbd!\x8eh\xe9\xc0Fw", // a path is tried from where another has been counted in the kernel alone
+		"\bzx\x03\xea\xd4\xef\xaf\xce\"㙽4\xa3\x14Ŗ\x9f\x04m\x9dŧ\xcb\xf5\xe6\xc7\bd\xd7#3@\xfb\xec\xb8\xf2?;\xa8E\xe3\xdc4r1\xaf\x98\b\xbd!\x8eh\xe9\xc0Fw", // a probe from endpoints whose packets only the kernel has counted
 	} {
 		f.Add([]byte(script))
 	}
@@ -411,7 +411,7 @@ func FuzzParity(f *testing.F) {
 // bytes. They choose the endpoints, the ID, the length and the first byte.
 func scriptOf(tb testing.TB, script []byte) []sent {
 	d := testConnOf(0)
-	d.id = []byte("original") // unlike the zeros in packets: it is looked for there
+	d.id = []byte("original") // unlike the zeros in packets, in which it is searched
 	ends := []string{d.client, d.server, "10.0.0.9:50000", "10.0.0.0:50001"}
 	all := []sent{d.begin(tb)}
 	longs := map[netip.AddrPort]int{all[0].from: 1}
@@ -426,7 +426,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 		s.data = scripted(tb, id, 30+int(how>>6)*500, first)
 		if wire.IsLong(s.data[0]) {
 			if longs[s.from]++; longs[s.from] > maxWhole {
-				continue // Go would see its beginning only, which is meant
+				continue // Go would get only the beginning
 			}
 		}
 		all = append(all, s)
@@ -438,7 +438,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 // datagrams.
 func scripted(tb testing.TB, id []byte, length int, first byte) []byte {
 	other := bytes.Clone(id)
-	other[0] ^= first // the sender's own
+	other[0] ^= first // the sender's ID
 	long := func(first byte, version string, src []byte) []byte {
 		b := append([]byte{first}, version...)
 		b = append(append(b, byte(len(id))), id...)
@@ -448,7 +448,7 @@ func scripted(tb testing.TB, id []byte, length int, first byte) []byte {
 	switch {
 	case first == 0xff: // another connection
 		return initialOf(tb, id, other, 0, cryptoFrame(0, helloOf("another.example")))
-	case first == 0xfe: // that goes on
+	case first == 0xfe: // a Handshake
 		b = long(0xe0, "\x00\x00\x00\x01", other)
 		length = max(length, len(b)+2+minNumbered)
 		return append(binary.BigEndian.AppendUint16(b, 0x4000|uint16(length-len(b)-2)), make([]byte, length-len(b)-2)...)
@@ -459,7 +459,7 @@ func scripted(tb testing.TB, id []byte, length int, first byte) []byte {
 		b = append(append([]byte{0x09}, id...), "Q043"...)
 	case first == 0xfb:
 		b = long(0xc0, "Q046", nil)
-	case first == 0xfa: // a train
+	case first == 0xfa: // several datagrams put together
 		b = append(append([]byte{0x40}, id...), make([]byte, 600)...)
 		return append(append(b, b...), b[:100+length/4]...)
 	case wire.IsLong(first):
@@ -483,8 +483,8 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 	tb.Helper()
 	o := newOffloadedBy(tb, program, h, nil)
 	defer o.source.Close()
-	// Of connections that share endpoints those within a while were heard of at
-	// once. Here all are: how long a packet takes decides nothing.
+	// All connections count as seen at the same time, so that the time that a packet
+	// takes does not matter.
 	o.tracker.index.slack = int64(time.Hour)
 	before := o.stats()["monitor_limited"]
 	for i := range all {
@@ -527,7 +527,7 @@ func TestLongHello(t *testing.T) {
 		})
 	}
 	o := newOffloaded(t, programHooks[0], 100, nil)
-	for n := range 30 { // that nobody can open
+	for n := range 30 { // that no key opens
 		s := d.begin(t)
 		s.data[900] ^= byte(n + 1)
 		o.run(ethernet(s))
@@ -592,7 +592,7 @@ func TestIdleFlow(t *testing.T) {
 	o.tracker.tick(later.Add(2 * time.Minute).UnixNano())
 	events := o.tracker.take()
 	if len(events) != 1 || events[0].Kind != EventClosed || events[0].Reason != Idle {
-		t.Fatalf("got %v, want that it is closed", events)
+		t.Fatalf("got %v, want EventClosed", events)
 	}
 	if got, want := events[0].Connection.FromServer, (Traffic{4, 400}); got != want {
 		t.Errorf("got %v in the end, want %v", got, want)
@@ -601,7 +601,7 @@ func TestIdleFlow(t *testing.T) {
 		t.Errorf("the kernel still has %v", key)
 	}
 	if n := len(o.tracker.offload.flows); n != 0 {
-		t.Errorf("%d flows are remembered", n)
+		t.Errorf("the tracker keeps %d flows, want none", n)
 	}
 }
 
@@ -631,7 +631,7 @@ func TestEventsWithoutPackets(t *testing.T) {
 		}
 	}
 	if last != EventClosed {
-		t.Errorf("the last event is %v, want that the idle connection is closed", last)
+		t.Errorf("the last event is %v, want EventClosed", last)
 	}
 	cancel()
 	<-ended
@@ -690,6 +690,6 @@ func TestEvictedIgnoredFlow(t *testing.T) {
 	}
 	reported(1, "192.0.2.1:1")
 	reported(0, "192.0.2.1:1")
-	reported(1, "192.0.2.1:2") // takes the place of the first
+	reported(1, "192.0.2.1:2") // evicts the first one
 	reported(1, "192.0.2.1:1")
 }

@@ -21,10 +21,10 @@ import (
 // linkQUIC follows the published rules of the monitor LinkQUIC: five maps, IPv4,
 // version 1, no keys. Where they leave a choice it takes the better one.
 type linkQUIC struct {
-	connections map[[2]netip.AddrPort]string // by source and destination: the first ID
+	connections map[[2]netip.AddrPort]string // source and destination → the first ID
 	dcids       map[string]string
 	dests       map[netip.AddrPort]bool
-	sips        map[[2]netip.AddrPort]int // source without port, destination: length of IDs
+	sips        map[[2]netip.AddrPort]int // source without port and destination → length of IDs
 	potential   map[[2]netip.AddrPort]bool
 	followed    int
 	moves       int
@@ -234,7 +234,7 @@ func TestLinkQUIC(t *testing.T) {
 		n, moves, followed := 0, 0, 0
 		for _, found := range connections(ours) {
 			if found.Confidence < Proven && c.connections == 0 {
-				continue // it says that it is not sure
+				continue // it is marked as not proven
 			}
 			n++
 			moves += movedTo(&found)

@@ -9,11 +9,6 @@ import (
 // maxCoalesced bounds the packets of a datagram that are read.
 const maxCoalesced = 8
 
-// minUnknown is the least length of a client's first datagram (RFC 9000 §14.1).
-// Shorter datagrams of an unknown version are not tried with the keys of all
-// dialects.
-const minUnknown = 1200
-
 // longHeader takes a datagram whose first packet has a long header. It returns
 // false if the datagram belongs to no connection.
 func (t *Tracker) longHeader(a *arrival) bool {
@@ -30,11 +25,11 @@ func (t *Tracker) longHeader(a *arrival) bool {
 	version := wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
 	switch {
 	case version == wire.VersionNegotiation:
-		return t.negotiation(a)
+		return t.countFound(a, t.long.negotiation(a))
 	case version.Google():
-		return t.google(a, version)
+		return t.countFound(a, t.long.google(a, version))
 	}
-	p := t.pathByLong(a, version)
+	p := t.long.match(a, version)
 	if p == nil {
 		return t.refuse(a)
 	}
@@ -53,197 +48,6 @@ func (t *Tracker) refuse(a *arrival) bool {
 		t.index.potential.addLong(a)
 	}
 	return false
-}
-
-// pathByLong finds the path that a datagram with a long header belongs to, or
-// begins a connection. It returns nil if the datagram belongs to none.
-func (t *Tracker) pathByLong(a *arrival, version wire.Version) *path {
-	if a.flow != nil {
-		if p := a.flow.byLongHeader(a); p != nil {
-			return p
-		}
-	} else if o, id := t.index.ownerByLong(a); id.len > 0 {
-		return t.index.follow(a, o, id)
-	}
-	return t.begin(a, version)
-}
-
-// begin begins a connection with an Initial that opens with the keys of its own
-// ID. If there is none it begins one with long headers of a known version that
-// fit together: they may be the rest of a handshake.
-func (t *Tracker) begin(a *arrival, version wire.Version) *path {
-	if d := version.Dialect(); d != wire.NoDialect {
-		if p := t.beginAs(a, version, d); p != nil {
-			return p
-		}
-		return t.beginUnopened(a, version, d)
-	}
-	if a.length >= minUnknown {
-		for _, d := range wire.Dialects {
-			if p := t.beginAs(a, version, d); p != nil {
-				return p
-			}
-		}
-	}
-	return nil
-}
-
-// beginAs begins a connection with an Initial that has the layout and the keys of
-// a dialect. 0-RTT may come before the Initial.
-func (t *Tracker) beginAs(a *arrival, version wire.Version, d wire.Dialect) *path {
-	rest := a.payload
-	for range maxCoalesced {
-		h, err := d.Parse(rest)
-		if err != nil || h.Version != version {
-			return nil
-		}
-		if h.Type == wire.Initial {
-			keys := t.initials.keysOf(&h, d)
-			if keys == nil {
-				return nil
-			}
-			return t.beginInitial(a, &h, d, keys)
-		}
-		if rest = rest[len(h.Packet):]; len(rest) == 0 || h.Type != wire.ZeroRTT {
-			return nil
-		}
-	}
-	return nil
-}
-
-// beginInitial takes an Initial that opens with the keys of its own ID. If a
-// client was told to use another version, this is its connection's next
-// handshake. Else it is a new connection, whatever there is between the
-// endpoints: a forged Initial must not change another connection.
-func (t *Tracker) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
-	p := negotiatedPath(a)
-	if p == nil {
-		p = t.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial opens")
-		defer t.events.emit(EventNew, p.conn, nil)
-	}
-	c := p.conn
-	t.index.prove(p, "an Initial opens", a.now)
-	c.version, c.dialect = h.Version, d
-	c.addVersion(h.Version)
-	id := idOf(h.DstID)
-	t.index.learnOrigID(c, id, a.now)
-	c.handshake = &handshake{keyID: id}
-	c.handshake.keys[wire.Client] = sideKeys{d, keys}
-	if t.index.handshakes.get(c.number, a.now) == nil {
-		t.index.handshakes.put(c.number, c, a.now)
-	}
-	return p
-}
-
-// negotiatedPath returns the path of the connection whose client was told to use
-// another version and goes on with an arrival, or nil.
-func negotiatedPath(a *arrival) *path {
-	if a.flow == nil {
-		return nil
-	}
-	for _, p := range a.flow.paths {
-		if p.conn.negotiated && p.sender(a) == wire.Client {
-			p.conn.negotiated = false
-			p.conn.ids[wire.Client].length = -1
-			return p
-		}
-	}
-	return nil
-}
-
-// beginUnopened begins a connection with long headers that do not open but fit
-// together: those of the server, or of a handshake whose beginning was not
-// captured.
-func (t *Tracker) beginUnopened(a *arrival, version wire.Version, d wire.Dialect) *path {
-	h, ok := fitTogether(a, version, d)
-	if !ok {
-		t.counters.Malformed++
-		return nil
-	}
-	if a.flow != nil { // a handshake between these endpoints, with unknown IDs
-		for _, p := range a.flow.paths {
-			if p.conn.hasVersion(version) && p.conn.confirmAt == 0 {
-				t.counters.Unopened++
-				return p
-			}
-		}
-	}
-	client, server := t.index.rolesOfLong(a, &h)
-	p := t.index.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")
-	c := p.conn
-	c.version, c.dialect = version, d
-	c.addVersion(version)
-	c.handshake = &handshake{}
-	if h.Type == wire.ZeroRTT { // it came before the Initial, which has the same ID
-		t.index.learnOrigID(c, idOf(h.DstID), a.now)
-	}
-	t.index.handshakes.put(c.number, c, a.now)
-	t.events.emit(EventNew, c, nil)
-	return p
-}
-
-// minNumbered is the least that follows the length in a protected packet: a
-// packet number and a tag (RFC 9001 §5.4.2).
-const minNumbered = 20
-
-// fitTogether reports whether a datagram consists of long headers of one version
-// with one pair of IDs, up to its end or to a short header.
-func fitTogether(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, ok bool) {
-	rest := a.payload
-	for n := range maxCoalesced {
-		h, err := d.Parse(rest)
-		switch {
-		case err != nil || h.Version != version || !h.FixedBit():
-			return first, false
-		case h.Type != wire.Retry && len(h.Packet)-h.HeaderLen < minNumbered:
-			return first, false
-		case n == 0:
-			if first = h; len(h.DstID) == 0 && len(h.SrcID) == 0 {
-				return first, false
-			}
-		case string(h.DstID) != string(first.DstID):
-			return first, false
-		}
-		rest = rest[len(h.Packet):]
-		if len(rest) == 0 || !wire.IsLong(rest[0]) {
-			return first, true
-		}
-	}
-	return first, false
-}
-
-// match says whether a datagram belongs to a path.
-type match uint8
-
-const (
-	noMatch match = iota
-	mayMatch
-	matches
-)
-
-// matchLong compares the IDs of a long header with those of the connection.
-func (p *path) matchLong(a *arrival) match {
-	c := p.conn
-	if c.confidence == GoogleQUIC {
-		return noMatch
-	}
-	h, err := c.dialectOf(a.payload).Parse(a.payload)
-	if err != nil {
-		return noMatch
-	}
-	from := p.sender(a)
-	own, peer := &c.ids[from], &c.ids[1-from]
-	switch {
-	case c.knows(1-from, h.DstID) || own.has(h.SrcID):
-		return matches
-	case len(h.DstID) == 0 && peer.length == 0 && (len(h.SrcID) == 0 || own.length < 0):
-		return matches
-	case h.Type == wire.Handshake && len(h.SrcID) == 0 && own.length == 0 &&
-		int(peer.length) == len(h.DstID) && c.answerAt != 0 && c.handshake != nil:
-		// A side without an ID of its own may use another of its peer's.
-		return mayMatch
-	}
-	return noMatch
 }
 
 // coalesced reads the packets of a datagram that belongs to a connection.

@@ -119,7 +119,7 @@ func TestMultipath(t *testing.T) {
 // connections were at the server than are kept.
 func TestMoveAmongEvicted(t *testing.T) {
 	var all []sent
-	for n := range maxOwners + 1 { // of which the last and the first go on
+	for n := range maxSourceConn + 1 { // the last and the first one go on
 		client := fmt.Sprintf("192.0.2.%d:50000", 10+n)
 		for _, s := range establishedBy(t, client, fmt.Appendf(nil, "server-%d", n), fmt.Appendf(nil, "c-%02d", n)) {
 			s.at = s.at.Add(time.Duration(n) * 10 * time.Second)
@@ -157,7 +157,7 @@ func TestMoveAmongSeveral(t *testing.T) {
 func pause(all []sent, d time.Duration) []sent {
 	last := all[len(all)-1]
 	last.at = last.at.Add(d)
-	last.data = last.data[:1] // nothing that is QUIC
+	last.data = last.data[:1] // not QUIC
 	return append(all, last)
 }
 
@@ -192,7 +192,7 @@ func TestProbeAfterMove(t *testing.T) {
 	const second, third = "203.0.113.7:50001", "203.0.113.7:50002"
 	all := addShorts(establishedConn(t), 20, shortHeaders{second, serverAddr, oldID, 300}, shortHeaders{serverAddr, second, cliID, 1200})
 	all = addShorts(all, 20, shortHeaders{third, serverAddr, newID, 1200}, shortHeaders{serverAddr, third, cliNo, 1200})
-	other := establishedBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that time alone says nothing
+	other := establishedBy(t, "192.0.2.77:50000", []byte("another1"), []byte("cli9")) // so that timing is not enough
 	all = append(all, other...)
 	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
 	tracker := newTracker(t, nil)

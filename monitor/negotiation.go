@@ -8,25 +8,24 @@ import (
 
 // negotiation takes a Version Negotiation packet. It has the IDs of the packet
 // that it answers, exchanged (RFC 8999 §6). What the client tries next is the
-// same connection.
-func (t *Tracker) negotiation(a *arrival) bool {
+// same connection. It returns nil if the packet answers none.
+func (m *longMatcher) negotiation(a *arrival) *path {
 	for _, layout := range [...]wire.Dialect{wire.NoDialect, wire.Draft18} {
 		h, err := layout.Parse(a.payload)
 		if err != nil {
 			continue
 		}
-		if p := t.negotiatedBy(a, &h); p != nil {
-			t.count(a, p)
-			return true
+		if p := m.negotiatedBy(a, &h); p != nil {
+			return p
 		}
 	}
-	return false
+	return nil
 }
 
 // negotiatedBy returns the path that a Version Negotiation belongs to, or nil.
-func (t *Tracker) negotiatedBy(a *arrival, h *wire.Header) *path {
+func (m *longMatcher) negotiatedBy(a *arrival, h *wire.Header) *path {
 	if a.flow == nil {
-		return t.openNegotiated(a, h)
+		return m.openNegotiated(a, h)
 	}
 	for _, p := range a.flow.paths {
 		if c := p.conn; p.sender(a) == wire.Server && c.answeredBy(h) {
@@ -41,48 +40,47 @@ func (t *Tracker) negotiatedBy(a *arrival, h *wire.Header) *path {
 
 // openNegotiated opens the connection of a packet of an unknown version that a
 // Version Negotiation has answered.
-func (t *Tracker) openNegotiated(a *arrival, h *wire.Header) *path {
-	e := t.index.potential.peek(a.key)
+func (m *longMatcher) openNegotiated(a *arrival, h *wire.Header) *path {
+	e := m.index.potential.peek(a.key)
 	if e == nil || !e.value.long || e.value.fromA == a.fromA ||
 		!e.value.dst.is(h.SrcID) || !e.value.src.is(h.DstID) {
 		return nil
 	}
 	s := e.value
-	p := t.index.open(a, a.datagram.Dst, a.datagram.Src, HandshakeShaped, "a Version Negotiation answers it")
+	p := m.index.open(a, a.datagram.Dst, a.datagram.Src, HandshakeShaped, "a Version Negotiation answers it")
 	c := p.conn
 	c.version, c.negotiations, c.negotiated = s.version, 1, true
 	c.first, c.initialAt = s.first, s.first
 	c.addVersion(s.version)
-	t.index.learnOrigID(c, s.dst, a.now)
-	t.index.learnID(c, wire.Client, s.src, a.now)
+	m.index.learnOrigID(c, s.dst, a.now)
+	m.index.learnID(c, wire.Client, s.src, a.now)
 	p.first = s.first
 	d := &s.directions[directionFrom(s.fromA)]
 	p.sent[wire.Client] = halfPath{packets: d.packets, bytes: d.bytes, first: s.first, last: s.first, id: s.dst}
-	t.index.learnServer(p, a.now)
-	t.events.emit(EventNew, c, nil)
+	m.index.learnServer(p, a.now)
+	m.events.emit(EventNew, c, nil)
 	return p
 }
 
 // google takes a packet of one of Google's own versions. It never belongs to
-// another connection between its endpoints: nothing in it could prove that.
-func (t *Tracker) google(a *arrival, version wire.Version) bool {
+// another connection between its endpoints: nothing in it could prove that. Then it
+// returns nil.
+func (m *longMatcher) google(a *arrival, version wire.Version) *path {
 	if a.flow != nil {
 		for _, p := range a.flow.paths {
 			if p.conn.confidence == GoogleQUIC {
-				t.count(a, p)
-				return true
+				return p
 			}
 		}
-		t.counters.Bogus++
-		return false
+		m.counters.Bogus++
+		return nil
 	}
-	client, server := t.index.rolesOfLong(a, &wire.Header{})
-	p := t.index.open(a, client, server, GoogleQUIC, "its version")
+	client, server := m.index.rolesOfLong(a, &wire.Header{})
+	p := m.index.open(a, client, server, GoogleQUIC, "its version")
 	p.conn.version = version
 	p.conn.addVersion(version)
-	t.events.emit(EventNew, p.conn, nil)
-	t.count(a, p)
-	return true
+	m.events.emit(EventNew, p.conn, nil)
+	return p
 }
 
 // Flags of the public header of Google's versions up to 43.

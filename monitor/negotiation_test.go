@@ -39,7 +39,7 @@ func TestCompatibleNegotiation(t *testing.T) {
 			all := []sent{
 				at(0, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, 0, cryptoFrame(0, hello[:30]))),
 				at(10, serverAddr, clientAddr, sealed(t, then, wire.Server, id, cliID, oldID, 0, cryptoFrame(0, serverHelloOf()))),
-				at(10, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, 0, cryptoFrame(0, hello[:30]))), // once more
+				at(10, clientAddr, serverAddr, sealed(t, first, wire.Client, id, id, cliID, 0, cryptoFrame(0, hello[:30]))), // again
 				at(11, serverAddr, clientAddr, handshakeOf(t, then, cliID, oldID)),
 				at(20, clientAddr, serverAddr, sealed(t, then, wire.Client, id, oldID, cliID, 0, cryptoFrame(30, hello[30:]))),
 				at(21, clientAddr, serverAddr, handshakeOf(t, then, oldID, cliID)),

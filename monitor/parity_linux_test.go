@@ -91,7 +91,7 @@ func (o *offloaded) run(frame []byte) {
 		o.Fatal(err)
 	}
 	if verdict != datapath.Pass || !bytes.Equal(out, frame) {
-		o.Fatalf("verdict %v, %d bytes of %d changed or not: want pass, and no change", verdict, len(out), len(frame))
+		o.Fatalf("verdict %v, %d bytes of %d: want pass without changes", verdict, len(out), len(frame))
 	}
 }
 
@@ -126,7 +126,7 @@ func plain(tb testing.TB, t *Tracker) string {
 		c.SpinRTT, c.Interface, c.Direction = 0, 0, ""
 		for i := range c.Paths {
 			p := &c.Paths[i]
-			// Of paths in use at the same time the latest is the one in use.
+			// Of several paths in use, the latest is active. That depends on the time.
 			p.Active = p.Active && !slices.ContainsFunc(c.PathChanges, func(c PathChange) bool { return c.Kind == Multipath })
 			p.First, p.Last, p.SpinRTT, p.SpinServerSide, p.SpinClientSide = time.Time{}, time.Time{}, 0, 0, 0
 		}
@@ -200,7 +200,7 @@ func parityScenes(t *testing.T) map[string][]sent {
 		}),
 		"noise": noise(5000),
 	}
-	// The client's socket was another protocol's before, and is one's again.
+	// Another protocol uses the client's socket before, or after.
 	other := func(n int) (out []sent) {
 		for i := range n {
 			out = append(out, at(i, clientAddr, serverAddr, append([]byte{0x04, byte(i)}, make([]byte, 60)...)))
@@ -232,7 +232,7 @@ func TestParity(t *testing.T) {
 					o.read()
 				}
 				o.same(all)
-				// Few packets are reported, or it would be for nothing.
+				// Few packets are reported.
 				stats := o.stats()
 				if n := stats["monitor_reported"]; len(all) > 1000 && n > uint64(len(all))/10 && name != "noise" && name != "mixed" {
 					t.Errorf("%d of %d packets were reported", n, len(all))
@@ -250,7 +250,7 @@ func (o *offloaded) same(all []sent) {
 		o.Fatal(err)
 	}
 	file := newTracker(o, nil)
-	file.index.slack = o.tracker.index.slack // of several connections on a pair that speak at once
+	file.index.slack = o.tracker.index.slack // for connections that share endpoints
 	var p Packet
 	for source.Read(&p) == nil {
 		file.Packet(&p)
@@ -260,7 +260,7 @@ func (o *offloaded) same(all []sent) {
 	}
 	packets, edges := spins(o.tracker)
 	wantPackets, wantEdges := spins(file)
-	// What is held, because all of it comes at once, is only counted.
+	// Packets beyond the limit of reports are only counted.
 	if stats := o.stats(); stats["monitor_limited"] == 0 && (packets != wantPackets || edges != wantEdges) {
 		o.Errorf("the spin bit had %d edges in %d packets, want %d in %d; %v", edges, packets, wantEdges, wantPackets, stats)
 	}

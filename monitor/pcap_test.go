@@ -238,7 +238,7 @@ func TestRunEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	m.Events(ctx) // nobody reads them
+	m.Events(ctx) // never read
 	done := make(chan error)
 	go func() { done <- m.Run(ctx) }()
 	cancel()

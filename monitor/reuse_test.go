@@ -95,7 +95,7 @@ func TestFullTable(t *testing.T) {
 func TestLeastUsefulPath(t *testing.T) {
 	const now = int64(time.Hour)
 	for _, test := range []struct {
-		silent [3]time.Duration // of those that have sent 100, 5, and 50 packets
+		silent [3]time.Duration // of the paths with 100, 5 and 50 packets
 		want   int
 	}{
 		{[3]time.Duration{20 * time.Second, time.Second, 2 * time.Second}, 0},

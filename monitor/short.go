@@ -38,6 +38,23 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 	return true
 }
 
+// unknownFlow takes a datagram without a long header between unknown endpoints. It
+// returns false if it belongs to no connection.
+func (t *Tracker) unknownFlow(a *arrival) bool {
+	if v, ok := oldGoogle(a.payload); ok {
+		return t.countFound(a, t.long.google(a, v))
+	}
+	p, moved := t.short.match(a)
+	if p == nil {
+		return false
+	}
+	t.count(a, p)
+	if moved {
+		t.spin(a, p, a.payload[0])
+	}
+	return true
+}
+
 // acceptID reports whether a short header may have the ID that it has on a path.
 func (t *Tracker) acceptID(a *arrival, p *path, from wire.Side) bool {
 	n := max(int(p.conn.ids[1-from].length), 0) // nothing is known: no ID

@@ -52,7 +52,7 @@ func TestSpinHalves(t *testing.T) {
 			if now/period%2 == 1 {
 				up.data[0] |= spinBit
 			}
-			if (now+period-toServer)/period%2 == 0 { // what went up toServer ago
+			if (now+period-toServer)/period%2 == 0 { // the bit that the client has sent toServer ago
 				down.data[0] |= spinBit
 			}
 			tracker.Packet(frame(up))

@@ -28,7 +28,8 @@ type Tracker struct {
 	index    index
 	counters counters
 	initials initialReader
-	matcher  matcher
+	long     longMatcher
+	short    shortMatcher
 	offload  *offload // nil: the source reports every packet
 	datagram decap.Datagram
 	padded   []byte // scratch space for datagrams that were captured in part
@@ -61,7 +62,8 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 	t.initials = initialReader{
 		index: &t.index, counters: &t.counters, events: &t.events, plain: make([]byte, 0, 2*wire.MaxDatagram),
 	}
-	t.matcher = matcher{index: &t.index, counters: &t.counters, events: &t.events, clock: &t.clock, offload: t.offload}
+	t.long = longMatcher{index: &t.index, counters: &t.counters, events: &t.events, initials: &t.initials}
+	t.short = shortMatcher{index: &t.index, counters: &t.counters, events: &t.events, clock: &t.clock, offload: t.offload}
 	return t, nil
 }
 
@@ -137,12 +139,21 @@ func (t *Tracker) count(a *arrival, p *path) {
 	t.index.touch(p.conn, p, a.now)
 }
 
+// countFound adds a datagram to its path, if one was found.
+func (t *Tracker) countFound(a *arrival, p *path) bool {
+	if p == nil {
+		return false
+	}
+	t.count(a, p)
+	return true
+}
+
 // sweep removes what has been idle for too long.
 func (t *Tracker) sweep() {
 	t.clock.swept = t.clock.now
 	t.offload.fetchAll()
 	t.index.expire(t.clock.now-int64(t.conf.Idle), t.clock.now-handshakeIdle)
-	t.matcher.openPotential()
+	t.short.openPotential()
 }
 
 // tick advances the clock while no packets arrive.
@@ -174,7 +185,7 @@ func (t *Tracker) kept() []*entry[uint64, *connection] {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.offload.fetchAll()
-	t.matcher.openPotential()
+	t.short.openPotential()
 	connections := &t.index.connections
 	return slices.AppendSeq(make([]*entry[uint64, *connection], 0, connections.len()), connections.all())
 }

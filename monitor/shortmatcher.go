@@ -8,11 +8,11 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// matcher finds the connections of short headers between unknown endpoints. A
+// shortMatcher finds the connections of short headers between unknown endpoints. A
 // connection that has moved is found by its ID. Without one, a path that is being
 // tried and a connection that began before the capture are found by the hosts
 // that they are between.
-type matcher struct {
+type shortMatcher struct {
 	index    *index
 	counters *counters
 	events   *events
@@ -20,26 +20,9 @@ type matcher struct {
 	offload  *offload
 }
 
-// unknownFlow takes a datagram without a long header between unknown endpoints. It
-// returns false if it belongs to no connection.
-func (t *Tracker) unknownFlow(a *arrival) bool {
-	if v, ok := oldGoogle(a.payload); ok {
-		return t.google(a, v)
-	}
-	p, moved := t.matcher.match(a)
-	if p == nil {
-		return false
-	}
-	t.count(a, p)
-	if moved {
-		t.spin(a, p, a.payload[0])
-	}
-	return true
-}
-
 // match returns the path that a short header belongs to, or nil. moved reports
 // whether the ID is one of a connection that has moved there.
-func (m *matcher) match(a *arrival) (p *path, moved bool) {
+func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 	potential := &m.index.potential
 	if len(a.payload) < minShort {
 		potential.disprove(a)
@@ -69,7 +52,7 @@ func (m *matcher) match(a *arrival) (p *path, moved bool) {
 
 // byID takes a datagram with the ID of a connection that has had no path between
 // these endpoints.
-func (m *matcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
+func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 	client, server := clientAndServer(a.datagram, o.side)
 	c := o.conn
 	for _, p := range c.paths {
@@ -93,7 +76,7 @@ func (m *matcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 
 // bySource finds the connection that tries a path between a candidate's
 // endpoints, or opens one if the candidate is between hosts that have one.
-func (m *matcher) bySource(a *arrival, s *candidate) *path {
+func (m *shortMatcher) bySource(a *arrival, s *candidate) *path {
 	client, server, known := m.index.rolesOf(a.key, s)
 	if known {
 		if c := m.prober(client, server, s); c != nil {
@@ -115,7 +98,7 @@ func (m *matcher) bySource(a *arrival, s *candidate) *path {
 
 // openMidFlow opens a connection that began before the capture. It returns nil if
 // nothing says that there is one.
-func (m *matcher) openMidFlow(a *arrival, client, server endpoint, s *candidate) *path {
+func (m *shortMatcher) openMidFlow(a *arrival, client, server endpoint, s *candidate) *path {
 	evidence := m.evidence(client, server, s)
 	if evidence == "" {
 		return nil
@@ -128,7 +111,7 @@ func (m *matcher) openMidFlow(a *arrival, client, server endpoint, s *candidate)
 }
 
 // evidence returns what says that a candidate is a connection, or nothing.
-func (m *matcher) evidence(client, server endpoint, s *candidate) string {
+func (m *shortMatcher) evidence(client, server endpoint, s *candidate) string {
 	switch {
 	case m.index.sources.peek(sourceKey{anyPort(client), server}) != nil,
 		s.looksProtected() && m.index.sources.hostsHaveConnection(client, server):
@@ -141,7 +124,7 @@ func (m *matcher) evidence(client, server endpoint, s *candidate) string {
 
 // openPotential opens the connections of candidates that look like QUIC, and
 // whose hosts have got a connection meanwhile.
-func (m *matcher) openPotential() {
+func (m *shortMatcher) openPotential() {
 	for e := range m.index.potential.all() {
 		s := e.value
 		if s.disproved || !s.bothWays() || !s.looksProtected() {
@@ -172,7 +155,7 @@ const proberIdle = int64(time.Minute)
 // prober finds the connection that may be trying another path: from the same host
 // to the same server, or from the same endpoint to another server. Both sides
 // send full datagrams to validate a path (RFC 9000 §8.2.1, §8.2.2).
-func (m *matcher) prober(client, server endpoint, s *candidate) *connection {
+func (m *shortMatcher) prober(client, server endpoint, s *candidate) *connection {
 	if !s.beganWithProbes() {
 		return nil
 	}
@@ -199,7 +182,7 @@ const moverIdle = int64(5 * time.Second)
 // mover finds the connection that may be trying a path from another address, when
 // neither an ID nor an address leads to it: the only one at the server that was
 // active just before.
-func (m *matcher) mover(client, server endpoint, s *candidate) (found *connection) {
+func (m *shortMatcher) mover(client, server endpoint, s *candidate) (found *connection) {
 	e := m.index.sources.peek(sourceKey{server: server})
 	if e == nil || e.value.more || !s.beganWithProbes() {
 		return nil
@@ -218,7 +201,7 @@ func (m *matcher) mover(client, server endpoint, s *candidate) (found *connectio
 }
 
 // addProbed adds the path that a connection tries with new IDs.
-func (m *matcher) addProbed(a *arrival, c *connection, client, server endpoint, s *candidate, level Level) *path {
+func (m *shortMatcher) addProbed(a *arrival, c *connection, client, server endpoint, s *candidate, level Level) *path {
 	p := m.index.addPath(a, c, client, server)
 	p.validated, p.kind = true, Probe
 	m.index.adopt(p, s)

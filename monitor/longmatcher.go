@@ -1,0 +1,208 @@
+package monitor
+
+import "github.com/quicway/quicway/internal/wire"
+
+// longMatcher finds the connections of long headers. It opens a connection for those
+// that begin one.
+type longMatcher struct {
+	index    *index
+	counters *counters
+	events   *events
+	initials *initialReader
+}
+
+// minUnknown is the least length of a client's first datagram (RFC 9000 §14.1).
+// Shorter datagrams of an unknown version are not tried with the keys of all
+// dialects.
+const minUnknown = 1200
+
+// match finds the path that a datagram with a long header belongs to, or
+// begins a connection. It returns nil if the datagram belongs to none.
+func (m *longMatcher) match(a *arrival, version wire.Version) *path {
+	if a.flow != nil {
+		if p := a.flow.byLongHeader(a); p != nil {
+			return p
+		}
+	} else if o, id := m.index.ownerByLong(a); id.len > 0 {
+		return m.index.follow(a, o, id)
+	}
+	return m.begin(a, version)
+}
+
+// begin begins a connection with an Initial that opens with the keys of its own
+// ID. If there is none it begins one with long headers of a known version that
+// fit together: they may be the rest of a handshake.
+func (m *longMatcher) begin(a *arrival, version wire.Version) *path {
+	if d := version.Dialect(); d != wire.NoDialect {
+		if p := m.beginAs(a, version, d); p != nil {
+			return p
+		}
+		return m.beginUnopened(a, version, d)
+	}
+	if a.length >= minUnknown {
+		for _, d := range wire.Dialects {
+			if p := m.beginAs(a, version, d); p != nil {
+				return p
+			}
+		}
+	}
+	return nil
+}
+
+// beginAs begins a connection with an Initial that has the layout and the keys of
+// a dialect. 0-RTT may come before the Initial.
+func (m *longMatcher) beginAs(a *arrival, version wire.Version, d wire.Dialect) *path {
+	rest := a.payload
+	for range maxCoalesced {
+		h, err := d.Parse(rest)
+		if err != nil || h.Version != version {
+			return nil
+		}
+		if h.Type == wire.Initial {
+			keys := m.initials.keysOf(&h, d)
+			if keys == nil {
+				return nil
+			}
+			return m.beginInitial(a, &h, d, keys)
+		}
+		if rest = rest[len(h.Packet):]; len(rest) == 0 || h.Type != wire.ZeroRTT {
+			return nil
+		}
+	}
+	return nil
+}
+
+// beginInitial takes an Initial that opens with the keys of its own ID. If a
+// client was told to use another version, this is its connection's next
+// handshake. Else it is a new connection, whatever there is between the
+// endpoints: a forged Initial must not change another connection.
+func (m *longMatcher) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
+	p := negotiatedPath(a)
+	if p == nil {
+		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial opens")
+		defer m.events.emit(EventNew, p.conn, nil)
+	}
+	c := p.conn
+	m.index.prove(p, "an Initial opens", a.now)
+	c.version, c.dialect = h.Version, d
+	c.addVersion(h.Version)
+	id := idOf(h.DstID)
+	m.index.learnOrigID(c, id, a.now)
+	c.handshake = &handshake{keyID: id}
+	c.handshake.keys[wire.Client] = sideKeys{d, keys}
+	if m.index.handshakes.get(c.number, a.now) == nil {
+		m.index.handshakes.put(c.number, c, a.now)
+	}
+	return p
+}
+
+// negotiatedPath returns the path of the connection whose client was told to use
+// another version and goes on with an arrival, or nil.
+func negotiatedPath(a *arrival) *path {
+	if a.flow == nil {
+		return nil
+	}
+	for _, p := range a.flow.paths {
+		if p.conn.negotiated && p.sender(a) == wire.Client {
+			p.conn.negotiated = false
+			p.conn.ids[wire.Client].length = -1
+			return p
+		}
+	}
+	return nil
+}
+
+// beginUnopened begins a connection with long headers that do not open but fit
+// together: those of the server, or of a handshake whose beginning was not
+// captured.
+func (m *longMatcher) beginUnopened(a *arrival, version wire.Version, d wire.Dialect) *path {
+	h, ok := fitTogether(a, version, d)
+	if !ok {
+		m.counters.Malformed++
+		return nil
+	}
+	if a.flow != nil { // a handshake between these endpoints, with unknown IDs
+		for _, p := range a.flow.paths {
+			if p.conn.hasVersion(version) && p.conn.confirmAt == 0 {
+				m.counters.Unopened++
+				return p
+			}
+		}
+	}
+	client, server := m.index.rolesOfLong(a, &h)
+	p := m.index.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")
+	c := p.conn
+	c.version, c.dialect = version, d
+	c.addVersion(version)
+	c.handshake = &handshake{}
+	if h.Type == wire.ZeroRTT { // it came before the Initial, which has the same ID
+		m.index.learnOrigID(c, idOf(h.DstID), a.now)
+	}
+	m.index.handshakes.put(c.number, c, a.now)
+	m.events.emit(EventNew, c, nil)
+	return p
+}
+
+// minNumbered is the least that follows the length in a protected packet: a
+// packet number and a tag (RFC 9001 §5.4.2).
+const minNumbered = 20
+
+// fitTogether reports whether a datagram consists of long headers of one version
+// with one pair of IDs, up to its end or to a short header.
+func fitTogether(a *arrival, version wire.Version, d wire.Dialect) (first wire.Header, ok bool) {
+	rest := a.payload
+	for n := range maxCoalesced {
+		h, err := d.Parse(rest)
+		switch {
+		case err != nil || h.Version != version || !h.FixedBit():
+			return first, false
+		case h.Type != wire.Retry && len(h.Packet)-h.HeaderLen < minNumbered:
+			return first, false
+		case n == 0:
+			if first = h; len(h.DstID) == 0 && len(h.SrcID) == 0 {
+				return first, false
+			}
+		case string(h.DstID) != string(first.DstID):
+			return first, false
+		}
+		rest = rest[len(h.Packet):]
+		if len(rest) == 0 || !wire.IsLong(rest[0]) {
+			return first, true
+		}
+	}
+	return first, false
+}
+
+// match says whether a datagram belongs to a path.
+type match uint8
+
+const (
+	noMatch match = iota
+	mayMatch
+	matches
+)
+
+// matchLong compares the IDs of a long header with those of the connection.
+func (p *path) matchLong(a *arrival) match {
+	c := p.conn
+	if c.confidence == GoogleQUIC {
+		return noMatch
+	}
+	h, err := c.dialectOf(a.payload).Parse(a.payload)
+	if err != nil {
+		return noMatch
+	}
+	from := p.sender(a)
+	own, peer := &c.ids[from], &c.ids[1-from]
+	switch {
+	case c.knows(1-from, h.DstID) || own.has(h.SrcID):
+		return matches
+	case len(h.DstID) == 0 && peer.length == 0 && (len(h.SrcID) == 0 || own.length < 0):
+		return matches
+	case h.Type == wire.Handshake && len(h.SrcID) == 0 && own.length == 0 &&
+		int(peer.length) == len(h.DstID) && c.answerAt != 0 && c.handshake != nil:
+		// A side without an ID of its own may use another of its peer's.
+		return mayMatch
+	}
+	return noMatch
+}

@@ -1,0 +1,87 @@
+package monitor
+
+import "github.com/quicway/quicway/internal/wire"
+
+// rolesOfLong guesses which endpoint is the client's from a long header: 0-RTT
+// and tokens come from the client, Retry from the server. Else the server is the
+// endpoint at which one has answered before, or the one with the smaller port.
+func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint) {
+	src, dst := a.datagram.Src, a.datagram.Dst
+	switch {
+	case h.Type == wire.Retry:
+		return dst, src
+	case h.Type == wire.ZeroRTT || len(h.Token) > 0:
+		return src, dst
+	case x.destinations.peek(src) != nil:
+		return dst, src
+	case x.destinations.peek(dst) != nil || dst.Port <= src.Port:
+		return src, dst
+	}
+	return dst, src
+}
+
+// rolesOf guesses which endpoint of a flow is the client's: the server is the
+// endpoint at which one has answered before, or the one that got the first
+// datagram. known is false if nothing but that datagram says so.
+func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
+	a, b := key.a, key.b
+	switch {
+	case x.destinations.peek(b) != nil:
+		return a, b, true
+	case x.destinations.peek(a) != nil:
+		return b, a, true
+	case x.sources.peek(sourceKey{client: a}) != nil:
+		return a, b, true
+	case x.sources.peek(sourceKey{client: b}) != nil:
+		return b, a, true
+	case s.fromA:
+		return a, b, false
+	}
+	return b, a, false
+}
+
+// ownerByShort finds the connection whose ID a short header has, and the ID. It
+// makes one look-up for each length of ID that is known at the endpoint that the
+// datagram goes to, or comes from. If neither endpoint is known a server may have
+// moved: then it tries all lengths that were ever seen, from eight bytes on.
+func (x *index) ownerByShort(a *arrival) (owner, ID) {
+	if e := x.destinations.peek(a.datagram.Dst); e != nil {
+		if o, id := x.ids.find(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
+			return o, id
+		}
+	}
+	if e := x.destinations.peek(a.datagram.Src); e != nil {
+		return x.ids.find(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
+	}
+	if a.payload[0]&fixedBit == 0 {
+		return owner{}, ID{}
+	}
+	if o, id := x.ids.find(a, wire.Server, x.ids.lengths[wire.Server]>>8<<8); id.len > 0 {
+		return o, id
+	}
+	return x.ids.find(a, wire.Client, x.ids.lengths[wire.Client]>>8<<8)
+}
+
+// ownerByLong finds the connection that continues its handshake from another
+// address: the long header has IDs of both of its sides.
+func (x *index) ownerByLong(a *arrival) (owner, ID) {
+	h, err := wire.NoDialect.Parse(a.payload)
+	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
+		return owner{}, ID{}
+	}
+	id := idOf(h.DstID)
+	e := x.ids.peek(id)
+	if e == nil {
+		return owner{}, ID{}
+	}
+	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
+		o, ok := e.value.best(a, to)
+		if !ok || len(h.SrcID) > 0 && !o.conn.knows(1-to, h.SrcID) {
+			continue
+		}
+		if _, server := clientAndServer(a.datagram, to); o.conn.hasServer(server) {
+			return o, id
+		}
+	}
+	return owner{}, ID{}
+}
