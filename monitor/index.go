@@ -49,6 +49,7 @@ type destination struct {
 	connections uint64
 }
 
+// init sets the limits of the tables.
 func (x *index) init(conf *Config, counters *counters, hooks hooks) {
 	x.counters, x.hooks = counters, hooks
 	n := conf.MaxConnections

@@ -50,10 +50,12 @@ type rule struct {
 	segment uint16
 }
 
+// newOffload returns an offload that keeps an index in step with the kernel.
 func newOffload(kernel *datapath.Monitor, index *index, counters *counters, events *events) *offload {
 	return &offload{kernel: kernel, index: index, counters: counters, events: events, flows: make(map[tuple]*kernelFlow)}
 }
 
+// flowKey returns the key of a flow in its kernel form.
 func flowKey(key tuple) datapath.FlowKey {
 	return datapath.FlowKey{A: key.a.AddrPort(), B: key.b.AddrPort()}
 }
