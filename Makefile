@@ -38,16 +38,16 @@ cross:
 ## test-vm: the kernel's program on the kernels that docs/kernels.md promises, in virtual
 ## machines, and the table there (root, apt; about ten minutes)
 test-vm:
-	$(GO) run ./tools/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
 
 ## test-vm-all: all tests of these packages there, and the program on other processors
 ## (an hour)
 test-vm-all: test-vm
-	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 1h -skip 'Chaos|Experiment' ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 2h -skip 'Chaos|Experiment|LinkQUIC|ManyFlows' ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
-	$(GO) run ./tools/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./xdp
-	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./xdp
+	$(GO) run ./tools/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
+	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -arch arm64 -kernel 6.12 -run Parity ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -run Parity ./relay ./quota ./monitor
 
@@ -55,7 +55,7 @@ test-vm-all: test-vm
 fuzz:
 	./tools/ci/fuzz.sh $(FUZZTIME)
 
-## bench: the tables in README.md; BENCH is a regexp over their titles (root)
+## bench: the tables in docs/benchmarks.md; BENCH is a regexp over their titles (root)
 bench:
 	$(GO) run ./tools/bench -run '$(BENCH)'
 
@@ -81,7 +81,7 @@ half-requests:
 soak:
 	$(GO) run ./tools/soak $(SOAK)
 
-## compare: the table in README.md of what LinkQUIC's rules find beside ours
+## compare: the table in docs/benchmarks.md of LinkQUIC's rules beside ours
 compare:
 	QUICWAY_WRITE=1 $(GO) test -count=1 -v -run '^TestLinkQUIC$$' ./monitor
 

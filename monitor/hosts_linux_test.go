@@ -76,7 +76,7 @@ func (s *testbed) watch(open func() (Source, error), on *nettest.Host) *Monitor 
 func needsTCX(tb nettest.TB) {
 	tb.Helper()
 	if !nettest.KernelAtLeast(tb, 6, 6) {
-		tb.Skip("Linux before 6.6 has no TCX, by which the monitor stage sees what leaves")
+		tb.Skip("Linux before 6.6 has no TCX, so the monitor stage sees no egress packets")
 	}
 }
 
@@ -265,11 +265,14 @@ func (s *testbed) left() (any bool) {
 			return err
 		}
 		any = l.Attrs().Xdp != nil && l.Attrs().Xdp.Attached
-		leaving, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: ebpf.AttachTCXEgress})
+		if any || !nettest.KernelAtLeast(s, 6, 6) {
+			return nil
+		}
+		egress, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: ebpf.AttachTCXEgress})
 		if err != nil {
 			return err
 		}
-		any = any || len(leaving.Programs) > 0
+		any = len(egress.Programs) > 0
 		return nil
 	})
 	return any

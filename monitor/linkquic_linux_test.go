@@ -133,7 +133,7 @@ type comparison struct {
 	connections, moves int
 }
 
-// comparisons returns the captures of the table in README.md.
+// comparisons returns the captures of the table in docs/benchmarks.md.
 func comparisons(t *testing.T) []comparison {
 	exchange := func(conf *quic.Config) func(*scene) {
 		return func(s *scene) { s.exchange(s.dial(conf), 50000) }
@@ -217,11 +217,11 @@ func movedTo(c *Connection) (n int) {
 	return n
 }
 
-// The marks in README.md that the table is between.
+// The marks in docs/benchmarks.md that the table is between.
 const compareBegin, compareEnd = "<!-- make compare -->\n", "<!-- end of make compare -->\n"
 
 // TestLinkQUIC compares the connections found by LinkQUIC's rules and by the
-// tracker. It checks the table in README.md, or writes it if QUICWAY_WRITE is set.
+// tracker. It checks the table in docs/benchmarks.md, or writes it if QUICWAY_WRITE is set.
 func TestLinkQUIC(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("| capture | connections, moves | LinkQUIC's rules: connections | moves | datagrams | ours: connections | moves | datagrams |\n|---|---|---:|---:|---|---:|---:|---|\n")
@@ -247,21 +247,21 @@ func TestLinkQUIC(t *testing.T) {
 			theirs.count(), theirs.moves, share(theirs.followed, len(c.all)), n, moves, share(followed, len(c.all)))
 	}
 	t.Log("\n" + table.String())
-	readme, err := os.ReadFile("../README.md")
+	document, err := os.ReadFile("../docs/benchmarks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, ok := bytes.Cut(readme, []byte(compareBegin))
+	before, rest, ok := bytes.Cut(document, []byte(compareBegin))
 	now, after, ok2 := bytes.Cut(rest, []byte(compareEnd))
 	switch {
 	case !ok || !ok2:
-		t.Fatalf("README.md has no lines %q and %q", compareBegin, compareEnd)
+		t.Fatalf("docs/benchmarks.md has no lines %q and %q", compareBegin, compareEnd)
 	case os.Getenv("QUICWAY_WRITE") != "":
 		text := slices.Concat(before, []byte(compareBegin), []byte(table.String()), []byte(compareEnd), after)
-		if err := os.WriteFile("../README.md", text, 0o644); err != nil {
+		if err := os.WriteFile("../docs/benchmarks.md", text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	case string(now) != table.String():
-		t.Error("README.md has another table: make compare writes this one")
+		t.Error("docs/benchmarks.md has another table: make compare writes this one")
 	}
 }

@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 
 	"github.com/quic-go/quic-go/quicvarint"
@@ -152,14 +151,4 @@ func kindOf(a netip.Addr) PathKind {
 		return LAN
 	}
 	return Direct
-}
-
-// addrPortOf converts a net.Addr of UDP. IPv4 addresses are not mapped into IPv6.
-func addrPortOf(a net.Addr) netip.AddrPort {
-	udp, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := udp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
 )
 
 const (
@@ -123,7 +124,7 @@ func (c *carrier) report(why PathReason) {
 // a server is its client's to choose. It returns true if there is a direct path that
 // was not there before.
 func (c *carrier) follow(now time.Time) bool {
-	at := addrPortOf(c.conn.Conn.RemoteAddr())
+	at := udp.AddrPort(c.conn.Conn.RemoteAddr())
 	if dead := c.link.direct.dead.Load(); at == c.link.relay || dead != nil && at == *dead {
 		at = netip.AddrPort{}
 	}

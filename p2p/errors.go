@@ -12,7 +12,7 @@ import (
 var (
 	// ErrClosed: the [Endpoint] is closed, or was closed during the call. It wraps
 	// net.ErrClosed.
-	ErrClosed error = closedError{}
+	ErrClosed = fmt.Errorf("endpoint closed: %w", net.ErrClosed)
 
 	// ErrConfig: a [Config] or [DialConfig] is invalid.
 	ErrConfig = errors.New("invalid configuration")
@@ -87,11 +87,6 @@ var (
 
 // errClaimed: this endpoint has answered the offer, or is answering it.
 var errClaimed = fmt.Errorf("%w", ErrOfferUsed)
-
-type closedError struct{}
-
-func (closedError) Error() string { return "endpoint closed" }
-func (closedError) Unwrap() error { return net.ErrClosed }
 
 // refusedError is the refusal of a request by a relay.
 type refusedError struct{ problem control.Problem }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/test/quotatest"
+	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -272,7 +273,7 @@ func (d *dropAll) ReadFrom(b []byte) (int, net.Addr, error) {
 			return n, from, err
 		}
 		d.lab.mu.Lock()
-		over := d.lab.live[d.lab.c.Source(addrPort(from).Addr())] >= d.max
+		over := d.lab.live[d.lab.c.Source(udp.AddrPort(from).Addr())] >= d.max
 		d.lab.mu.Unlock()
 		if !over {
 			return n, from, nil

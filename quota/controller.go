@@ -3,7 +3,6 @@ package quota
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 )
 
@@ -108,13 +107,3 @@ func (c *Controller) Close() error {
 func plain(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
-
-// addrPort returns the plain address of a packet, or the zero AddrPort if it is not a
-// UDP address.
-func addrPort(addr net.Addr) netip.AddrPort {
-	udp, ok := addr.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	return plainPort(udp.AddrPort())
-}

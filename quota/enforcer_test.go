@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // recorder is an enforcer that records calls.
@@ -115,7 +117,7 @@ func TestPortIsGuardedWhileOpen(t *testing.T) {
 	r := newRecorder(newFakeClock())
 	c.enforcement.enforcer = r
 	below := loopback(t)
-	conn, port := c.PacketConn(below, 4), addrPort(below.LocalAddr()).Port()
+	conn, port := c.PacketConn(below, 4), udp.AddrPort(below.LocalAddr()).Port()
 	if r.ports[port] != 1 {
 		t.Errorf("guarded %d times, want once", r.ports[port])
 	}

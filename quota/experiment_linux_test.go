@@ -27,6 +27,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/xdp"
 )
 
@@ -168,7 +169,7 @@ func (l *lateListener) Accept(ctx context.Context) (*quic.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		addr := addrPort(conn.RemoteAddr()).Addr()
+		addr := udp.AddrPort(conn.RemoteAddr()).Addr()
 		if l.live[addr] < 5 || addr.String() != townFamilies[0].bad {
 			l.live[addr]++
 			return conn, nil

@@ -20,6 +20,7 @@ import (
 
 	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/udp"
 )
 
 const serverAddr = "192.0.2.1:443"
@@ -133,7 +134,7 @@ func (c *censusListener) Accept(ctx context.Context) (*quic.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	source := c.lab.c.Source(addrPort(conn.RemoteAddr()).Addr())
+	source := c.lab.c.Source(udp.AddrPort(conn.RemoteAddr()).Addr())
 	go func() {
 		select {
 		case <-conn.HandshakeComplete():

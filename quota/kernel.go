@@ -6,10 +6,10 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quicway/quicway/internal/datapath"
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 const (
@@ -27,7 +27,7 @@ type kernelEnforcer struct {
 	log     *slog.Logger
 	drops   func(datapath.SourceDrops)
 	before  map[datapath.Reason]uint64 // the counters when it was made
-	errors  atomic.Uint64
+	errors  ratelog.Errors
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -188,7 +188,7 @@ func (k *kernelEnforcer) dropped() map[Reason]uint64 {
 	return out
 }
 
-func (k *kernelEnforcer) failed() uint64 { return k.errors.Load() }
+func (k *kernelEnforcer) failed() uint64 { return k.errors.Count() }
 
 func (k *kernelEnforcer) close() error {
 	k.mu.Lock()
@@ -209,9 +209,7 @@ func (k *kernelEnforcer) check(err error) {
 	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
-	if k.errors.Add(1) == 1 {
-		k.log.Warn("the kernel could not be told of a decision; the packet filter applies it instead, and further errors are only counted", "err", err)
-	}
+	k.errors.Add(k.log, "the kernel could not be told of a decision; the packet filter applies it instead", err)
 }
 
 // kernelPolicy returns the limits in the form of package datapath.

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // eventQueue is how many events are queued for a client that does not read them.
@@ -181,26 +181,17 @@ func (c *client) closeUnauthenticated() (stop func()) {
 
 // remoteAddr returns the client address that quic-go has validated last: a server
 // follows a client only after a PATH_RESPONSE from the new address (RFC 9000 §9.3).
-func remoteAddr(conn *quic.Conn) netip.AddrPort { return addrPort(conn.RemoteAddr()) }
+func remoteAddr(conn *quic.Conn) netip.AddrPort { return udp.AddrPort(conn.RemoteAddr()) }
 
 // localAddr returns the relay's address that the client uses, or the zero Addr if it is
 // not known: then quic-go returns the first socket's address, which may be of the other
 // IP version.
 func localAddr(conn *quic.Conn) netip.Addr {
-	addr := addrPort(conn.LocalAddr()).Addr()
+	addr := udp.AddrPort(conn.LocalAddr()).Addr()
 	if addr.IsUnspecified() || addr.Is4() != remoteAddr(conn).Addr().Is4() {
 		return netip.Addr{}
 	}
 	return addr
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	udp, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := udp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // siteOf returns the prefix that one site is assumed to have: an IPv4 address, or 48

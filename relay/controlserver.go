@@ -107,7 +107,7 @@ func newControlServer(closing context.Context, e *env, secrets *secrets, handler
 		StatelessResetKey:     reset,
 		TokenGeneratorKey:     &secrets.validation,
 		MaxTokenAge:           noTokens,
-		VerifySourceAddress:   func(addr net.Addr) bool { return c.gate.needsRetry(addrPort(addr).Addr()) },
+		VerifySourceAddress:   func(addr net.Addr) bool { return c.gate.needsRetry(udp.AddrPort(addr).Addr()) },
 		ConnContext:           c.enterQUIC,
 	}
 	if e.conf.Quota != nil {
@@ -169,7 +169,7 @@ func (c *controlServer) send(m *udp.Message) error {
 // enterQUIC is the ConnContext of the quic.Transport. It makes the client of a new
 // connection, or refuses the connection if there is no room for it.
 func (c *controlServer) enterQUIC(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	remote := addrPort(info.RemoteAddr)
+	remote := udp.AddrPort(info.RemoteAddr)
 	a := c.gate.enter(remote.Addr(), info.AddrVerified)
 	if a == nil {
 		return nil, errTooManyConnections

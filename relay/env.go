@@ -2,10 +2,10 @@ package relay
 
 import (
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 // env is what the parts of a server share: its configuration, its sockets, and the
@@ -26,7 +26,7 @@ type idStore struct {
 	cid.Store
 	ttl    time.Duration // of a route
 	log    *slog.Logger
-	errors *atomic.Uint64
+	errors *ratelog.Errors
 	swept  time.Time // of the last Expire; used only by the sweep goroutine
 }
 
@@ -47,9 +47,7 @@ func (s *idStore) putRoute(id cid.ID, a cid.Association) {
 func (s *idStore) deleteRoute(id cid.ID, owner cid.Owner) { s.Delete(id, owner) }
 
 func (s *idStore) failed(err error) {
-	if s.errors.Add(1) == 1 {
-		s.log.Error("the store does not take connection IDs; further errors are only counted", "err", err)
-	}
+	s.errors.Add(s.log, "the store does not take connection IDs", err)
 }
 
 // expire frees the memory of expired routes, if the store has a method for that. An

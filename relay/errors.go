@@ -2,13 +2,14 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"net"
 )
 
 var (
 	// ErrClosed is returned by [Server.Serve] when [Server.Close] or
 	// [Server.Shutdown] has been called. It wraps net.ErrClosed.
-	ErrClosed error = closedError{}
+	ErrClosed = fmt.Errorf("relay: server closed: %w", net.ErrClosed)
 
 	// ErrConfig is wrapped by the errors of [New] and [Listen] about an invalid
 	// [Config].
@@ -18,8 +19,3 @@ var (
 	// Any other error has the same effect.
 	ErrUnauthorized = errors.New("invalid access token")
 )
-
-type closedError struct{}
-
-func (closedError) Error() string { return "relay: server closed" }
-func (closedError) Unwrap() error { return net.ErrClosed }

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
-	"sync/atomic"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/datapath"
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 // offload forwards packets in place of the forwarding loops, by a copy of what the
@@ -78,7 +78,7 @@ const (
 type kernelOffload struct {
 	stage  *datapath.Relay
 	log    *slog.Logger
-	failed atomic.Uint64
+	failed ratelog.Errors
 }
 
 var _ offload = (*kernelOffload)(nil)
@@ -113,7 +113,7 @@ func (o *kernelOffload) events(ctx context.Context) iter.Seq[datapath.Event] {
 
 func (o *kernelOffload) pinned() bool { return o.stage.Pinned() }
 
-func (o *kernelOffload) errors() uint64 { return o.failed.Load() }
+func (o *kernelOffload) errors() uint64 { return o.failed.Count() }
 
 func (o *kernelOffload) putRoute(id cid.ID, a cid.Association) {
 	if index, ok := o.index(a.Session); ok {
@@ -165,7 +165,5 @@ func (o *kernelOffload) check(err error) {
 	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
-	if o.failed.Add(1) == 1 {
-		o.log.Warn("the kernel does not take all sessions; the server forwards the others, and only counts further errors", "err", err)
-	}
+	o.failed.Add(o.log, "the kernel does not take all sessions; the server forwards the others", err)
 }

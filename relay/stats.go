@@ -3,6 +3,8 @@ package relay
 import (
 	"fmt"
 	"sync/atomic"
+
+	"github.com/quicway/quicway/internal/ratelog"
 )
 
 // Reason is why a packet was dropped.
@@ -117,8 +119,9 @@ type shardCounters struct {
 
 // serverCounters are the counters that all goroutines of the server share.
 type serverCounters struct {
-	registered, refused, moved, expired, storeErrors atomic.Uint64
-	offloadPackets, offloadBytes, unproven           atomic.Uint64
+	registered, refused, moved, expired    atomic.Uint64
+	storeErrors                            ratelog.Errors
+	offloadPackets, offloadBytes, unproven atomic.Uint64
 }
 
 // Stats returns the counters. They are read one after the other while the server runs, so
@@ -130,7 +133,7 @@ func (s *Server) Stats() Stats {
 		Refused:     s.counters.refused.Load(),
 		Moved:       s.counters.moved.Load(),
 		Expired:     s.counters.expired.Load(),
-		StoreErrors: s.counters.storeErrors.Load(),
+		StoreErrors: s.counters.storeErrors.Count(),
 		Offers:      s.mailbox.len(),
 
 		OffloadedPackets: s.counters.offloadPackets.Load(),

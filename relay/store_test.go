@@ -152,11 +152,11 @@ func TestHitsAreBounded(t *testing.T) {
 		other := &leg{}
 		s.hit(other, 1)
 		s.hit(other, 2) // one is queued already
-		if n := e.counters.storeErrors.Load(); n != 0 || len(s.hits) != 1 {
+		if n := e.counters.storeErrors.Count(); n != 0 || len(s.hits) != 1 {
 			l.Fatalf("%d hits are queued, %d found no room, want 1 and 0", len(s.hits), n)
 		}
 		s.hit(&ses.legs[control.Accepter], cid.Ahead-1)
-		if n := e.counters.storeErrors.Load(); n != 1 {
+		if n := e.counters.storeErrors.Count(); n != 1 {
 			l.Fatalf("%d found no room, want 1", n)
 		}
 		sh := newShard(l.server, l.server.sockets.all[0])

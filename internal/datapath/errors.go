@@ -2,13 +2,14 @@ package datapath
 
 import (
 	"errors"
+	"fmt"
 	"net"
 )
 
 var (
 	// ErrClosed is returned by methods of a closed [Program], [Quota] or [Monitor]. It
 	// wraps net.ErrClosed.
-	ErrClosed error = closedError{}
+	ErrClosed = fmt.Errorf("program closed: %w", net.ErrClosed)
 	// ErrConfig is wrapped by errors about a [Config] that cannot work.
 	ErrConfig = errors.New("invalid configuration")
 	// ErrUnsupported: the system, or an interface, does not support XDP, a mode or a
@@ -24,8 +25,3 @@ var (
 	// ErrFull: the kernel's map has no room for another entry.
 	ErrFull = errors.New("the kernel's map is full")
 )
-
-type closedError struct{}
-
-func (closedError) Error() string { return "program closed" }
-func (closedError) Unwrap() error { return net.ErrClosed }

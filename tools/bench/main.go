@@ -1,8 +1,8 @@
-// Command bench runs the benchmarks whose figures are in README.md, and prints the
+// Command bench runs the benchmarks whose figures are in docs/benchmarks.md, and prints the
 // figures as tables. It runs all benchmarks of a table in turn, several times. Each figure
 // is the median of these runs, and each ratio that of two medians.
 //
-//	go run ./tools/bench [-run REGEXP] [-count N] [-w README.md [-mark NAME]]
+//	go run ./tools/bench [-run REGEXP] [-count N] [-w docs/benchmarks.md [-mark NAME]]
 package main
 
 import (

@@ -87,13 +87,13 @@ var tables = []table{
 	},
 	{
 		title: "Kernel, quota: ns per packet of the quota stage, about one source (root)",
-		pkg:   "./xdp", bench: "^BenchmarkQuota$", unit: "ns/op", flags: "-benchtime=1000000x",
+		pkg:   "./internal/datapath", bench: "^BenchmarkQuota$", unit: "ns/op", flags: "-benchtime=1000000x",
 		ours: "quota", peer: "empty program",
 		rows: quotaRows("1"),
 	},
 	{
 		title: "Kernel, quota: the same, about any of 131 072 sources, another each time (root)",
-		pkg:   "./xdp", bench: "^BenchmarkQuota$", unit: "ns/op", flags: "-benchtime=1000000x",
+		pkg:   "./internal/datapath", bench: "^BenchmarkQuota$", unit: "ns/op", flags: "-benchtime=1000000x",
 		ours: "quota", peer: "empty program",
 		rows: quotaRows("128k"),
 	},
@@ -103,7 +103,7 @@ var tables = []table{
 	experiment("XDP, native, compared, the same", "initials", true),
 	{
 		title: "Kernel: ns per packet that the XDP program forwards (root)",
-		pkg:   "./xdp", bench: "^BenchmarkRelay(Random)?$", unit: "ns/op",
+		pkg:   "./internal/datapath", bench: "^BenchmarkRelay(Random)?$", unit: "ns/op",
 		ours: "relay", peer: "empty program that sends back",
 		rows: []row{
 			{"IPv4, the only ID", "Relay/IPv4/ids=1", "Relay/IPv4/floor"},
@@ -116,7 +116,7 @@ var tables = []table{
 	},
 	{
 		title: "Kernel: instructions that the verifier looks at, of 1 000 000 that it may (root)",
-		pkg:   "./xdp", bench: "^BenchmarkVerifier$", unit: "insns",
+		pkg:   "./internal/datapath", bench: "^BenchmarkVerifier$", unit: "insns",
 		ours: "this kernel",
 		rows: []row{
 			{"relay", "Verifier/relay", ""},
@@ -158,7 +158,7 @@ var tables = []table{
 	},
 	{
 		title: "Kernel: bytes per session of two legs (root)",
-		pkg:   "./relay ./xdp", bench: "^Benchmark(Kernel|Session)Memory$", unit: "B/session",
+		pkg:   "./relay ./internal/datapath", bench: "^Benchmark(Kernel|Session)Memory$", unit: "B/session",
 		ours: "bytes",
 		rows: []row{
 			{"in the kernel, with ten IDs", "KernelMemory", ""},
@@ -208,7 +208,7 @@ var tables = []table{
 	},
 	{
 		title: "Monitor: bytes per tracked connection (root)",
-		pkg:   "./monitor ./xdp", bench: "^Benchmark(Flow)?Memory$", unit: "B/connection",
+		pkg:   "./monitor ./internal/datapath", bench: "^Benchmark(Flow)?Memory$", unit: "B/connection",
 		ours: "monitor",
 		rows: []row{
 			{"in Go, with its path, IDs, names and places in all tables", "Memory", ""},
@@ -217,7 +217,7 @@ var tables = []table{
 	},
 	{
 		title: "Monitor: ns per packet in the kernel (root)",
-		pkg:   "./xdp", bench: "^BenchmarkMonitor$", unit: "ns/op",
+		pkg:   "./internal/datapath", bench: "^BenchmarkMonitor$", unit: "ns/op",
 		ours: "with the monitor stage", peer: "empty program that passes",
 		rows: []row{
 			{"IPv4, short header of a flow that is known", "Monitor/IPv4/short/on", "Monitor/IPv4/short/floor"},

@@ -50,7 +50,7 @@ func hostRows(ctx context.Context) (rows []row, err error) {
 const (
 	begin = "<!-- make test-vm: begin -->\n"
 	end   = "<!-- make test-vm: end -->\n"
-	head  = "| Linux | processor | CAP_PERFMON | relay | quota | monitor | all three | what leaves |\n|---|---|---|---|---|---|---|---|\n"
+	head  = "| Linux | processor | CAP_PERFMON | relay | quota | monitor | all three | egress |\n|---|---|---|---|---|---|---|---|\n"
 )
 
 // columns are the sets of stages in the table.
