@@ -28,9 +28,9 @@ type controlConn struct {
 	quic *quic.Conn
 	http *http3.ClientConn
 
-	mu    sync.Mutex     // guards the following
-	seen  netip.AddrPort // this host's latest address, as the relay sees it
-	sight uint64         // the number that the relay has given it
+	mu   sync.Mutex     // guards the following
+	seen netip.AddrPort // this host's latest address, as the relay sees it
+	seq  uint64         // the number that the relay has given it
 }
 
 // dialControl connects to a client's relay at one of its addresses.
@@ -83,18 +83,18 @@ func (c *controlConn) register(ctx context.Context, session control.SessionID, b
 		return control.Decode(r, &reply)
 	})
 	if err == nil {
-		c.observed(reply.Observed, reply.Sight)
+		c.observed(reply.Observed, reply.ObservedSeq)
 	}
 	return &reply, err
 }
 
 // observed takes note of this host's address, as the relay sees it, if it is the latest:
 // an event with a newer address may overtake the answer to a request.
-func (c *controlConn) observed(addr netip.AddrPort, sight uint64) {
+func (c *controlConn) observed(addr netip.AddrPort, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sight >= c.sight {
-		c.seen, c.sight = addr, sight
+	if seq >= c.seq {
+		c.seen, c.seq = addr, seq
 	}
 }
 
@@ -173,7 +173,7 @@ func (c *controlConn) events(f func(control.Event)) {
 				return err
 			}
 			if e.Type == control.EventObserved {
-				c.observed(e.Observed, e.Sight)
+				c.observed(e.Observed, e.ObservedSeq)
 			}
 			f(e)
 		}

@@ -18,11 +18,11 @@ func TestLateAnswer(t *testing.T) {
 	a, b := netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("192.0.2.1:2")
 	conn := &controlConn{}
 	for i, told := range []struct {
-		addr  netip.AddrPort
-		sight uint64
-		want  netip.AddrPort
+		addr netip.AddrPort
+		seq  uint64
+		want netip.AddrPort
 	}{{a, 1, a}, {b, 2, b}, {a, 1, b}, {b, 2, b}, {a, 3, a}, {b, 2, a}} {
-		conn.observed(told.addr, told.sight)
+		conn.observed(told.addr, told.seq)
 		if got := conn.address(); got != told.want {
 			t.Errorf("step %d: we are at %v, want %v", i, got, told.want)
 		}

@@ -43,9 +43,9 @@ type client struct {
 	source, site netip.Prefix // of its address, when it came to the lobby
 	number       uint64       // counts the connections that have come to the lobby
 
-	mu    sync.Mutex     // guards the following
-	seen  netip.AddrPort // the last address in an event to the client
-	sight uint64         // its number
+	mu   sync.Mutex     // guards the following
+	seen netip.AddrPort // the last address in an event to the client
+	seq  uint64         // its number
 }
 
 type clientKey struct{}
@@ -67,15 +67,15 @@ func (c *client) notify(e control.Event) {
 // observe returns the client's address and the number of that address, and notifies the
 // client if the address has changed. Addresses are numbered because the answer to a
 // request and an event go over streams of their own, so either may arrive first.
-func (c *client) observe() (addr netip.AddrPort, sight uint64) {
+func (c *client) observe() (addr netip.AddrPort, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now := remoteAddr(c.conn); now != c.seen {
 		c.seen = now
-		c.sight++
-		c.notify(control.Event{Type: control.EventObserved, Observed: c.seen, Sight: c.sight})
+		c.seq++
+		c.notify(control.Event{Type: control.EventObserved, Observed: c.seen, ObservedSeq: c.seq})
 	}
-	return c.seen, c.sight
+	return c.seen, c.seq
 }
 
 // close closes the connection.

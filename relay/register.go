@@ -144,14 +144,14 @@ func (g *registrar) noteSource(remote netip.AddrPort) {
 func (g *registrar) registeredLocked(l *leg, now time.Time) *control.Registered {
 	ses := l.session
 	lo, hi := l.window.Bounds()
-	observed, sight := l.client.observe()
+	observed, seq := l.client.observe()
 	reply := &control.Registered{
-		Observed: observed,
-		Sight:    sight,
-		TTL:      uint32(l.ttl / time.Second),
-		Low:      lo,
-		High:     hi,
-		Resume:   g.tokens.resume(ses.id, l.role, l.key, content{now.Add(g.resumeTTL()), ses.joined, ses.account}),
+		Observed:    observed,
+		ObservedSeq: seq,
+		TTL:         uint32(l.ttl / time.Second),
+		Low:         lo,
+		High:        hi,
+		Resume:      g.tokens.resume(ses.id, l.role, l.key, content{now.Add(g.resumeTTL()), ses.joined, ses.account}),
 	}
 	if l.role == control.Dialer {
 		reply.Join = g.tokens.join(ses.id, ses.account, now.Add(g.env.conf.OfferTTL))

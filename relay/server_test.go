@@ -72,8 +72,8 @@ func TestEvents(t *testing.T) {
 		}
 		l.net.Rebind(alice.conn.Conn, "203.0.113.5:5555")
 		alice.refresh()
-		if e := l.next(events, control.EventObserved); e.Observed != alice.conn.Public() || e.Sight != 2 {
-			l.Errorf("observed %v as number %d, want %v, 2", e.Observed, e.Sight, alice.conn.Public())
+		if e := l.next(events, control.EventObserved); e.Observed != alice.conn.Public() || e.ObservedSeq != 2 {
+			l.Errorf("observed %v as number %d, want %v, 2", e.Observed, e.ObservedSeq, alice.conn.Public())
 		}
 		wantStatus(l, "end", bob.end(bob.key), http.StatusNoContent)
 		if e := l.next(events, control.EventGone); e.Session != session {

@@ -114,9 +114,9 @@ type Registered struct {
 	// Observed is the client's address, which the relay's QUIC has validated
 	// (RFC 9000 §8).
 	Observed netip.AddrPort `json:"observed"`
-	// Sight is the number of the address: of two addresses of one control connection,
+	// ObservedSeq is the number of the address: of two addresses of one control connection,
 	// the one with the higher number is the later one.
-	Sight uint64 `json:"sight"`
+	ObservedSeq uint64 `json:"sight"`
 	// TTL is how long the leg lives without packets or a refresh, in seconds.
 	TTL uint32 `json:"ttl"`
 	// Low and High are the range of counters whose IDs the relay knows: from Low up
@@ -150,9 +150,9 @@ const (
 // Event is a message that the relay sends without a request of its own.
 type Event struct {
 	Type EventType `json:"type"`
-	// Observed and Sight are those of [Registered], for EventObserved.
-	Observed netip.AddrPort `json:"observed,omitzero"`
-	Sight    uint64         `json:"sight,omitzero"`
+	// Observed and ObservedSeq are those of [Registered], for EventObserved.
+	Observed    netip.AddrPort `json:"observed,omitzero"`
+	ObservedSeq uint64         `json:"sight,omitzero"`
 	// Session is the session, for EventJoined and EventGone.
 	Session SessionID `json:"session,omitzero"`
 }

@@ -30,10 +30,10 @@ func TestBodies(t *testing.T) {
 		{&Register{Role: Accepter, Key: key, Next: 5, InitialID: idOf(8), TTL: 60},
 			`{"role":"accepter","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","next":5,"initial_dcid":"0000000000000000","ttl":60}`},
 		{&Register{Key: key}, `{"role":"dialer","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`},
-		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), Sight: 2, TTL: 60, High: 16, Join: "j", Resume: "r"},
+		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), ObservedSeq: 2, TTL: 60, High: 16, Join: "j", Resume: "r"},
 			`{"observed":"192.0.2.1:5","sight":2,"ttl":60,"low":0,"high":16,"join":"j","resume":"r"}`},
 		{&Event{Type: EventGone, Session: SessionID{1}}, `{"type":"gone","session":"AQAAAAAAAAAAAAAAAAAAAA"}`},
-		{&Event{Type: EventObserved, Observed: netip.MustParseAddrPort("[2001:db8::1]:5"), Sight: 1}, `{"type":"observed","observed":"[2001:db8::1]:5","sight":1}`},
+		{&Event{Type: EventObserved, Observed: netip.MustParseAddrPort("[2001:db8::1]:5"), ObservedSeq: 1}, `{"type":"observed","observed":"[2001:db8::1]:5","sight":1}`},
 		{&Problem{CodeLimit, "no"}, `{"code":"limit","message":"no"}`},
 	} {
 		got, err := json.Marshal(test.body)

@@ -143,7 +143,7 @@ func TestUPnPHostile(t *testing.T) {
 	}
 }
 
-// Only the gateway's answer counts, whoever else is on the network.
+// Only the answer of the gateway counts, and not that of another host on the network.
 func TestStrangerIsNotHeard(t *testing.T) {
 	searches := make(chan struct{}, 100)
 	port := serve(t, func([]byte) [][]byte {
@@ -162,11 +162,11 @@ func TestStrangerIsNotHeard(t *testing.T) {
 		select {
 		case <-searches:
 		case err := <-answered:
-			t.Fatalf("a stranger is believed: %v", err)
+			t.Fatalf("the answer of another host is accepted: %v", err)
 		}
 	}
 	cancel()
 	if err := <-answered; err == nil {
-		t.Error("a stranger is believed")
+		t.Error("the answer of another host is accepted")
 	}
 }
