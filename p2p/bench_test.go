@@ -143,7 +143,7 @@ func benchPair(b *testing.B, policy PathPolicy) benchEnds {
 	if err != nil {
 		b.Fatal(err)
 	}
-	go server.Serve(context.Background())
+	go server.Run(context.Background())
 	b.Cleanup(func() { server.Close() })
 	pin, err := ParsePeerID(server.Pin())
 	if err != nil {

@@ -70,7 +70,7 @@ func TestOverQuotaIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 				l.server, l.served = server, make(chan error, 1)
-				go func() { l.served <- server.Serve(context.Background()) }()
+				go func() { l.served <- server.Run(context.Background()) }()
 				first, second := l.host(nil), l.host(nil)
 				l.net.Rebind(second.conn, "198.51.100.1:2000")
 				dial := func(h *host) error {

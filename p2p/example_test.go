@@ -17,7 +17,7 @@ func startRelay(ctx context.Context) p2p.Relay {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go server.Serve(ctx)
+	go server.Run(ctx)
 	pin, err := p2p.ParsePeerID(server.Pin())
 	if err != nil {
 		log.Fatal(err)

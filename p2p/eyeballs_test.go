@@ -72,7 +72,7 @@ func (l *lab) relayAt(addrs ...string) {
 	}
 	l.server, l.served = server, make(chan error, 1)
 	served := l.served
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 }
 
 // TestRelayAtAnyOfItsAddresses checks that a relay is reached if any one of its

@@ -64,7 +64,7 @@ func (l *lab) startRelay() {
 	}
 	l.server, l.served = server, make(chan error, 1)
 	served := l.served
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 }
 
 func (l *lab) stopRelay() {

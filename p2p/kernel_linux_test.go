@@ -122,7 +122,7 @@ func (l *kernelLab) startRelay() {
 	}
 	served := make(chan error, 1)
 	l.server, l.served = server, served
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 }
 
 func (l *kernelLab) stopRelay() {

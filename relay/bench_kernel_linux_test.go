@@ -86,7 +86,7 @@ func (r *rig) serve(program *xdp.Program) *Server {
 		r.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(context.Background()) }()
+	go func() { served <- s.Run(context.Background()) }()
 	r.Cleanup(func() {
 		s.Close()
 		<-served

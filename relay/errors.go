@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	// ErrClosed is returned by [Server.Serve] when [Server.Close] or
+	// ErrClosed is returned by [Server.Run] when [Server.Close] or
 	// [Server.Shutdown] has been called. It wraps net.ErrClosed.
 	ErrClosed = fmt.Errorf("relay: server closed: %w", net.ErrClosed)
 

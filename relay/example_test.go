@@ -21,7 +21,7 @@ func Example() {
 		server.Addr().IsValid(), len(server.Token()) > 0, len(server.Pin()) > 0)
 
 	cancel() // as on a signal
-	fmt.Println("it has ended:", server.Serve(ctx))
+	fmt.Println("it has ended:", server.Run(ctx))
 	// Output:
 	// peers need the address, the token and the pin: true true true
 	// it has ended: <nil>
@@ -35,7 +35,7 @@ func ExampleListen() {
 			return err
 		}
 		fmt.Println("peers need", server.Addr(), server.Token(), server.Pin())
-		return server.Serve(ctx) // until ctx is done
+		return server.Run(ctx) // until ctx is done
 	}
 	_ = serve
 }
@@ -57,7 +57,7 @@ func ExampleConfig_xdp() {
 		if err != nil {
 			return err
 		}
-		return server.Serve(ctx)
+		return server.Run(ctx)
 	}
 	_ = serve
 }
@@ -77,7 +77,7 @@ func ExampleConfig_quota() {
 		if err != nil {
 			return err
 		}
-		return server.Serve(ctx)
+		return server.Run(ctx)
 	}
 	_ = serve
 }

@@ -73,7 +73,7 @@ func (l *lab) start(conf *Config) {
 	}
 	l.server, l.served = server, make(chan error, 1)
 	served := l.served
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 	synctest.Wait()
 }
 
@@ -83,7 +83,7 @@ func (l *lab) stop() {
 		l.Errorf("Close: %v", err)
 	}
 	if err := <-l.served; !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
-		l.Errorf("Serve returned %v, want ErrClosed", err)
+		l.Errorf("Run returned %v, want ErrClosed", err)
 	}
 }
 

@@ -123,7 +123,7 @@ func (n *internet) serve(f family, conf *relay.Config) {
 		n.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- n.server.Serve(context.Background()) }()
+	go func() { served <- n.server.Run(context.Background()) }()
 	n.Cleanup(func() {
 		if err := n.server.Close(); err != nil {
 			n.Error(err)

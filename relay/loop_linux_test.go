@@ -27,7 +27,7 @@ func testLoopEnds(t *testing.T, addr string) {
 			t.Fatal(err)
 		}
 		served := make(chan error)
-		go func() { served <- s.Serve(context.Background()) }()
+		go func() { served <- s.Run(context.Background()) }()
 		defer func() {
 			s.Close()
 			<-served

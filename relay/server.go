@@ -16,7 +16,7 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
-// Server is a relay. Make one with [Listen] or [New], then call [Server.Serve], and
+// Server is a relay. Make one with [Listen] or [New], then call [Server.Run], and
 // close it with [Server.Close] or [Server.Shutdown]. All methods may be called
 // concurrently.
 type Server struct {
@@ -158,13 +158,13 @@ func (s *Server) setupOffload() error {
 	return s.registrar.takeOver(stage)
 }
 
-// Serve forwards packets and answers requests on the server's own sockets, until ctx is
-// done or the server is closed. Unlike the Serve of net/http it takes no listener, and it
-// closes the server before it returns. It may be called once.
+// Run forwards packets and answers requests on the server's own sockets, until ctx is
+// done or the server is closed. It closes the server before it returns. It may be called
+// once.
 //
 // It returns nil when ctx is done, ErrClosed after [Server.Close] or [Server.Shutdown],
 // and another error if a socket fails.
-func (s *Server) Serve(ctx context.Context) error {
+func (s *Server) Run(ctx context.Context) error {
 	switch err := s.start(); {
 	case errors.Is(err, ErrClosed):
 		return ErrClosed
@@ -248,7 +248,7 @@ func (s *Server) withdraw() error {
 
 // Close stops the server at once: it no longer forwards packets, and its sessions end
 // without notice to the peers. Close waits for the server's goroutines, except for a
-// call of Serve. It may be called more than once.
+// call of Run. It may be called more than once.
 func (s *Server) Close() error {
 	s.starting.Lock()
 	s.close()

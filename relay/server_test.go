@@ -169,10 +169,10 @@ func TestClose(t *testing.T) {
 				}
 				done := make(chan error, 1)
 				if served {
-					go func() { done <- server.Serve(context.Background()) }()
+					go func() { done <- server.Run(context.Background()) }()
 					synctest.Wait()
-					if err := server.Serve(context.Background()); !errors.Is(err, ErrClosed) {
-						t.Errorf("second Serve: %v", err)
+					if err := server.Run(context.Background()); !errors.Is(err, ErrClosed) {
+						t.Errorf("second Run: %v", err)
 					}
 				}
 				for range 2 {
@@ -182,11 +182,11 @@ func TestClose(t *testing.T) {
 				}
 				if served {
 					if err := <-done; !errors.Is(err, ErrClosed) || !errors.Is(err, net.ErrClosed) {
-						t.Errorf("Serve: %v, want %v", err, ErrClosed)
+						t.Errorf("Run: %v, want %v", err, ErrClosed)
 					}
 				}
-				if err := server.Serve(context.Background()); !errors.Is(err, ErrClosed) {
-					t.Errorf("Serve after Close: %v, want %v", err, ErrClosed)
+				if err := server.Run(context.Background()); !errors.Is(err, ErrClosed) {
+					t.Errorf("Run after Close: %v, want %v", err, ErrClosed)
 				}
 				if err := server.Shutdown(context.Background()); err != nil {
 					t.Errorf("Shutdown after Close: %v", err)
@@ -197,7 +197,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+func TestRunEndsWithItsContext(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		server, err := New(nil, nettest.New(1).Listen(relayAddr))
 		if err != nil {
@@ -205,11 +205,11 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(time.Second, cancel)
-		if err := server.Serve(ctx); err != nil {
-			t.Errorf("Serve: %v, want nil after its context has ended", err)
+		if err := server.Run(ctx); err != nil {
+			t.Errorf("Run: %v, want nil after its context has ended", err)
 		}
-		if err := server.Serve(ctx); !errors.Is(err, ErrClosed) {
-			t.Errorf("Serve again: %v, want %v", err, ErrClosed)
+		if err := server.Run(ctx); !errors.Is(err, ErrClosed) {
+			t.Errorf("Run again: %v, want %v", err, ErrClosed)
 		}
 	})
 }
@@ -221,16 +221,16 @@ func (unreadableConn) ReadFrom([]byte) (int, net.Addr, error) {
 	return 0, nil, errors.New("reading is not allowed")
 }
 
-// TestServeReturnsSocketError checks that Serve returns an error if a socket cannot be
+// TestRunReturnsSocketError checks that Run returns an error if a socket cannot be
 // read.
-func TestServeReturnsSocketError(t *testing.T) {
+func TestRunReturnsSocketError(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		server, err := New(nil, unreadableConn{nettest.New(1).Listen(relayAddr)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := server.Serve(context.Background()); err == nil || errors.Is(err, ErrClosed) {
-			t.Errorf("Serve: %v, want a read error", err)
+		if err := server.Run(context.Background()); err == nil || errors.Is(err, ErrClosed) {
+			t.Errorf("Run: %v, want a read error", err)
 		}
 	})
 }

@@ -81,7 +81,7 @@ func TestChildRelay(t *testing.T) {
 			}
 		}
 	}()
-	if err := server.Serve(t.Context()); err != nil {
+	if err := server.Run(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

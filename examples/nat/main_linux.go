@@ -127,7 +127,7 @@ func (d *demo) build(delay time.Duration) error {
 	}
 	d.server = server
 	d.Cleanup(func() { _ = server.Close() })
-	go server.Serve(context.Background())
+	go server.Run(context.Background())
 	return errors.Join(d.open(d.alice), d.open(d.bob))
 }
 

@@ -37,7 +37,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer server.Close()
-	go server.Serve(ctx)
+	go server.Run(ctx)
 	pin, err := p2p.ParsePeerID(server.Pin())
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func run(listen, host, secretFile string, o offload, every time.Duration, verbos
 	if every > 0 {
 		go report(ctx, server, every)
 	}
-	if err := server.Serve(ctx); err != nil {
+	if err := server.Run(ctx); err != nil {
 		return err
 	}
 	print(server)

@@ -28,7 +28,7 @@ func serve() error {
 	}
 	defer server.Close()
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 	if err := json.NewEncoder(os.Stdout).Encode(identity{server.Addr().String(), server.Token(), server.Pin()}); err != nil {
 		return err
 	}

@@ -200,7 +200,7 @@ func (s *stage) start() error {
 		return errors.Join(err, server.Close())
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(context.Background()) }()
+	go func() { served <- server.Run(context.Background()) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.server, s.served = server, served
