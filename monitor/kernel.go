@@ -18,8 +18,8 @@ type kernel struct {
 var _ Source = (*kernel)(nil)
 
 // Kernel returns a source that watches the interfaces to which a program is
-// attached. The program's Config must have Flows. XDP sees what is received. TCX
-// sees what is sent, if the kernel has it (xdp.Program.SeesEgress).
+// attached. The program needs the stage xdp.MonitorStage. XDP sees ingress packets. TCX
+// sees egress packets, if the kernel has it (xdp.Program.SeesEgress).
 //
 // The kernel counts the packets of known connections, which takes some tens of
 // nanoseconds each. It reports the others to the tracker: new connections,
@@ -28,7 +28,7 @@ var _ Source = (*kernel)(nil)
 // and whenever they are read.
 //
 // A program has at most one such source. The error wraps xdp.ErrBusy if there is
-// another one, xdp.ErrConfig if the program has no flows, and xdp.ErrUnsupported
+// another one, xdp.ErrConfig if the program lacks the monitor stage, and xdp.ErrUnsupported
 // on systems without XDP. Closing the source does not close the program.
 func Kernel(program *xdp.Program) (Source, error) {
 	flows, err := program.Datapath().Monitor()

@@ -26,10 +26,10 @@ type offload struct {
 
 // kernelFlow is what the kernel was last seen to know of a flow.
 type kernelFlow struct {
-	born       uint64            // tells flows in the same place apart; 0: not looked up yet
+	born       uint64            // identifies the kernel's entry; 0: not looked up yet
 	matched    [2]datapath.Tally // packets that match a rule, from key.a and from key.b
 	unreported [2]datapath.Tally // packets that match none, and were not reported because of the limit
-	spins      [2]uint32         // packets whose spin bit is in the path's state
+	spins      [2]uint32         // the spin.packets that tracker and kernel last agreed on
 	whole      [2]uint32         // long headers that were reported whole
 	rules      flowRules
 	round      uint64 // in which it was last seen

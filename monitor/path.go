@@ -22,8 +22,8 @@ type path struct {
 	streak         uint64 // packets since the last pause
 
 	// inARow counts the client's packets (or the server's, if the client's are
-	// not captured) since the path in use has had one. That one had
-	// activePackets then.
+	// not captured) since the path in use had one. activePackets is the packet
+	// count of the path in use when inARow began.
 	inARow        uint32
 	activePackets uint64
 }

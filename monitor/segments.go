@@ -87,8 +87,7 @@ func (s *halfPath) segmentSize(payload []byte, n int) int {
 		return 0
 	}
 	id := payload[1 : 1+n]
-	// The size of the last ones is tried first, as the kernel does, which does
-	// not search.
+	// The last size is tried first. The kernel tries only that one.
 	if size := int(s.segment); s.id.is(id) && size > 0 && size+1+wire.MaxIDLen <= len(payload) && beginsShort(payload[size:], id) {
 		return size
 	}

@@ -180,7 +180,7 @@ func (c *carrier) abandon(now time.Time) {
 	c.conn.counters.fallbacks.Add(1)
 	c.shortenKeepAlive(now)
 	dead := c.path.remote
-	c.link.size.grant(int(c.link.direct.size.granted.Load())) // what an accepter's quic-go is used to
+	c.link.size.grant(int(c.link.direct.size.granted.Load())) // an accepter's quic-go goes on to send packets of this size
 	c.link.direct.dead.Store(&dead)
 	if c.link.role == control.Dialer {
 		c.switchToStandby()

@@ -173,13 +173,13 @@ func (l *checklist) best() (best *pair) {
 
 // The cost of a path is its round-trip time, with these corrections.
 const (
-	// lanBonus is subtracted for a path within a site.
-	lanBonus = 5 * time.Millisecond
+	// lanAdvantage is subtracted for a path within a site.
+	lanAdvantage = 5 * time.Millisecond
 	// ipv6Bonus is subtracted for IPv6, which has no NAT whose mapping may expire.
 	ipv6Bonus = 2 * time.Millisecond
-	// narrowMalus is added for a path that does not carry full packets: it is a tunnel,
+	// narrowPenalty is added for a path that does not carry full packets: it is a tunnel,
 	// and there may be a path outside the tunnel.
-	narrowMalus = 10 * time.Millisecond
+	narrowPenalty = 10 * time.Millisecond
 )
 
 // isUsable says whether QUIC can use the path: it carries packets of 1200 bytes (RFC
@@ -203,10 +203,10 @@ func (p *pair) nextSize() int {
 func (p *pair) cost() time.Duration {
 	cost := p.rtt
 	if p.size < fullSize {
-		return cost + narrowMalus
+		return cost + narrowPenalty
 	}
 	if kindOf(p.addr.Addr()) == LAN {
-		cost -= lanBonus
+		cost -= lanAdvantage
 	}
 	if p.addr.Addr().Is6() {
 		cost -= ipv6Bonus

@@ -82,16 +82,17 @@ func dialerHello(ctx context.Context, qc *quic.Conn, o *Offer) (*signal, error) 
 
 // respond performs the accepter's handshake, with the first flight that the offer holds.
 func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error) {
-	qc, err := e.respondQUIC(ctx, l, o)
+	qc, listener, err := e.respondQUIC(ctx, l, o)
 	if err != nil {
 		return nil, err
 	}
+	defer listener.Close() // after the hellos, since it waits for other handshakes
 	s, err := accepterHello(ctx, qc, o)
 	return e.greeted(l, qc, s, err)
 }
 
-// respondQUIC performs the accepter's QUIC handshake.
-func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (*quic.Conn, error) {
+// respondQUIC performs the accepter's QUIC handshake. The caller closes the listener.
+func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (_ *quic.Conn, _ *quic.Listener, err error) {
 	var refusal tlsRefusal
 	conf := e.conf.peerTLS(true, func(id PeerID) error { return refusal.set(e.checkPeer(o.dialer, id)) })
 	ctx, fail := context.WithCancelCause(ctx)
@@ -105,22 +106,26 @@ func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (*quic.Co
 	quicConf.HandshakeIdleTimeout = min(quicConf.HandshakeIdleTimeout, acceptIdle)
 	listener, err := l.transport.Listen(conf, quicConf)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer listener.Close()
+	defer func() {
+		if err != nil {
+			listener.Close()
+		}
+	}()
 	datagrams, err := o.datagrams()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformedOffer, err)
+		return nil, nil, fmt.Errorf("%w: %w", ErrMalformedOffer, err)
 	}
 	l.inject(datagrams)
 	qc, err := listener.Accept(ctx)
 	if err := refusal.get(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err != nil {
-		return nil, handshakeError(ctx, err)
+		return nil, nil, handshakeError(ctx, err)
 	}
-	return qc, nil
+	return qc, listener, nil
 }
 
 // accepterHello reads the dialer's hello, and sends the accepter's.

@@ -157,10 +157,7 @@ func (l *link) send(m *udp.Message) error {
 
 // register registers the leg at the relay, or refreshes it.
 func (l *link) register(ctx context.Context, conn *controlConn) (*control.Registered, error) {
-	l.mu.Lock()
-	request := &control.Register{Role: l.role, Key: l.key, Next: l.ids.Next(), InitialID: l.initial}
-	token := l.token
-	l.mu.Unlock()
+	request, token := l.registration()
 	reply, err := conn.register(ctx, l.session, request, token)
 	if err != nil {
 		return nil, err
@@ -171,6 +168,14 @@ func (l *link) register(ctx context.Context, conn *controlConn) (*control.Regist
 	l.mu.Unlock()
 	l.observe(conn)
 	return reply, nil
+}
+
+// registration returns the request that registers or refreshes the leg, and its token.
+func (l *link) registration() (*control.Register, string) {
+	next := l.ids.Next() // before l.mu: the generator calls generated with its own lock held
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &control.Register{Role: l.role, Key: l.key, Next: next, InitialID: l.initial}, l.token
 }
 
 // granted is how long the relay keeps the leg without a refresh.

@@ -278,8 +278,8 @@ func (m *mailbox) enqueue(offer Offer) error {
 	select {
 	case m.accepted <- c:
 	default:
-		e.log.Warn("connection refused: nobody accepts", "peer", c.RemoteID())
-		_ = c.CloseWithError(CodeHandshake, "nobody accepts")
+		e.log.Warn("connection refused: too many wait for Accept", "peer", c.RemoteID())
+		_ = c.CloseWithError(CodeHandshake, "the application does not accept connections at the moment")
 	}
 	return nil
 }

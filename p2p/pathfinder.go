@@ -19,7 +19,7 @@ const probeQueue = 32
 //   - the search for a direct path, which is resting, probing or moving,
 //   - the carrier of the packets, which is the relay or a direct path with a standby.
 //
-// ARCHITECTURE draws the states ("The direct path").
+// docs/design/p2p.md draws the states ("The direct path").
 type pathfinder struct {
 	conn   *Conn
 	locals *localAddresses // nil: RelayOnly
@@ -160,7 +160,7 @@ func (f *pathfinder) advance(now time.Time) time.Time {
 	if f.conn.link.role == control.Accepter {
 		f.follow(now)
 	}
-	return earliest(now,
+	next := earliest(now,
 		f.watchPath(now),
 		f.search.begin(now),
 		f.search.sendProbes(now),
@@ -168,9 +168,9 @@ func (f *pathfinder) advance(now time.Time) time.Time {
 		f.search.end(now),
 		f.carrier.retryStandby(now),
 		f.search.returnToRelay(now),
-		f.carrier.enforceDirectOnly(now),
-		f.sizes.measure(f.carrier.path, now),
-		f.watchRelay(now))
+		f.carrier.enforceDirectOnly(now))
+	// The path may be another one than before.
+	return earliest(now, next, f.sizes.measure(f.carrier.path, now), f.watchRelay(now))
 }
 
 // earliest returns the first of the times that are not zero, in an hour at most.

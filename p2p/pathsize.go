@@ -83,7 +83,7 @@ func (s *pathSize) refuses(size int) bool {
 	if s.refused.Add(1) <= maxRefused {
 		return true
 	}
-	s.grant(size) // it is no search
+	s.grant(size) // more than quic-go sends to try a size: these are data
 	return false
 }
 

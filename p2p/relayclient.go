@@ -31,16 +31,16 @@ const (
 // relayClient keeps a control connection to one relay up, and the legs registered that
 // the endpoint has there.
 type relayClient struct {
-	endpoint  *Endpoint
-	relay     Relay
-	at        atomic.Pointer[netip.AddrPort] // the relay's address, once it has answered
-	conn      udp.Conn
-	transport *quic.Transport
-	activity  activity    // of the control connections
-	hidden    atomic.Bool // the log says that the relay does not see who sends
-	legs      legs
-	stop      context.CancelFunc
-	stopped   chan struct{}
+	endpoint   *Endpoint
+	relay      Relay
+	at         atomic.Pointer[netip.AddrPort] // the relay's address, once it has answered
+	conn       udp.Conn
+	transport  *quic.Transport
+	activity   activity    // of the control connections
+	snatLogged atomic.Bool // the log says that the relay does not see who sends
+	legs       legs
+	stop       context.CancelFunc
+	stopped    chan struct{}
 
 	// Used only by the run goroutine.
 	known []netip.AddrPort // the relay's addresses at the last lookup

@@ -112,9 +112,13 @@ func (s *search) begin(now time.Time) time.Time {
 	return s.next
 }
 
+// mayProbe says whether probes may be sent to the peer's addresses. A peer that wants the
+// relay alone gets none, also while the connection moves.
+func (s *search) mayProbe() bool { return s.phase != resting && s.policy != RelayOnly }
+
 // sendProbes sends the probes that are due. It returns when the next one is.
 func (s *search) sendProbes(now time.Time) time.Time {
-	if s.phase == resting {
+	if !s.mayProbe() {
 		return time.Time{}
 	}
 	for {
@@ -144,7 +148,7 @@ func (s *search) pinged(from netip.AddrPort, now time.Time) {
 // answered takes note of the answer to a ping.
 func (s *search) answered(pong probe, ping sentPing, now time.Time) {
 	p := s.list.answer(pong, ping, now)
-	if p == nil || s.phase == resting {
+	if p == nil || !s.mayProbe() {
 		return
 	}
 	s.probeSizes(p, now)

@@ -7,11 +7,11 @@ import "net/netip"
 // or NAT in front of the relay has put its own address there (SNAT), which is useless to
 // peers.
 func (c *relayClient) checkObserved(seen netip.AddrPort) {
-	if !isHidden(seen.Addr()) || c.hidden.Load() {
+	if !isPrivateOrLoopback(seen.Addr()) || c.snatLogged.Load() {
 		return
 	}
 	at := c.address().Addr()
-	if at.IsLoopback() || at.IsLinkLocalUnicast() || privateRangeOf(at) >= 0 || !c.hidden.CompareAndSwap(false, true) {
+	if at.IsLoopback() || at.IsLinkLocalUnicast() || privateRangeOf(at) >= 0 || !c.snatLogged.CompareAndSwap(false, true) {
 		return
 	}
 	for _, own := range c.endpoint.hostAddrs() {
@@ -23,5 +23,5 @@ func (c *relayClient) checkObserved(seen netip.AddrPort) {
 		"relay", c.relay.Addr, "observed", seen)
 }
 
-// isHidden says whether an address is one that a packet from the internet cannot have.
-func isHidden(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }
+// isPrivateOrLoopback says whether an address is one that a packet from the internet cannot have.
+func isPrivateOrLoopback(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() }

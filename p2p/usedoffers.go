@@ -36,7 +36,7 @@ func (u *usedOffers) claim(o *Offer) error {
 	case taken:
 		return errClaimed
 	case len(u.expires) >= maxUsedOffers:
-		return fmt.Errorf("%w: too many used offers have not expired yet", ErrOfferUsed)
+		return fmt.Errorf("%w, or may have been: too many used offers have not expired yet", ErrOfferUsed)
 	}
 	u.expires[o.session] = o.expires
 	return nil

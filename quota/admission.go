@@ -98,7 +98,7 @@ func (a *admission) admit(remote netip.AddrPort, st stage, ofTransport bool) (*S
 	a.reporter.unlock(at.shard, n)
 	a.counters.attempt(why)
 	if slot == nil {
-		return nil, &RefusedError{a.sources.prefix(at.source), why}
+		return nil, &RefusedError{a.sources.of(remote.Addr()), why}
 	}
 	if st != stageLive && !(ofTransport && a.listens.Load()) {
 		slot.establishAfter(a.conf.HandshakeTimeout)

@@ -109,8 +109,8 @@ type Config struct {
 	ErrorCode quic.ApplicationErrorCode
 
 	// XDP makes the kernel drop what the packet filter would drop, on the interfaces
-	// that the program is attached to. The program has to be loaded with
-	// xdp.Config.Quota, and one controller can use it at a time. The kernel knows the
+	// that the program is attached to. The program needs the stage
+	// xdp.QuotaStage, which one controller can use at a time. The kernel knows the
 	// lists, the rates of attempts and packets of each source and, if Excess is Drop,
 	// the sources that have used up their connections. Go alone knows the limits of
 	// sites and of Total. The caller closes first the controller and then the

@@ -3,7 +3,10 @@ package quota
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // Controller limits who may open connections, how many, and how fast. Make one with
@@ -60,14 +63,7 @@ func New(cfg *Config) (*Controller, error) {
 
 // Source returns the source that an address belongs to, as the prefix that limits are
 // kept for. It returns the zero Prefix if addr is not valid.
-func (c *Controller) Source(addr netip.Addr) netip.Prefix {
-	addr = plain(addr)
-	prefix, err := addr.Prefix(c.sources.sourceBits(addr))
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return prefix
-}
+func (c *Controller) Source(addr netip.Addr) netip.Prefix { return c.sources.of(plain(addr)) }
 
 // WantsRetry reports whether a client has to validate its address by a Retry before
 // it may be admitted. A [quic.Transport] calls it as its VerifySourceAddress, unless a
@@ -107,3 +103,6 @@ func (c *Controller) Close() error {
 func plain(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
+
+// addrPort returns the plain address and port of a *net.UDPAddr, or the zero AddrPort.
+func addrPort(addr net.Addr) netip.AddrPort { return plainPort(udp.AddrPort(addr)) }

@@ -209,7 +209,7 @@ func (k *kernelEnforcer) check(err error) {
 	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
-	k.errors.Add(k.log, "the kernel could not be told of a decision; the packet filter applies it instead", err)
+	k.errors.Add(k.log, slog.LevelWarn, "the kernel could not be told of a decision; the packet filter applies it instead", err)
 }
 
 // kernelPolicy returns the limits in the form of package datapath.

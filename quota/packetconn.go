@@ -129,7 +129,7 @@ func (f *filteredConn) maySend(b []byte, addr net.Addr) bool {
 	if f.limit == nil {
 		return true
 	}
-	to := udp.AddrPort(addr)
+	to := addrPort(addr)
 	if !to.IsValid() || f.limit.MaySend(to, b) {
 		return true
 	}
@@ -170,7 +170,7 @@ func (f *filteredConn) passOne(addr net.Addr, b []byte) bool {
 
 // pass reports whether a packet passes the filter, and counts it.
 func (f *filteredConn) pass(addr net.Addr, b []byte, now instant, count *tally) bool {
-	from := udp.AddrPort(addr)
+	from := addrPort(addr)
 	if !from.IsValid() {
 		return true // the filter is for UDP only
 	}
@@ -196,7 +196,7 @@ func (f *filteredConn) dialed(b []byte, addr net.Addr) {
 	if h, err := wire.Parse(b, 0); err != nil || h.Type != wire.Initial || len(h.DstID) < minFirstID {
 		return
 	}
-	f.filter.expectAnswer(udp.AddrPort(addr))
+	f.filter.expectAnswer(addrPort(addr))
 }
 
 // filteredOOBConn reads in batches, with out-of-band data.

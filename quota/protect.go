@@ -11,7 +11,6 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/quicway/quicway/internal/amplify"
-	"github.com/quicway/quicway/internal/udp"
 )
 
 const (
@@ -95,12 +94,12 @@ type hooks struct {
 
 // VerifySourceAddress is the hook of that name of [quic.Transport].
 func (h *hooks) VerifySourceAddress(addr net.Addr) bool {
-	return h.c.WantsRetry(udp.AddrPort(addr)) || h.verifySource != nil && h.verifySource(addr)
+	return h.c.WantsRetry(addrPort(addr)) || h.verifySource != nil && h.verifySource(addr)
 }
 
 // ConnContext is the hook of that name of [quic.Transport].
 func (h *hooks) ConnContext(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-	remote, st := udp.AddrPort(info.RemoteAddr), stageUnvalidated
+	remote, st := addrPort(info.RemoteAddr), stageUnvalidated
 	if info.AddrVerified {
 		st = stageRetried
 	}

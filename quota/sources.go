@@ -77,6 +77,16 @@ func (t *sourceTable) sourceBits(addr netip.Addr) int {
 	return t.conf.IPv6Bits
 }
 
+// of returns the source of an address, which is plain. It returns the zero Prefix if the
+// address is not valid.
+func (t *sourceTable) of(addr netip.Addr) netip.Prefix {
+	prefix, err := addr.Prefix(t.sourceBits(addr))
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}
+
 // prefix returns the prefix of the source with a key.
 func (t *sourceTable) prefix(k key) netip.Prefix { return k.prefix(t.conf.IPv4Bits, t.conf.IPv6Bits) }
 

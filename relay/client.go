@@ -161,7 +161,7 @@ func (c *client) closeUnauthenticated() (stop func()) {
 		switch {
 		case ctx.Err() != nil || c.authenticated.Load():
 		case c.listening.Load() == 0:
-			c.close("nothing shown")
+			c.close("not authenticated in time")
 		default:
 			mu.Lock()
 			defer mu.Unlock()

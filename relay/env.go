@@ -47,7 +47,7 @@ func (s *idStore) putRoute(id cid.ID, a cid.Association) {
 func (s *idStore) deleteRoute(id cid.ID, owner cid.Owner) { s.Delete(id, owner) }
 
 func (s *idStore) failed(err error) {
-	s.errors.Add(s.log, "the store does not take connection IDs", err)
+	s.errors.Add(s.log, slog.LevelError, "the store does not take connection IDs", err)
 }
 
 // expire frees the memory of expired routes, if the store has a method for that. An

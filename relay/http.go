@@ -14,7 +14,6 @@ import (
 // messages.
 type api struct {
 	env       *env
-	auth      *authority
 	registrar *registrar
 	offers    *offerAPI
 	closing   context.Context // done when the server closes

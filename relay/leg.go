@@ -74,6 +74,7 @@ type legAddr struct {
 func (l *leg) init(ses *session, role control.Role) {
 	l.session, l.role = ses, role
 	l.inStore.table, l.inOffload.table = ses.env.store, ses.env.offload
+	l.inOffload.putFirst = true
 }
 
 func (l *leg) env() *env { return l.session.env }

@@ -112,7 +112,7 @@ func (a *offerAPI) serveAcknowledge(w http.ResponseWriter, r *http.Request, c *c
 	}
 	number, err := strconv.ParseUint(r.PathValue("number"), 10, 64)
 	if err != nil {
-		return fmt.Errorf("%w: the offer's number is not a number", control.ErrBody)
+		return fmt.Errorf("%w: the number of the offer is not a decimal number", control.ErrBody)
 	}
 	a.mailbox.acknowledge(box, number)
 	w.WriteHeader(http.StatusNoContent)

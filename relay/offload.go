@@ -165,5 +165,5 @@ func (o *kernelOffload) check(err error) {
 	if err == nil || errors.Is(err, datapath.ErrClosed) {
 		return
 	}
-	o.failed.Add(o.log, "the kernel does not take all sessions; the server forwards the others", err)
+	o.failed.Add(o.log, slog.LevelWarn, "the kernel does not take all sessions; the server forwards the others", err)
 }

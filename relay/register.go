@@ -129,7 +129,7 @@ func (g *registrar) displaceLocked(l *leg, key cid.Key) {
 	if !l.present || !l.byJoin || l.key.Equal(key) {
 		return
 	}
-	g.env.log.Warn("leg displaced by its earlier owner", "session", l.session.id, "role", l.role)
+	g.env.log.Warn("leg given back to the client that had it before the restart", "session", l.session.id, "role", l.role)
 	l.dropLocked()
 }
 

@@ -185,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// fail makes Serve return an error.
+// fail makes Run return an error.
 func (s *Server) fail(err error) {
 	select {
 	case s.failed <- err:
@@ -206,7 +206,7 @@ func (s *Server) start() error {
 		return err
 	}
 	if err := s.control.start(); err != nil {
-		return fmt.Errorf("relay: listen for control connections: %w", err)
+		return errors.Join(fmt.Errorf("relay: listen for control connections: %w", err), s.closePorts())
 	}
 	for _, sh := range s.shards {
 		s.running.Go(sh.run)
@@ -239,6 +239,11 @@ func (s *Server) withdraw() error {
 	if pinned {
 		return nil
 	}
+	return s.closePorts()
+}
+
+// closePorts makes the offload forward no more packets to the relay's ports.
+func (s *Server) closePorts() error {
 	var errs []error
 	for i := range s.sockets.groups {
 		errs = append(errs, s.offload.closePort(s.sockets.groups[i].addr.Port()))

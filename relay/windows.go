@@ -21,31 +21,40 @@ type routeTable interface {
 type knownIDs struct {
 	table    routeTable
 	counters cid.Range
+	// putFirst makes moveTo put new routes before it deletes old ones, so that the table is
+	// never without a route of the leg. It needs room for both ranges meanwhile.
+	putFirst bool
 }
 
 // moveTo deletes the routes of counters that are not in the new range, and puts those
 // of counters that were not in the old one.
 func (k *knownIDs) moveTo(l *leg, now cid.Range) {
 	old := k.counters
+	if k.putFirst {
+		k.put(l, now, old)
+	}
 	for c := old.Lo; c < old.Hi; c++ {
 		if !contains(now, c) {
 			k.table.deleteRoute(l.ids.ID(c), l.owner)
 		}
 	}
-	for c := now.Lo; c < now.Hi; c++ {
-		if !contains(old, c) {
-			k.table.putRoute(l.ids.ID(c), l.association(c))
-		}
+	if !k.putFirst {
+		k.put(l, now, old)
 	}
 	k.counters = now
 }
 
-// renew puts all routes again, before they expire in the table.
-func (k *knownIDs) renew(l *leg) {
-	for c := k.counters.Lo; c < k.counters.Hi; c++ {
-		k.table.putRoute(l.ids.ID(c), l.association(c))
+// put puts the routes of counters in a range, except those in another one.
+func (k *knownIDs) put(l *leg, counters, except cid.Range) {
+	for c := counters.Lo; c < counters.Hi; c++ {
+		if !contains(except, c) {
+			k.table.putRoute(l.ids.ID(c), l.association(c))
+		}
 	}
 }
+
+// renew puts all routes again, before they expire in the table.
+func (k *knownIDs) renew(l *leg) { k.put(l, k.counters, cid.Range{}) }
 
 // clear deletes all routes.
 func (k *knownIDs) clear(l *leg) { k.moveTo(l, cid.Range{}) }

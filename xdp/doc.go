@@ -56,12 +56,12 @@
 //	                    or fragmented
 //	pass_short          too short for a short header
 //	pass_long           a long header: a handshake
-//	pass_control        a packet of the relay's own QUIC
+//	pass_control        a packet of a control connection, which ends at the relay
 //	pass_unknown        no leg with this connection ID in the kernel's table
 //	pass_source         not from the other leg, or not to the address that it uses
-//	pass_ttl            the TTL or hop limit would end here
+//	pass_ttl            the TTL or hop limit is 1 or less
 //	pass_mixed          the legs are of different families, or IPv6 without a UDP checksum
-//	pass_no_route       no certain next hop
+//	pass_no_route       no route or neighbour is known, or the packet exceeds the MTU
 //	event_lost          not a packet: an event for Go was lost, and will be repeated
 //
 //	quota_no_lease      passed: the controller has not renewed its lease
@@ -81,11 +81,11 @@
 //	monitor_limited     counted, but not reported: the limit of reports was reached
 //	monitor_ring_full   counted, but not reported: the ring of samples was full
 //	monitor_ignored     of a flow that is not QUIC
-//	monitor_skipped     not read: a fragment, a tunnel, or unknown headers, beside others
-//	                    that were reported
+//	monitor_skipped     not read (a fragment, a tunnel, unknown headers), and not reported
+//	                    because of the limit, or because the ring was full
 //	monitor_flow_new    not a packet: a flow was added
 //	monitor_flow_failed skipped: no flow could be added
 //
 // The relay stage also counts what the quota stage has passed. The monitor stage counts only
-// packets that its flow does not match: the others are in the flow's own counters.
+// packets that match no rule of their flow: the flow itself counts the others.
 package xdp

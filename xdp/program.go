@@ -55,8 +55,8 @@ func (p *Program) SetNext(fd int) error { return p.program.SetNext(fd) }
 // other systems than Linux.
 func (p *Program) FD() int { return p.program.FD() }
 
-// Stats returns the number of packets by [Reason], of all stages that the program has, since
-// Load, or since the first Load with the same Pin.
+// Stats returns the number of packets by [Reason], since Load, or since the first Load with the
+// same Pin. Reasons of the monitor stage are there only if the program has this stage.
 func (p *Program) Stats() (map[Reason]uint64, error) {
 	stats, err := p.program.Stats()
 	if err != nil {

@@ -29,7 +29,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *size, *delay); err != nil {
-		fmt.Fprintln(os.Stderr, "demo-nat:", err)
+		fmt.Fprintln(os.Stderr, "nat:", err)
 		os.Exit(1)
 	}
 }

@@ -62,7 +62,7 @@ func (c *Config) withDefaults() (*Config, error) {
 		if out.Pin != "" {
 			perSession = idsPerPinned
 		}
-		setDefault(&out.IDs, perSession*out.Sessions)
+		setDefault(&out.IDs, min(perSession*out.Sessions, maxIDs))
 	}
 	if out.has(QuotaStage) {
 		setDefault(&out.Prefixes, defaultPrefixes)

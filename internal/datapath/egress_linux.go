@@ -77,7 +77,7 @@ func (e *egress) attach(iface *net.Interface) (link.Link, error) {
 	return l, nil
 }
 
-// setRound is a part of newRoundLocked.
+// setRound sets the round of the cache of ignored flows in the egress program.
 func (e *egress) setRound(round uint32) error {
 	if e == nil || e.missing != nil {
 		return nil

@@ -1,6 +1,7 @@
 package ratelog
 
 import (
+	"context"
 	"log/slog"
 	"sync/atomic"
 )
@@ -9,10 +10,10 @@ import (
 // use. Its methods may be called concurrently.
 type Errors struct{ n atomic.Uint64 }
 
-// Add counts an error. It logs the first one as a warning.
-func (e *Errors) Add(log *slog.Logger, message string, err error) {
+// Add counts an error. It logs the first one, at a level.
+func (e *Errors) Add(log *slog.Logger, level slog.Level, message string, err error) {
 	if e.n.Add(1) == 1 {
-		log.Warn(message+"; further errors are only counted", "err", err)
+		log.Log(context.Background(), level, message+"; further errors are only counted", "err", err)
 	}
 }
 

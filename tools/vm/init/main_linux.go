@@ -51,7 +51,7 @@ func run() error {
 	return nil
 }
 
-// mountAll mounts the file systems that tests use.
+// mountAll mounts the file systems that tests use, and makes /dev/fd.
 func mountAll() error {
 	for _, m := range []struct{ kind, dir string }{
 		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"bpf", "/sys/fs/bpf"},
@@ -62,6 +62,9 @@ func mountAll() error {
 		if err := unix.Mount(m.kind, m.dir, m.kind, 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 			return fmt.Errorf("mount %s: %w", m.dir, err)
 		}
+	}
+	if err := os.Symlink("/proc/self/fd", "/dev/fd"); err != nil {
+		return err
 	}
 	return os.MkdirAll("/run/netns", 0o755)
 }
