@@ -79,6 +79,22 @@ func (e *Endpoint) putOffer(ctx context.Context, peer PeerID, offer Offer) error
 	return conn.putOffer(ctx, peer.String(), e.conf.Relay.Token, offer.session, text)
 }
 
+// makeOffer makes the offer of a link whose first flight is complete. join is the token by which
+// the peer joins the session.
+func (e *Endpoint) makeOffer(l *link, join string, expires time.Time) Offer {
+	return Offer{
+		session: l.session,
+		dialer:  e.ID(),
+		relay:   Relay{Addr: e.conf.Relay.Addr, Pin: e.conf.Relay.Pin},
+		join:    join,
+		secret:  newSecret(),
+		expires: expires,
+		flight:  l.flight.caught(),
+	}
+}
+
+// dial opens a link, begins the handshake, delivers the offer with its first flight, and waits for
+// the peer.
 func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, mailbox bool) (_ *Conn, err error) {
 	if err := e.enter(); err != nil {
 		return nil, err
@@ -106,15 +122,7 @@ func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, m
 		return nil, handshake.failure(ctx)
 	case <-l.flight.done:
 	}
-	offer := Offer{
-		session: l.session,
-		dialer:  e.ID(),
-		relay:   Relay{Addr: e.conf.Relay.Addr, Pin: e.conf.Relay.Pin},
-		join:    reply.Join,
-		secret:  newSecret(),
-		expires: expires,
-		flight:  l.flight.caught(),
-	}
+	offer := e.makeOffer(l, reply.Join, expires)
 	var delivered atomic.Bool
 	e.tasks.Go(func() {
 		if err := deliver(ctx, offer); err == nil {
