@@ -25,7 +25,7 @@ var monitorMetrics = []metric[monitor.Stats]{
 	count("potential_total", "Datagrams between unknown endpoints that may be QUIC.", func(s *monitor.Stats) uint64 { return s.Potential }),
 	count("other_total", "Datagrams that belong to no connection.", func(s *monitor.Stats) uint64 { return s.Other }),
 	count("malformed_total", "Invalid long headers of a known version.", func(s *monitor.Stats) uint64 { return s.Malformed }),
-	count("unopened_total", "Initials that no key opens.", func(s *monitor.Stats) uint64 { return s.Unopened }),
+	count("unopened_total", "Initials that no known key decrypts.", func(s *monitor.Stats) uint64 { return s.Unopened }),
 	count("bogus_total", "Packets between a connection's endpoints that do not belong to it.", func(s *monitor.Stats) uint64 { return s.Bogus }),
 	count("glued_total", "Packets with several datagrams that could not be told apart.", func(s *monitor.Stats) uint64 { return s.Glued }),
 	count("split_total", "Datagrams after the first one in packets with several that could be told apart.", func(s *monitor.Stats) uint64 { return s.Split }),

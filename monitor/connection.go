@@ -23,9 +23,9 @@ const (
 	// are between hosts that have one, or look like QUIC ([Connection.Evidence]).
 	MidFlow
 	// HandshakeShaped: there were long headers of a known version that fit
-	// together, but no Initial opens.
+	// together, but no Initial can be decrypted.
 	HandshakeShaped
-	// Proven: an Initial opens, or the tag of a Retry is right.
+	// Proven: an Initial was decrypted, or the tag of a Retry is right.
 	Proven
 )
 

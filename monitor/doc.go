@@ -16,7 +16,7 @@
 // # How a packet finds its connection
 //
 // A long header belongs to the connection that has its connection IDs. If there is
-// none, an Initial that opens with the keys of its own ID begins a connection. If a
+// none, an Initial that the keys of its own ID decrypt begins a connection. If a
 // Version Negotiation has told a client to use another version, the next such
 // Initial belongs to the same connection. A forged Initial with the addresses of a
 // live connection begins a connection of its own beside it and does not change the

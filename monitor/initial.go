@@ -57,7 +57,7 @@ func (r *initialReader) open(a *arrival, p *path, h *wire.Header, d wire.Dialect
 	c, from := p.conn, p.sender(a)
 	if keys := c.handshake.initialKeys(from, d); keys != nil {
 		if opened, err := keys.Open(r.plain[:0], h); err == nil {
-			r.index.prove(p, "an Initial opens", a.now)
+			r.index.prove(p, "an Initial was decrypted", a.now)
 			return opened, true
 		}
 	}
@@ -80,7 +80,7 @@ func (r *initialReader) open(a *arrival, p *path, h *wire.Header, d wire.Dialect
 	c.handshake.keyID = idOf(h.DstID)
 	c.handshake.keys = [2]sideKeys{wire.Client: {d, keys}}
 	r.index.learnOrigID(c, c.handshake.keyID, a.now)
-	r.index.prove(p, "an Initial opens", a.now)
+	r.index.prove(p, "an Initial was decrypted", a.now)
 	return opened, true
 }
 

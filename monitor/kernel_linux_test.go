@@ -502,7 +502,7 @@ func paritySoon(tb testing.TB, program *xdp.Program, h hook, all []sent) bool {
 }
 
 // TestLongHello checks that all datagrams of a long ClientHello are reported whole
-// if Initials open, and only the first ones if they do not.
+// if Initials can be decrypted, and only the first ones if they do not.
 func TestLongHello(t *testing.T) {
 	const piece = 1000
 	hello := helloOf(string(bytes.Repeat([]byte("long."), 2800)))
@@ -527,7 +527,7 @@ func TestLongHello(t *testing.T) {
 		})
 	}
 	o := newOffloaded(t, programHooks[0], 100, nil)
-	for n := range 30 { // that no key opens
+	for n := range 30 { // that no key decrypts
 		s := d.begin(t)
 		s.data[900] ^= byte(n + 1)
 		o.run(ethernet(s))

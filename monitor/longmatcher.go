@@ -29,8 +29,8 @@ func (m *longMatcher) match(a *arrival, version wire.Version) *path {
 	return m.begin(a, version)
 }
 
-// begin begins a connection with an Initial that opens with the keys of its own
-// ID. If there is none it begins one with long headers of a known version that
+// begin begins a connection with an Initial that the keys of its own ID decrypt.
+// If there is none it begins one with long headers of a known version that
 // fit together: they may be the rest of a handshake.
 func (m *longMatcher) begin(a *arrival, version wire.Version) *path {
 	if d := version.Dialect(); d != wire.NoDialect {
@@ -72,18 +72,18 @@ func (m *longMatcher) beginAs(a *arrival, version wire.Version, d wire.Dialect) 
 	return nil
 }
 
-// beginInitial takes an Initial that opens with the keys of its own ID. If a
+// beginInitial takes an Initial that the keys of its own ID decrypt. If a
 // client was told to use another version, this is its connection's next
 // handshake. Else it is a new connection, whatever there is between the
 // endpoints: a forged Initial must not change another connection.
 func (m *longMatcher) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
 	p := negotiatedPath(a)
 	if p == nil {
-		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial opens")
+		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial was decrypted")
 		defer m.events.emit(EventNew, p.conn, nil)
 	}
 	c := p.conn
-	m.index.prove(p, "an Initial opens", a.now)
+	m.index.prove(p, "an Initial was decrypted", a.now)
 	c.version, c.dialect = h.Version, d
 	c.addVersion(h.Version)
 	id := idOf(h.DstID)

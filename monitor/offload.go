@@ -332,7 +332,7 @@ func (k *kernelFlow) update(rules flowRules, whole bool) (l datapath.FlowRules) 
 const maxWhole = 8
 
 // wantsWhole reports whether the kernel is to report long headers whole again: for
-// a handshake whose Initials open but whose hellos are not complete, and once all
+// a handshake whose Initials are decrypted but whose hellos are not complete, and once all
 // handshakes are over, for the next one between the same endpoints.
 func (o *offload) wantsWhole(key tuple, k *kernelFlow) bool {
 	e := o.index.flows.peek(key)

@@ -19,7 +19,7 @@ type Stats struct {
 	Other     uint64 `json:"other"`
 	// Malformed counts invalid long headers of a known version.
 	Malformed uint64 `json:"malformed"`
-	// Unopened counts Initials of a known version that no key opens.
+	// Unopened counts Initials of a known version that no known key decrypts.
 	Unopened uint64 `json:"unopened"`
 	// Bogus counts packets between the endpoints of a connection that do not
 	// belong to it.
