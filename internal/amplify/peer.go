@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // Peer is the remote end of a connection, or of a handshake.
@@ -77,12 +79,11 @@ func (p *Peer) Leave() {
 
 // at returns the tag of the connection's address.
 func (p *Peer) at() uint64 {
-	udp, ok := p.conn.RemoteAddr().(*net.UDPAddr)
-	if !ok {
+	addr := udp.AddrPort(p.conn.RemoteAddr())
+	if !addr.IsValid() {
 		return p.tag
 	}
-	addr := udp.AddrPort()
-	return p.l.tag(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()))
+	return p.l.tag(addr)
 }
 
 // repin moves a connection from an old address to a new one, which is validated. It returns the
