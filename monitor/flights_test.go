@@ -13,6 +13,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -399,5 +400,60 @@ func TestTwoPlaces(t *testing.T) {
 		if len(c.Paths) != 1+want || len(c.PathChanges) != want || c.FromClient.Packets+c.FromServer.Packets != uint64(len(all)) {
 			t.Errorf("got paths %v, changes %v", c.Paths, c.PathChanges)
 		}
+	}
+}
+
+// TestManyHandshakes checks that each handshake of quic-go is one connection.
+func TestManyHandshakes(t *testing.T) {
+	const n = 300
+	all := play(t, &quic.Config{Versions: v1}, false, func(s *scene) {
+		for i := range n {
+			socket := s.network.Listen(fmt.Sprintf("192.0.2.77:%d", 10_000+i))
+			conf := &quic.Config{Versions: v1, DisablePathMTUDiscovery: true}
+			conn, err := quic.DialEarly(s.t.Context(), socket, nettest.UDPAddr(netip.MustParseAddrPort(serverAddr)), s.tls, conf)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.exchange(conn, 100)
+			conn.CloseWithError(0, "")
+			time.Sleep(500 * time.Millisecond) // on the fake clock, until both sides have closed
+			socket.Close()
+		}
+	})
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	got := 0
+	for c := range tracker.Connections() {
+		if got++; c.Confidence != Proven {
+			t.Errorf("connection %d is %v, want %v", c.Number, c.Confidence, Proven)
+		}
+	}
+	if got != n {
+		t.Errorf("got %d connections, want %d", got, n)
+	}
+}
+
+// TestInitialToNewID checks that an Initial with the keys of a handshake belongs to that handshake,
+// though nobody has seen its connection ID: the server has sent the ID in an encrypted frame.
+// A client without IDs of its own shows no other sign.
+func TestInitialToNewID(t *testing.T) {
+	first, newID, server := []byte("original"), []byte("from1rtt"), []byte("serverID")
+	ack := []byte{0x02, 0, 0, 0, 0}
+	all := []sent{
+		at(0, clientAddr, serverAddr, initialOf(t, first, nil, 0, cryptoFrame(0, helloOf("early.example")))),
+		at(20, serverAddr, clientAddr, sealed(t, wire.Version1, wire.Server, first, nil, server, 0, ack)),
+		at(30, clientAddr, serverAddr, sealed(t, wire.Version1, wire.Client, first, server, nil, 1, ack)),
+		at(40, clientAddr, serverAddr, sealed(t, wire.Version1, wire.Client, first, newID, nil, 2, ack)),
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	if c := only(t, tracker); c.FromClient.Packets != 3 || c.FromServer.Packets != 1 {
+		t.Errorf("got %v from the client and %v from the server, want 3 and 1 packets", c.FromClient, c.FromServer)
+	}
+	// An Initial with the keys of its own ID is another connection's.
+	forged := at(60, clientAddr, serverAddr, initialOf(t, []byte("forgedID"), nil, 2, cryptoFrame(0, helloOf("evil.example"))))
+	track(tracker, []sent{forged})
+	if n := len(connections(tracker)); n != 2 {
+		t.Errorf("got %d connections, want 2", n)
 	}
 }

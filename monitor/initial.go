@@ -17,10 +17,19 @@ func (r *initialReader) keysOf(h *wire.Header, d wire.Dialect) *wire.InitialKeys
 	if err != nil {
 		return nil
 	}
-	if _, err := keys.Open(r.plain[:0], h); err != nil {
+	if !r.decrypts(keys, h) {
 		return nil
 	}
 	return keys
+}
+
+// decrypts reports whether keys, which may be nil, decrypt an Initial.
+func (r *initialReader) decrypts(keys *wire.InitialKeys, h *wire.Header) bool {
+	if keys == nil {
+		return false
+	}
+	_, err := keys.Open(r.plain[:0], h)
+	return err == nil
 }
 
 // read opens an Initial of a connection and reads the handshake messages in it.

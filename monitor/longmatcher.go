@@ -23,10 +23,33 @@ func (m *longMatcher) match(a *arrival, version wire.Version) *path {
 		if p := a.flow.byLongHeader(a); p != nil {
 			return p
 		}
+		if p := m.byKeys(a, version); p != nil {
+			return p
+		}
 	} else if o, id := m.index.ownerByLong(a); id.len > 0 {
 		return m.index.follow(a, o, id)
 	}
 	return m.begin(a, version)
+}
+
+// byKeys finds the path of a handshake between the same endpoints whose keys decrypt the first
+// Initial of a datagram. A client may send an Initial to a connection ID that is encrypted in
+// the server's first 1-RTT packet (RFC 9000 §5.1.1).
+func (m *longMatcher) byKeys(a *arrival, version wire.Version) *path {
+	for _, p := range a.flow.paths {
+		if p.conn.handshake == nil || !p.conn.hasVersion(version) {
+			continue
+		}
+		d := p.conn.dialectOf(a.payload)
+		h, err := d.Parse(a.payload)
+		if err != nil || h.Type != wire.Initial {
+			continue
+		}
+		if m.initials.decrypts(p.conn.handshake.initialKeys(p.sender(a), d), &h) {
+			return p
+		}
+	}
+	return nil
 }
 
 // begin begins a connection with an Initial that the keys of its own ID decrypt.
