@@ -164,8 +164,10 @@ type Connection struct {
 type TLS struct {
 	// ServerName is the name in the server_name extension.
 	ServerName string `json:"sni,omitempty"`
-	// ALPN lists the protocols that the client offers, at most 16.
-	ALPN []string `json:"alpn,omitempty"`
+	// ALPN lists the protocols that the client offers, at most 16. ALPNOmitted is the
+	// number of further ones.
+	ALPN        []string `json:"alpn,omitempty"`
+	ALPNOmitted int      `json:"alpn_omitted,omitempty"`
 	// JA4 is the fingerprint of the ClientHello, as FoxIO defines it.
 	JA4 string `json:"ja4,omitempty"`
 	// ECH reports whether the ClientHello has an encrypted_client_hello extension.

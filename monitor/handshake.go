@@ -57,7 +57,8 @@ func (c *connection) readClient() (read bool, err error) {
 		return false, err
 	}
 	info := TLS{
-		ServerName: hi.ServerName, ALPN: slices.Clone(hi.ALPN[:min(len(hi.ALPN), maxALPN)]), JA4: hi.JA4(),
+		ServerName: hi.ServerName, JA4: hi.JA4(),
+		ALPN: slices.Clone(hi.ALPN[:min(len(hi.ALPN), maxALPN)]), ALPNOmitted: max(len(hi.ALPN)-maxALPN, 0),
 		ECH: hi.ECH, PostQuantum: hi.PostQuantum(),
 	}
 	for _, group := range hi.Groups {

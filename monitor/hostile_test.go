@@ -117,7 +117,7 @@ func TestLongLists(t *testing.T) {
 	tracker := newTracker(t, nil)
 	tracker.Packet(frame(at(0, clientAddr, serverAddr, initialOf(t, []byte("original"), nil, 0, cryptoFrame(0, hello)))))
 	c := only(t, tracker)
-	if len(c.ALPN) != maxALPN || c.ALPN[0] != "h3" || !slices.Equal(c.PostQuantumGroups, []string{"X25519MLKEM768"}) {
+	if len(c.ALPN) != maxALPN || c.ALPN[0] != "h3" || c.ALPNOmitted != 401-maxALPN || !slices.Equal(c.PostQuantumGroups, []string{"X25519MLKEM768"}) {
 		t.Errorf("got ALPN %q, groups %q", c.ALPN, c.PostQuantumGroups)
 	}
 	if kept := tracker.index.connections.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {

@@ -103,11 +103,11 @@ func newFile(r io.Reader) (*file, error) {
 	if bytes.Equal(magic, pcapngMagic) {
 		return newPcapng(b)
 	}
-	pcap, err := pcapgo.NewReader(b)
+	pcap, err := newPcapReader(b)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
-	return &file{packets: pcap, link: func(int) layers.LinkType { return pcap.LinkType() }}, nil
+	return &file{packets: pcap, link: func(int) layers.LinkType { return pcap.link }}, nil
 }
 
 func newPcapng(r io.Reader) (*file, error) {
