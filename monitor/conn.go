@@ -20,6 +20,7 @@ type connection struct {
 	paths      []*path
 	active     *path // the path in use
 	changes    []PathChange
+	dropped    [2]Traffic // of the paths that are not kept any more, by sender
 	handshake  *handshake // nil: it is not being read, or no longer
 	tls        *TLS
 
@@ -30,6 +31,7 @@ type connection struct {
 	initialAt, answerAt, confirmAt int64
 
 	retries, negotiations, zeroRTT, rotations uint32
+	pathsDropped, changesOmitted              uint32
 
 	returns       uint32 // moves back to a path that was in use before
 	glued         uint32
@@ -158,6 +160,7 @@ func (c *connection) raise(confidence Confidence, evidence string) bool {
 // swapSides exchanges client and server.
 func (c *connection) swapSides() {
 	c.ids[0], c.ids[1] = c.ids[1], c.ids[0]
+	c.dropped[0], c.dropped[1] = c.dropped[1], c.dropped[0]
 	c.initialAt, c.answerAt, c.confirmAt = 0, 0, 0
 	for _, p := range c.paths {
 		p.client, p.server = p.server, p.client

@@ -128,8 +128,14 @@ type Connection struct {
 	// TLS is what the ClientHello and the ServerHello say.
 	TLS
 
-	Paths       []Path       `json:"paths"`
-	PathChanges []PathChange `json:"path_changes,omitempty"`
+	// Paths lists the paths that are kept, at most 16. PathsDropped is the number of
+	// earlier ones.
+	Paths        []Path `json:"paths"`
+	PathsDropped int    `json:"paths_dropped,omitempty"`
+	// PathChanges lists the first 16 changes of path. PathChangesOmitted is the number
+	// of later ones.
+	PathChanges        []PathChange `json:"path_changes,omitempty"`
+	PathChangesOmitted int          `json:"path_changes_omitted,omitempty"`
 
 	Handshake HandshakeRTT `json:"handshake,omitzero"`
 	// SpinRTT is the round trip by the spin bit on the path in use. It is 0 if the
@@ -148,7 +154,8 @@ type Connection struct {
 	// First and Last are the times of the first and the latest packet.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// FromClient and FromServer count what either side has sent, on all paths.
+	// FromClient and FromServer count what either side has sent, on all paths, also on
+	// those that are not kept any more. They never go down.
 	FromClient Traffic `json:"from_client"`
 	FromServer Traffic `json:"from_server"`
 	// Direction is the direction of the client's packets, "in" or "out". Interface is

@@ -41,6 +41,10 @@ func (x *index) leaveConnection(p *path) {
 		return
 	}
 	c.paths = slices.Delete(c.paths, i, i+1)
+	c.pathsDropped++
+	for side := range c.dropped {
+		c.dropped[side].add(p.sent[side].traffic())
+	}
 	if c.active == p && len(c.paths) > 0 {
 		c.active = c.paths[0]
 	}

@@ -254,6 +254,7 @@ func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok b
 	c := to.conn
 	if len(c.changes) >= maxChanges {
 		x.counters.ChangeOverflow++
+		c.changesOmitted++
 		return nil, false
 	}
 	change.From, change.To = moved(from, to)

@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -275,5 +276,36 @@ func TestMoveAmongSilent(t *testing.T) {
 		if got := kinds(&c); !slices.Equal(got, want) {
 			t.Errorf("of %v: got changes %v, want %v", c.Paths[0].Client, got, want)
 		}
+	}
+}
+
+// TestTotalsOfDroppedPaths checks that the counters of a connection never go down: paths that are
+// not kept any more stay in them, and are counted.
+func TestTotalsOfDroppedPaths(t *testing.T) {
+	const places = 3 * maxPaths
+	all := establishedConn(t)
+	for i := range places {
+		all = addShorts(all, 3, shortHeaders{fmt.Sprintf("192.0.2.1:%d", 2000+i), serverAddr, oldID, 300})
+	}
+	tracker := newTracker(t, nil)
+	var before Traffic
+	var fromClient Traffic
+	for _, s := range all {
+		tracker.Packet(frame(s))
+		c := only(t, tracker)
+		if c.FromClient.Packets < before.Packets || c.FromClient.Bytes < before.Bytes {
+			t.Fatalf("the client has sent %v, and %v before", c.FromClient, before)
+		}
+		before = c.FromClient
+		if s.to == netip.MustParseAddrPort(serverAddr) {
+			fromClient.add(Traffic{1, uint64(len(s.data))})
+		}
+	}
+	c := only(t, tracker)
+	if c.FromClient != fromClient {
+		t.Errorf("the client has sent %v, want %v", c.FromClient, fromClient)
+	}
+	if len(c.Paths) > maxPaths || c.PathsDropped != places+1-len(c.Paths) {
+		t.Errorf("%d paths are kept and %d dropped, of %d", len(c.Paths), c.PathsDropped, places+1)
 	}
 }

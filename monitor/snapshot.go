@@ -19,7 +19,13 @@ func (c *connection) snapshot() Connection {
 		ClientIDs:    texts(c.ids[wire.Client].list),
 		ServerIDs:    texts(c.ids[wire.Server].list),
 		Rotations:    int(c.rotations),
+		FromClient:   c.dropped[wire.Client],
+		FromServer:   c.dropped[wire.Server],
+		PathsDropped: int(c.pathsDropped),
 		PathChanges:  slices.Clone(c.changes),
+
+		PathChangesOmitted: int(c.changesOmitted),
+
 		Retries:      int(c.retries),
 		Negotiations: int(c.negotiations),
 		ZeroRTT:      int(c.zeroRTT),
