@@ -195,9 +195,9 @@ type TLS struct {
 type Path struct {
 	Client netip.AddrPort `json:"client"`
 	Server netip.AddrPort `json:"server"`
-	// Validated reports whether packets were seen in both directions, or whether the
-	// connection began here. The packets of another path may be forged by an
-	// attacker who has seen a connection ID.
+	// Validated reports whether packets of the server were seen on the path, and packets
+	// of the client unless the connection began here. The packets of another path may be
+	// forged by an attacker who has seen a connection ID.
 	Validated bool `json:"validated"`
 	// Active reports whether it is the path in use.
 	Active     bool      `json:"active"`

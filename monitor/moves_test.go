@@ -309,3 +309,26 @@ func TestTotalsOfDroppedPaths(t *testing.T) {
 		t.Errorf("%d paths are kept and %d dropped, of %d", len(c.Paths), c.PathsDropped, places+1)
 	}
 }
+
+// TestPathOfNewConnection checks that the path of a connection has true times from the first event
+// on, and is not validated before the server has sent something.
+func TestPathOfNewConnection(t *testing.T) {
+	all := establishedConn(t)
+	tracker := newTracker(t, nil)
+	for i, s := range all[:2] {
+		tracker.Packet(frame(s))
+		for _, e := range append(tracker.take(), Event{Connection: *only(t, tracker)}) {
+			for _, p := range e.Connection.Paths {
+				if p.Last.Before(p.First) || !p.First.Equal(all[0].at) {
+					t.Errorf("packet %d, %v: the path was seen from %v to %v", i, e.Kind, p.First, p.Last)
+				}
+				if p.Validated && p.FromServer.Packets == 0 {
+					t.Errorf("packet %d, %v: validated without a packet of the server", i, e.Kind)
+				}
+			}
+		}
+	}
+	if c := only(t, tracker); !c.Paths[0].Validated {
+		t.Error("the path is not validated after the server has answered")
+	}
+}

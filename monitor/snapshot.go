@@ -82,9 +82,9 @@ func (p *path) snapshot() Path {
 	out := Path{
 		Client:     p.client.AddrPort(),
 		Server:     p.server.AddrPort(),
-		Validated:  p.validated,
+		Validated:  p.validated && p.sent[wire.Server].packets > 0,
 		First:      timeOf(p.first),
-		Last:       timeOf(p.seen()),
+		Last:       timeOf(max(p.seen(), p.first)),
 		FromClient: p.sent[wire.Client].traffic(),
 		FromServer: p.sent[wire.Server].traffic(),
 		SpinRTT:    Milliseconds(p.spinRTT()),
