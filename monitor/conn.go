@@ -186,10 +186,12 @@ func (c *connection) leastUseful() *path {
 }
 
 // timeHandshake notes the time of a packet of the handshake (RFC 9312 §3.8.1). It
-// reports whether that completes the round trip.
+// reports whether that completes the round trip. 0-RTT packets begin no half and end
+// none: the server waits for the Initial, and the client does not wait for the server.
 func (c *connection) timeHandshake(a *arrival, p *path, kind wire.Type) (complete bool) {
 	switch from := p.sender(a); {
-	case from == wire.Client && c.initialAt == 0 && (kind == wire.Initial || kind == wire.ZeroRTT):
+	case kind == wire.ZeroRTT:
+	case from == wire.Client && c.initialAt == 0 && kind == wire.Initial:
 		if p.sent[wire.Server].packets == 0 { // or else the first one was not captured
 			c.initialAt = a.now
 		}

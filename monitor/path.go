@@ -140,10 +140,22 @@ func (p *path) addSpin(now int64, from wire.Side, firstByte byte) (rtt int64) {
 	if edge && before != 0 && back.edge > before {
 		s.half = now - back.edge
 	}
-	if s.greased() {
+	if s.greased() || !p.spins() {
 		return 0
 	}
 	return rtt
+}
+
+// spins reports whether both ends may spin. If one of them sends packets and keeps its value
+// while the other one changes it several times, the changes are no round trips.
+func (p *path) spins() bool {
+	for side := range p.sent {
+		s, back := &p.sent[side].spin, &p.sent[1-side].spin
+		if s.edges == 0 && s.packets >= spinLonePackets && back.edges >= spinLoneEdges {
+			return false
+		}
+	}
+	return true
 }
 
 // sharesID reports whether two paths have an ID in common.

@@ -101,6 +101,9 @@ func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes} }
 // spinRTT returns the round trip. Both directions measure the whole of it. The
 // smaller value includes less waiting for something to send.
 func (p *path) spinRTT() time.Duration {
+	if !p.spins() {
+		return 0
+	}
 	a, b := p.sent[wire.Client].spin.rtt(), p.sent[wire.Server].spin.rtt()
 	if a == 0 || b != 0 && b < a {
 		return b

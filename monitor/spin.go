@@ -24,6 +24,10 @@ const (
 	spinGreaseMin  = 16 // packets, before which no greasing is detected
 	spinGreaseRate = 3  // one edge in that many packets, or more, is greasing
 	spinMaxSample  = int64(30 * time.Second)
+
+	// An end does not spin if it has kept its value for so many packets, while the other
+	// end has changed it so many times.
+	spinLonePackets, spinLoneEdges = 4, 3
 )
 
 // add adds a packet. edge reports whether the value has changed. rtt is the round

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/wire"
 )
 
 // feed adds n packets at intervals of gap. value returns the spin bit of each.
@@ -93,5 +95,44 @@ func TestSpinEvents(t *testing.T) {
 	}
 	if told < seconds-1 || told > seconds {
 		t.Errorf("got %d round trips in %d seconds, want one in each", told, seconds)
+	}
+}
+
+// TestSpinOfOneEnd checks that there is no round trip if only one end changes the value.
+func TestSpinOfOneEnd(t *testing.T) {
+	const gap = 50 * time.Millisecond
+	p := &path{clientIsA: true}
+	for i := range 60 {
+		now := int64(time.Duration(i+1) * gap)
+		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit))
+		if p.addSpin(now, wire.Server, 0x40); i > 40 && p.spinRTT() != 0 {
+			t.Fatalf("packet %d: got %v, want none", i, p.spinRTT())
+		}
+	}
+	for i := range 60 { // and the server spins after all
+		now := int64(time.Duration(i+61) * gap)
+		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit))
+		p.addSpin(now, wire.Server, byte(0x40|i/10%2*spinBit))
+	}
+	if p.spinRTT() == 0 {
+		t.Error("got no round trip of two ends that spin")
+	}
+}
+
+// TestHalvesWithZeroRTT checks that 0-RTT packets neither begin nor end a half of the round trip.
+func TestHalvesWithZeroRTT(t *testing.T) {
+	first, client, server, ack := []byte("original"), []byte("cl"), []byte("serverID"), []byte{0x02, 0, 0, 0, 0}
+	all := []sent{
+		at(0, clientAddr, serverAddr, zeroRTTOf(t, first, client)),
+		at(100, clientAddr, serverAddr, initialOf(t, first, client, 0, cryptoFrame(0, helloOf("early.example")))),
+		at(130, serverAddr, clientAddr, sealed(t, wire.Version1, wire.Server, first, client, server, 0, ack)),
+		at(131, clientAddr, serverAddr, zeroRTTOf(t, first, client)),
+		at(140, clientAddr, serverAddr, sealed(t, wire.Version1, wire.Client, first, server, client, 1, ack)),
+	}
+	tracker := newTracker(t, nil)
+	track(tracker, all)
+	want := HandshakeRTT{ServerSide: Milliseconds(30 * time.Millisecond), ClientSide: Milliseconds(10 * time.Millisecond)}
+	if got := only(t, tracker).Handshake; got != want {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
