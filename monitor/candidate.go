@@ -60,8 +60,8 @@ func (d *candidateDirection) looksProtected() bool {
 
 // What it takes to accept packets as QUIC by their looks alone.
 const (
-	looksPackets = 8 // with the same ID
-	looksLow     = 5 // values of the first byte's protected bits, of 32
+	looksPackets = 3 // with the same ID
+	looksLow     = 2 // values of the first byte's protected bits, of 32
 	looksID      = 3 // different bytes in the ID
 )
 

@@ -96,8 +96,14 @@ func name[T ~uint8](names []string, v T) string {
 // Version is a version of QUIC. In JSON it is a string of eight hex digits.
 type Version uint32
 
-// String returns the usual name, such as "v1", "draft-29" or "Q046".
-func (v Version) String() string { return wire.Version(v).String() }
+// String returns the usual name, such as "v1", "draft-29" or "Q046". It is "unknown" for 0:
+// the connection began before the capture.
+func (v Version) String() string {
+	if v == 0 {
+		return "unknown"
+	}
+	return wire.Version(v).String()
+}
 
 // MarshalText implements [encoding.TextMarshaler].
 func (v Version) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", uint32(v)), nil }

@@ -21,8 +21,9 @@ func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint
 }
 
 // rolesOf guesses which endpoint of a flow is the client's: the server is the
-// endpoint at which one has answered before, or the one that got the first
-// datagram. known is false if nothing but that datagram says so.
+// endpoint at which one has answered before, or else the one with the port of a service,
+// the one whose packets alone have a connection ID, since only clients can do without,
+// or the one that got the first datagram. known is false if none has answered before.
 func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
 	a, b := key.a, key.b
 	switch {
@@ -34,11 +35,33 @@ func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known
 		return a, b, true
 	case x.sources.peek(sourceKey{client: b}) != nil:
 		return b, a, true
-	case s.fromA:
-		return a, b, false
 	}
-	return b, a, false
+	if serverIsA, ok := s.guessServer(key); ok && serverIsA || !ok && !s.fromA {
+		return b, a, false
+	}
+	return a, b, false
 }
+
+// guessServer guesses from ports and connection IDs whether the server is key.a. ok is false
+// if these say nothing.
+func (s *candidate) guessServer(key tuple) (isA, ok bool) {
+	for _, isService := range []func(port uint16) bool{
+		func(port uint16) bool { return port == 443 },
+		func(port uint16) bool { return port < 1024 },
+	} {
+		if a, b := isService(key.a.Port), isService(key.b.Port); a != b {
+			return a, true
+		}
+	}
+	toB, toA := s.directions[0].hasID(), s.directions[1].hasID()
+	if s.directions[0].packets < 2 || s.directions[1].packets < 2 || toA == toB {
+		return false, false
+	}
+	return toA, true
+}
+
+// hasID reports whether all packets of a direction begin with the same connection ID.
+func (d *candidateDirection) hasID() bool { return d.common >= minLookup }
 
 // ownerByShort finds the connection whose ID a short header has, and the ID. It
 // makes one look-up for each length of ID that is known at the endpoint that the
