@@ -20,7 +20,6 @@ type connection struct {
 	paths      []*path
 	active     *path // the path in use
 	changes    []PathChange
-	dropped    [2]Traffic // of the paths that are not kept any more, by sender
 	handshake  *handshake // nil: it is not being read, or no longer
 	tls        *TLS
 
@@ -31,7 +30,6 @@ type connection struct {
 	initialAt, answerAt, confirmAt int64
 
 	retries, negotiations, zeroRTT, rotations uint32
-	pathsDropped, changesOmitted              uint32
 
 	returns       uint32 // moves back to a path that was in use before
 	glued         uint32
@@ -40,6 +38,10 @@ type connection struct {
 	iface         int
 	lastSpinEvent int64
 	entry         *entry[uint64, *connection]
+
+	// What is not kept any more: the traffic of paths, by sender, and how many there were.
+	dropped                      [2]Traffic
+	pathsDropped, changesOmitted uint32
 }
 
 // sideIDs are the connection IDs of one side: those in packets that go to it.

@@ -140,7 +140,7 @@ func (p *path) addSpin(now int64, from wire.Side, firstByte byte) (rtt int64) {
 	if edge && before != 0 && back.edge > before {
 		s.half = now - back.edge
 	}
-	if s.greased() || !p.spins() {
+	if rtt == 0 || s.greased() || !p.spins() {
 		return 0
 	}
 	return rtt
