@@ -44,7 +44,7 @@ test-vm:
 ## test-vm-all: all tests of these packages there, and the program on other processors
 ## (an hour)
 test-vm-all: test-vm
-	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 2h -skip 'Chaos|Experiment|LinkQUIC|ManyFlows|TestSample$$' ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 2h -skip 'Chaos|Experiment|LinkQUIC|ManyFlows|TestSample$$|^Example' ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
 	$(GO) run ./tools/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./internal/datapath
