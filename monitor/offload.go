@@ -196,7 +196,7 @@ func (o *offload) addSpin(p *path, from wire.Side, k *datapath.Spin) {
 	s := &p.sent[from].spin
 	before := s.samples
 	s.from(k)
-	if s.samples != before && !s.greased() {
+	if s.samples != before && !s.greased() && p.spins() {
 		o.events.spinRTT(p.conn, s.average())
 	}
 }

@@ -144,7 +144,7 @@ func (f *file) Read(p *Packet) error {
 	}
 	*p = Packet{
 		Time: info.Timestamp, Link: LinkType(f.link(info.InterfaceIndex)),
-		Data: data, Length: info.Length,
+		Data: data, Length: max(info.Length, len(data)), // some files say less
 	}
 	return nil
 }

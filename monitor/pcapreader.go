@@ -88,7 +88,7 @@ func (p *pcapReader) ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, err
 	info = gopacket.CaptureInfo{
 		Timestamp:     time.Unix(int64(p.order.Uint32(p.head[:])), 0).Add(fraction).UTC(),
 		CaptureLength: int(captured),
-		Length:        int(max(length, captured)),
+		Length:        int(length),
 	}
 	return p.data, info, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -134,5 +135,33 @@ func TestHalvesWithZeroRTT(t *testing.T) {
 	want := HandshakeRTT{ServerSide: Milliseconds(30 * time.Millisecond), ClientSide: Milliseconds(10 * time.Millisecond)}
 	if got := only(t, tracker).Handshake; got != want {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestKernelSpinOfOneEnd checks the same of the state that the kernel has counted: there is no event.
+func TestKernelSpinOfOneEnd(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		serverEdges uint32
+		want        bool
+	}{{"both ends", 6, true}, {"one end", 0, false}} {
+		tracker := newTracker(t, nil)
+		track(tracker, establishedConn(t))
+		tracker.take()
+		o := &offload{events: &tracker.events}
+		for e := range tracker.index.connections.all() {
+			p := e.value.active
+			p.sent[wire.Server].spin = spin{packets: 40, edges: test.serverEdges, started: true}
+			o.addSpin(p, wire.Client, &datapath.Spin{
+				Edge: start.Add(time.Second), Sum: 4 * time.Second, Packets: 40, Edges: 6, Samples: 5, Started: true,
+			})
+		}
+		got := false
+		for _, e := range tracker.take() {
+			got = got || e.Kind == EventRTT
+		}
+		if got != test.want {
+			t.Errorf("%s: an event of a round trip: %v, want %v", test.name, got, test.want)
+		}
 	}
 }

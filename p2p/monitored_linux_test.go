@@ -21,7 +21,7 @@ func TestMonitoredMigration(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "kernel" && !nettest.KernelAtLeast(t, 6, 6) {
-				t.Skip("Linux before 6.6 has no TCX, by which the monitor stage sees what leaves")
+				t.Skip("Linux before 6.6 has no TCX, so the monitor stage sees no egress packets")
 			}
 			l := newKernelLab(t, nettest.PortRestricted, nettest.FullCone, nil)
 			m := l.monitored(l.sites[0].nat, open)
