@@ -99,3 +99,22 @@ func TestExperiment(t *testing.T) {
 		}
 	}
 }
+
+// TestDocumentHasTables checks that docs/benchmarks.md has the tables that this program prints, with
+// their rows.
+func TestDocumentHasTables(t *testing.T) {
+	text, err := os.ReadFile("../../docs/benchmarks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range tables {
+		if !strings.Contains(string(text), "**"+tab.title+"**") {
+			t.Errorf("no table %q", tab.title)
+		}
+		for _, r := range tab.rows {
+			if !strings.Contains(string(text), "| "+r.label+" |") {
+				t.Errorf("table %q: no row %q", tab.title, r.label)
+			}
+		}
+	}
+}

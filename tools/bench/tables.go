@@ -115,7 +115,7 @@ var tables = []table{
 		},
 	},
 	{
-		title: "Kernel: instructions that the verifier looks at, of 1 000 000 that it may (root)",
+		title: "Kernel: instructions that the verifier processes, of at most 1 000 000 (root)",
 		pkg:   "./internal/datapath", bench: "^BenchmarkVerifier$", unit: "insns",
 		ours: "this kernel",
 		rows: []row{
