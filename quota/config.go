@@ -63,7 +63,8 @@ type Config struct {
 
 	// Excess is the answer to attempts beyond a quota: Refuse or Drop. 0 means
 	// Refuse. At most ten attempts per second of one source are answered; the rest
-	// is dropped.
+	// is dropped. An attempt that was let in while there was room, and finds none
+	// when QUIC begins its handshake, is refused in either case.
 	Excess Action
 
 	// AlwaysRetry answers every attempt with a Retry. This costs each new connection

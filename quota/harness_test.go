@@ -241,7 +241,8 @@ func (l *lab) wantServed(n int) {
 	}
 }
 
-// hold dials n connections from one address, and keeps those that succeed.
+// hold dials n connections from one address, and keeps those that succeed. When it
+// returns, the server has completed their handshakes too.
 func (l *lab) hold(ip string, n int) (held []*quic.Conn, clients []*client) {
 	for range n {
 		c := l.client(ip)
@@ -253,6 +254,7 @@ func (l *lab) hold(ip string, n int) (held []*quic.Conn, clients []*client) {
 			held = append(held, conn)
 		}
 	}
+	time.Sleep(50 * time.Millisecond) // of the fake clock: ten times the network's delay
 	return held, clients
 }
 
