@@ -139,5 +139,5 @@ func (e *enforcement) readmitLocked(s *source) note {
 		return note{}
 	}
 	s.turnedAway = 0
-	return note{turnedAway: true, source: s.key}
+	return note{update: true, source: s.key}
 }

@@ -89,14 +89,11 @@ func (r *reporter) leave(events chan Event) {
 	delete(r.readers, events)
 }
 
-// note is what is left to report about a source when its shard is unlocked.
+// note is what is left to do about a source when its shard is unlocked.
 type note struct {
-	event    Event
-	hasEvent bool
-	// turnedAway says that source.turnedAway of the source with this key has
-	// changed.
-	turnedAway bool
-	source     key
+	event  *Event // to report; or nil
+	source key
+	update bool // source.turnedAway has changed
 }
 
 // keptOutLocked counts that something of a source, which may be nil, was refused or
@@ -112,33 +109,38 @@ func (r *reporter) keptOutLocked(s *source, action Action, why Reason, now insta
 	}
 	if now-s.reported >= eventInterval {
 		s.reported = now
-		n.hasEvent, n.event = true, Event{
-			Time: r.clock.time(now), Source: r.sources.prefix(s.key), Action: action, Reason: why,
-			Connections: int(s.count[stageLive]), HalfOpen: s.halfOpen(), Refused: s.refused, Dropped: s.dropped,
-		}
+		n.event = r.eventLocked(s, action, why, now)
 	}
-	n.source, n.turnedAway = s.key, r.enforcement.turnAwayLocked(s, why, now)
+	n.source, n.update = s.key, r.enforcement.turnAwayLocked(s, why, now)
 	return n
 }
 
-// unlock unlocks a shard after a decision about one of its sources, and then reports
-// what the note says.
+// eventLocked returns an event about a source, or nil beyond the rate of events.
+func (r *reporter) eventLocked(s *source, action Action, why Reason, now instant) *Event {
+	if !r.bucket.take(eventRate, now) {
+		r.counters.lost.Add(1)
+		return nil
+	}
+	return &Event{
+		Time: r.clock.time(now), Source: r.sources.prefix(s.key), Action: action, Reason: why,
+		Connections: int(s.count[stageLive]), HalfOpen: s.halfOpen(), Refused: s.refused, Dropped: s.dropped,
+	}
+}
+
+// unlock unlocks a shard after a decision about one of its sources, and then does what
+// the note says.
 func (r *reporter) unlock(sh *shard, n note) {
 	sh.mu.Unlock()
-	if n.hasEvent {
-		r.report(n.event)
+	if n.event != nil {
+		r.report(*n.event)
 	}
-	if n.turnedAway {
+	if n.update {
 		r.enforcement.updateSource(sh, n.source)
 	}
 }
 
-// report hands an event to the log and to the readers, within the rate of events.
+// report hands an event to the log and to the readers.
 func (r *reporter) report(e Event) {
-	if !r.bucket.take(eventRate, r.clock.now()) {
-		r.counters.lost.Add(1)
-		return
-	}
 	r.log.Warn("kept out", "source", e.Source, "action", e.Action, "reason", e.Reason,
 		"connections", e.Connections, "half_open", e.HalfOpen, "refused", e.Refused, "dropped", e.Dropped, "dry_run", r.dryRun)
 	r.mu.Lock()

@@ -50,13 +50,12 @@ type filter struct {
 // an attempt that was let in.
 func (f *filter) decide(from netip.AddrPort, b []byte, now instant) (pass bool, why Reason) {
 	c, addr := f.c, from.Addr()
-	var at place // set when it is needed
 	switch {
 	case c.lists.match(AllowList, addr):
 		return true, PassAllowed
 	case c.lists.match(DenyList, addr):
 		return false, Denied
-	case !c.rates.takePacket(addr, &at, now):
+	case !c.rates.takePacket(addr, now):
 		return false, PacketRate
 	case len(b) == 0 || !wire.IsLong(b[0]):
 		return true, PassOther
@@ -70,15 +69,14 @@ func (f *filter) decide(from netip.AddrPort, b []byte, now instant) (pass bool, 
 	case len(h.Token) == 0 && len(h.DstID) < minFirstID:
 		return true, PassContinuing
 	}
-	if at.shard == nil {
-		at = c.sources.place(addr)
-	}
-	return f.decideInitial(&at, from, &h, now)
+	return f.decideInitial(from, &h, now)
 }
 
 // decideInitial does steps 7 to 11.
-func (f *filter) decideInitial(at *place, from netip.AddrPort, h *wire.Header, now instant) (pass bool, why Reason) {
-	c, sh := f.c, at.shard
+func (f *filter) decideInitial(from netip.AddrPort, h *wire.Header, now instant) (pass bool, why Reason) {
+	c := f.c
+	at := c.sources.place(from.Addr())
+	sh := at.shard
 	attempt, endpoint := attemptTag(c.sources.seed, from, h.DstID), endpointTag(c.sources.seed, from, h.Token)
 	end := now + instant(c.conf.HandshakeTimeout)
 	sh.mu.Lock()
@@ -87,21 +85,20 @@ func (f *filter) decideInitial(at *place, from netip.AddrPort, h *wire.Header, n
 		sh.mu.Unlock()
 		return pass, why
 	}
-	s := c.sources.lookupLocked(at, now)
+	s := c.sources.lookupLocked(&at, now)
 	pass, why = f.decideNewLocked(s, now)
-	var n note
 	if !pass {
-		n = c.reporter.keptOutLocked(s, Drop, why, now)
-	} else {
-		refuse := why != PassNew // which QUIC does, once
-		sh.attempts.put(attempt, end, refuse)
-		if !refuse {
-			sh.attempts.put(endpoint, end, false)
-		}
-		sh.refusals.forget(from)
+		c.reporter.unlock(sh, c.reporter.keptOutLocked(s, Drop, why, now))
+		return false, why
 	}
-	c.reporter.unlock(sh, n)
-	return pass, why
+	refuse := why != PassNew // which QUIC does, once
+	sh.attempts.put(attempt, end, refuse)
+	if !refuse {
+		sh.attempts.put(endpoint, end, false)
+	}
+	sh.refusals.forget(from)
+	sh.mu.Unlock()
+	return true, why
 }
 
 // findLocked does steps 7 and 8: it decides about an attempt that is known, by its own

@@ -68,7 +68,7 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *f
 	if tc.State.NoAttempts && !c.rates.takeAttemptLocked(s, c.clock.now()) {
 		t.Fatal("no attempt")
 	}
-	if tc.State.NoPackets && !c.rates.takePacket(from.Addr(), &at, c.clock.now()) {
+	if tc.State.NoPackets && !c.rates.takePacket(from.Addr(), c.clock.now()) {
 		t.Fatal("no packet")
 	}
 	for list, entries := range [][]quotatest.Entry{DenyList: tc.State.Deny, AllowList: tc.State.Allow} {

@@ -33,8 +33,8 @@ func (r *rates) takeAttemptLocked(s *source, now instant) bool {
 }
 
 // takePacket charges a packet. It locks a shard only if a source or a site has a
-// packet rate, and sets at then.
-func (r *rates) takePacket(addr netip.Addr, at *place, now instant) bool {
+// packet rate.
+func (r *rates) takePacket(addr netip.Addr, now instant) bool {
 	all := r.total.limits.packet
 	if !r.limitsPackets && !all.limited() {
 		return true
@@ -42,19 +42,17 @@ func (r *rates) takePacket(addr netip.Addr, at *place, now instant) bool {
 	if l, ok := r.sources.overrides.Lookup(addr); ok && l.exempt {
 		return true
 	}
-	if r.limitsPackets {
-		*at = r.sources.place(addr)
-		if !r.takeSourcePacket(at, now) {
-			return false
-		}
+	if r.limitsPackets && !r.takeSourcePacket(addr, now) {
+		return false
 	}
 	return r.packets.take(all, now)
 }
 
 // takeSourcePacket charges a packet to its source and site.
-func (r *rates) takeSourcePacket(at *place, now instant) bool {
+func (r *rates) takeSourcePacket(addr netip.Addr, now instant) bool {
+	at := r.sources.place(addr)
 	at.shard.mu.Lock()
-	s := r.sources.lookupLocked(at, now)
+	s := r.sources.lookupLocked(&at, now)
 	for l := range s.levels {
 		if !l.limits.packet.ok(l.packet, now) {
 			r.reporter.unlock(at.shard, r.reporter.keptOutLocked(s, Drop, PacketRate, now))

@@ -91,7 +91,7 @@ func (t *sourceTable) of(addr netip.Addr) netip.Prefix {
 func (t *sourceTable) prefix(k key) netip.Prefix { return k.prefix(t.conf.IPv4Bits, t.conf.IPv6Bits) }
 
 // place is where the table holds the source and the site of an address. It is
-// computed once for each packet, connection or request.
+// computed once for each attempt, connection or request.
 type place struct {
 	addr    netip.Addr
 	shard   *shard
@@ -115,10 +115,15 @@ func (t *sourceTable) place(addr netip.Addr) place {
 // lookupLocked returns the source at a place, which it makes if it is not
 // remembered; or nil if there is no room for it.
 func (t *sourceTable) lookupLocked(at *place, now instant) *source {
-	sh := at.shard
-	if s := sh.get(at.source, false, now); s != nil {
+	if s := at.shard.get(at.source, false, now); s != nil {
 		return s
 	}
+	return t.addLocked(at, now)
+}
+
+// addLocked makes the source at a place, and its site.
+func (t *sourceTable) addLocked(at *place, now instant) *source {
+	sh := at.shard
 	l, ok := t.overrides.Lookup(at.addr)
 	if !ok {
 		l = t.source
