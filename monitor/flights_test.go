@@ -405,7 +405,7 @@ func TestTwoPlaces(t *testing.T) {
 
 // TestManyHandshakes checks that each handshake of quic-go is one connection.
 func TestManyHandshakes(t *testing.T) {
-	const n = 300
+	const n = 1000
 	all := play(t, &quic.Config{Versions: v1}, false, func(s *scene) {
 		for i := range n {
 			socket := s.network.Listen(fmt.Sprintf("192.0.2.77:%d", 10_000+i))
@@ -420,7 +420,7 @@ func TestManyHandshakes(t *testing.T) {
 			socket.Close()
 		}
 	})
-	tracker := newTracker(t, nil)
+	tracker := newTracker(t, &Config{Idle: time.Hour})
 	track(tracker, all)
 	got := 0
 	for c := range tracker.Connections() {

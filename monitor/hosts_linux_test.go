@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -84,7 +85,7 @@ func needsTCX(tb nettest.TB) {
 func (s *testbed) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) (*xdp.Program, *Monitor) {
 	s.Helper()
 	needsTCX(s)
-	program := loadFlows(s, 1000)
+	program := loadFlows(s, 2000)
 	for _, name := range interfaces {
 		on.Do(func() error {
 			got, err := program.Attach(name, mode)
@@ -97,8 +98,9 @@ func (s *testbed) attach(on *nettest.Host, mode xdp.Mode, interfaces ...string) 
 	return program, s.watch(func() (Source, error) { return Kernel(program) }, on)
 }
 
-// exchange sends bytes to the server, which echoes them, by IPv4 or IPv6.
-func (s *testbed) exchange(client, server string, size int) {
+// exchange sends bytes to the server, which echoes them, by IPv4 or IPv6. idLen is the
+// length of the client's connection IDs.
+func (s *testbed) exchange(client, server string, idLen, size int) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), time.Minute)
 	defer cancel()
@@ -127,10 +129,17 @@ func (s *testbed) exchange(client, server string, size int) {
 			stream.Close()
 		}
 	}()
-	here := &quic.Transport{Conn: s.client.Listen(client), ConnectionIDLength: 4}
-	defer here.Conn.Close()
+	here := s.client.Listen(client)
 	defer here.Close()
-	conn, err := here.Dial(ctx, there.Conn.LocalAddr(), &tls.Config{ServerName: serverName, NextProtos: []string{protocol}, InsecureSkipVerify: true}, nil)
+	dial := quic.Dial // with IDs without any bytes
+	if idLen > 0 {
+		transport := &quic.Transport{Conn: here, ConnectionIDLength: idLen}
+		defer transport.Close()
+		dial = func(ctx context.Context, _ net.PacketConn, to net.Addr, conf *tls.Config, q *quic.Config) (*quic.Conn, error) {
+			return transport.Dial(ctx, to, conf, q)
+		}
+	}
+	conn, err := dial(ctx, here, there.Conn.LocalAddr(), &tls.Config{ServerName: serverName, NextProtos: []string{protocol}, InsecureSkipVerify: true}, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -204,7 +213,7 @@ func (s *testbed) compared(f [2]string, mode xdp.Mode, place string, size int) b
 	}
 	program, kernel := s.attach(on, mode, interfaces...)
 	sockets := s.watch(func() (Source, error) { return Capture("eth0") }, s.client)
-	s.exchange(f[0], f[1], size)
+	s.exchange(f[0], f[1], 4, size)
 	c := s.agree(kernel, sockets)
 	if c == nil {
 		return false
@@ -234,6 +243,53 @@ func (s *testbed) compared(f [2]string, mode xdp.Mode, place string, size int) b
 		s.Errorf("got %+v", st)
 	}
 	return true
+}
+
+// TestLiveHandshakes checks that each handshake of quic-go is one connection, with an XDP
+// program and with packet sockets, between hosts whose timing is not simulated.
+func TestLiveHandshakes(t *testing.T) {
+	const n = 1000
+	s := newTestbed(t)
+	_, kernel := s.attach(s.router, xdp.Native, "r1", "r2")
+	sockets := s.watch(func() (Source, error) { return Capture("r1") }, s.router)
+	for i := range n {
+		s.exchange(fmt.Sprintf("10.1.0.2:%d", 10_000+i), "10.2.0.2:443", 0, 100)
+	}
+	for _, m := range []*Monitor{kernel, sockets} {
+		all := settled(t, m)
+		if len(all) != n {
+			t.Errorf("got %d connections, want %d", len(all), n)
+		}
+		for _, c := range all {
+			if c.Confidence != Proven || c.ServerName != serverName {
+				t.Errorf("connection %d is %v, with the name %q", c.Number, c.Confidence, c.ServerName)
+			}
+		}
+		if st := m.Stats(); st.SourceDropped > 0 {
+			t.Errorf("%d packets were lost", st.SourceDropped)
+		}
+	}
+}
+
+// settled returns the connections of a monitor when it has read all packets: when no
+// counter has changed for a second, which is the tick of the kernel's counters.
+func settled(t *testing.T, m *Monitor) (all []Connection) {
+	t.Helper()
+	last := uint64(0)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+		sum := uint64(0)
+		all = all[:0]
+		for c := range m.Connections() {
+			all = append(all, c)
+			sum += c.FromClient.Packets + c.FromServer.Packets
+		}
+		if sum == last && sum > 0 {
+			return all
+		}
+		last = sum
+	}
+	t.Fatal("the counters do not come to rest")
+	return nil
 }
 
 // TestDetachLeavesNothing checks that Detach and Close remove all programs from an
