@@ -25,7 +25,7 @@ func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
 		first.from = from
 		t.Packet(frame(first))
 		short := append([]byte{0x40}, make([]byte, 1199)...)
-		out = append(out, sent{first.at, to, from, append(append(short[:1:1], id[4:]...), short[5:]...)})
+		out = append(out, sent{at: first.at, from: to, to: from, data: append(append(short[:1:1], id[4:]...), short[5:]...)})
 	}
 	return out
 }

@@ -15,7 +15,7 @@ type candidate struct {
 	disproved   bool                  // there was a datagram that is not QUIC
 	directions  [2]candidateDirection // 0: from key.a
 	latest      int                   // the direction of the latest datagram
-	latestLen   int
+	uncounted   Traffic               // the latest datagram, if the tracker will count it for its path
 
 	// The first long header of an unknown version.
 	long     bool // there was one
@@ -28,6 +28,7 @@ type candidate struct {
 // behind them.
 type candidateDirection struct {
 	packets, bytes uint64
+	ecn            ECN
 	firstLen       int
 	prefix         [wire.MaxIDLen + 4]byte // after the first byte of the first packet
 	common         uint8                   // how much of prefix all packets have
@@ -49,7 +50,10 @@ func (d *candidateDirection) add(a *arrival) {
 	d.low |= 1 << (a.payload[0] & 0x1f)
 	d.packets++
 	d.bytes += uint64(a.length)
+	d.ecn.count(a.datagram.ECN, 1)
 }
+
+func (d *candidateDirection) traffic() Traffic { return Traffic{d.packets, d.bytes, d.ecn} }
 
 // looksProtected reports whether the packets look as protected ones with an ID
 // do: all have the same ID, first bytes differ, and nothing behind the ID is
@@ -91,7 +95,8 @@ func directionFrom(a bool) int {
 
 // addShort adds a short header.
 func (s *candidate) addShort(a *arrival) {
-	s.latest, s.latestLen = directionFrom(a.fromA), a.length
+	s.latest, s.uncounted = directionFrom(a.fromA), Traffic{Packets: 1, Bytes: uint64(a.length)}
+	s.uncounted.ECN.count(a.datagram.ECN, 1)
 	s.directions[s.latest].add(a)
 }
 
@@ -100,6 +105,7 @@ func (s *candidate) addCounted(fromA bool, n Traffic, last int64) {
 	d := &s.directions[directionFrom(fromA)]
 	d.packets += n.Packets
 	d.bytes += n.Bytes
+	d.ecn.add(n.ECN)
 	s.last = max(s.last, last)
 }
 

@@ -229,10 +229,12 @@ type PathChange struct {
 	Evidence string `json:"evidence"`
 }
 
-// Traffic counts datagrams and the bytes of their payloads.
+// Traffic counts datagrams and the bytes of their payloads. ECN counts those of the datagrams
+// that are marked.
 type Traffic struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
+	ECN     ECN    `json:"ecn,omitzero"`
 }
 
 // HandshakeRTT is the round trip of the handshake in two halves (RFC 9312 §3.8.1).

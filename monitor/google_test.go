@@ -29,7 +29,7 @@ func testSpoofedGoogle(t *testing.T, live []sent) {
 		"before": append([]sent{at(0, clientAddr, serverAddr, spoof), at(0, serverAddr, clientAddr, spoof)}, live...),
 		"all along": slices.Collect(func(yield func(sent) bool) {
 			for _, s := range live {
-				if !yield(sent{s.at, s.from, s.to, spoof}) || !yield(s) {
+				if !yield(sent{at: s.at, from: s.from, to: s.to, data: spoof}) || !yield(s) {
 					return
 				}
 			}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/wire"
@@ -38,6 +39,7 @@ type sent struct {
 	at       time.Time
 	from, to netip.AddrPort
 	data     []byte
+	ecn      decap.ECN
 }
 
 // scene is a client and a server of quic-go on a network whose datagrams are kept.
@@ -64,7 +66,7 @@ func play(t *testing.T, server *quic.Config, retry bool, act func(*scene)) []sen
 		network.Filter(func(p nettest.Packet) bool {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.sent = append(s.sent, sent{time.Now(), p.From, p.To, p.Data})
+			s.sent = append(s.sent, sent{at: time.Now(), from: p.From, to: p.To, data: p.Data})
 			return true
 		})
 		listening := network.Listen(serverAddr)
@@ -162,13 +164,13 @@ func frame(s sent) *Packet {
 	var b []byte
 	if src.Is4() {
 		b = make([]byte, 20)
-		b[0], b[8], b[9] = 0x45, 64, 17
+		b[0], b[1], b[8], b[9] = 0x45, byte(s.ecn), 64, 17
 		binary.BigEndian.PutUint16(b[2:], uint16(28+len(s.data)))
 		copy(b[12:], src.AsSlice())
 		copy(b[16:], dst.AsSlice())
 	} else {
 		b = make([]byte, 40)
-		b[0], b[6], b[7] = 0x60, 17, 64
+		b[0], b[1], b[6], b[7] = 0x60, byte(s.ecn)<<4, 17, 64
 		binary.BigEndian.PutUint16(b[4:], uint16(8+len(s.data)))
 		copy(b[8:], src.AsSlice())
 		copy(b[24:], dst.AsSlice())

@@ -84,7 +84,7 @@ func helloWith(extensions ...[]byte) []byte {
 }
 
 func at(ms int, from, to string, data []byte) sent {
-	return sent{start.Add(time.Duration(ms) * time.Millisecond), netip.MustParseAddrPort(from), netip.MustParseAddrPort(to), data}
+	return sent{at: start.Add(time.Duration(ms) * time.Millisecond), from: netip.MustParseAddrPort(from), to: netip.MustParseAddrPort(to), data: data}
 }
 
 // TestOverlappingCrypto checks CRYPTO frames out of order and with overlaps. The
@@ -226,7 +226,7 @@ func TestSpoofedInitial(t *testing.T) {
 		tracker.Packet(frame(s))
 		if i%5 == 4 {
 			spoof := initialOf(t, fmt.Appendf(nil, "spoof%03d", i%1000), []byte("evil"), 0, cryptoFrame(0, helloOf("evil.example")))
-			tracker.Packet(frame(sent{s.at, netip.MustParseAddrPort(clientAddr), netip.MustParseAddrPort(serverAddr), spoof}))
+			tracker.Packet(frame(sent{at: s.at, from: netip.MustParseAddrPort(clientAddr), to: netip.MustParseAddrPort(serverAddr), data: spoof}))
 		}
 	}
 	bounded(t, tracker)
@@ -278,7 +278,7 @@ func TestSpoofedID(t *testing.T) {
 				if spoofed%2 == 0 { // half of them come from the same port
 					from = netip.MustParseAddrPort("203.0.113.66:666")
 				}
-				tracker.Packet(frame(sent{s.at, from, s.to, s.data}))
+				tracker.Packet(frame(sent{at: s.at, from: from, to: s.to, data: s.data}))
 			}
 		}
 	}
@@ -316,7 +316,7 @@ func TestRandomIDs(t *testing.T) {
 			noise[i] = byte(rng.Uint32())
 		}
 		noise[0] = noise[0]&^0x80 | 0x40
-		tracker.Packet(frame(sent{s.at, s.from, s.to, noise}))
+		tracker.Packet(frame(sent{at: s.at, from: s.from, to: s.to, data: noise}))
 	}
 	bounded(t, tracker)
 	if c := only(t, tracker); len(c.PathChanges) != 0 {
@@ -345,7 +345,7 @@ func TestGreasedFixedBit(t *testing.T) {
 	}
 	stun := append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 40)...)
 	last := all[len(all)-1]
-	tracker.Packet(frame(sent{last.at, last.from, last.to, stun}))
+	tracker.Packet(frame(sent{at: last.at, from: last.from, to: last.to, data: stun}))
 	if after := only(t, tracker); after.FromClient.Packets+after.FromServer.Packets != uint64(len(all)) {
 		t.Error("STUN was counted as the connection's")
 	}
@@ -375,7 +375,7 @@ func TestDisproved(t *testing.T) {
 	} {
 		tracker := newTracker(t, nil)
 		if test.first != nil {
-			tracker.Packet(frame(sent{opener.at, opener.from, opener.to, test.first}))
+			tracker.Packet(frame(sent{at: opener.at, from: opener.from, to: opener.to, data: test.first}))
 		}
 		track(tracker, looks)
 		if got := len(connections(tracker)); got != test.want {
@@ -425,7 +425,7 @@ func TestOriginalIDElsewhere(t *testing.T) {
 	})
 	for c := range tracker.Connections() {
 		if c.OriginalID == idOf([]byte("original")).String() {
-			if len(c.Paths) != 2 || c.Paths[1].FromClient != (Traffic{1, uint64(len(short))}) || c.Paths[1].Validated {
+			if len(c.Paths) != 2 || c.Paths[1].FromClient != (Traffic{Packets: 1, Bytes: uint64(len(short))}) || c.Paths[1].Validated {
 				t.Errorf("got paths %v, want a second one that nobody has answered on", c.Paths)
 			}
 			return

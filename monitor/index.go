@@ -235,7 +235,7 @@ func (x *index) adopt(p *path, s *candidate) {
 	}
 	for i, side := range senders {
 		d, sent := &s.directions[i], &p.sent[side]
-		sent.packets, sent.bytes = d.packets, d.bytes
+		sent.packets, sent.bytes, sent.ecn = d.packets, d.bytes, d.ecn
 		sent.first, sent.last = s.first, s.last
 		if p.conn.ids[1-side].length < 0 && d.looksProtected() {
 			id := idOf(d.prefix[:d.common])
@@ -245,8 +245,9 @@ func (x *index) adopt(p *path, s *candidate) {
 	}
 	// The latest datagram is in these sums, and the tracker will count it again.
 	sent := &p.sent[senders[s.latest]]
-	sent.packets--
-	sent.bytes -= uint64(s.latestLen)
+	sent.packets -= s.uncounted.Packets
+	sent.bytes -= s.uncounted.Bytes
+	sent.ecn.subtract(s.uncounted.ECN)
 }
 
 // change adds a change of path to a connection. ok is false if it has too many.

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/quicway/quicway/internal/datapath"
+	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/test/packet"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/wire"
@@ -79,7 +80,7 @@ func TestRingOverflow(t *testing.T) {
 	if lost == 0 || o.source.Dropped() != lost {
 		t.Fatalf("%d of %d were lost, the source has %d; they must be equal and not 0", lost, others, o.source.Dropped())
 	}
-	if got, want := o.fromServer(d.client), (Traffic{4, 500}); got != want {
+	if got, want := o.fromServer(d.client), (Traffic{Packets: 4, Bytes: 500}); got != want {
 		t.Errorf("got %v of the connection that was known, want %v", got, want)
 	}
 	o.read()
@@ -142,7 +143,7 @@ func TestManyFlows(t *testing.T) {
 	if reported != 2*flows {
 		t.Errorf("%d packets were reported, want the first two of each of %d flows", reported, flows)
 	}
-	want, n := (Traffic{1 + more, 100 * (1 + more)}), 0
+	want, n := (Traffic{Packets: 1 + more, Bytes: 100 * (1 + more)}), 0
 	for c := range o.tracker.Connections() {
 		if n++; c.FromServer != want || c.FromClient.Packets != 1 {
 			t.Fatalf("got %v and %v of %v, want %v from the server", c.FromClient, c.FromServer, c.Paths[0].Client, want)
@@ -165,7 +166,7 @@ func TestOffloadedSegments(t *testing.T) {
 	t.Run("XDP", func(t *testing.T) {
 		o := newOffloaded(t, programHooks[0], 100, nil)
 		o.all(d.begin(t), d.short(100), train, train, train)
-		if got, want := o.fromServer(d.client), (Traffic{34, 3*12500 + 100}); got != want {
+		if got, want := o.fromServer(d.client), (Traffic{Packets: 34, Bytes: 3*12500 + 100}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
 		if n := o.stats()["monitor_reported"]; n > 3 {
@@ -180,7 +181,7 @@ func TestOffloadedSegments(t *testing.T) {
 		o := newOffloaded(t, sized, 100, nil)
 		train.data = train.data[:2900] // the limit of a test run
 		o.all(d.begin(t), train, train, train)
-		if got, want := o.fromServer(d.client), (Traffic{9, 3 * 2900}); got != want {
+		if got, want := o.fromServer(d.client), (Traffic{Packets: 9, Bytes: 3 * 2900}); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
 		if n := o.stats()["monitor_reported"]; n != 2 {
@@ -228,7 +229,7 @@ func TestOddFrames(t *testing.T) {
 					o.read()
 				}
 				c := only(t, o.tracker)
-				if c.FromServer != (Traffic{3, 300}) || c.ServerName != "kernel.example" {
+				if c.FromServer != (Traffic{Packets: 3, Bytes: 300}) || c.ServerName != "kernel.example" {
 					t.Errorf("got %v of %q", c.FromServer, c.ServerName)
 				}
 				if n := o.stats()["monitor_reported"]; n != 2 {
@@ -355,7 +356,7 @@ func TestSecondSource(t *testing.T) {
 			again := newOffloadedBy(t, first.program, h, nil)
 			again.read()
 			c := only(t, again.tracker)
-			if c.ServerName != "kernel.example" || c.FromServer != (Traffic{3, 300}) || c.FromClient.Packets != 1 {
+			if c.ServerName != "kernel.example" || c.FromServer != (Traffic{Packets: 3, Bytes: 300}) || c.FromClient.Packets != 1 {
 				t.Errorf("got %v and %v of %q, want all that came meanwhile", c.FromClient, c.FromServer, c.ServerName)
 			}
 			before := again.stats()["monitor_reported"]
@@ -365,7 +366,7 @@ func TestSecondSource(t *testing.T) {
 			}
 			before = again.stats()["monitor_reported"]
 			again.all(late.short(100), late.short(100), other)
-			if got := again.fromServer(late.client); got != (Traffic{5, 500}) {
+			if got := again.fromServer(late.client); got != (Traffic{Packets: 5, Bytes: 500}) {
 				t.Errorf("got %v, want five packets", got)
 			}
 			if got := again.stats()["monitor_reported"] - before; got != 0 {
@@ -424,6 +425,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 		id := bytes.Clone(d.id)
 		id[7] ^= how >> 4 & 3
 		s.data = scripted(tb, id, 30+int(how>>6)*500, first)
+		s.ecn = decap.ECN(first & 3)
 		if wire.IsLong(s.data[0]) {
 			if longs[s.from]++; longs[s.from] > maxWhole {
 				continue // Go would get only the beginning
@@ -594,7 +596,7 @@ func TestIdleFlow(t *testing.T) {
 	if len(events) != 1 || events[0].Kind != EventClosed || events[0].Reason != Idle {
 		t.Fatalf("got %v, want EventClosed", events)
 	}
-	if got, want := events[0].Connection.FromServer, (Traffic{4, 400}); got != want {
+	if got, want := events[0].Connection.FromServer, (Traffic{Packets: 4, Bytes: 400}); got != want {
 		t.Errorf("got %v in the end, want %v", got, want)
 	}
 	for key := range o.source.flows.All() {
@@ -643,13 +645,14 @@ func TestPartialCounters(t *testing.T) {
 	tracker := newTracker(t, nil)
 	track(tracker, []sent{testConnOf(0).begin(t)})
 	o, k := newOffload(nil, &tracker.index, &tracker.counters, &tracker.events), &kernelFlow{}
+	one, two := [4]uint32{1}, [4]uint32{2}
 	for e := range tracker.index.flows.all() {
-		for _, n := range []datapath.Tally{{Packets: 1}, {Packets: 1, Bytes: 100}, {Packets: 1, Bytes: 300}, {Packets: 2, Bytes: 300}} {
+		for _, n := range []datapath.Tally{{Packets: one}, {Packets: one, Bytes: 100}, {Packets: one, Bytes: 300}, {Packets: two, Bytes: 300}} {
 			direction := datapath.Direction{Matched: n, Last: start}
 			o.add(e.key, k, &datapath.Flow{Born: 1, Directions: [2]datapath.Direction{direction, direction}})
 		}
 	}
-	if got, want := only(t, tracker).FromServer, (Traffic{2, 300}); got != want {
+	if got, want := only(t, tracker).FromServer, (Traffic{Packets: 2, Bytes: 300}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
@@ -666,7 +669,7 @@ func TestEvictedConnection(t *testing.T) {
 	o.all(testConnOf(1).begin(t))
 	for _, e := range o.tracker.take() {
 		if e.Kind == EventClosed {
-			if got, want := e.Connection.FromServer, (Traffic{3, 300}); got != want || e.Reason != Evicted {
+			if got, want := e.Connection.FromServer, (Traffic{Packets: 3, Bytes: 300}); got != want || e.Reason != Evicted {
 				t.Errorf("got %v, %v; want %v, evicted", got, e.Reason, want)
 			}
 			return

@@ -298,7 +298,7 @@ func TestTotalsOfDroppedPaths(t *testing.T) {
 		}
 		before = c.FromClient
 		if s.to == netip.MustParseAddrPort(serverAddr) {
-			fromClient.add(Traffic{1, uint64(len(s.data))})
+			fromClient.add(Traffic{Packets: 1, Bytes: uint64(len(s.data))})
 		}
 	}
 	c := only(t, tracker)

@@ -156,8 +156,13 @@ func (o *offload) addUnreported(key tuple, fromA bool, added *datapath.Tally, d 
 }
 
 // since returns what was counted since before, and sets before to now.
-func since(before *datapath.Tally, now datapath.Tally) Traffic {
-	n := Traffic{now.Packets - before.Packets, now.Bytes - before.Bytes}
+func since(before *datapath.Tally, now datapath.Tally) (n Traffic) {
+	for ecn := range now.Packets {
+		packets := uint64(now.Packets[ecn] - before.Packets[ecn])
+		n.Packets += packets
+		n.ECN.count(decap.ECN(ecn), packets)
+	}
+	n.Bytes = now.Bytes - before.Bytes
 	*before = now
 	return n
 }

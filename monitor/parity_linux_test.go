@@ -215,6 +215,8 @@ func parityScenes(t *testing.T) map[string][]sent {
 	scenes["mixed"] = after(scenes["v1"], noise(500))
 	scenes["spin"] = withSpin(scenes["v1"])
 	scenes["IPv6"] = toIPv6(scenes["v1"])
+	scenes["ECN"] = withECN(scenes["v1"])
+	scenes["ECN, IPv6"] = toIPv6(scenes["ECN"])
 	return scenes
 }
 

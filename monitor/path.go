@@ -31,6 +31,7 @@ type path struct {
 // halfPath is what one side has sent on a path.
 type halfPath struct {
 	packets, bytes uint64
+	ecn            ECN
 	first, last    int64
 	short          bool   // there was a short header
 	id             ID     // the latest destination ID
@@ -76,7 +77,7 @@ func (p *path) packets() uint64 { return p.sent[0].packets + p.sent[1].packets }
 func (p *path) bothWays() bool { return p.sent[0].packets > 0 && p.sent[1].packets > 0 }
 
 // add counts a datagram.
-func (p *path) add(from wire.Side, now int64, length int) {
+func (p *path) add(from wire.Side, now int64, length int, ecn decap.ECN) {
 	p.addStreak(now, 1)
 	s := &p.sent[from]
 	if s.packets == 0 {
@@ -85,6 +86,7 @@ func (p *path) add(from wire.Side, now int64, length int) {
 	s.last = now
 	s.packets++
 	s.bytes += uint64(length)
+	s.ecn.count(ecn, 1)
 }
 
 // addCounted counts datagrams with short headers that the kernel has counted.
@@ -97,6 +99,7 @@ func (p *path) addCounted(from wire.Side, n Traffic, last int64) {
 	s.short = true
 	s.packets += n.Packets
 	s.bytes += n.Bytes
+	s.ecn.add(n.ECN)
 	s.last = max(s.last, last)
 }
 

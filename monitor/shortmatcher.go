@@ -140,9 +140,8 @@ func (m *shortMatcher) openPotential() {
 			continue
 		}
 		p := m.index.open(&a, client, server, MidFlow, evidence)
-		s.latest, s.latestLen = 0, 0
+		s.uncounted = Traffic{} // no datagram has led here
 		m.index.adopt(p, s)
-		p.sent[p.sender(&a)].packets++ // adopt leaves out a datagram, but none will be counted again
 		m.index.learnServer(p, a.now)
 		p.conn.last = s.last
 		m.events.emit(EventNew, p.conn, nil)

@@ -76,6 +76,7 @@ func (c *connection) handshakeRTT() (out HandshakeRTT) {
 func (t *Traffic) add(more Traffic) {
 	t.Packets += more.Packets
 	t.Bytes += more.Bytes
+	t.ECN.add(more.ECN)
 }
 
 func (p *path) snapshot() Path {
@@ -96,7 +97,7 @@ func (p *path) snapshot() Path {
 	return out
 }
 
-func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes} }
+func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes, s.ecn} }
 
 // spinRTT returns the round trip. Both directions measure the whole of it. The
 // smaller value includes less waiting for something to send.

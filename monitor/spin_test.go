@@ -46,7 +46,7 @@ func TestSpinHalves(t *testing.T) {
 	for _, s := range shorts(t, tracker, 1) {
 		const period = toServer + toClient
 		begin := s.at
-		other := sent{s.at, s.to, s.from, append([]byte{0x40}, make([]byte, 60)...)}
+		other := sent{at: s.at, from: s.to, to: s.from, data: append([]byte{0x40}, make([]byte, 60)...)}
 		for i := range 200 {
 			now := time.Duration(i) * time.Millisecond
 			up, down := other, s

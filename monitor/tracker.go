@@ -135,7 +135,7 @@ func (t *Tracker) classify(a *arrival) {
 
 // count adds a datagram to a path.
 func (t *Tracker) count(a *arrival, p *path) {
-	p.add(p.sender(a), a.now, a.length)
+	p.add(p.sender(a), a.now, a.length, a.datagram.ECN)
 	t.index.touch(p.conn, p, a.now)
 }
 

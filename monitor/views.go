@@ -135,8 +135,8 @@ func (t *Tracker) Potential() iter.Seq[PotentialFlow] {
 		s := e.value
 		return PotentialFlow{
 			A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Disproved: s.disproved,
-			FromA: Traffic{s.directions[0].packets, s.directions[0].bytes},
-			FromB: Traffic{s.directions[1].packets, s.directions[1].bytes},
+			FromA: s.directions[0].traffic(),
+			FromB: s.directions[1].traffic(),
 			First: timeOf(s.first), Last: timeOf(s.last),
 		}
 	})

@@ -33,12 +33,12 @@ type datapathDirection struct {
 	_       structs.HostLayout
 	Matched struct {
 		_       structs.HostLayout
-		Packets uint64
+		Packets [4]uint32
 		Bytes   uint64
 	}
 	Unreported struct {
 		_       structs.HostLayout
-		Packets uint64
+		Packets [4]uint32
 		Bytes   uint64
 	}
 	Last     uint64

@@ -23,8 +23,12 @@ type Flow struct {
 	Ignored bool
 }
 
-// Tally counts packets, and the bytes of their UDP payloads.
-type Tally struct{ Packets, Bytes uint64 }
+// Tally counts packets by the ECN codepoint of their IP header (RFC 3168 §5), and the bytes of
+// their UDP payloads. The counts of packets begin again at 0 after the greatest value.
+type Tally struct {
+	Packets [4]uint32
+	Bytes   uint64
+}
 
 // Direction is one direction of a flow.
 type Direction struct {

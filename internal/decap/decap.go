@@ -35,7 +35,20 @@ type Datagram struct {
 	// Length is the length of the whole payload in bytes. It is more than
 	// len(Payload) if the frame was cut or has only the first fragment.
 	Length int
+	// ECN is the ECN codepoint of the IP header, in a tunnel of the inner one.
+	ECN ECN
 }
+
+// ECN is an ECN codepoint: the low two bits of IPv4's TOS byte, and of IPv6's traffic class.
+type ECN uint8
+
+// The codepoints (RFC 3168 §5).
+const (
+	NotECT ECN = iota
+	ECT1
+	ECT0
+	CE
+)
 
 // Reason says why no datagram was found in a frame.
 type Reason uint8

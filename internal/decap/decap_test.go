@@ -159,6 +159,35 @@ func TestNoDatagram(t *testing.T) {
 	}
 }
 
+// TestECN checks the codepoints of both families, and that in a tunnel the inner header's counts.
+func TestECN(t *testing.T) {
+	mark4 := func(b []byte, ecn ECN) []byte {
+		b = append([]byte(nil), b...)
+		b[1] = 0xb8 | byte(ecn) // DSCP EF
+		return b
+	}
+	mark6 := func(b []byte, ecn ECN) []byte {
+		b = append([]byte(nil), b...)
+		b[0], b[1] = 0x6b, 0x8f|byte(ecn)<<4
+		return b
+	}
+	for ecn := NotECT; ecn <= CE; ecn++ {
+		for name, frame := range map[string][]byte{
+			"IPv4":          mark4(udp4, ecn),
+			"IPv6":          mark6(udp6, ecn),
+			"in a tunnel":   mark4(ip4Of(protoIPv6, 0, mark6(udp6, ecn)), ECT1),
+			"not a tunnel":  mark4(ip4Of(protoUDP, 0, udpOf(5, portVXLAN, join(make([]byte, 8), udp4))), ecn),
+			"with options":  mark4(ip4Of(protoUDP, 12, udp4[20:]), ecn),
+			"with IPv6 ext": mark6(ip6Of(protoDstOpts, join([]byte{protoUDP, 0, 0, 0, 0, 0, 0, 0}, udp6[40:])), ecn),
+		} {
+			var d Datagram
+			if why := UDP(LinkRaw, frame, &d); why != Found || d.ECN != ecn {
+				t.Errorf("%s: got %v, codepoint %d, want %d", name, why, d.ECN, ecn)
+			}
+		}
+	}
+}
+
 // TestFirstFragment checks that the length of a first fragment is that of the whole
 // datagram.
 func TestFirstFragment(t *testing.T) {

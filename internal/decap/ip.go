@@ -55,6 +55,7 @@ func ip4(b []byte, d *Datagram, depth int) Reason {
 	d.Src.IP, d.Dst.IP = mapped, mapped
 	copy(d.Src.IP[12:], b[12:16])
 	copy(d.Dst.IP[12:], b[16:20])
+	d.ECN = ECN(b[1] & 3)
 	return transport(b[9], b[header:min(total, len(b))], total-header, d, depth)
 }
 
@@ -68,6 +69,7 @@ func ip6(b []byte, d *Datagram, depth int) Reason {
 		whole = len(b) - 40
 	}
 	d.Src.IP, d.Dst.IP = [16]byte(b[8:]), [16]byte(b[24:])
+	d.ECN = ECN(b[1] >> 4 & 3)
 	b = b[40:min(40+whole, len(b))]
 	for range maxHeaders {
 		n := 0

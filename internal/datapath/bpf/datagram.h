@@ -13,6 +13,7 @@ struct datagram {
 	__u16 segment;      // size of the datagrams that GRO or GSO has put together, 0: not known
 	__u32 at;           // offset of the UDP payload in the frame
 	__u32 length;       // of the UDP payload
+	__u8 ecn;           // ECN codepoint of the IP header
 	__u8 first;         // first byte of the UDP payload
 	__u32 id[ID_WORDS]; // the bytes after the first, if the payload has so many
 };
@@ -63,6 +64,11 @@ static __always_inline void pair6(struct datagram *g, __be32 *src, __be32 *dst, 
 	}
 }
 
+// ecn6 returns the ECN codepoint of an IPv6 header.
+static __always_inline __u8 ecn6(__be32 version_class_flow) {
+	return bpf_ntohl(version_class_flow) >> 20 & 3;
+}
+
 // from_packet converts a packet that parse has read.
 static __always_inline void from_packet(struct packet *p, struct datagram *g) {
 	if (p->v6)
@@ -71,6 +77,7 @@ static __always_inline void from_packet(struct packet *p, struct datagram *g) {
 		pair4(g, p->ip4->src, p->ip4->dst, p->udp->src, p->udp->dst);
 	g->at     = (p->v6 ? sizeof(struct ip6hdr) : sizeof(struct iphdr)) + sizeof(struct ethhdr) + sizeof(struct udphdr);
 	g->length = ntohs(p->udp->len) - sizeof(struct udphdr);
+	g->ecn    = p->v6 ? ecn6(p->ip6->version_class_flow) : p->ip4->tos & 3;
 	if (p->payload + 1 <= (__u8 *)p->end && g->length)
 		g->first = p->payload[0];
 	if (p->payload + 1 + sizeof(g->id) <= (__u8 *)p->end && g->length > sizeof(g->id)) {
@@ -123,6 +130,7 @@ static __always_inline int scan4(void *ctx, bool out, __u32 at, struct datagram 
 	int found = scan_udp(ctx, out, at + header, total - header, &udp, g);
 	if (found == FOUND_UDP)
 		pair4(g, ip.src, ip.dst, udp.src, udp.dst);
+	g->ecn = ip.tos & 3;
 	return found;
 }
 
@@ -152,6 +160,7 @@ static __always_inline int scan6(void *ctx, bool out, __u32 at, struct datagram 
 	int found = scan_udp(ctx, out, at, rest, &udp, g);
 	if (found == FOUND_UDP)
 		pair6(g, ip.src, ip.dst, udp.src, udp.dst);
+	g->ecn = ecn6(ip.version_class_flow);
 	return found;
 }
 

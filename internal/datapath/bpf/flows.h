@@ -35,8 +35,10 @@ enum match {
 	MATCH_SHORT, // all packets without a long header
 };
 
+// tally counts packets by the ECN codepoint of their IP header (RFC 3168 §5). The counters of
+// packets may overflow: Go reads them once a second.
 struct tally {
-	__u64 packets;
+	__u32 packets[4];
 	__u64 bytes; // of their UDP payloads
 };
 

@@ -113,9 +113,23 @@ static __always_inline __u32 datagrams(struct datagram *g) {
 	return 1;
 }
 
-// add counts a packet that is not reported.
+// add counts a packet that is not reported. opaque keeps the offset constant in each branch.
 static __always_inline void add(struct tally *t, struct datagram *g, __u32 n) {
-	__sync_fetch_and_add(&t->packets, n);
+	__u32 *packets;
+	if (g->ecn == 0) {
+		packets = &t->packets[0];
+		opaque(packets);
+	} else if (g->ecn == 1) {
+		packets = &t->packets[1];
+		opaque(packets);
+	} else if (g->ecn == 2) {
+		packets = &t->packets[2];
+		opaque(packets);
+	} else {
+		packets = &t->packets[3];
+		opaque(packets);
+	}
+	__sync_fetch_and_add(packets, n);
 	__sync_fetch_and_add(&t->bytes, g->length);
 }
 
