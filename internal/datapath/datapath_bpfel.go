@@ -169,7 +169,8 @@ type datapathSpin struct {
 	Rejected uint32
 	Value    uint8
 	Started  uint8
-	Unused   [6]uint8
+	Renewed  uint8
+	Unused   [5]uint8
 }
 
 // Names of all BPF objects in the ELF.

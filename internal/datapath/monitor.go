@@ -99,6 +99,8 @@ type Spin struct {
 	Packets, Edges, Samples, Rejected uint32
 	// Value is the latest value. It means something only if Started is true.
 	Value, Started bool
+	// Renewed says that the next packet has another connection ID than the latest one.
+	Renewed bool
 }
 
 // Sample is a packet that the kernel reports.

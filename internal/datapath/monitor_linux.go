@@ -367,7 +367,7 @@ func (v *Monitor) flow(f *datapathFlow) Flow {
 			Spin: Spin{
 				Edge: v.time(s.Edge), Sum: time.Duration(s.Sum), Half: time.Duration(s.Half),
 				Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
-				Value: s.Value != 0, Started: s.Started != 0,
+				Value: s.Value != 0, Started: s.Started != 0, Renewed: s.Renewed != 0,
 			},
 		}
 	}
@@ -378,7 +378,7 @@ func (v *Monitor) spin(s *Spin) datapathSpin {
 	return datapathSpin{
 		Edge: v.mono(s.Edge), Sum: uint64(s.Sum), Half: uint64(s.Half),
 		Packets: s.Packets, Edges: s.Edges, Samples: s.Samples, Rejected: s.Rejected,
-		Value: uint8(bit(s.Value)), Started: uint8(bit(s.Started)),
+		Value: uint8(bit(s.Value)), Started: uint8(bit(s.Started)), Renewed: uint8(bit(s.Renewed)),
 	}
 }
 

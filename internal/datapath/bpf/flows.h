@@ -23,7 +23,8 @@ struct spin {
 	__u32 rejected;
 	__u8 value;
 	__u8 started;
-	__u8 unused[6];
+	__u8 renewed; // Go has set this: the next packet has another ID than the latest one
+	__u8 unused[5];
 };
 
 #define ID_WORDS 5 // an ID has up to 20 bytes

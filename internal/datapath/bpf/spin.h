@@ -1,4 +1,4 @@
-// Measures round trips by the spin bit, with the filters of monitor/spin.go (RFC 9312 §3.8.2). It
+// Measures round trips by the spin bit, with the rules of monitor/spin.go (RFC 9312 §3.8.2). It
 // reads the clock only at edges.
 #pragma once
 #include "flows.h"
@@ -10,6 +10,8 @@
 // put together. value is the spin bit of the first of them. A change among them is noticed with
 // the next call.
 static __always_inline void follow(struct spin *s, struct spin *reverse, bool value, __u32 n) {
+	bool renewed = s->renewed;
+	s->renewed   = false;
 	s->packets += n;
 	if (!s->started) {
 		s->started = true;
@@ -18,9 +20,11 @@ static __always_inline void follow(struct spin *s, struct spin *reverse, bool va
 	}
 	if (value == s->value)
 		return;
-	__u64 now    = bpf_ktime_get_ns();
 	__u64 before = s->edge;
 	s->value     = value;
+	if (renewed && reverse->edge <= before && (before || !value))
+		return; // a reset, or a late packet from before one
+	__u64 now = bpf_ktime_get_ns();
 	s->edges++;
 	s->edge = now;
 	if (!before) // the first edge has no predecessor
