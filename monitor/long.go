@@ -59,7 +59,7 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 		}
 		if !wire.IsLong(rest[0]) {
 			if rest[0]&fixedBit != 0 && len(rest) >= minShort {
-				t.spin(a, p, rest[0])
+				t.spin(a, p, rest)
 			}
 			return
 		}

@@ -130,7 +130,7 @@ func (o *offload) add(key tuple, k *kernelFlow, f *datapath.Flow) {
 		p := o.count(key, fromA, k.rules.directions[i].path, since(&k.matched[i], d.Matched), d.Last.UnixNano())
 		if p != nil && d.Match == datapath.MatchID && d.Spin.Packets != k.spins[i] {
 			k.spins[i] = d.Spin.Packets
-			o.addSpin(p, p.side(fromA), &d.Spin)
+			o.addSpin(p, p.side(fromA), k.rules.directions[i].id, &d.Spin)
 		}
 	}
 }
@@ -196,11 +196,13 @@ func (o *offload) count(key tuple, fromA bool, p *path, n Traffic, last int64) *
 	return p
 }
 
-// addSpin takes over the kernel's state of a direction's spin bit.
-func (o *offload) addSpin(p *path, from wire.Side, k *datapath.Spin) {
+// addSpin takes over the kernel's state of a direction's spin bit. The kernel has followed packets
+// with the ID of its rule.
+func (o *offload) addSpin(p *path, from wire.Side, id ID, k *datapath.Spin) {
 	s := &p.sent[from].spin
 	before := s.samples
 	s.from(k)
+	p.sent[from].spinID = id
 	if s.samples != before && !s.greased() && p.spins() {
 		o.events.spinRTT(p.conn, s.average())
 	}
@@ -322,10 +324,11 @@ func (k *kernelFlow) update(rules flowRules, whole bool) (l datapath.FlowRules) 
 		d := &l.Directions[i]
 		d.Match, d.ID, d.IDLen, d.Segment = r.match, r.id.bytes, r.id.Len(), int(r.segment)
 		sent := r.sent(i == 0)
-		if sent != nil && (sent.spin.packets != k.spins[i] || k.rules.directions[i].path != r.path) {
+		if old := k.rules.directions[i]; sent != nil && (sent.spin.packets != k.spins[i] || old.path != r.path || old.id != r.id) {
 			k.spins[i] = sent.spin.packets
 			d.Spin = new(datapath.Spin)
 			sent.spin.to(d.Spin)
+			d.Spin.Renewed = sent.spinID != r.id // the kernel follows packets with the rule's ID
 		}
 	}
 	k.rules = rules
@@ -359,7 +362,7 @@ func (s *spin) from(k *datapath.Spin) {
 	*s = spin{
 		sum: int64(k.Sum), half: int64(k.Half),
 		packets: k.Packets, edges: k.Edges, samples: k.Samples, rejected: k.Rejected,
-		value: k.Value, started: k.Started,
+		value: k.Value, started: k.Started, renewed: k.Renewed,
 	}
 	if !k.Edge.IsZero() {
 		s.edge = k.Edge.UnixNano()
@@ -370,7 +373,7 @@ func (s *spin) to(k *datapath.Spin) {
 	*k = datapath.Spin{
 		Sum: time.Duration(s.sum), Half: time.Duration(s.half),
 		Packets: s.packets, Edges: s.edges, Samples: s.samples, Rejected: s.rejected,
-		Value: s.value, Started: s.started,
+		Value: s.value, Started: s.started, Renewed: s.renewed,
 	}
 	if s.edge != 0 {
 		k.Edge = time.Unix(0, s.edge)

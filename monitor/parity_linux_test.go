@@ -3,6 +3,8 @@ package monitor
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -214,10 +216,31 @@ func parityScenes(t *testing.T) map[string][]sent {
 	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
 	scenes["mixed"] = after(scenes["v1"], noise(500))
 	scenes["spin"] = withSpin(scenes["v1"])
+	scenes["spin, rotation"] = withSpin(scenes["rotation"])
+	scenes["spin, other IDs"] = changedIDs(t)
 	scenes["IPv6"] = toIPv6(scenes["v1"])
 	scenes["ECN"] = withECN(scenes["v1"])
 	scenes["ECN, IPv6"] = toIPv6(scenes["ECN"])
 	return scenes
+}
+
+// changedIDs returns the packets of a connection whose ends change their IDs again and again on one
+// path. The values of the spin bit are random, and packets with the old ID come late.
+func changedIDs(tb testing.TB) []sent {
+	all := establishedConn(tb)
+	spins := len(all)
+	for i := range 6 {
+		toServer, toClient := []byte(fmt.Sprintf("srv-id-%d", 1+i)), []byte(fmt.Sprintf("cli%d", 1+i))
+		one := []shortHeaders{{clientAddr, serverAddr, toServer, 300}, {serverAddr, clientAddr, toClient, 1200}}
+		next := []shortHeaders{{clientAddr, serverAddr, []byte(fmt.Sprintf("srv-id-%d", 2+i)), 300}, {serverAddr, clientAddr, []byte(fmt.Sprintf("cli%d", 2+i)), 1200}}
+		all = addShorts(all, 15, one...)
+		all = addShorts(addShorts(addShorts(all, 1, next...), 1, one...), 1, next[i%2])
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	for _, s := range all[spins:] {
+		s.data[0] |= byte(rng.IntN(2)) * spinBit
+	}
+	return all
 }
 
 // TestParity checks that the same packets give the same connections from a file and

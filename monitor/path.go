@@ -37,6 +37,7 @@ type halfPath struct {
 	id             ID     // the latest destination ID
 	segment        uint16 // the size of the datagrams that the system last put together
 	spin           spin
+	spinID         ID // of the latest packet whose spin bit was followed
 }
 
 // clientAndServer returns the endpoints of a datagram that goes to a side.
@@ -134,12 +135,16 @@ func (p *path) likelier(than *path, fromA bool, slack int64) bool {
 }
 
 // addSpin follows the spin bit of the whole round trip, and of its halves: an
-// edge that goes one way comes back the other (RFC 9312 §3.8.2). It returns the
-// round trip that was measured, in nanoseconds, or 0.
-func (p *path) addSpin(now int64, from wire.Side, firstByte byte) (rtt int64) {
+// edge that goes one way comes back the other (RFC 9312 §3.8.2). id is the packet's
+// connection ID, as far as it is known. addSpin returns the round trip that was measured, in
+// nanoseconds, or 0.
+func (p *path) addSpin(now int64, from wire.Side, firstByte byte, id []byte) (rtt int64) {
 	s, back := &p.sent[from].spin, &p.sent[1-from].spin
+	if last := &p.sent[from].spinID; !last.is(id) {
+		*last, s.renewed = idOf(id), true
+	}
 	before := s.edge
-	edge, rtt := s.add(now, firstByte&spinBit != 0)
+	edge, rtt := s.add(now, firstByte&spinBit != 0, back.edge)
 	if edge && before != 0 && back.edge > before {
 		s.half = now - back.edge
 	}

@@ -28,7 +28,7 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 	}
 	t.count(a, p)
 	p.sent[from].short = true
-	t.spin(a, p, a.payload[0])
+	t.spin(a, p, a.payload)
 	if from == wire.Client && c.confirm(a.now) {
 		t.events.handshakeRTT(c)
 	}
@@ -50,7 +50,7 @@ func (t *Tracker) unknownFlow(a *arrival) bool {
 	}
 	t.count(a, p)
 	if moved {
-		t.spin(a, p, a.payload[0])
+		t.spin(a, p, a.payload)
 	}
 	return true
 }
@@ -96,9 +96,11 @@ func (t *Tracker) changeID(a *arrival, p *path, from wire.Side, id []byte) bool 
 	return true
 }
 
-// spin follows the spin bit in the first byte of a short header.
-func (t *Tracker) spin(a *arrival, p *path, firstByte byte) {
-	if rtt := p.addSpin(a.now, p.sender(a), firstByte); rtt != 0 {
+// spin follows the spin bit of a packet with a short header.
+func (t *Tracker) spin(a *arrival, p *path, packet []byte) {
+	from := p.sender(a)
+	n := max(int(p.conn.ids[1-from].length), 0)
+	if rtt := p.addSpin(a.now, from, packet[0], packet[1:min(1+n, len(packet))]); rtt != 0 {
 		t.events.spinRTT(p.conn, rtt)
 	}
 }

@@ -4,6 +4,9 @@ import "time"
 
 // spin measures round trips by the spin bit of one direction (RFC 9000 §17.4,
 // RFC 9312 §3.8.2). Times and round trips are in nanoseconds.
+//
+// An end that changes the connection ID sets its value to 0. This reset is no edge. It is told from
+// an edge that comes with the new ID: each edge follows an edge of the other direction.
 type spin struct {
 	edge     int64 // when the value last changed; 0: it has not
 	packets  uint32
@@ -14,6 +17,7 @@ type spin struct {
 	half     int64 // the latest half of a round trip: since the edge came the other way
 	value    bool
 	started  bool
+	renewed  bool // the next packet has another connection ID than the latest one
 }
 
 // Filters of RFC 9312 §3.8.2. An edge much sooner than after the average round
@@ -30,10 +34,12 @@ const (
 	spinLonePackets, spinLoneEdges = 4, 3
 )
 
-// add adds a packet. edge reports whether the value has changed. rtt is the round
-// trip that was measured, or 0.
-func (s *spin) add(now int64, value bool) (edge bool, rtt int64) {
+// add adds a packet. otherEdge is when the value of the other direction last changed. edge
+// reports whether there is an edge. rtt is the round trip that was measured, or 0.
+func (s *spin) add(now int64, value bool, otherEdge int64) (edge bool, rtt int64) {
 	s.packets++
+	renewed := s.renewed
+	s.renewed = false
 	if !s.started {
 		s.started, s.value = true, value
 		return false, 0
@@ -42,6 +48,9 @@ func (s *spin) add(now int64, value bool) (edge bool, rtt int64) {
 		return false, 0
 	}
 	s.value = value
+	if renewed && otherEdge <= s.edge && (s.edge != 0 || !value) {
+		return false, 0 // a reset, or a late packet from before one
+	}
 	s.edges++
 	before := s.edge
 	s.edge = now

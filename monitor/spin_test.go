@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 // feed adds n packets at intervals of gap. value returns the spin bit of each.
 func feed(s *spin, n int, gap time.Duration, value func(i int) bool) {
 	for i := range n {
-		s.add(int64(time.Duration(i+1)*gap), value(i))
+		s.add(int64(time.Duration(i+1)*gap), value(i), 0)
 	}
 }
 
@@ -105,18 +106,67 @@ func TestSpinOfOneEnd(t *testing.T) {
 	p := &path{clientIsA: true}
 	for i := range 60 {
 		now := int64(time.Duration(i+1) * gap)
-		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit))
-		if p.addSpin(now, wire.Server, 0x40); i > 40 && p.spinRTT() != 0 {
+		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit), nil)
+		if p.addSpin(now, wire.Server, 0x40, nil); i > 40 && p.spinRTT() != 0 {
 			t.Fatalf("packet %d: got %v, want none", i, p.spinRTT())
 		}
 	}
 	for i := range 60 { // and the server spins after all
 		now := int64(time.Duration(i+61) * gap)
-		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit))
-		p.addSpin(now, wire.Server, byte(0x40|i/10%2*spinBit))
+		p.addSpin(now, wire.Client, byte(0x40|i/10%2*spinBit), nil)
+		p.addSpin(now, wire.Server, byte(0x40|i/10%2*spinBit), nil)
 	}
 	if p.spinRTT() == 0 {
 		t.Error("got no round trip of two ends that spin")
+	}
+}
+
+// spun is a packet with a connection ID and a value of the spin bit. The ID says which end has sent it.
+type spun struct {
+	ms    int
+	id    string
+	value byte
+}
+
+// spunBy returns the packets of an established connection, and further ones.
+func spunBy(tb testing.TB, packets []spun) []sent {
+	all := addShorts(establishedConn(tb), 1, shortHeaders{clientAddr, serverAddr, oldID, 300})
+	began := all[len(all)-1].at
+	for _, p := range packets {
+		s := sent{began.Add(time.Duration(p.ms) * time.Millisecond), all[0].to, all[0].from, nil}
+		if strings.HasPrefix(p.id, "srv") {
+			s.from, s.to = s.to, s.from
+		}
+		s.data = append(append([]byte{0x40 | p.value*spinBit}, p.id...), make([]byte, 60)...)
+		all = append(all, s)
+	}
+	return all
+}
+
+// TestSpinOfChangedID checks that the reset of the value with a new connection ID is no edge (RFC
+// 9000 §17.4), and that an edge that comes with a new ID is one.
+func TestSpinOfChangedID(t *testing.T) {
+	const want = 240 * time.Millisecond
+	for name, test := range map[string]struct {
+		packets []spun
+		want    time.Duration
+	}{
+		"from 1":                     {[]spun{{100, "cli1", 1}, {117, "cli2", 0}, {260, "cli2", 0}, {340, "cli2", 1}}, want},
+		"from 1, then an edge":       {[]spun{{100, "cli1", 1}, {117, "cli2", 0}, {340, "cli2", 1}}, want},
+		"from 0":                     {[]spun{{100, "cli1", 1}, {340, "cli1", 0}, {350, "cli2", 0}, {351, "cli2", 0}}, want},
+		"and an old ID again":        {[]spun{{100, "cli1", 1}, {117, "cli2", 0}, {118, "cli1", 1}, {119, "cli2", 0}, {340, "cli2", 1}}, want},
+		"twice":                      {[]spun{{100, "cli1", 1}, {117, "cli2", 0}, {118, "cli2", 0}, {119, "cli3", 0}, {340, "cli3", 1}}, want},
+		"and no edge":                {[]spun{{100, "cli1", 1}, {117, "cli2", 0}, {340, "cli2", 0}}, 0},
+		"of the other end":           {[]spun{{100, "cli1", 1}, {110, "srv-id-2", 0}, {340, "cli1", 0}}, want},
+		"with the first edge":        {[]spun{{100, "cli2", 1}, {340, "cli2", 0}}, want},
+		"with an edge":               {[]spun{{100, "cli1", 1}, {200, "srv-id-1", 1}, {340, "cli2", 0}}, want},
+		"of both ends, with an edge": {[]spun{{100, "cli1", 1}, {200, "srv-id-2", 1}, {340, "cli2", 0}}, want},
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, spunBy(t, test.packets))
+		if got := only(t, tracker).SpinRTT.Duration(); got != test.want {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
 	}
 }
 
@@ -152,7 +202,7 @@ func TestKernelSpinOfOneEnd(t *testing.T) {
 		for e := range tracker.index.connections.all() {
 			p := e.value.active
 			p.sent[wire.Server].spin = spin{packets: 40, edges: test.serverEdges, started: true}
-			o.addSpin(p, wire.Client, &datapath.Spin{
+			o.addSpin(p, wire.Client, ID{}, &datapath.Spin{
 				Edge: start.Add(time.Second), Sum: 4 * time.Second, Packets: 40, Edges: 6, Samples: 5, Started: true,
 			})
 		}
