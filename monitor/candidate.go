@@ -16,6 +16,7 @@ type candidate struct {
 	directions  [2]candidateDirection // 0: from key.a
 	latest      int                   // the direction of the latest datagram
 	uncounted   Traffic               // the latest datagram, if the tracker will count it for its path
+	potential   uint64                // how many of its datagrams [Stats].Potential has
 
 	// The first long header of an unknown version.
 	long     bool // there was one

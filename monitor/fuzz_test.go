@@ -35,6 +35,7 @@ func FuzzTracker(f *testing.F) {
 			}
 		}
 		bounded(t, tracker)
+		balanced(t, tracker, nil)
 		for c := range tracker.Connections() {
 			if len(c.Paths) == 0 {
 				t.Fatalf("connection without a path: %+v", c)
@@ -64,5 +65,6 @@ func FuzzReader(f *testing.F) {
 			tracker.Packet(&p)
 		}
 		bounded(t, tracker)
+		balanced(t, tracker, nil)
 	})
 }

@@ -248,6 +248,7 @@ func (x *index) adopt(p *path, s *candidate) {
 	sent.packets -= s.uncounted.Packets
 	sent.bytes -= s.uncounted.Bytes
 	sent.ecn.subtract(s.uncounted.ECN)
+	x.counters.adopt(p.packets(), s.potential)
 }
 
 // change adds a change of path to a connection. ok is false if it has too many.

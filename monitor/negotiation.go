@@ -57,6 +57,7 @@ func (m *longMatcher) openNegotiated(a *arrival, h *wire.Header) *path {
 	p.first = s.first
 	d := &s.directions[directionFrom(s.fromA)]
 	p.sent[wire.Client] = halfPath{packets: d.packets, bytes: d.bytes, first: s.first, last: s.first, id: s.dst}
+	m.counters.adopt(d.packets, 0)
 	m.index.learnServer(p, a.now)
 	m.events.emit(EventNew, c, nil)
 	return p

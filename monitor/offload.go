@@ -177,7 +177,7 @@ func (o *offload) count(key tuple, fromA bool, p *path, n Traffic, last int64) *
 	if e == nil {
 		o.counters.Other += n.Packets
 		if e := o.index.potential.get(key, last); e != nil {
-			o.counters.Potential += n.Packets
+			o.counters.potential(e.value, n.Packets)
 			e.value.addCounted(fromA, n, last)
 		}
 		return nil

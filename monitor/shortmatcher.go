@@ -41,13 +41,13 @@ func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 	}
 	s := potential.of(a)
 	s.addShort(a)
-	if !s.disproved {
-		m.counters.Potential++
+	if s.bothWays() {
+		p = m.bySource(a, s)
 	}
-	if !s.bothWays() {
-		return nil, false
+	if p == nil {
+		m.counters.potential(s, 1)
 	}
-	return m.bySource(a, s), false
+	return p, false
 }
 
 // byID takes a datagram with the ID of a connection that has had no path between

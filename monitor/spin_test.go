@@ -133,7 +133,7 @@ func spunBy(tb testing.TB, packets []spun) []sent {
 	all := addShorts(establishedConn(tb), 1, shortHeaders{clientAddr, serverAddr, oldID, 300})
 	began := all[len(all)-1].at
 	for _, p := range packets {
-		s := sent{began.Add(time.Duration(p.ms) * time.Millisecond), all[0].to, all[0].from, nil}
+		s := sent{at: began.Add(time.Duration(p.ms) * time.Millisecond), from: all[0].to, to: all[0].from}
 		if strings.HasPrefix(p.id, "srv") {
 			s.from, s.to = s.to, s.from
 		}

@@ -12,11 +12,15 @@ type Stats struct {
 	// Unread counts packets without a UDP datagram, by reason. It has an entry
 	// for each reason.
 	Unread map[string]uint64 `json:"unread"`
-	// Tracked counts datagrams that belong to a connection, and Other all others.
-	// Potential counts datagrams between unknown endpoints that may be QUIC.
+	// Tracked counts datagrams that belong to a connection, and Other all others. Together they are
+	// Datagrams. Tracked is the sum of what all connections have counted, also those that are not
+	// kept any more. Potential counts those of Other that were between unknown endpoints and may be
+	// QUIC. Other and Potential go down when datagrams turn out to belong to a connection. Adopted
+	// counts these datagrams, which are in Tracked then.
 	Tracked   uint64 `json:"tracked"`
 	Potential uint64 `json:"potential"`
 	Other     uint64 `json:"other"`
+	Adopted   uint64 `json:"adopted"`
 	// Malformed counts invalid long headers of a known version.
 	Malformed uint64 `json:"malformed"`
 	// Unopened counts Initials of a known version that no known key decrypts.
@@ -77,6 +81,23 @@ func (t *table[K, V]) stats() TableStats {
 type counters struct {
 	Stats
 	unread [decap.NumReasons]uint64
+}
+
+// potential counts datagrams of a candidate, unless it is not QUIC.
+func (c *counters) potential(s *candidate, datagrams uint64) {
+	if !s.disproved {
+		c.Potential += datagrams
+		s.potential += datagrams
+	}
+}
+
+// adopt counts datagrams that have turned out to belong to a connection. potential is how many of
+// them Potential has.
+func (c *counters) adopt(datagrams, potential uint64) {
+	c.Tracked += datagrams
+	c.Adopted += datagrams
+	c.Other -= datagrams
+	c.Potential -= potential
 }
 
 // stats returns a copy without the state of the tables.
