@@ -36,6 +36,9 @@ type Config struct {
 	// EventQueue is the number of events that wait for one reader of
 	// [Monitor.Events]. 0 is DefaultEventQueue.
 	EventQueue int
+	// CommunityIDSeed is the seed of Community IDs, which has to be the same in all programs
+	// whose output is compared.
+	CommunityIDSeed uint16
 }
 
 // withDefaults returns a copy with the defaults for zeros. c may be nil.

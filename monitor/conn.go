@@ -31,6 +31,9 @@ type connection struct {
 
 	retries, negotiations, zeroRTT, rotations uint32
 
+	origin  origin
+	history history
+
 	returns       uint32 // moves back to a path that was in use before
 	glued         uint32
 	negotiated    bool // told to use another version, and no answer since
@@ -164,6 +167,8 @@ func (c *connection) swapSides() {
 	c.ids[0], c.ids[1] = c.ids[1], c.ids[0]
 	c.dropped[0], c.dropped[1] = c.dropped[1], c.dropped[0]
 	c.initialAt, c.answerAt, c.confirmAt = 0, 0, 0
+	c.origin.swapSides()
+	c.history.swapSides()
 	for _, p := range c.paths {
 		p.client, p.server = p.server, p.client
 		p.clientIsA = !p.clientIsA

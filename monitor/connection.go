@@ -105,6 +105,20 @@ func (v Version) String() string {
 	return wire.Version(v).String()
 }
 
+// Name returns the name without a letter for "version": "1", "2" or "draft-29", or else what
+// String returns. It is empty for 0.
+func (v Version) Name() string {
+	switch wire.Version(v) {
+	case 0:
+		return ""
+	case wire.Version1:
+		return "1"
+	case wire.Version2:
+		return "2"
+	}
+	return v.String()
+}
+
 // MarshalText implements [encoding.TextMarshaler].
 func (v Version) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", uint32(v)), nil }
 
@@ -112,11 +126,21 @@ func (v Version) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x",
 // change. The JSON names stay. Later versions may add fields.
 type Connection struct {
 	// Number identifies the connection within one monitor.
-	Number     uint64     `json:"number"`
-	Confidence Confidence `json:"confidence"`
+	Number uint64 `json:"number"`
+	// UID identifies the connection in all monitors that see its beginning between the
+	// same endpoints, and whenever they run: "C" and 17 digits to the base 62. It is a hash
+	// of the endpoints and of the connection IDs in the client's first Initial. A monitor that
+	// has not seen that Initial takes the IDs of the first long header that it sees, or only
+	// the endpoints if there are none. The UID stays while the connection is kept.
+	UID string `json:"uid"`
+	// CommunityID is that of Paths[0] ([Path.CommunityID]).
+	CommunityID string     `json:"community_id,omitempty"`
+	Confidence  Confidence `json:"confidence"`
 	// Evidence describes why the confidence is what it is. The text may change.
 	Evidence string  `json:"evidence"`
 	Version  Version `json:"version"`
+	// VersionName is [Version.Name].
+	VersionName string `json:"version_name,omitempty"`
 	// Versions lists all versions that were seen, in their order, at most four.
 	Versions []Version `json:"versions,omitempty"`
 	// OriginalID is the Destination Connection ID of the client's first Initial.
@@ -124,6 +148,13 @@ type Connection struct {
 	// Negotiation.
 	OriginalID  string   `json:"odcid,omitempty"`
 	OriginalIDs []string `json:"odcids,omitempty"`
+	// ClientID and ServerID are the connection IDs that client and server have chosen for
+	// themselves in the handshake. nil: not seen. An ID may have no bytes.
+	ClientID *ID `json:"client_id,omitempty"`
+	ServerID *ID `json:"server_id,omitempty"`
+	// TokenLength is the length of the first token in the client's Initials, in bytes. It is
+	// from an earlier connection, or from a Retry.
+	TokenLength int `json:"token_length,omitempty"`
 	// ClientIDs and ServerIDs are the latest connection IDs of either side: the
 	// destination IDs of packets that go there.
 	ClientIDs []string `json:"client_ids,omitempty"`
@@ -147,6 +178,15 @@ type Connection struct {
 	// SpinRTT is the round trip by the spin bit on the path in use. It is 0 if the
 	// connection does not use the spin bit.
 	SpinRTT Milliseconds `json:"spin_rtt_ms,omitempty"`
+	// RTT is [Path.RTT] of the path in use.
+	RTT RTTStats `json:"rtt,omitzero"`
+
+	// History has a letter for each thing that was seen, as in Zeek's quic.log, at most 100.
+	// Letters are capitals if the client has sent it, and small if the server has: I Initial,
+	// H Handshake, Z 0-RTT, R Retry, S complete ClientHello or ServerHello, C CONNECTION_CLOSE
+	// in an Initial, U version that is not read, X bytes after a packet that are none, and O the
+	// first, second, fourth, eighth and so on short header.
+	History string `json:"history,omitempty"`
 
 	// Retries and Negotiations count Retry and Version Negotiation packets.
 	Retries      int `json:"retries,omitempty"`
@@ -160,6 +200,8 @@ type Connection struct {
 	// First and Last are the times of the first and the latest packet.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
+	// Duration is the time from First to Last.
+	Duration Milliseconds `json:"duration_ms"`
 	// FromClient and FromServer count what either side has sent, on all paths, also on
 	// those that are not kept any more. They never go down.
 	FromClient Traffic `json:"from_client"`
@@ -216,6 +258,28 @@ type Path struct {
 	SpinRTT        Milliseconds `json:"spin_rtt_ms,omitempty"`
 	SpinServerSide Milliseconds `json:"spin_server_side_ms,omitempty"`
 	SpinClientSide Milliseconds `json:"spin_client_side_ms,omitempty"`
+	// RTT sums up the round trips of the path.
+	RTT RTTStats `json:"rtt,omitzero"`
+	// CommunityID is the Community ID of the path, version 1
+	// (https://github.com/corelight/community-id-spec), with [Config.CommunityIDSeed].
+	CommunityID string `json:"community_id"`
+}
+
+// RTTStats sums up the round trips that were measured on a path: by the handshake, if it was on
+// this path and was no longer than one round trip, and by the spin bit in the direction with
+// the smaller average. Each includes the time that the ends took to answer. A kernel that
+// counts packets ([Kernel]) reports moving averages at most once a second, which are the
+// samples then.
+type RTTStats struct {
+	// Samples is the number of round trips.
+	Samples int `json:"samples"`
+	// Min is the shortest one. Median is the median of the latest 32 by the spin bit and that of
+	// the handshake.
+	Min    Milliseconds `json:"min_ms"`
+	Median Milliseconds `json:"median_ms"`
+	// Jitter is the moving average of the differences between a round trip by the spin bit and the
+	// next, with a weight of a sixteenth as in RFC 3550 §6.4.1.
+	Jitter Milliseconds `json:"jitter_ms"`
 }
 
 // PathChange is a change of path.

@@ -10,6 +10,7 @@ import (
 type events struct {
 	wanted  atomic.Bool // somebody reads events
 	clock   *clock
+	seed    uint16 // of Community IDs
 	pending []Event
 }
 
@@ -18,7 +19,7 @@ func (e *events) emit(kind EventKind, c *connection, fill func(*Event)) {
 	if !e.wanted.Load() {
 		return
 	}
-	event := Event{Kind: kind, Time: timeOf(e.clock.now), Connection: c.snapshot()}
+	event := Event{Kind: kind, Time: timeOf(e.clock.now), Connection: c.snapshot(e.seed)}
 	if fill != nil {
 		fill(&event)
 	}

@@ -76,6 +76,7 @@ func (x *index) open(a *arrival, client, server endpoint, confidence Confidence,
 		first: a.now, last: a.now, iface: a.iface,
 	}
 	c.ids[wire.Client].length, c.ids[wire.Server].length = -1, -1
+	c.origin.uid = uidOf(a.key)
 	if c.direction = a.direction; a.datagram.Src != client {
 		c.direction = a.direction.reverse()
 	}
@@ -236,6 +237,7 @@ func (x *index) adopt(p *path, s *candidate) {
 	for i, side := range senders {
 		d, sent := &s.directions[i], &p.sent[side]
 		sent.packets, sent.bytes, sent.ecn = d.packets, d.bytes, d.ecn
+		p.conn.history.addShorts(side, d.packets)
 		sent.first, sent.last = s.first, s.last
 		if p.conn.ids[1-side].length < 0 && d.looksProtected() {
 			id := idOf(d.prefix[:d.common])

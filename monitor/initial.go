@@ -57,6 +57,9 @@ func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
 		}
 	}
 	r.readHello(c, from)
+	if d.Closes(opened.Payload) {
+		c.history.add(from, sawClose)
+	}
 	return true
 }
 
@@ -109,6 +112,7 @@ func (r *initialReader) readHello(c *connection, from wire.Side) {
 	case err != nil:
 		r.counters.HelloErrors++
 	case read:
+		c.history.add(from, sawHello)
 		r.events.emit(EventIdentified, c, nil)
 	}
 	if c.handshake.done() {

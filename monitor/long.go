@@ -58,7 +58,10 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 			return
 		}
 		if !wire.IsLong(rest[0]) {
-			if rest[0]&fixedBit != 0 && len(rest) >= minShort {
+			if rest[0]&fixedBit == 0 {
+				p.conn.history.add(p.sender(a), sawDiscarded)
+			} else if len(rest) >= minShort {
+				p.conn.history.addShort(p.sender(a))
 				t.spin(a, p, rest)
 			}
 			return
@@ -77,6 +80,7 @@ func (t *Tracker) coalesced(a *arrival, p *path) {
 func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 	c, from := p.conn, p.sender(a)
 	c.addVersion(h.Version)
+	c.history.addLong(from, h.Type)
 	switch h.Type {
 	case wire.Retry:
 		t.initials.retry(a, p, h)
@@ -95,6 +99,7 @@ func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 	if c.timeHandshake(a, p, h.Type) {
 		t.events.handshakeRTT(c)
 	}
+	c.origin.note(from, h)
 	if c.ids[from].length < 0 {
 		t.index.learnID(c, from, idOf(h.SrcID), a.now)
 	}

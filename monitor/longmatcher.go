@@ -103,6 +103,7 @@ func (m *longMatcher) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, k
 	p := negotiatedPath(a)
 	if p == nil {
 		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial was decrypted")
+		p.conn.origin.uid = firstUID(a.key, h, true)
 		defer m.events.emit(EventNew, p.conn, nil)
 	}
 	c := p.conn
@@ -155,6 +156,7 @@ func (m *longMatcher) beginUnopened(a *arrival, version wire.Version, d wire.Dia
 	client, server := m.index.rolesOfLong(a, &h)
 	p := m.index.open(a, client, server, HandshakeShaped, "long headers of "+version.String()+" that do not open")
 	c := p.conn
+	c.origin.uid = firstUID(a.key, &h, h.Type == wire.ZeroRTT)
 	c.version, c.dialect = version, d
 	c.addVersion(version)
 	c.handshake = &handshake{}

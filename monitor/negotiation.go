@@ -52,6 +52,8 @@ func (m *longMatcher) openNegotiated(a *arrival, h *wire.Header) *path {
 	c.version, c.negotiations, c.negotiated = s.version, 1, true
 	c.first, c.initialAt = s.first, s.first
 	c.addVersion(s.version)
+	c.origin = origin{uid: uidOf(a.key, s.dst, s.src), ids: [2]ID{wire.Client: s.src}, known: [2]bool{wire.Client: true}}
+	c.history.add(wire.Client, sawUnknown)
 	m.index.learnOrigID(c, s.dst, a.now)
 	m.index.learnID(c, wire.Client, s.src, a.now)
 	p.first = s.first
@@ -80,6 +82,7 @@ func (m *longMatcher) google(a *arrival, version wire.Version) *path {
 	p := m.index.open(a, client, server, GoogleQUIC, "its version")
 	p.conn.version = version
 	p.conn.addVersion(version)
+	p.conn.history.add(p.sender(a), sawUnknown)
 	m.events.emit(EventNew, p.conn, nil)
 	return p
 }

@@ -204,6 +204,7 @@ func (o *offload) addSpin(p *path, from wire.Side, id ID, k *datapath.Spin) {
 	s.from(k)
 	p.sent[from].spinID = id
 	if s.samples != before && !s.greased() && p.spins() {
+		p.addSample(from, s.average())
 		o.events.spinRTT(p.conn, s.average())
 	}
 }

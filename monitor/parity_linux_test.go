@@ -125,12 +125,14 @@ func plain(tb testing.TB, t *Tracker) string {
 	for c := range t.Connections() {
 		c.Number, c.First, c.Last = 0, time.Time{}, time.Time{}
 		c.Handshake = HandshakeRTT{min(c.Handshake.ServerSide, 1), min(c.Handshake.ClientSide, 1)}
-		c.SpinRTT, c.Interface, c.Direction = 0, 0, ""
+		c.SpinRTT, c.RTT, c.Duration, c.Interface, c.Direction = 0, RTTStats{}, 0, 0, ""
+		c.History = sortedLetters(c.History)
 		for i := range c.Paths {
 			p := &c.Paths[i]
 			// Of several paths in use, the latest is active. That depends on the time.
 			p.Active = p.Active && !slices.ContainsFunc(c.PathChanges, func(c PathChange) bool { return c.Kind == Multipath })
 			p.First, p.Last, p.SpinRTT, p.SpinServerSide, p.SpinClientSide = time.Time{}, time.Time{}, 0, 0, 0
+			p.RTT = RTTStats{}
 		}
 		for i := range c.PathChanges {
 			change := &c.PathChanges[i]
@@ -145,6 +147,14 @@ func plain(tb testing.TB, t *Tracker) string {
 	}
 	slices.Sort(all)
 	return strings.Join(all, "\n")
+}
+
+// sortedLetters returns a history without its order: the kernel counts several packets before the
+// tracker sees them.
+func sortedLetters(history string) string {
+	letters := []byte(history)
+	slices.Sort(letters)
+	return string(letters)
 }
 
 // spins returns what was seen of the spin bit without times.

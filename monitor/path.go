@@ -37,7 +37,8 @@ type halfPath struct {
 	id             ID     // the latest destination ID
 	segment        uint16 // the size of the datagrams that the system last put together
 	spin           spin
-	spinID         ID // of the latest packet whose spin bit was followed
+	spinID         ID       // of the latest packet whose spin bit was followed
+	samples        *samples // nil: the spin bit has shown no round trip
 }
 
 // clientAndServer returns the endpoints of a datagram that goes to a side.
@@ -98,6 +99,7 @@ func (p *path) addCounted(from wire.Side, n Traffic, last int64) {
 	}
 	p.addStreak(last, n.Packets)
 	s.short = true
+	p.conn.history.addShorts(from, n.Packets)
 	s.packets += n.Packets
 	s.bytes += n.Bytes
 	s.ecn.add(n.ECN)
@@ -151,6 +153,7 @@ func (p *path) addSpin(now int64, from wire.Side, firstByte byte, id []byte) (rt
 	if rtt == 0 || s.greased() || !p.spins() {
 		return 0
 	}
+	p.addSample(from, rtt)
 	return rtt
 }
 

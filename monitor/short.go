@@ -16,18 +16,19 @@ const minShort = 1 + 4 + 16
 // header, or is not QUIC. It returns false if it belongs to no connection.
 func (t *Tracker) shortHeader(a *arrival) bool {
 	p := a.flow.choose(a, t.index.slack)
-	c := p.conn
+	c, from := p.conn, p.sender(a)
 	if c.confidence == GoogleQUIC {
+		c.history.addShort(from)
 		t.count(a, p)
 		return true
 	}
-	from := p.sender(a)
 	if !t.acceptID(a, p, from) {
 		t.counters.Bogus++
 		return false
 	}
 	t.count(a, p)
 	p.sent[from].short = true
+	c.history.addShort(from)
 	t.spin(a, p, a.payload)
 	if from == wire.Client && c.confirm(a.now) {
 		t.events.handshakeRTT(c)

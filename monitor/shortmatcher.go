@@ -57,6 +57,7 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 	c := o.conn
 	for _, p := range c.paths {
 		if p.server == server || p.client == client {
+			c.history.addShort(1 - o.side)
 			return m.index.follow(a, o, id), true
 		}
 	}
@@ -69,6 +70,7 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 		p.conn.ids[side].length = c.ids[side].length
 	}
 	p.sent[1-o.side].id = id
+	p.conn.history.addShort(1 - o.side)
 	m.index.learnServer(p, a.now)
 	m.events.emit(EventNew, p.conn, nil)
 	return p, false

@@ -8,14 +8,19 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// snapshot returns a copy of a connection for callers.
-func (c *connection) snapshot() Connection {
+// snapshot returns a copy of a connection for callers. seed is that of Community IDs.
+func (c *connection) snapshot(seed uint16) Connection {
 	out := Connection{
+		UID:          c.origin.uid.String(),
 		Number:       c.number,
 		Confidence:   c.confidence,
 		Evidence:     c.evidence,
 		Version:      Version(c.version),
+		VersionName:  Version(c.version).Name(),
 		OriginalIDs:  texts(c.origIDs),
+		ClientID:     c.origin.id(wire.Client),
+		ServerID:     c.origin.id(wire.Server),
+		TokenLength:  c.origin.token,
 		ClientIDs:    texts(c.ids[wire.Client].list),
 		ServerIDs:    texts(c.ids[wire.Server].list),
 		Rotations:    int(c.rotations),
@@ -29,9 +34,11 @@ func (c *connection) snapshot() Connection {
 		Retries:      int(c.retries),
 		Negotiations: int(c.negotiations),
 		ZeroRTT:      int(c.zeroRTT),
+		History:      c.history.String(),
 		Glued:        int(c.glued),
 		First:        timeOf(c.first),
 		Last:         timeOf(c.last),
+		Duration:     Milliseconds(c.last - c.first),
 		Interface:    c.iface,
 		Handshake:    c.handshakeRTT(),
 	}
@@ -50,14 +57,17 @@ func (c *connection) snapshot() Connection {
 		out.PostQuantumGroups = slices.Clone(out.PostQuantumGroups)
 	}
 	for _, p := range c.paths {
-		s := p.snapshot()
+		s := p.snapshot(seed)
 		s.Active = p == c.active
 		if s.Active {
-			out.SpinRTT = s.SpinRTT
+			out.SpinRTT, out.RTT = s.SpinRTT, s.RTT
 		}
 		out.Paths = append(out.Paths, s)
 		out.FromClient.add(s.FromClient)
 		out.FromServer.add(s.FromServer)
+	}
+	if len(out.Paths) > 0 {
+		out.CommunityID = out.Paths[0].CommunityID
 	}
 	return out
 }
@@ -79,7 +89,7 @@ func (t *Traffic) add(more Traffic) {
 	t.ECN.add(more.ECN)
 }
 
-func (p *path) snapshot() Path {
+func (p *path) snapshot(seed uint16) Path {
 	out := Path{
 		Client:     p.client.AddrPort(),
 		Server:     p.server.AddrPort(),
@@ -89,7 +99,9 @@ func (p *path) snapshot() Path {
 		FromClient: p.sent[wire.Client].traffic(),
 		FromServer: p.sent[wire.Server].traffic(),
 		SpinRTT:    Milliseconds(p.spinRTT()),
+		RTT:        p.rttStats(),
 	}
+	out.CommunityID = communityID(seed, protocolUDP, out.Client, out.Server)
 	if out.SpinRTT != 0 {
 		out.SpinServerSide = Milliseconds(p.sent[wire.Server].spin.half)
 		out.SpinClientSide = Milliseconds(p.sent[wire.Client].spin.half)

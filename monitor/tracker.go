@@ -46,7 +46,7 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 	if err := t.conf.validate(); err != nil {
 		return nil, err
 	}
-	t.events.clock = &t.clock
+	t.events.clock, t.events.seed = &t.clock, t.conf.CommunityIDSeed
 	if flows != nil {
 		t.offload = newOffload(flows, &t.index, &t.counters, &t.events)
 		t.index.slack = kernelSlack
@@ -197,7 +197,7 @@ func (t *Tracker) copy(e *entry[uint64, *connection]) (c Connection, ok bool) {
 	if t.index.connections.peek(e.key) != e {
 		return c, false
 	}
-	return e.value.snapshot(), true
+	return e.value.snapshot(t.conf.CommunityIDSeed), true
 }
 
 // Stats returns the counters.

@@ -107,10 +107,15 @@ const googleCrypto = 0x08
 
 // CryptoFrames is like the function [CryptoFrames], for the payload of an Initial of d.
 func (d Dialect) CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
+	return cryptoFrames(payload, d.cryptoFrame())
+}
+
+// cryptoFrame returns the type of CRYPTO frames.
+func (d Dialect) cryptoFrame() uint64 {
 	if d == GoogleT050 || d == GoogleT051 {
-		return cryptoFrames(payload, googleCrypto)
+		return googleCrypto
 	}
-	return cryptoFrames(payload, frameCrypto)
+	return frameCrypto
 }
 
 // Dialect returns the dialect of a version, or NoDialect if it is not known.
