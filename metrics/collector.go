@@ -9,13 +9,22 @@ import (
 // namespace is the prefix of all names.
 const namespace = "quicway"
 
-// metric is a number in a package's Stats, or one number for each value of a label.
+// metric is something that is collected from a package's Stats.
 type metric[S any] struct {
 	name, help string
-	kind       prometheus.ValueType
-	value      func(*S) float64                    // nil: the metric has a label
-	label      string                              // the label's name
-	values     func(*S) iter.Seq2[string, float64] // the label's values and their numbers
+	labels     []string
+	collect    func(*S, emitter)
+}
+
+// emitter sends the values of one metric to Prometheus.
+type emitter struct {
+	desc *prometheus.Desc
+	out  chan<- prometheus.Metric
+}
+
+// number sends a number with the values of the metric's labels.
+func (e emitter) number(kind prometheus.ValueType, v float64, labels ...string) {
+	e.out <- prometheus.MustNewConstMetric(e.desc, kind, v, labels...)
 }
 
 // collector collects metrics from a Stats that it reads once for each scrape.
@@ -29,11 +38,7 @@ type collector[S any] struct {
 func newCollector[S any](subsystem string, metrics []metric[S], read func() (S, error)) prometheus.Collector {
 	c := &collector[S]{read: read, metrics: metrics}
 	for _, m := range metrics {
-		var labels []string
-		if m.label != "" {
-			labels = []string{m.label}
-		}
-		c.descs = append(c.descs, prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, m.name), m.help, labels, nil))
+		c.descs = append(c.descs, prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, m.name), m.help, m.labels, nil))
 	}
 	return c
 }
@@ -48,52 +53,47 @@ func (c *collector[S]) Describe(out chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector].
 func (c *collector[S]) Collect(out chan<- prometheus.Metric) {
 	stats, err := c.read()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(c.descs[0], err)
+		return
+	}
 	for i, m := range c.metrics {
-		switch {
-		case err != nil:
-			out <- prometheus.NewInvalidMetric(c.descs[i], err)
-			return
-		case m.values == nil:
-			out <- prometheus.MustNewConstMetric(c.descs[i], m.kind, m.value(&stats))
-		default:
-			for label, value := range m.values(&stats) {
-				out <- prometheus.MustNewConstMetric(c.descs[i], m.kind, value, label)
-			}
-		}
+		m.collect(&stats, emitter{c.descs[i], out})
 	}
 }
 
 // count returns a counter without a label.
 func count[S any](name, help string, value func(*S) uint64) metric[S] {
-	return metric[S]{name: name, help: help, kind: prometheus.CounterValue, value: func(s *S) float64 { return float64(value(s)) }}
+	return single(name, help, prometheus.CounterValue, value)
 }
 
 // gauge returns a gauge without a label.
 func gauge[S any](name, help string, value func(*S) int) metric[S] {
-	return metric[S]{name: name, help: help, kind: prometheus.GaugeValue, value: func(s *S) float64 { return float64(value(s)) }}
+	return single(name, help, prometheus.GaugeValue, value)
 }
 
 // counts returns a counter for each value of a label.
 func counts[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
-	return metric[S]{name: name, help: help, kind: prometheus.CounterValue, label: label, values: floats(all)}
+	return labeled(name, help, prometheus.CounterValue, label, all)
 }
 
 // gauges returns a gauge for each value of a label.
 func gauges[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
-	return metric[S]{name: name, help: help, kind: prometheus.GaugeValue, label: label, values: floats(all)}
+	return labeled(name, help, prometheus.GaugeValue, label, all)
 }
 
-// floats converts the numbers that all yields.
-func floats[S any, N ~uint64 | ~int](all func(*S) iter.Seq2[string, N]) func(*S) iter.Seq2[string, float64] {
-	return func(s *S) iter.Seq2[string, float64] {
-		return func(yield func(string, float64) bool) {
-			for label, n := range all(s) {
-				if !yield(label, float64(n)) {
-					return
-				}
-			}
+// single returns a metric that is one number.
+func single[S any, N ~uint64 | ~int](name, help string, kind prometheus.ValueType, number func(*S) N) metric[S] {
+	return metric[S]{name: name, help: help, collect: func(s *S, e emitter) { e.number(kind, float64(number(s))) }}
+}
+
+// labeled returns a metric that has a number for each value of a label.
+func labeled[S any, N ~uint64 | ~int](name, help string, kind prometheus.ValueType, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
+	return metric[S]{name: name, help: help, labels: []string{label}, collect: func(s *S, e emitter) {
+		for value, n := range all(s) {
+			e.number(kind, float64(n), value)
 		}
-	}
+	}}
 }
 
 // named yields the names of a map's keys, and its values.

@@ -2,12 +2,20 @@ package metrics
 
 import (
 	"errors"
+	"io"
+	"iter"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/quicway/quicway/monitor"
@@ -45,18 +53,40 @@ func every[S any](t *testing.T, subsystem string, metrics []metric[S], stats S) 
 		t.Errorf("%v %v", problems, err)
 	}
 	seen := map[float64]string{}
-	for _, m := range metrics {
-		if m.value != nil {
-			v := m.value(&stats)
-			if seen[v] != "" {
-				t.Errorf("%s and %s have the same number", seen[v], m.name)
-			}
-			seen[v] = m.name
+	for name, v := range numbers(t, c) {
+		if v == 0 {
+			continue
 		}
+		if seen[v] != "" {
+			t.Errorf("%s and %s have the same number", seen[v], name)
+		}
+		seen[v] = name
 	}
 	for n := uint64(1); n <= last; n++ {
 		if seen[float64(n)] == "" {
 			t.Errorf("no metric has number %d of %T", n, stats)
+		}
+	}
+}
+
+// numbers yields the names of metrics, each with the value of a counter or a gauge, or the
+// count of a histogram.
+func numbers(t *testing.T, c prometheus.Collector) iter.Seq2[string, float64] {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(c)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(yield func(string, float64) bool) {
+		for _, f := range families {
+			for _, m := range f.Metric {
+				v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+				if !yield(f.GetName(), v) {
+					return
+				}
+			}
 		}
 	}
 }
@@ -90,6 +120,82 @@ quicway_monitor_connections{confidence="proven"} 0
 	}
 	if n := testutil.CollectAndCount(c, "quicway_monitor_table_limit"); n != 6 {
 		t.Errorf("got %d tables, want 6", n)
+	}
+}
+
+// TestMonitorOfCapture checks the metrics of a capture with two connections, of which one
+// moves.
+func TestMonitorOfCapture(t *testing.T) {
+	source, err := monitor.OpenFile("../examples/monitor/testdata/sample.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := monitor.New(source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(Monitor(m))
+	server := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	defer server.Close()
+	r, err := http.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`quicway_monitor_connections{confidence="proven"} 2`,
+		`quicway_monitor_version_connections{version="v1"} 2`,
+		`quicway_monitor_version_connections{version="v2"} 0`,
+		`quicway_monitor_alpn_connections{alpn="other"} 2`,
+		`quicway_monitor_opened_total 2`,
+		`quicway_monitor_handshake_rtt_seconds_bucket{le="0.01"} 0`,
+		`quicway_monitor_handshake_rtt_seconds_bucket{le="0.025"} 2`,
+		`quicway_monitor_handshake_rtt_seconds_bucket{le="+Inf"} 2`,
+		`quicway_monitor_handshake_rtt_seconds_count 2`,
+		`quicway_monitor_handshake_half_seconds_count{half="server"} 2`,
+		`quicway_monitor_handshake_half_seconds_count{half="client"} 2`,
+		`quicway_monitor_path_changes_total{confidence="high",kind="rebinding"} 1`,
+		`quicway_monitor_path_changes_total{confidence="low",kind="multipath"} 0`,
+	} {
+		if !strings.Contains(string(text), want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+}
+
+// TestDocs checks that the table in the documentation has each metric of a monitor, and no
+// other.
+func TestDocs(t *testing.T) {
+	doc, err := os.ReadFile("../docs/monitor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "| metric |")
+	_, table, _ = strings.Cut(table, "\n")
+	listed := map[string]bool{}
+	for row := range strings.Lines(table) {
+		if cells := strings.Split(row, "|"); len(cells) > 2 && !strings.HasPrefix(row, "|--") {
+			for name := range strings.SplitSeq(cells[1], ",") {
+				listed[strings.TrimSpace(name)] = true
+			}
+		}
+	}
+	for _, m := range monitorMetrics {
+		if !listed[m.name] {
+			t.Errorf("docs/monitor.md lacks %s", m.name)
+		}
+		delete(listed, m.name)
+	}
+	if len(listed) > 0 {
+		t.Errorf("docs/monitor.md has %v, which do not exist", slices.Collect(maps.Keys(listed)))
 	}
 }
 

@@ -17,6 +17,14 @@ func Monitor(m *monitor.Monitor) prometheus.Collector {
 var monitorMetrics = []metric[monitor.Stats]{
 	gauges("connections", "Connections that are kept, by how sure it is that they are QUIC.", "confidence",
 		func(s *monitor.Stats) iter.Seq2[string, int] { return named(s.Connections) }),
+	gauges("version_connections", "Connections that are kept, by version.", "version",
+		func(s *monitor.Stats) iter.Seq2[string, int] { return maps.All(s.Versions) }),
+	gauges("alpn_connections", "Connections that are kept, by the protocol that the client prefers.", "alpn",
+		func(s *monitor.Stats) iter.Seq2[string, int] { return maps.All(s.ALPN) }),
+	count("opened_total", "Connections that were seen.", func(s *monitor.Stats) uint64 { return s.Opened }),
+	histogram("handshake_rtt_seconds", "Round trips of handshakes.", func(s *monitor.Stats) *monitor.Histogram { return &s.HandshakeRTT }),
+	histograms("handshake_half_seconds", "Halves of these round trips: between the place of the capture and the server, or the client.", "half", handshakeHalves),
+	pathChanges("path_changes_total", "Changes of path, by kind and by how sure they are."),
 	count("packets_total", "Packets from the source.", func(s *monitor.Stats) uint64 { return s.Packets }),
 	count("datagrams_total", "UDP datagrams in these packets.", func(s *monitor.Stats) uint64 { return s.Datagrams }),
 	counts("unread_total", "Packets without a UDP datagram, by reason.", "reason",
@@ -62,4 +70,22 @@ func tables[N any](s *monitor.Stats, of func(monitor.TableStats) N) iter.Seq2[st
 			}
 		}
 	}
+}
+
+// handshakeHalves yields the halves of the round trips of handshakes.
+func handshakeHalves(s *monitor.Stats) iter.Seq2[string, *monitor.Histogram] {
+	return func(yield func(string, *monitor.Histogram) bool) {
+		_ = yield("server", &s.HandshakeServerSide) && yield("client", &s.HandshakeClientSide)
+	}
+}
+
+// pathChanges returns a counter for each kind of change of path, and each confidence.
+func pathChanges(name, help string) metric[monitor.Stats] {
+	return metric[monitor.Stats]{name: name, help: help, labels: []string{"kind", "confidence"}, collect: func(s *monitor.Stats, e emitter) {
+		for kind, levels := range s.PathChanges {
+			for level, n := range levels {
+				e.number(prometheus.CounterValue, float64(n), kind.String(), level.String())
+			}
+		}
+	}}
 }

@@ -13,12 +13,17 @@ import (
 	"github.com/quicway/quicway/internal/decap"
 )
 
+// addrOf returns the address of client i.
+func addrOf(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 50000)
+}
+
 // shorts adds connections to the tracker and returns a packet with a short header
 // for each.
 func shorts(tb testing.TB, t *Tracker, n int) (out []sent) {
 	tb.Helper()
 	for i := range n {
-		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 50000)
+		from := addrOf(i)
 		to := netip.MustParseAddrPort(serverAddr)
 		id := binary.BigEndian.AppendUint64(nil, uint64(i)+1)
 		first := at(i/1000, clientAddr, serverAddr, initialOf(tb, id, id[4:], 0, cryptoFrame(0, helloOf("bench.example"))))

@@ -41,6 +41,7 @@ type connection struct {
 	iface         int
 	lastSpinEvent int64
 	entry         *entry[uint64, *connection]
+	counted       group // what the census counts it as
 
 	// What is not kept any more: the traffic of paths, by sender, and how many there were.
 	dropped                      [2]Traffic

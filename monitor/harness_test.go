@@ -212,6 +212,7 @@ func connections(t *Tracker) (all []Connection) {
 // them.
 func only(tb testing.TB, t *Tracker) *Connection {
 	tb.Helper()
+	counted(tb, t)
 	all := connections(t)
 	if len(all) != 1 {
 		for i := range all {

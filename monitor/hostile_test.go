@@ -154,10 +154,11 @@ func TestHalfHellos(t *testing.T) {
 	}
 }
 
-// bounded checks that every table is within its limit, and that nothing leads to a
-// removed connection.
+// bounded checks that every table is within its limit, that nothing leads to a removed
+// connection, and that the census is right.
 func bounded(tb testing.TB, t *Tracker) {
 	tb.Helper()
+	counted(tb, t)
 	for name, table := range t.Stats().Tables {
 		if table.Entries > table.Limit {
 			tb.Errorf("%s has %d entries, limit %d", name, table.Entries, table.Limit)

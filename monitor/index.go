@@ -27,6 +27,7 @@ type index struct {
 	slack    int64 // by how much the times of connections may be wrong
 
 	opened       uint64 // connections so far
+	census       census // of connections
 	connections  table[uint64, *connection]
 	handshakes   table[uint64, *connection] // those with a handshake that is being read
 	flows        table[tuple, *flow]
@@ -81,6 +82,7 @@ func (x *index) open(a *arrival, client, server endpoint, confidence Confidence,
 		c.direction = a.direction.reverse()
 	}
 	c.entry = x.connections.put(c.number, c, a.now)
+	x.census.enter(c)
 	p := x.addPath(a, c, client, server)
 	p.validated = true
 	c.active = p
@@ -256,6 +258,7 @@ func (x *index) adopt(p *path, s *candidate) {
 // change adds a change of path to a connection. ok is false if it has too many.
 func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok bool) {
 	c := to.conn
+	x.counters.changes[change.Kind][change.Confidence]++
 	if len(c.changes) >= maxChanges {
 		x.counters.ChangeOverflow++
 		c.changesOmitted++
@@ -269,13 +272,8 @@ func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok b
 
 // addStats adds the state of the tables to the counters.
 func (x *index) addStats(out *Stats) {
-	out.Connections = make(map[Confidence]int, len(confidenceNames))
-	for c := range confidenceNames {
-		out.Connections[Confidence(c)] = 0
-	}
-	for e := range x.connections.all() {
-		out.Connections[e.value.confidence]++
-	}
+	out.Opened = x.opened
+	x.census.addTo(out)
 	out.Tables = map[string]TableStats{
 		"connections":  x.connections.stats(),
 		"flows":        x.flows.stats(),

@@ -34,6 +34,7 @@ func (t *Tracker) longHeader(a *arrival) bool {
 		return t.refuse(a)
 	}
 	t.coalesced(a, p)
+	t.index.census.update(p.conn)
 	t.count(a, p)
 	if p != p.conn.active {
 		t.evaluate(a, p, p.sender(a))
@@ -97,6 +98,7 @@ func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 		c.zeroRTT++
 	}
 	if c.timeHandshake(a, p, h.Type) {
+		t.counters.handshakes.add(c)
 		t.events.handshakeRTT(c)
 	}
 	c.origin.note(from, h)

@@ -61,7 +61,7 @@ func TestUID(t *testing.T) {
 // daysLater returns packets at a later time.
 func daysLater(all []sent, days int) (out []sent) {
 	for _, s := range all {
-		out = append(out, sent{s.at.AddDate(0, 0, days), s.from, s.to, s.data})
+		out = append(out, sent{at: s.at.AddDate(0, 0, days), from: s.from, to: s.to, data: s.data})
 	}
 	return out
 }

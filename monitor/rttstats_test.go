@@ -67,7 +67,7 @@ func TestSamplesAreBounded(t *testing.T) {
 		}
 		at += int64(rtt)
 		for range 5 {
-			p.addSpin(at, wire.Client, byte(0x40|i%2*spinBit))
+			p.addSpin(at, wire.Client, byte(0x40|i%2*spinBit), nil)
 			at++
 		}
 	}
@@ -108,7 +108,7 @@ func TestKernelSamples(t *testing.T) {
 	o := &offload{events: &events{clock: &clock{}}}
 	for i, ms := range []int{30, 20, 40} {
 		for from := range p.sent {
-			o.addSpin(p, wire.Side(from), &datapath.Spin{
+			o.addSpin(p, wire.Side(from), ID{}, &datapath.Spin{
 				Packets: uint32(100 * i), Edges: uint32(4 * i), Samples: uint32(1 + i), Sum: 8 * time.Duration(ms) * time.Millisecond,
 			})
 		}

@@ -31,6 +31,7 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 	c.history.addShort(from)
 	t.spin(a, p, a.payload)
 	if from == wire.Client && c.confirm(a.now) {
+		t.counters.handshakes.add(c)
 		t.events.handshakeRTT(c)
 	}
 	if p != c.active || !p.validated {

@@ -56,8 +56,27 @@ type Stats struct {
 	// that it had counted since it was last read are lost.
 	FlowsEvicted uint64 `json:"flows_evicted"`
 
-	// Connections has the number of connections for each confidence.
+	// Opened counts all connections, also those that are not kept any more.
+	Opened uint64 `json:"opened"`
+	// HandshakeRTT has the round trips of handshakes whose halves were both seen.
+	// HandshakeServerSide and HandshakeClientSide have these halves ([HandshakeRTT]).
+	HandshakeRTT        Histogram `json:"handshake_rtt"`
+	HandshakeServerSide Histogram `json:"handshake_server_side"`
+	HandshakeClientSide Histogram `json:"handshake_client_side"`
+	// PathChanges counts changes of path by kind and by how sure they are, also those
+	// that [Connection] omits. It has an entry for each kind but NoChange, and each level.
+	PathChanges map[ChangeKind]map[Level]uint64 `json:"path_changes"`
+
+	// Connections has the number of connections that are kept for each confidence.
 	Connections map[Confidence]int `json:"connections"`
+	// Versions has that number for each version in use: "v1", "v2", "draft" for drafts of
+	// version 1, "gquic" for Google's own versions, "other", and "unknown" if the
+	// connection began before the capture.
+	Versions map[string]int `json:"versions"`
+	// ALPN has that number for the protocol that the client prefers, the first one in its
+	// ClientHello: "h3", "hq-interop", "doq", "smb", "libp2p", "moq-00", "perf", "other",
+	// "none" if there is none, and "unknown" if the ClientHello was not read.
+	ALPN map[string]int `json:"alpn"`
 	// Tables has the state of each table: "connections", "flows", "ids",
 	// "destinations", "sources", "potential".
 	Tables map[string]TableStats `json:"tables"`
@@ -80,7 +99,9 @@ func (t *table[K, V]) stats() TableStats {
 // counters are the counters of a tracker.
 type counters struct {
 	Stats
-	unread [decap.NumReasons]uint64
+	unread     [decap.NumReasons]uint64
+	handshakes handshakeTimes
+	changes    [len(changeNames)][len(levelNames)]uint64
 }
 
 // potential counts datagrams of a candidate, unless it is not QUIC.
@@ -106,6 +127,22 @@ func (c *counters) stats() Stats {
 	out.Unread = make(map[string]uint64, decap.NumReasons-1)
 	for r := decap.Found + 1; int(r) < decap.NumReasons; r++ {
 		out.Unread[r.String()] = c.unread[r]
+	}
+	out.HandshakeRTT = c.handshakes.whole.histogram()
+	out.HandshakeServerSide = c.handshakes.serverSide.histogram()
+	out.HandshakeClientSide = c.handshakes.clientSide.histogram()
+	out.PathChanges = c.pathChanges()
+	return out
+}
+
+// pathChanges returns [Stats.PathChanges].
+func (c *counters) pathChanges() map[ChangeKind]map[Level]uint64 {
+	out := make(map[ChangeKind]map[Level]uint64, len(c.changes)-1)
+	for kind := NoChange + 1; int(kind) < len(c.changes); kind++ {
+		out[kind] = make(map[Level]uint64, len(levelNames))
+		for level, n := range c.changes[kind] {
+			out[kind][Level(level)] = n
+		}
 	}
 	return out
 }

@@ -144,6 +144,7 @@ func (t *Tracker) countFound(a *arrival, p *path) bool {
 	if p == nil {
 		return false
 	}
+	t.index.census.update(p.conn) // Version Negotiation, and Google's versions
 	t.count(a, p)
 	return true
 }
