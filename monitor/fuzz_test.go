@@ -35,7 +35,7 @@ func FuzzTracker(f *testing.F) {
 			}
 		}
 		bounded(t, tracker)
-		balanced(t, tracker, nil)
+		timely(t, balanced(t, tracker))
 		for c := range tracker.Connections() {
 			if len(c.Paths) == 0 {
 				t.Fatalf("connection without a path: %+v", c)
@@ -65,6 +65,6 @@ func FuzzReader(f *testing.F) {
 			tracker.Packet(&p)
 		}
 		bounded(t, tracker)
-		balanced(t, tracker, nil)
+		balanced(t, tracker)
 	})
 }

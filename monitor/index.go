@@ -233,6 +233,7 @@ func (x *index) adopt(p *path, s *candidate) {
 		senders = [2]wire.Side{wire.Server, wire.Client}
 	}
 	p.first = s.first
+	p.conn.last = max(p.conn.last, s.last)
 	if p.conn.paths[0] == p {
 		p.conn.first = s.first
 	}

@@ -293,8 +293,8 @@ func (o *offloaded) same(all []sent) {
 	if got, want := plain(o, o.tracker), plain(o, file); got != want {
 		o.Errorf("got %s\nwant %s", got, want)
 	}
-	balanced(o, file, nil)
-	balanced(o, o.tracker, nil)
+	timely(o, balanced(o, file))
+	timely(o, balanced(o, o.tracker))
 	packets, edges := spins(o.tracker)
 	wantPackets, wantEdges := spins(file)
 	// Packets beyond the limit of reports are only counted.

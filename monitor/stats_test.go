@@ -11,11 +11,12 @@ import (
 )
 
 // balanced checks that the counters of a tracker, and those of all its connections, count the same
-// datagrams. events are those that were taken before.
-func balanced(tb testing.TB, t *Tracker, events []Event) {
+// datagrams. It returns the events, in which the connections that are not kept any more are.
+func balanced(tb testing.TB, t *Tracker) (events []Event) {
 	tb.Helper()
 	all := connections(t)
-	for _, e := range append(events, t.take()...) {
+	events = t.take()
+	for _, e := range events {
 		if e.Kind == EventClosed {
 			all = append(all, e.Connection)
 		}
@@ -46,6 +47,28 @@ func balanced(tb testing.TB, t *Tracker, events []Event) {
 	}
 	if s.Packets > unread+s.Datagrams {
 		tb.Errorf("got %d packets, more than %d unread and %d datagrams", s.Packets, unread, s.Datagrams)
+	}
+	return events
+}
+
+// timely checks that the times in events are in order, and that no path is validated without packets
+// of its server.
+func timely(tb testing.TB, events []Event) {
+	tb.Helper()
+	for i := range events {
+		e := &events[i]
+		c := &e.Connection
+		if c.Last.Before(c.First) || e.Kind == EventNew && e.Time.Before(c.First) {
+			tb.Errorf("event %d, %v at %v: the connection was seen from %v to %v", i, e.Kind, e.Time, c.First, c.Last)
+		}
+		for _, p := range c.Paths {
+			if p.Last.Before(p.First) || p.First.Before(c.First) || p.Last.After(c.Last) {
+				tb.Errorf("event %d, %v: a path was seen from %v to %v, the connection from %v to %v", i, e.Kind, p.First, p.Last, c.First, c.Last)
+			}
+			if p.Validated && p.FromServer.Packets == 0 {
+				tb.Errorf("event %d, %v: a path is validated without a packet of the server", i, e.Kind)
+			}
+		}
 	}
 }
 
@@ -87,7 +110,7 @@ func TestBalance(t *testing.T) {
 		if got := s.Adopted > 0; got != slices.Contains([]string{"mid-flow", "two paths", "negotiation", "other protocol"}, name) {
 			t.Errorf("%s: %d datagrams were adopted", name, s.Adopted)
 		}
-		t.Run(name, func(t *testing.T) { balanced(t, tracker, nil) })
+		t.Run(name, func(t *testing.T) { timely(t, balanced(t, tracker)) })
 	}
 }
 
@@ -115,6 +138,6 @@ func TestBalanceOfSegments(t *testing.T) {
 		if want := uint64(len(all) + 4); s.Packets != want || s.Unread[decap.Truncated.String()]+s.Unread[decap.Malformed.String()] != 1 {
 			t.Errorf("%s: got %d packets, want %d, with one unread of %v", name, s.Packets, want, s.Unread)
 		}
-		t.Run(name, func(t *testing.T) { balanced(t, tracker, nil) })
+		t.Run(name, func(t *testing.T) { timely(t, balanced(t, tracker)) })
 	}
 }
