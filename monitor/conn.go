@@ -22,6 +22,7 @@ type connection struct {
 	changes    []PathChange
 	handshake  *handshake // nil: it is not being read, or no longer
 	tls        *TLS
+	ended      *ending // the first time that it was closed, or nil
 
 	first, last int64
 	// Times of the handshake, 0 if not seen: of the client's first Initial, of

@@ -141,6 +141,10 @@ type Connection struct {
 	Version  Version `json:"version"`
 	// VersionName is [Version.Name].
 	VersionName string `json:"version_name,omitempty"`
+	// State is how far the connection has come. Ended is how it has ended, or nil unless State is
+	// StateEnded.
+	State State   `json:"state"`
+	Ended *Ending `json:"ended,omitempty"`
 	// Versions lists all versions that were seen, in their order, at most four.
 	Versions []Version `json:"versions,omitempty"`
 	// OriginalID is the Destination Connection ID of the client's first Initial.

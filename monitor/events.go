@@ -19,7 +19,7 @@ func (e *events) emit(kind EventKind, c *connection, fill func(*Event)) {
 	if !e.wanted.Load() {
 		return
 	}
-	event := Event{Kind: kind, Time: timeOf(e.clock.now), Connection: c.snapshot(e.seed)}
+	event := Event{Kind: kind, Time: timeOf(e.clock.now), Connection: c.snapshot(e.clock.now, e.seed)}
 	if fill != nil {
 		fill(&event)
 	}

@@ -114,3 +114,21 @@ func ExampleKernel() {
 	}
 	_ = watch
 }
+
+// The state says which connections are over, if that shows.
+func ExampleEnding() {
+	show := func(c monitor.Connection) {
+		if c.State == monitor.StateEnded {
+			fmt.Println(c.State, c.Ended)
+			return
+		}
+		fmt.Println(c.State)
+	}
+	show(monitor.Connection{State: monitor.StateOpen})
+	show(monitor.Connection{State: monitor.StateEnded, Ended: &monitor.Ending{By: "server", Code: 2, Error: "0x2 CONNECTION_REFUSED"}})
+	show(monitor.Connection{State: monitor.StateEnded, Ended: &monitor.Ending{Cause: monitor.CauseIdle}})
+	// Output:
+	// open
+	// ended closed in the handshake by the server: 0x2 CONNECTION_REFUSED
+	// ended idle
+}

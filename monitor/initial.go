@@ -57,8 +57,9 @@ func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
 		}
 	}
 	r.readHello(c, from)
-	if d.Closes(opened.Payload) {
+	if frame, ok := d.FindClose(opened.Payload); ok {
 		c.history.add(from, sawClose)
+		c.close(a.now, from, &frame)
 	}
 	return true
 }

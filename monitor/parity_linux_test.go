@@ -127,6 +127,9 @@ func plain(tb testing.TB, t *Tracker) string {
 		c.Handshake = HandshakeRTT{min(c.Handshake.ServerSide, 1), min(c.Handshake.ClientSide, 1)}
 		c.SpinRTT, c.RTT, c.Duration, c.Interface, c.Direction = 0, RTTStats{}, 0, 0, ""
 		c.History = sortedLetters(c.History)
+		if c.Ended != nil {
+			c.Ended.Time = time.Time{}
+		}
 		for i := range c.Paths {
 			p := &c.Paths[i]
 			// Of several paths in use, the latest is active. That depends on the time.
@@ -212,6 +215,7 @@ func parityScenes(t *testing.T) map[string][]sent {
 		}),
 		"noise": noise(5000),
 	}
+	scenes["refused"] = begunBy(t, closeFrame(2, "no room"))
 	// Another protocol uses the client's socket before, or after.
 	other := func(n int) (out []sent) {
 		for i := range n {

@@ -8,8 +8,9 @@ import (
 	"github.com/quicway/quicway/internal/wire"
 )
 
-// snapshot returns a copy of a connection for callers. seed is that of Community IDs.
-func (c *connection) snapshot(seed uint16) Connection {
+// snapshot returns a copy of a connection for callers, as it is at a time. seed is that of
+// Community IDs.
+func (c *connection) snapshot(now int64, seed uint16) Connection {
 	out := Connection{
 		UID:          c.origin.uid.String(),
 		Number:       c.number,
@@ -42,6 +43,7 @@ func (c *connection) snapshot(seed uint16) Connection {
 		Interface:    c.iface,
 		Handshake:    c.handshakeRTT(),
 	}
+	out.State, out.Ended = c.state(now)
 	if len(out.OriginalIDs) > 0 {
 		out.OriginalID = out.OriginalIDs[0]
 	}

@@ -54,7 +54,11 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 	t.index.init(&t.conf, &t.counters, hooks{
 		closing: func(c *connection, why Reason) {
 			t.offload.settle(c)
-			t.events.emit(EventClosed, c, func(e *Event) { e.Reason = why })
+			t.events.emit(EventClosed, c, func(e *Event) {
+				if e.Reason = why; why == Idle {
+					e.Connection.endIdle()
+				}
+			})
 		},
 		flowChanged: func(key tuple) { t.offload.updateRules(key, false) },
 		flowGone:    func(key tuple) { t.offload.forget(key) },
@@ -198,7 +202,7 @@ func (t *Tracker) copy(e *entry[uint64, *connection]) (c Connection, ok bool) {
 	if t.index.connections.peek(e.key) != e {
 		return c, false
 	}
-	return e.value.snapshot(t.conf.CommunityIDSeed), true
+	return e.value.snapshot(t.clock.now, t.conf.CommunityIDSeed), true
 }
 
 // Stats returns the counters.

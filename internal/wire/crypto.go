@@ -18,6 +18,7 @@ const (
 	frameACKECN    = 0x03
 	frameCrypto    = 0x06
 	frameConnClose = 0x1c
+	frameAppClose  = 0x1d // not in Initials, but [Dialect.FindClose] reads it
 )
 
 // CryptoFrame is a CRYPTO frame (RFC 9000 §19.6). Data is part of the payload that the frame

@@ -34,6 +34,7 @@ func FuzzCryptoFrames(f *testing.F) {
 		f.Add(rfc(f, sample.prefix+"/client/payload"))
 		f.Add(rfc(f, sample.prefix+"/server/payload"))
 	}
+	f.Add([]byte{0, frameConnClose, 0x41, 0x28, 0, 1, 'x'})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		var s CryptoStream
 		for frame, err := range CryptoFrames(payload) {
@@ -49,6 +50,11 @@ func FuzzCryptoFrames(f *testing.F) {
 		}
 		if s.Complete() && len(s.ClientHello()) != s.ClientHelloLen() {
 			t.Fatal("the ClientHello has another length")
+		}
+		for _, d := range Dialects {
+			if c, ok := d.FindClose(payload); ok && (len(c.Reason) > len(payload) || len(c.Name()) > 100) {
+				t.Fatalf("got %+v", c)
+			}
 		}
 	})
 }
