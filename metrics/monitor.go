@@ -32,6 +32,7 @@ var monitorMetrics = []metric[monitor.Stats]{
 	count("tracked_total", "Datagrams that belong to a connection.", func(s *monitor.Stats) uint64 { return s.Tracked }),
 	gauge("potential_datagrams", "Datagrams between unknown endpoints that may be QUIC.", func(s *monitor.Stats) int { return int(s.Potential) }),
 	gauge("other_datagrams", "Datagrams that belong to no connection.", func(s *monitor.Stats) int { return int(s.Other) }),
+	gauge("filtered_datagrams", "Datagrams whose endpoints the filter excludes.", func(s *monitor.Stats) int { return int(s.Filtered) }),
 	count("adopted_total", "Datagrams that turned out later to belong to a connection.", func(s *monitor.Stats) uint64 { return s.Adopted }),
 	count("malformed_total", "Invalid long headers of a known version.", func(s *monitor.Stats) uint64 { return s.Malformed }),
 	count("unopened_total", "Initials that no known key decrypts.", func(s *monitor.Stats) uint64 { return s.Unopened }),

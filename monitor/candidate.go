@@ -13,6 +13,7 @@ type candidate struct {
 	first, last int64
 	fromA       bool                  // the first datagram was sent from key.a
 	disproved   bool                  // there was a datagram that is not QUIC
+	shunned     bool                  // a connection began that the filter excludes
 	directions  [2]candidateDirection // 0: from key.a
 	latest      int                   // the direction of the latest datagram
 	uncounted   Traffic               // the latest datagram, if the tracker will count it for its path
@@ -178,8 +179,8 @@ func (t *potentialTable) disprove(a *arrival) {
 }
 
 // disproved reports whether there was a datagram between two endpoints that is
-// not QUIC.
+// not QUIC, or belongs to a connection that the filter excludes.
 func (t *potentialTable) disproved(key tuple) bool {
 	e := t.peek(key)
-	return e != nil && e.value.disproved
+	return e != nil && (e.value.disproved || e.value.shunned)
 }

@@ -39,6 +39,8 @@ type Config struct {
 	// CommunityIDSeed is the seed of Community IDs, which has to be the same in all programs
 	// whose output is compared.
 	CommunityIDSeed uint16
+	// Filter selects the connections that are reported. nil: all are.
+	Filter *Filter
 }
 
 // withDefaults returns a copy with the defaults for zeros. c may be nil.

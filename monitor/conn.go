@@ -32,6 +32,8 @@ type connection struct {
 
 	retries, negotiations, zeroRTT, rotations uint32
 
+	selected, withheld bool // by the filter; withheld: no EventNew was emitted because of it
+
 	origin  origin
 	history history
 

@@ -43,6 +43,12 @@
 // between new endpoints are a probe if both sides send full datagrams first (RFC
 // 9000 §8.2), and a migration once the client sends only there. See [PathChange].
 //
+// # Filters
+//
+// [Config.Filter] selects the connections that are reported. Nothing is kept of
+// packets between endpoints that it excludes, unless a connection may move there. See
+// [ParseFilter] and [Filter].
+//
 // # Bounds
 //
 // Every table has a limit ([Config]). When it is full, the entry that was seen

@@ -17,4 +17,6 @@ var (
 	// ErrConfig is wrapped by the errors of [New] and [NewTracker] about an invalid
 	// [Config], or a nil source.
 	ErrConfig = errors.New("invalid configuration")
+	// ErrFilter is wrapped by the errors of [ParseFilter].
+	ErrFilter = errors.New("invalid filter")
 )

@@ -11,14 +11,29 @@ type events struct {
 	wanted  atomic.Bool // somebody reads events
 	clock   *clock
 	seed    uint16 // of Community IDs
+	filter  *Filter
 	pending []Event
 }
 
-// emit adds an event if somebody reads events. fill may be nil.
+// emit adds an event if somebody reads events and the filter selects the connection. If the
+// filter has done so only now it adds an EventNew first. fill may be nil.
 func (e *events) emit(kind EventKind, c *connection, fill func(*Event)) {
 	if !e.wanted.Load() {
 		return
 	}
+	if !c.selectedBy(e.filter) {
+		c.withheld = c.withheld || kind == EventNew
+		return
+	}
+	if c.withheld {
+		c.withheld = false
+		e.add(EventNew, c, nil)
+	}
+	e.add(kind, c, fill)
+}
+
+// add adds an event.
+func (e *events) add(kind EventKind, c *connection, fill func(*Event)) {
 	event := Event{Kind: kind, Time: timeOf(e.clock.now), Connection: c.snapshot(e.clock.now, e.seed)}
 	if fill != nil {
 		fill(&event)

@@ -89,6 +89,33 @@ func ExampleNew() {
 	// Output: no such file
 }
 
+// A filter selects connections by host, port, network and name.
+func ExampleParseFilter() {
+	filter, err := monitor.ParseFilter("net 192.0.2.0/24 and port 443 and not name *markup*")
+	if err != nil {
+		log.Fatal(err)
+	}
+	source, err := monitor.OpenFile("../examples/monitor/testdata/sample.pcap")
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := monitor.New(source, &monitor.Config{Filter: filter})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := m.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	for c := range m.Connections() {
+		fmt.Println(c.ServerName)
+	}
+	_, err = monitor.ParseFilter("port 443 and adress 192.0.2.1")
+	fmt.Println(err)
+	// Output:
+	// moving.example
+	// monitor: invalid filter: character 14: "adress" is not host, port, net, name, not or a parenthesis
+}
+
 // An XDP program counts the packets on the interfaces of a host or a router.
 func ExampleKernel() {
 	watch := func(ctx context.Context, interfaces []string) error {

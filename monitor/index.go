@@ -24,6 +24,7 @@ const (
 type index struct {
 	counters *counters
 	hooks    hooks
+	filter   *Filter
 	slack    int64 // by how much the times of connections may be wrong
 
 	opened       uint64 // connections so far
@@ -52,7 +53,7 @@ type destination struct {
 
 // init sets the limits of the tables.
 func (x *index) init(conf *Config, counters *counters, hooks hooks) {
-	x.counters, x.hooks = counters, hooks
+	x.counters, x.hooks, x.filter = counters, hooks, conf.Filter
 	n := conf.MaxConnections
 	x.connections.init(n, func(e *entry[uint64, *connection], why Reason) { x.closed(e.value, why) })
 	x.handshakes.init(conf.MaxHandshakes, func(e *entry[uint64, *connection], why Reason) {
@@ -112,6 +113,9 @@ func (x *index) addPath(a *arrival, c *connection, client, server endpoint) *pat
 		x.evictPath(a.flow.leastUseful(a.now))
 	}
 	a.flow.paths = append(a.flow.paths, p)
+	if len(c.paths) > 1 {
+		c.selectedBy(x.filter) // now, because the path may be removed
+	}
 	return p
 }
 
@@ -254,6 +258,9 @@ func (x *index) adopt(p *path, s *candidate) {
 	sent.bytes -= s.uncounted.Bytes
 	sent.ecn.subtract(s.uncounted.ECN)
 	x.counters.adopt(p.packets(), s.potential)
+	if x.filter.excludes(p.key) {
+		x.counters.Filtered -= p.packets()
+	}
 }
 
 // change adds a change of path to a connection. ok is false if it has too many.

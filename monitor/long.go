@@ -45,7 +45,11 @@ func (t *Tracker) longHeader(a *arrival) bool {
 // refuse takes a datagram that belongs to no connection. If it has a long header
 // of an unknown version a Version Negotiation may answer it.
 func (t *Tracker) refuse(a *arrival) bool {
-	if a.flow == nil {
+	switch {
+	case a.flow != nil:
+	case t.index.filter.excludes(a.key):
+		t.index.shun(a)
+	default:
 		t.index.potential.addLong(a)
 	}
 	return false

@@ -54,8 +54,12 @@ func (m *longMatcher) byKeys(a *arrival, version wire.Version) *path {
 
 // begin begins a connection with an Initial that the keys of its own ID decrypt.
 // If there is none it begins one with long headers of a known version that
-// fit together: they may be the rest of a handshake.
+// fit together: they may be the rest of a handshake. It begins none between endpoints that the
+// filter excludes.
 func (m *longMatcher) begin(a *arrival, version wire.Version) *path {
+	if m.index.filter.excludes(a.key) {
+		return nil
+	}
 	if d := version.Dialect(); d != wire.NoDialect {
 		if p := m.beginAs(a, version, d); p != nil {
 			return p

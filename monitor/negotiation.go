@@ -78,6 +78,10 @@ func (m *longMatcher) google(a *arrival, version wire.Version) *path {
 		m.counters.Bogus++
 		return nil
 	}
+	if m.index.filter.excludes(a.key) {
+		m.index.shun(a)
+		return nil
+	}
 	client, server := m.index.rolesOfLong(a, &wire.Header{})
 	p := m.index.open(a, client, server, GoogleQUIC, "its version")
 	p.conn.version = version

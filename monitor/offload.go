@@ -175,7 +175,7 @@ func (o *offload) count(key tuple, fromA bool, p *path, n Traffic, last int64) *
 	o.counters.Datagrams += n.Packets
 	e := o.index.flows.peek(key)
 	if e == nil {
-		o.counters.Other += n.Packets
+		o.index.countOther(key, n.Packets)
 		if e := o.index.potential.get(key, last); e != nil {
 			o.counters.potential(e.value, n.Packets)
 			e.value.addCounted(fromA, n, last)

@@ -17,12 +17,9 @@ type origin struct {
 	token int     // the length of the client's first token
 }
 
-// note takes a packet with a long header. A Retry has an ID that the server uses for nothing
-// else.
+// note takes a packet with a long header other than a Retry, whose ID the server uses for
+// nothing else.
 func (o *origin) note(from wire.Side, h *wire.Header) {
-	if h.Type == wire.Retry {
-		return
-	}
 	if !o.known[from] {
 		o.ids[from], o.known[from] = idOf(h.SrcID), true
 	}

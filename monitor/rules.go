@@ -9,7 +9,7 @@ import (
 func (x *index) rules(key tuple) (out flowRules) {
 	e := x.flows.peek(key)
 	if e == nil {
-		out.ignored = x.potential.disproved(key)
+		out.ignored = x.potential.disproved(key) || x.ignores(key)
 		return out
 	}
 	f := e.value

@@ -44,7 +44,7 @@ func (t *Tracker) segments(a *arrival, size int) {
 // uncaptured counts a segment of which nothing was captured.
 func (t *Tracker) uncaptured(a *arrival) {
 	if a.flow == nil || len(a.flow.paths) == 0 {
-		t.counters.Other++
+		t.index.countOther(a.key, 1)
 		return
 	}
 	t.counters.Tracked++

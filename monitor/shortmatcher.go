@@ -23,6 +23,9 @@ type shortMatcher struct {
 // match returns the path that a short header belongs to, or nil. moved reports
 // whether the ID is one of a connection that has moved there.
 func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
+	if m.index.ignores(a.key) {
+		return nil, false
+	}
 	potential := &m.index.potential
 	if len(a.payload) < minShort {
 		potential.disprove(a)
@@ -40,6 +43,9 @@ func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 		return nil, false
 	}
 	s := potential.of(a)
+	if s.shunned {
+		return nil, false
+	}
 	s.addShort(a)
 	if s.bothWays() {
 		p = m.bySource(a, s)
@@ -60,6 +66,9 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 			c.history.addShort(1 - o.side)
 			return m.index.follow(a, o, id), true
 		}
+	}
+	if m.index.filter.excludes(a.key) {
+		return nil, false
 	}
 	// Both endpoints differ: the connection was captured at another place as
 	// well, or another one has the same ID.
@@ -102,7 +111,7 @@ func (m *shortMatcher) bySource(a *arrival, s *candidate) *path {
 // nothing says that there is one.
 func (m *shortMatcher) openMidFlow(a *arrival, client, server endpoint, s *candidate) *path {
 	evidence := m.evidence(client, server, s)
-	if evidence == "" {
+	if evidence == "" || m.index.filter.excludes(a.key) {
 		return nil
 	}
 	p := m.index.open(a, client, server, MidFlow, evidence)
@@ -129,7 +138,7 @@ func (m *shortMatcher) evidence(client, server endpoint, s *candidate) string {
 func (m *shortMatcher) openPotential() {
 	for e := range m.index.potential.all() {
 		s := e.value
-		if s.disproved || !s.bothWays() || !s.looksProtected() {
+		if s.disproved || !s.bothWays() || !s.looksProtected() || m.index.filter.excludes(e.key) {
 			continue
 		}
 		a := arrival{now: m.clock.now, key: e.key, fromA: true, datagram: &decap.Datagram{Src: e.key.a, Dst: e.key.b}}

@@ -21,6 +21,8 @@ type Stats struct {
 	Potential uint64 `json:"potential"`
 	Other     uint64 `json:"other"`
 	Adopted   uint64 `json:"adopted"`
+	// Filtered counts those of Other whose endpoints [Config.Filter] excludes.
+	Filtered uint64 `json:"filtered"`
 	// Malformed counts invalid long headers of a known version.
 	Malformed uint64 `json:"malformed"`
 	// Unopened counts Initials of a known version that no known key decrypts.
@@ -67,7 +69,8 @@ type Stats struct {
 	// that [Connection] omits. It has an entry for each kind but NoChange, and each level.
 	PathChanges map[ChangeKind]map[Level]uint64 `json:"path_changes"`
 
-	// Connections has the number of connections that are kept for each confidence.
+	// Connections has the number of connections that are kept for each confidence, also of
+	// those that [Config.Filter] does not select.
 	Connections map[Confidence]int `json:"connections"`
 	// Versions has that number for each version in use: "v1", "v2", "draft" for drafts of
 	// version 1, "gquic" for Google's own versions, "other", and "unknown" if the

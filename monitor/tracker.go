@@ -47,6 +47,7 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 		return nil, err
 	}
 	t.events.clock, t.events.seed = &t.clock, t.conf.CommunityIDSeed
+	t.events.filter = t.conf.Filter
 	if flows != nil {
 		t.offload = newOffload(flows, &t.index, &t.counters, &t.events)
 		t.index.slack = kernelSlack
@@ -118,7 +119,7 @@ type arrival struct {
 func (t *Tracker) classify(a *arrival) {
 	t.counters.Datagrams++
 	if len(a.payload) == 0 {
-		t.counters.Other++
+		t.index.countOther(a.key, 1)
 		return
 	}
 	tracked := false
@@ -133,7 +134,7 @@ func (t *Tracker) classify(a *arrival) {
 	if tracked {
 		t.counters.Tracked++
 	} else {
-		t.counters.Other++
+		t.index.countOther(a.key, 1)
 	}
 }
 
@@ -171,7 +172,7 @@ func (t *Tracker) tick(now int64) {
 	}
 }
 
-// Connections yields the connections that are kept when the loop begins, the
+// Connections yields the connections that [Config.Filter] selects and that are kept when the loop begins, the
 // one seen last first. Each is a copy made when its turn comes. Connections that
 // have been removed by then are left out. The tracker is not locked while the
 // loop's body runs.
@@ -195,11 +196,12 @@ func (t *Tracker) kept() []*entry[uint64, *connection] {
 	return slices.AppendSeq(make([]*entry[uint64, *connection], 0, connections.len()), connections.all())
 }
 
-// copy returns a copy of a connection. ok is false if it has been removed.
+// copy returns a copy of a connection. ok is false if it has been removed, or the filter does not
+// select it.
 func (t *Tracker) copy(e *entry[uint64, *connection]) (c Connection, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.index.connections.peek(e.key) != e {
+	if t.index.connections.peek(e.key) != e || !e.value.selectedBy(t.conf.Filter) {
 		return c, false
 	}
 	return e.value.snapshot(t.clock.now, t.conf.CommunityIDSeed), true

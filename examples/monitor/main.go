@@ -39,6 +39,13 @@ func main() {
 	asJSON := flag.Bool("json", false, "print JSON lines")
 	address := flag.String("http", "", "`address` to serve a live page on, such as 127.0.0.1:8080")
 	limit := flag.Int("max", 0, "limit of connections to keep (0: the default)")
+	var filter *monitor.Filter
+	parseFilter := func(text string) (err error) {
+		filter, err = monitor.ParseFilter(text)
+		return err
+	}
+	flag.Func("filter", "`expression` that selects connections, such as \"net 192.0.2.0/24 and not name .example.org\"", parseFilter)
+	flag.Func("z", "short for -filter", parseFilter)
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: monitor [flags] FILE.pcap | monitor [flags] -i INTERFACE[,INTERFACE]")
 		flag.PrintDefaults()
@@ -47,20 +54,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, *limit); err != nil {
+	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, &monitor.Config{MaxConnections: *limit, Filter: filter}); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
 		os.Exit(1)
 	}
 }
 
 // run reads the source that the flags name and reports its connections to out.
-func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, limit int) (err error) {
+func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, conf *monitor.Config) (err error) {
 	source, end, err := open(interfaces, mode, args)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	m, err := monitor.New(source, &monitor.Config{MaxConnections: limit})
+	m, err := monitor.New(source, conf)
 	if err != nil {
 		return errors.Join(err, source.Close())
 	}

@@ -181,7 +181,7 @@ func TestPage(t *testing.T) {
 // TestTable checks that the table has a line for each connection and for the move.
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", 0); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"CLIENT", "moving.example", "\n  rebinding 192.0.2.1:50000 → 192.0.2.1:50123 (high: ", "<b>markup</b>.example", "2 connections; "} {
@@ -195,7 +195,7 @@ func TestTable(t *testing.T) {
 // fields.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", 0); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	types := map[string]int{}
@@ -221,11 +221,11 @@ func TestJSON(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"a", "b"}, {"testdata/none.pcap"}, {"main.go"}} {
-		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, false, "", 0); err == nil {
+		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, false, "", nil); err == nil {
 			t.Errorf("%v: no error", args)
 		}
 	}
-	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", 0); err == nil {
+	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", nil); err == nil {
 		t.Error("interfaces and a file: no error")
 	}
 }
@@ -242,7 +242,7 @@ func (f *full) Write([]byte) (int, error) {
 func TestFullDisk(t *testing.T) {
 	for _, asJSON := range []bool{true, false} {
 		var disk full
-		err := run(t.Context(), &disk, "", "capture", []string{"testdata/sample.pcap"}, asJSON, "", 0)
+		err := run(t.Context(), &disk, "", "capture", []string{"testdata/sample.pcap"}, asJSON, "", nil)
 		if !errors.Is(err, syscall.ENOSPC) || strings.Count(err.Error(), "\n") > 0 || disk.writes != 1 {
 			t.Errorf("JSON %v: got %q after %d writes", asJSON, err, disk.writes)
 		}
