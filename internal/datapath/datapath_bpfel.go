@@ -31,27 +31,27 @@ type datapathDeniedSet struct {
 
 type datapathDirection struct {
 	_       structs.HostLayout
+	IdLen   uint8
+	Match   uint8
+	Segment uint16
+	Id      [5]uint32
+	Mask    [5]uint32
+	Whole   uint32
 	Matched struct {
 		_       structs.HostLayout
 		Packets [4]uint32
 		Bytes   uint64
 	}
+	Last       uint64
+	Spin       datapathSpin
 	Unreported struct {
 		_       structs.HostLayout
 		Packets [4]uint32
 		Bytes   uint64
 	}
-	Last     uint64
 	FullAt   [2]uint64
-	Id       [5]uint32
-	Mask     [5]uint32
-	IdLen    uint8
-	Match    uint8
-	Segment  uint16
-	Whole    uint32
 	Reported [5]uint32
 	Repeats  uint32
-	Spin     datapathSpin
 }
 
 type datapathFlow struct {
@@ -160,17 +160,18 @@ type datapathSession struct {
 
 type datapathSpin struct {
 	_        structs.HostLayout
-	Edge     uint64
-	Sum      uint64
-	Half     uint64
 	Packets  uint32
-	Edges    uint32
-	Samples  uint32
-	Rejected uint32
 	Value    uint8
 	Started  uint8
 	Renewed  uint8
-	Unused   [5]uint8
+	Unused   uint8
+	Edge     uint64
+	Sum      uint64
+	Half     uint64
+	Edges    uint32
+	Samples  uint32
+	Rejected uint32
+	Unused2  uint32
 }
 
 // Names of all BPF objects in the ELF.

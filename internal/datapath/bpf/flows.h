@@ -14,17 +14,18 @@ struct pair {
 // spin is the state of the spin bit of one direction, as in monitor/spin.go. Times are in
 // nanoseconds of the monotonic clock.
 struct spin {
-	__u64 edge; // when the value last changed
-	__u64 sum;  // eight times the moving average of the samples
-	__u64 half; // latest time from an edge of the other direction to the next edge of this one
 	__u32 packets;
-	__u32 edges;
-	__u32 samples;
-	__u32 rejected;
 	__u8 value;
 	__u8 started;
 	__u8 renewed; // Go has set this: the next packet has another ID than the latest one
-	__u8 unused[5];
+	__u8 unused;
+	__u64 edge; // when the value last changed
+	__u64 sum;  // eight times the moving average of the samples
+	__u64 half; // latest time from an edge of the other direction to the next edge of this one
+	__u32 edges;
+	__u32 samples;
+	__u32 rejected;
+	__u32 unused2;
 };
 
 #define ID_WORDS 5 // an ID has up to 20 bytes
@@ -44,25 +45,25 @@ struct tally {
 };
 
 // direction is one direction of a flow. Go sets id, mask, id_len, match and segment. The program
-// sets the other fields.
+// sets the other fields. What a packet that matches needs comes first, in two cache lines.
 struct direction {
-	struct tally matched;    // packets that match
-	struct tally unreported; // packets that do not match, and were not reported
-	__u64 last;              // time of the last of these packets, by clock()
-	// The token buckets for reports of long headers [0], and of other packets [1]: the time at
-	// which each is full again.
-	__u64 full_at[2];
-	__u32 id[ID_WORDS];
-	__u32 mask[ID_WORDS]; // which bytes of id belong to the ID
 	__u8 id_len;
 	__u8 match;
 	__u16 segment; // size of the datagrams that GRO puts together, 0: not known
-	__u32 whole;   // datagrams with a long header that were reported whole
+	__u32 id[ID_WORDS];
+	__u32 mask[ID_WORDS]; // which bytes of id belong to the ID
+	__u32 whole;          // datagrams with a long header that were reported whole
+	struct tally matched; // packets that match
+	__u64 last;           // time of the last packet that was not reported, by clock()
+	struct spin spin;
+	struct tally unreported; // packets that do not match, and were not reported
+	// The token buckets for reports of long headers [0], and of other packets [1]: the time at
+	// which each is full again.
+	__u64 full_at[2];
 	// The bytes after the first one of the short header that was reported last, and how many
 	// reported packets in a row had this ID.
 	__u32 reported[ID_WORDS];
 	__u32 repeats;
-	struct spin spin;
 };
 
 // flow is the state of all datagrams between two endpoints.

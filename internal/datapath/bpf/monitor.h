@@ -37,12 +37,10 @@ static __always_inline bool may_be_short(struct datagram *g) {
 	return (g->first & 0xc0) == 0x40 && g->length >= MIN_SHORT;
 }
 
-// skips_lookup says whether the flow of a datagram, which is in the cache of ignored flows, need
-// not be looked up. One in four random packets looks like a short header. So after REPORT_BURST
-// of them only one in 64 is looked up.
-static __always_inline bool skips_lookup(struct ignored_flow *cached, struct datagram *g) {
-	if (!may_be_short(g))
-		return true;
+// skips_short says whether a datagram of an ignored flow that looks like a short header is not
+// reported. One in four random packets does. So after REPORT_BURST of them only one in 64 may be
+// reported.
+static __always_inline bool skips_short(struct ignored_flow *cached) {
 	__u32 n = cached->shorts++;
 	return n >= REPORT_BURST && n % 64;
 }
@@ -61,6 +59,29 @@ static __always_inline bool same_pair(struct pair *x, struct pair *y) {
 		if (x->a[i] != y->a[i] || x->b[i] != y->b[i])
 			return false;
 	return x->a_port == y->a_port && x->b_port == y->b_port;
+}
+
+// cached_flow returns the slot of a pair in the cache of ignored flows. is_cached says whether the
+// pair is in it.
+static __always_inline struct ignored_flow *cached_flow(struct pair *p, bool *is_cached) {
+	__u32 slot             = index_of(p);
+	struct ignored_flow *c = bpf_map_lookup_elem(&ignored_flows, &slot);
+	*is_cached             = c && c->round == ignored_round && same_pair(&c->pair, p);
+	return c;
+}
+
+// skips says whether a datagram of an ignored flow that begins no connection is left out. It adds
+// the flow to the cache.
+static __always_inline bool skips(struct datagram *g) {
+	bool is_cached;
+	struct ignored_flow *cached = cached_flow(&g->pair, &is_cached);
+	if (cached && !is_cached) {
+		cached->round  = ignored_round - 1; // invalid while it changes
+		cached->pair   = g->pair;
+		cached->shorts = 0;
+		cached->round  = ignored_round;
+	}
+	return !may_be_short(g) || (is_cached && skips_short(cached));
 }
 
 // same says whether two IDs are equal in the bytes of the mask.
@@ -244,11 +265,10 @@ static __always_inline struct flow *new_flow(struct datagram *g) {
 
 // count_or_report runs the stage on a datagram.
 static __always_inline void count_or_report(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g) {
-	__u32 slot                  = index_of(&g->pair);
-	bool begins                 = may_begin(g);
-	struct ignored_flow *cached = bpf_map_lookup_elem(&ignored_flows, &slot);
-	bool is_cached              = cached && cached->round == ignored_round && same_pair(&cached->pair, &g->pair);
-	if (!begins && is_cached && skips_lookup(cached, g)) {
+	bool begins = may_begin(g), is_cached = false;
+	if (!begins && !may_be_short(g)) // most packets that are not QUIC
+		cached_flow(&g->pair, &is_cached);
+	if (is_cached) {
 		count_outcome(IGNORED);
 		return;
 	}
@@ -257,13 +277,7 @@ static __always_inline void count_or_report(void *ctx, bool out, __u32 length, _
 	if (!f && !(f = new_flow(g)))
 		return;
 	bool ignored = f->ignored && !begins;
-	if (ignored && cached && !is_cached) {
-		cached->round  = ignored_round - 1; // invalid while it changes
-		cached->pair   = g->pair;
-		cached->shorts = 0;
-		cached->round  = ignored_round;
-	}
-	if (ignored && !may_be_short(g)) {
+	if (ignored && skips(g)) {
 		count_outcome(IGNORED);
 		return;
 	}
