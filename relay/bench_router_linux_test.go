@@ -29,7 +29,11 @@ func benchRouter(b *testing.B, mode xdp.Mode, flows int) {
 	r := newRig(b)
 	r.sender.Route("10.3.0.0/24", "10.2.0.1")
 	r.sink.Route("10.2.0.0/24", "10.3.0.1")
-	program := xdptest.Load(b, &xdp.Config{Stages: []xdp.Stage{xdp.RelayStage, xdp.MonitorStage}, Sessions: 1, Flows: flows})
+	stages := []xdp.Stage{xdp.RelayStage}
+	if flows > 0 {
+		stages = append(stages, xdp.MonitorStage)
+	}
+	program := xdptest.Load(b, &xdp.Config{Stages: stages, Sessions: 1, Flows: flows})
 	for _, iface := range []string{"eth0", "eth1"} {
 		r.relay.Do(func() error {
 			_, err := program.Attach(iface, mode)
