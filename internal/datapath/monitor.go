@@ -46,7 +46,8 @@ type Direction struct {
 	ID      [MaxFlowID]byte
 	IDLen   int
 	Segment int
-	// Whole counts the datagrams with a long header that were reported whole: at most 8
+	// Whole counts the datagrams with a long header, or the first header of Google QUIC, that
+	// were reported whole: at most 8
 	// until FlowRules.WholeAgain. Of later ones only the beginning is reported.
 	Whole uint32
 	Spin  Spin

@@ -52,7 +52,7 @@ struct direction {
 	__u16 segment; // size of the datagrams that GRO puts together, 0: not known
 	__u32 id[ID_WORDS];
 	__u32 mask[ID_WORDS]; // which bytes of id belong to the ID
-	__u32 whole;          // datagrams with a long header that were reported whole
+	__u32 whole;          // datagrams that were reported whole because of their header
 	struct tally matched; // packets that match
 	__u64 last;           // time of the last packet that was not reported, by clock()
 	struct spin spin;

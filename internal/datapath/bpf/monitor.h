@@ -9,7 +9,8 @@
 // REPORT_INTERVAL, in nanoseconds.
 #define REPORT_BURST 64
 #define REPORT_INTERVAL 50000000ULL
-// MAX_WHOLE is how many long headers of a direction are reported whole, until Go asks for more.
+// MAX_WHOLE is how many packets of a direction that have a long header, or the first header of Google
+// QUIC, are reported whole, until Go asks for more.
 #define MAX_WHOLE 8
 // MAX_SINGLE is the longest payload that counts as a single datagram (monitor/segments.go).
 #define MAX_SINGLE 1500
@@ -220,8 +221,9 @@ static __always_inline bool report(void *ctx, bool out, __u32 length, __u32 ifac
 	return ok;
 }
 
-// report_limited reports a packet that does not match, if the limit of reports allows that.
-static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now) {
+// report_limited reports a packet that does not match, if the limit of reports allows that. begins says
+// whether it may begin a connection.
+static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now, bool begins) {
 	bool long_header = g->first & 0x80;
 	bool whole       = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
 	// opaque keeps the offset constant in each branch.
@@ -237,7 +239,7 @@ static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 le
 	}
 	if (!may_report(full_at, now, burst))
 		return LIMITED;
-	if (long_header && d->whole < MAX_WHOLE) {
+	if ((long_header || begins) && d->whole < MAX_WHOLE) {
 		d->whole++;
 		whole = true;
 	}
@@ -300,7 +302,7 @@ static __always_inline void count_or_report(void *ctx, bool out, __u32 length, _
 		d->last = now;
 		return;
 	}
-	enum outcome what = report_limited(ctx, out, length, iface, g, d, now);
+	enum outcome what = report_limited(ctx, out, length, iface, g, d, now, begins);
 	if (ignored && what != REPORTED)
 		what = IGNORED;
 	count_outcome(what);
