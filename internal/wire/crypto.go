@@ -224,6 +224,9 @@ func (s *CryptoStream) contiguous() int {
 	return s.ranges[0].hi
 }
 
+// Contiguous returns what has arrived from the start on. It is valid until the next Add.
+func (s *CryptoStream) Contiguous() []byte { return s.buf[:s.contiguous()] }
+
 // ClientHelloLen returns the length of the ClientHello including its header, or 0 if the length
 // has not arrived yet or the first message is not a ClientHello.
 func (s *CryptoStream) ClientHelloLen() int { return s.messageLen(typeClientHello) }

@@ -25,12 +25,13 @@ const (
 	DraftV2            // drafts of version 2
 	GoogleT050         // Google's first version with TLS
 	GoogleT051
-	Picoquic // picoquic's version for tests at the time of draft 22
+	Picoquic   // picoquic's version for tests at the time of draft 22
+	GoogleQ050 // Google's version without TLS whose Initials are encrypted
 
 	numDialects
 )
 
-// Dialects are the dialects with known Initial keys, in the order in which an observer should
+// Dialects are the dialects with known Initial keys and TLS, in the order in which an observer should
 // try them on a packet of an unknown version.
 var Dialects = [...]Dialect{
 	DialectV1, DialectV2, Draft29, Draft25, Draft23, Draft22, Draft21, Draft18, DraftV2, GoogleT051, GoogleT050, Picoquic,
@@ -95,6 +96,11 @@ var derivations = [numDialects]derivation{
 		label:    "quic ",
 		retryKey: retryKeyDraft25, retryNonce: retryNonceDraft25,
 	},
+	GoogleQ050: {
+		salt:     []byte{0x50, 0x45, 0x74, 0xef, 0xd0, 0x66, 0xfe, 0x2f, 0x9d, 0x94, 0x5c, 0xfc, 0xdb, 0xd3, 0xa7, 0xf0, 0xd3, 0xb5, 0x6b, 0x45},
+		label:    "quic ",
+		retryKey: retryKeyDraft25, retryNonce: retryNonceDraft25,
+	},
 	GoogleT051: {
 		salt:     []byte{0x7a, 0x4e, 0xde, 0xf4, 0xe7, 0xcc, 0xee, 0x5f, 0xa4, 0x50, 0x6c, 0x19, 0x12, 0x4f, 0xc8, 0xcc, 0xda, 0x6e, 0x03, 0x3d},
 		label:    "quic ",
@@ -133,6 +139,8 @@ func (v Version) Dialect() Dialect {
 		return Draft25
 	case 0x50435131:
 		return Picoquic
+	case 0x51303530:
+		return GoogleQ050
 	case 0x54303530:
 		return GoogleT050
 	case 0x54303531:

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 )
 
@@ -55,6 +56,28 @@ func FuzzCryptoFrames(f *testing.F) {
 			if c, ok := d.FindClose(payload); ok && (len(c.Reason) > len(payload) || len(c.Name()) > 100) {
 				t.Fatalf("got %+v", c)
 			}
+		}
+	})
+}
+
+// FuzzGoogleCrypto checks that the parts of a message are within the packet, or what was decrypted of
+// it, and that reading ends.
+func FuzzGoogleCrypto(f *testing.F) {
+	for _, version := range []string{"Q024", "Q039", "Q043", "Q046", "Q048", "Q049", "Q050"} {
+		f.Add(googlePacket(f, version, []byte("\x40\x01\x00\x00\x01\x00\xa0\x01\x00\x04CHLO\x00\x08\x01\x04more")), version)
+	}
+	f.Add([]byte("\xff"), "Q045")
+	buf := make([]byte, 0, MaxDatagram)
+	f.Fuzz(func(t *testing.T, packet []byte, version string) {
+		if len(version) != 4 || len(packet) > MaxDatagram {
+			return
+		}
+		n := 0
+		for frame := range GoogleCrypto(packet, Version(binary.BigEndian.Uint32([]byte(version))), buf) {
+			n += len(frame.Data)
+		}
+		if n > len(packet) {
+			t.Fatalf("%d bytes in a packet of %d", n, len(packet))
 		}
 	})
 }
