@@ -22,6 +22,7 @@ type connection struct {
 	changes    []PathChange
 	handshake  *handshake // nil: it is not being read, or no longer
 	tls        *TLS
+	userAgent  string  // see [Connection.UserAgent]
 	ended      *ending // the first time that it was closed, or nil
 
 	first, last int64

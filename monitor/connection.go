@@ -16,8 +16,8 @@ type Confidence uint8
 const (
 	// Potential: the packets may be QUIC or another protocol.
 	Potential Confidence = iota
-	// GoogleQUIC: the packets have one of Google's own versions, which are not read
-	// further.
+	// GoogleQUIC: the packets have one of Google's own versions, whose handshake is not
+	// TLS. Only the client's first message is read, and nothing proves the rest.
 	GoogleQUIC
 	// MidFlow: only short headers were seen. They have an ID of another connection,
 	// are between hosts that have one, or look like QUIC ([Connection.Evidence]).
@@ -166,8 +166,11 @@ type Connection struct {
 	// Rotations counts changes of the connection ID on a path.
 	Rotations int `json:"rotations,omitempty"`
 
-	// TLS is what the ClientHello and the ServerHello say.
+	// TLS is what the ClientHello and the ServerHello say. Of a connection with a version of Google's own
+	// it has the server name of the client's first message, and UserAgent has the name of the client in
+	// that message, at most 256 bytes of each.
 	TLS
+	UserAgent string `json:"user_agent,omitempty"`
 
 	// Paths lists the paths that are kept, at most 16. PathsDropped is the number of
 	// earlier ones.

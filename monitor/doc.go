@@ -10,8 +10,8 @@
 // client's first Destination Connection ID (RFC 9001 §5.2), the connection IDs of
 // short headers, and the spin bit (RFC 9312 §3.8). It reads versions 1 and 2,
 // drafts 18 to 34, and the versions of mvfst, picoquic and Google that use TLS. It
-// tries the keys of all of them on unknown versions. Connections with Google's own
-// versions are only named.
+// tries the keys of all of them on unknown versions. Of Google's
+// own versions it reads the client's first message.
 //
 // # How a packet finds its connection
 //

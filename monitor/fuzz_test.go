@@ -16,6 +16,9 @@ func FuzzTracker(f *testing.F) {
 	f.Add(append([]byte{0}, hello...), []byte{1, 0xc0, 0, 0, 0, 0, 4, 's', 'c', 'i', 'd', 8, 'o', 'r', 'i', 'g', 'i', 'n', 'a', 'l', 0, 0, 0, 1}, uint8(3), 0)
 	f.Add(append([]byte{0}, append([]byte{0x40}, make([]byte, 60)...)...), append([]byte{1, 0x5f}, make([]byte, 60)...), uint8(9), 30)
 	f.Add([]byte{2, 0x09, 1, 2, 3, 4, 5, 6, 7, 8, 'Q', '0', '4', '3', 0}, []byte{3, 0xff}, uint8(1), 1)
+	chlo := chloOf("fuzz.example", "Browser/1.0")
+	f.Add(append([]byte{0}, googleCHLO(f, "Q046", 0, chlo)...), append([]byte{0}, googleCHLO(f, "Q043", 300, chlo[300:])...), uint8(2), 0)
+	f.Add(append([]byte{0}, googleCHLO(f, "Q043", 0, chlo[:300])...), append([]byte{0}, googleCHLO(f, "Q043", 300, chlo[300:])...), uint8(2), 0)
 	f.Fuzz(func(t *testing.T, a, b []byte, repeat uint8, segment int) {
 		tracker := newTracker(t, &Config{MaxConnections: 4, MaxHandshakes: 2, Idle: time.Second})
 		endpoints := []string{clientAddr, serverAddr, "192.0.2.1:50001", "203.0.113.1:443"}

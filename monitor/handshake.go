@@ -14,6 +14,7 @@ type handshake struct {
 	keys    [2]sideKeys
 	streams [2]wire.CryptoStream
 	read    [2]bool // the hello of that side
+	base    uint64  // in Google QUIC, the offset of the CHLO in its stream
 }
 
 // sideKeys open the Initials of a side in the dialect that it has used last.

@@ -428,7 +428,7 @@ func scriptOf(tb testing.TB, script []byte) []sent {
 		id[7] ^= how >> 4 & 3
 		s.data = scripted(tb, id, 30+int(how>>6)*500, first)
 		s.ecn = decap.ECN(first & 3)
-		if wire.IsLong(s.data[0]) {
+		if _, google := wire.GoogleVersion(s.data); google || wire.IsLong(s.data[0]) {
 			if longs[s.from]++; longs[s.from] > maxWhole {
 				continue // Go would get only the beginning
 			}

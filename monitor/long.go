@@ -15,6 +15,10 @@ func (t *Tracker) longHeader(a *arrival) bool {
 	if len(a.payload) < 7 {
 		return t.refuse(a)
 	}
+	version := wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
+	if version.Google() {
+		return t.countFound(a, t.long.google(a, version))
+	}
 	if len(a.payload) < a.length {
 		// Only the beginning was captured. With zeros for the rest the lengths in
 		// the headers add up, though no key opens it.
@@ -22,12 +26,8 @@ func (t *Tracker) longHeader(a *arrival) bool {
 		t.padded = append(t.padded, make([]byte, a.length-len(a.payload))...)
 		a.payload = t.padded
 	}
-	version := wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
-	switch {
-	case version == wire.VersionNegotiation:
+	if version == wire.VersionNegotiation {
 		return t.countFound(a, t.long.negotiation(a))
-	case version.Google():
-		return t.countFound(a, t.long.google(a, version))
 	}
 	p := t.long.match(a, version)
 	if p == nil {

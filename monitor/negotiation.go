@@ -1,10 +1,6 @@
 package monitor
 
-import (
-	"encoding/binary"
-
-	"github.com/quicway/quicway/internal/wire"
-)
+import "github.com/quicway/quicway/internal/wire"
 
 // negotiation takes a Version Negotiation packet. It has the IDs of the packet
 // that it answers, exchanged (RFC 8999 §6). What the client tries next is the
@@ -63,48 +59,4 @@ func (m *longMatcher) openNegotiated(a *arrival, h *wire.Header) *path {
 	m.index.learnServer(p, a.now)
 	m.events.emit(EventNew, c, nil)
 	return p
-}
-
-// google takes a packet of one of Google's own versions. It never belongs to
-// another connection between its endpoints: nothing in it could prove that. Then it
-// returns nil.
-func (m *longMatcher) google(a *arrival, version wire.Version) *path {
-	if a.flow != nil {
-		for _, p := range a.flow.paths {
-			if p.conn.confidence == GoogleQUIC {
-				return p
-			}
-		}
-		m.counters.Bogus++
-		return nil
-	}
-	if m.index.filter.excludes(a.key) {
-		m.index.shun(a)
-		return nil
-	}
-	client, server := m.index.rolesOfLong(a, &wire.Header{})
-	p := m.index.open(a, client, server, GoogleQUIC, "its version")
-	p.conn.version = version
-	p.conn.addVersion(version)
-	p.conn.history.add(p.sender(a), sawUnknown)
-	m.events.emit(EventNew, p.conn, nil)
-	return p
-}
-
-// Flags of the public header of Google's versions up to 43.
-const (
-	googleVersion = 0x01 // the version follows
-	googleReset   = 0x02
-	googleID      = 0x08 // an ID of eight bytes follows
-	googleUnused  = 0xc0
-)
-
-// oldGoogle returns the version in a public header of Google's versions up to 43.
-// ok is false if b is none, or one without a version.
-func oldGoogle(b []byte) (v wire.Version, ok bool) {
-	if len(b) < 13 || b[0]&(googleVersion|googleID|googleReset|googleUnused) != googleVersion|googleID {
-		return 0, false
-	}
-	v = wire.Version(binary.BigEndian.Uint32(b[9:]))
-	return v, v.Google()
 }

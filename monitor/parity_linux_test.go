@@ -216,6 +216,10 @@ func parityScenes(t *testing.T) map[string][]sent {
 		"noise": noise(5000),
 	}
 	scenes["refused"] = begunBy(t, closeFrame(2, "no room"))
+	scenes["Google"] = slices.Concat(googleConn(t, "Q043", 0), googleConn(t, "Q043", 0))
+	for _, version := range []string{"Q039", "Q043", "Q046", "Q050"} {
+		scenes["Google in parts, "+version] = googleConn(t, version, 0, 30, 400)
+	}
 	// Another protocol uses the client's socket before, or after.
 	other := func(n int) (out []sent) {
 		for i := range n {

@@ -40,6 +40,8 @@ func (f *flow) onlyHas(p *path, fromA bool, id ID) bool {
 func (p *path) rule(from wire.Side) rule {
 	c, sent := p.conn, &p.sent[from]
 	switch n := c.ids[1-from].length; {
+	case c.confidence == GoogleQUIC && c.handshake != nil:
+		return rule{} // there is more of the CHLO
 	case c.confidence == GoogleQUIC:
 		return rule{path: p, match: datapath.MatchShort}
 	case !p.validated || p != c.active && c.returns < maxReturns:

@@ -19,6 +19,9 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 	c, from := p.conn, p.sender(a)
 	if c.confidence == GoogleQUIC {
 		c.history.addShort(from)
+		if v, ok := wire.GoogleVersion(a.payload); ok && c.handshake != nil { // more of the CHLO
+			t.initials.google(a, p, v)
+		}
 		t.count(a, p)
 		return true
 	}
@@ -43,7 +46,7 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 // unknownFlow takes a datagram without a long header between unknown endpoints. It
 // returns false if it belongs to no connection.
 func (t *Tracker) unknownFlow(a *arrival) bool {
-	if v, ok := oldGoogle(a.payload); ok {
+	if v, ok := wire.GoogleVersion(a.payload); ok {
 		return t.countFound(a, t.long.google(a, v))
 	}
 	p, moved := t.short.match(a)

@@ -57,6 +57,7 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 		out.TLS = *c.tls
 		out.ALPN = slices.Clone(out.ALPN)
 		out.PostQuantumGroups = slices.Clone(out.PostQuantumGroups)
+		out.UserAgent = c.userAgent
 	}
 	for _, p := range c.paths {
 		s := p.snapshot(seed)
