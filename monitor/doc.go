@@ -3,7 +3,9 @@
 // capture file ([OpenFile], [NewReader]), from packet sockets ([Capture]), or from
 // an XDP program that counts the packets of known connections itself ([Kernel]).
 //
-//	Source → Packet → Tracker → Connections, Events, JSON lines
+//	Source → Packet → Tracker → Connections, Events → Writer
+//
+// [Encoder] writes JSON lines. Packages zeek and eve write the logs of Zeek and Suricata.
 //
 // A connection has one entry, however many paths it has. The tracker reads what
 // QUIC does not hide: long headers (RFC 8999), Initials, whose keys follow from the

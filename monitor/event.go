@@ -60,6 +60,8 @@ type Event struct {
 	Time time.Time `json:"time"`
 	// Connection is a copy of what was known at that time.
 	Connection Connection `json:"connection"`
+	// ServerHello is set for EventIdentified if the ServerHello was read and not the ClientHello.
+	ServerHello bool `json:"server_hello,omitempty"`
 	// Change is set for EventPathChanged.
 	Change *PathChange `json:"change,omitempty"`
 	// RTT is the whole round trip. It is set for EventRTT.

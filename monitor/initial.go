@@ -114,7 +114,7 @@ func (r *initialReader) readHello(c *connection, from wire.Side) {
 		r.counters.HelloErrors++
 	case read:
 		c.history.add(from, sawHello)
-		r.events.emit(EventIdentified, c, nil)
+		r.events.emit(EventIdentified, c, func(e *Event) { e.ServerHello = from == wire.Server })
 	}
 	if c.handshake.done() {
 		c.handshake.streams = [2]wire.CryptoStream{}

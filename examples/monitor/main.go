@@ -9,8 +9,8 @@
 // With -mode xdp the kernel counts the packets of known connections and reports only
 // the others to the program.
 //
-// It prints a table at the end. With -json it prints a line for each event and each
-// connection. With -http it serves a page that shows the connections live:
+// It prints a table at the end. With -json, or another -format, it prints a line for each
+// connection, in JSON also for each event. With -http it serves a page that shows the connections live:
 //
 //	go run ./examples/monitor -i eth0 -http 127.0.0.1:8080
 package main
@@ -30,13 +30,16 @@ import (
 	"syscall"
 
 	"github.com/quicway/quicway/monitor"
+	"github.com/quicway/quicway/monitor/eve"
+	"github.com/quicway/quicway/monitor/zeek"
 	"github.com/quicway/quicway/xdp"
 )
 
 func main() {
 	interfaces := flag.String("i", "", "`interfaces` to capture on, separated by commas, or any for all (Linux, CAP_NET_RAW)")
 	mode := flag.String("mode", "capture", "how to read interfaces: capture (packet sockets) or xdp (the kernel counts known connections; needs CAP_BPF and CAP_NET_ADMIN)")
-	asJSON := flag.Bool("json", false, "print JSON lines")
+	format := flag.String("format", "table", "what to print: table, json (JSON lines), zeek or zeek-json (Zeek's quic.log), or eve (Suricata's EVE)")
+	asJSON := flag.Bool("json", false, "short for -format json")
 	address := flag.String("http", "", "`address` to serve a live page on, such as 127.0.0.1:8080")
 	limit := flag.Int("max", 0, "limit of connections to keep (0: the default)")
 	var filter *monitor.Filter
@@ -51,17 +54,24 @@ func main() {
 		flag.PrintDefaults()
 	}
 	flag.Parse()
+	if *asJSON {
+		*format = "json"
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *asJSON, *address, &monitor.Config{MaxConnections: *limit, Filter: filter}); err != nil {
+	if err := run(ctx, os.Stdout, *interfaces, *mode, flag.Args(), *format, *address, &monitor.Config{MaxConnections: *limit, Filter: filter}); err != nil {
 		fmt.Fprintln(os.Stderr, strings.TrimPrefix(err.Error(), "monitor: "))
 		os.Exit(1)
 	}
 }
 
 // run reads the source that the flags name and reports its connections to out.
-func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, asJSON bool, address string, conf *monitor.Config) (err error) {
+func run(ctx context.Context, out io.Writer, interfaces, mode string, args []string, format, address string, conf *monitor.Config) (err error) {
+	writer, err := writerOf(format, out)
+	if err != nil {
+		return err
+	}
 	source, end, err := open(interfaces, mode, args)
 	if err != nil {
 		return err
@@ -71,7 +81,7 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 	if err != nil {
 		return errors.Join(err, source.Close())
 	}
-	report := newReport(out, asJSON)
+	report := newReport(out, writer)
 	wait := func() error { return nil }
 	if address != "" {
 		if wait, err = serve(ctx, m, address); err != nil {
@@ -142,7 +152,7 @@ func attach(interfaces []string) (monitor.Source, func() error, error) {
 // report prints connections and events.
 type report struct {
 	out    io.Writer
-	json   *monitor.Encoder     // nil: print a table
+	writer monitor.Writer       // nil: print a table
 	closed []monitor.Connection // connections that the monitor no longer keeps
 	more   int                  // the number of further ones, beyond maxClosed
 	failed error                // the first error of a write
@@ -151,21 +161,34 @@ type report struct {
 // maxClosed is the limit of closed connections in the table.
 const maxClosed = 10000
 
-func newReport(out io.Writer, asJSON bool) *report {
-	r := &report{out: out}
-	if asJSON {
-		r.json = monitor.NewEncoder(out)
+func newReport(out io.Writer, writer monitor.Writer) *report {
+	return &report{out: out, writer: writer}
+}
+
+// writerOf returns the writer of a format, or nil for the table.
+func writerOf(format string, out io.Writer) (monitor.Writer, error) {
+	switch format {
+	case "table":
+		return nil, nil
+	case "json":
+		return monitor.NewEncoder(out), nil
+	case "zeek":
+		return zeek.NewWriter(out), nil
+	case "zeek-json":
+		return zeek.NewJSONWriter(out), nil
+	case "eve":
+		return eve.NewWriter(out), nil
 	}
-	return r
+	return nil, fmt.Errorf("-format %q is none of table, json, zeek, zeek-json and eve", format)
 }
 
 // event reports an event. The line of a connection is written when it is closed.
 func (r *report) event(e *monitor.Event) {
 	switch {
 	case r.failed != nil:
-	case r.json != nil:
-		if r.failed = r.json.Event(e); r.failed == nil && e.Kind == monitor.EventClosed {
-			r.failed = r.json.Connection(&e.Connection)
+	case r.writer != nil:
+		if r.failed = r.writer.Event(e); r.failed == nil && e.Kind == monitor.EventClosed {
+			r.failed = r.writer.Connection(&e.Connection)
 		}
 	case e.Kind != monitor.EventClosed:
 	case len(r.closed) < maxClosed:
@@ -181,7 +204,7 @@ func (r *report) finish(m *monitor.Monitor) error {
 		return cmp.Compare(a.Number, b.Number)
 	})
 	stats := m.Stats()
-	if r.json == nil {
+	if r.writer == nil {
 		if r.more > 0 {
 			fmt.Fprintf(r.out, "%d closed connections are not in this table\n", r.more)
 		}
@@ -189,11 +212,14 @@ func (r *report) finish(m *monitor.Monitor) error {
 	}
 	for i := range kept {
 		if r.failed == nil {
-			r.failed = r.json.Connection(&kept[i])
+			r.failed = r.writer.Connection(&kept[i])
 		}
 	}
 	if r.failed == nil {
-		r.failed = r.json.Stats(&stats)
+		r.failed = r.writer.Stats(&stats)
+	}
+	if r.failed == nil {
+		r.failed = r.writer.Close()
 	}
 	return r.failed
 }

@@ -181,7 +181,7 @@ func TestPage(t *testing.T) {
 // TestTable checks that the table has a line for each connection and for the move.
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, false, "", nil); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, "table", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"CLIENT", "moving.example", "\n  rebinding 192.0.2.1:50000 → 192.0.2.1:50123 (high: ", "<b>markup</b>.example", "2 connections; "} {
@@ -195,7 +195,7 @@ func TestTable(t *testing.T) {
 // fields.
 func TestJSON(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, true, "", nil); err != nil {
+	if err := run(t.Context(), &out, "", "capture", []string{"testdata/sample.pcap"}, "json", "", nil); err != nil {
 		t.Fatal(err)
 	}
 	types := map[string]int{}
@@ -221,11 +221,11 @@ func TestJSON(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"a", "b"}, {"testdata/none.pcap"}, {"main.go"}} {
-		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, false, "", nil); err == nil {
+		if err := run(t.Context(), new(bytes.Buffer), "", "capture", args, "table", "", nil); err == nil {
 			t.Errorf("%v: no error", args)
 		}
 	}
-	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, false, "", nil); err == nil {
+	if err := run(t.Context(), new(bytes.Buffer), "eth0", "capture", []string{"file"}, "table", "", nil); err == nil {
 		t.Error("interfaces and a file: no error")
 	}
 }
@@ -240,11 +240,11 @@ func (f *full) Write([]byte) (int, error) {
 
 // TestFullDisk checks that a failed write is reported once and ends the output.
 func TestFullDisk(t *testing.T) {
-	for _, asJSON := range []bool{true, false} {
+	for _, format := range []string{"table", "json", "zeek", "zeek-json", "eve"} {
 		var disk full
-		err := run(t.Context(), &disk, "", "capture", []string{"testdata/sample.pcap"}, asJSON, "", nil)
+		err := run(t.Context(), &disk, "", "capture", []string{"testdata/sample.pcap"}, format, "", nil)
 		if !errors.Is(err, syscall.ENOSPC) || strings.Count(err.Error(), "\n") > 0 || disk.writes != 1 {
-			t.Errorf("JSON %v: got %q after %d writes", asJSON, err, disk.writes)
+			t.Errorf("%s: got %q after %d writes", format, err, disk.writes)
 		}
 	}
 }
@@ -253,7 +253,7 @@ func TestFullDisk(t *testing.T) {
 // number of the others.
 func TestClosed(t *testing.T) {
 	var out bytes.Buffer
-	r := newReport(&out, false)
+	r := newReport(&out, nil)
 	m := sample(t)
 	for c := range uint64(maxClosed + 2) {
 		r.event(&monitor.Event{Kind: monitor.EventClosed, Connection: monitor.Connection{Number: c, Paths: make([]monitor.Path, 1)}})
