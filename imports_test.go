@@ -34,8 +34,10 @@ var importRules = []struct {
 // optional are modules that only some folders may import, tests left out: other importers must
 // not have to build them.
 var optional = map[string][]string{
-	"github.com/prometheus/": {"metrics"},
-	"github.com/cilium/":     {"internal/datapath", "internal/test"},
+	"github.com/prometheus/":    {"metrics"},
+	"github.com/cilium/":        {"internal/datapath", "internal/test"},
+	"charm.land/":               {"examples"},
+	"github.com/charmbracelet/": {"examples"},
 }
 
 // TestImports checks that packages import each other only in the order of ARCHITECTURE.md.
@@ -74,7 +76,7 @@ func TestImports(t *testing.T) {
 func TestForbidden(t *testing.T) {
 	for folder, imported := range map[string]string{
 		"internal/udp": module + "relay", "p2p": module + "xdp", "relay": module + "p2p", "quota": "github.com/cilium/ebpf",
-		"monitor": "github.com/prometheus/client_golang/prometheus",
+		"monitor": "github.com/prometheus/client_golang/prometheus", "metrics": "charm.land/bubbletea/v2",
 	} {
 		if forbidden(folder, imported) == "" {
 			t.Errorf("%s may import %s", folder, imported)

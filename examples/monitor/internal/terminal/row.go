@@ -1,0 +1,176 @@
+package terminal
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quicway/quicway/monitor"
+)
+
+// Limits of what is kept for a row.
+const (
+	maxSamples  = 60                     // round trips
+	minInterval = 500 * time.Millisecond // over which a rate is measured
+)
+
+// row is what the list shows of a connection at one moment. It does not change, so that
+// snapshots share it. Its texts are printable ASCII.
+type row struct {
+	number         uint64
+	client, server netip.AddrPort // of the path in use
+	confidence     monitor.Confidence
+	rtt            time.Duration // 0: not known
+	rtts           []float32     // in milliseconds, the latest last
+	up, down       float64       // bytes a second from the client, and from the server
+	packets        uint64
+	first, last    time.Time // the packets
+	moves          int
+	moved          time.Time      // when the latest change of path was noticed; zero: never
+	ended          time.Time      // when the end was noticed; zero: the connection is open
+	reason         monitor.Reason // of the end, if it is known
+	label
+	mark mark
+}
+
+// label has the texts of a row, which seldom change.
+type label struct {
+	source                     labelSource
+	clientText, serverText     string
+	name, alpn, version, state string
+	lower                      string // all of them in lower case, for the filter
+}
+
+// labelSource is what a label is made from.
+type labelSource struct {
+	client, server netip.AddrPort
+	name           string
+	alpn           int // the number of protocols
+	version        monitor.Version
+	confidence     monitor.Confidence
+	moved, ended   bool
+}
+
+// mark is where the measurement of the rates began.
+type mark struct {
+	at       time.Time
+	up, down uint64
+}
+
+// newRow returns the row of a connection. before is its row in the previous snapshot, or nil.
+func newRow(c *monitor.Connection, before *row, now time.Time) *row {
+	r := &row{
+		number: c.Number, confidence: c.Confidence, rtt: connectionRTT(c),
+		packets: c.FromClient.Packets + c.FromServer.Packets,
+		first:   c.First, last: c.Last, moves: len(c.PathChanges) + c.PathChangesOmitted,
+	}
+	if p := pathInUse(c); p != nil {
+		r.client, r.server = p.Client, p.Server
+	}
+	if before == nil {
+		r.mark.at = c.First
+		before = &row{mark: r.mark}
+	}
+	r.moved, r.ended, r.reason, r.rtts = before.moved, before.ended, before.reason, before.rtts
+	if r.moves > before.moves {
+		r.moved = now
+	}
+	if r.rtt > 0 && r.rtt != before.rtt {
+		kept := r.rtts[max(len(r.rtts)-maxSamples+1, 0):]
+		r.rtts = append(slices.Clip(kept), float32(r.rtt)/float32(time.Millisecond))
+	}
+	r.measure(c, before, now)
+	r.describe(c, &before.label)
+	return r
+}
+
+// measure sets the rates.
+func (r *row) measure(c *monitor.Connection, before *row, now time.Time) {
+	elapsed := now.Sub(before.mark.at)
+	if elapsed < minInterval {
+		r.up, r.down, r.mark = before.up, before.down, before.mark
+		return
+	}
+	r.mark = mark{at: now, up: c.FromClient.Bytes, down: c.FromServer.Bytes}
+	r.up = float64(r.mark.up-before.mark.up) / elapsed.Seconds()
+	r.down = float64(r.mark.down-before.mark.down) / elapsed.Seconds()
+}
+
+// describe sets the label. It is the label before unless something has changed.
+func (r *row) describe(c *monitor.Connection, before *label) {
+	source := labelSource{
+		client: r.client, server: r.server, name: c.ServerName, alpn: len(c.ALPN), version: c.Version,
+		confidence: c.Confidence, moved: r.moves > 0, ended: !r.ended.IsZero(),
+	}
+	if source == before.source && before.lower != "" {
+		r.label = *before
+		return
+	}
+	r.label = label{
+		source: source, clientText: address(r.client), serverText: address(r.server),
+		name: orDash(clean(c.ServerName)), alpn: orDash(cleanAll(c.ALPN)), version: clean(c.Version.String()),
+		state: c.Confidence.String(),
+	}
+	words := []string{r.clientText, r.serverText, clean(strings.ToLower(c.ServerName)), r.alpn, r.version, r.state}
+	if source.moved {
+		words = append(words, "moved")
+	}
+	if source.ended {
+		r.state = "ended"
+		words = append(words, "ended")
+	} else {
+		words = append(words, "open") // the last word, see end
+	}
+	r.lower = strings.ToLower(strings.Join(words, " "))
+}
+
+// end returns the row of a connection that has ended.
+func (r *row) end(reason monitor.Reason, now time.Time) *row {
+	out := *r
+	out.up, out.down, out.reason = 0, 0, reason
+	if out.ended.IsZero() {
+		out.ended, out.source.ended, out.state = now, true, "ended"
+		out.lower = strings.TrimSuffix(out.lower, " open") + " ended"
+	}
+	return &out
+}
+
+// matches reports whether each word is in the texts of a row. Words are in lower case.
+func (r *row) matches(words []string) bool {
+	for _, word := range words {
+		if !strings.Contains(r.lower, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// pathInUse returns the active path, or the latest one, or nil if there is none.
+func pathInUse(c *monitor.Connection) *monitor.Path {
+	for i := range c.Paths {
+		if c.Paths[i].Active {
+			return &c.Paths[i]
+		}
+	}
+	if len(c.Paths) == 0 {
+		return nil
+	}
+	return &c.Paths[len(c.Paths)-1]
+}
+
+// connectionRTT returns the round trip by the spin bit, or else by the handshake, or 0.
+func connectionRTT(c *monitor.Connection) time.Duration {
+	if d := c.SpinRTT.Duration(); d != 0 {
+		return d
+	}
+	return c.Handshake.ServerSide.Duration() + c.Handshake.ClientSide.Duration()
+}
+
+// address formats an address. It leaves out the zone, which is a text from the system.
+func address(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return "-"
+	}
+	return netip.AddrPortFrom(a.Addr().WithZone(""), a.Port()).String()
+}
