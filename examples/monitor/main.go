@@ -9,8 +9,9 @@
 // With -mode xdp the kernel counts the packets of known connections and reports only
 // the others to the program.
 //
-// It prints a table at the end. With -json, or another -format, it prints a line for each
-// connection, in JSON also for each event. With -http it serves a page that shows the connections live:
+// It shows the connections of interfaces live if it runs in a terminal, and prints a table at
+// the end otherwise. With -json, or another -format, it prints a line for each connection, in
+// JSON also for each event. With -http it serves a page that shows the connections live:
 //
 //	go run ./examples/monitor -i eth0 -http 127.0.0.1:8080
 package main
@@ -29,11 +30,15 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/quicway/quicway/examples/monitor/internal/terminal"
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/monitor/eve"
 	"github.com/quicway/quicway/monitor/zeek"
 	"github.com/quicway/quicway/xdp"
 )
+
+// messages is standard error, which must not write into the live view.
+var messages terminal.Log
 
 func main() {
 	interfaces := flag.String("i", "", "`interfaces` to capture on, separated by commas, or any for all (Linux, CAP_NET_RAW)")
@@ -80,6 +85,9 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 	m, err := monitor.New(source, conf)
 	if err != nil {
 		return errors.Join(err, source.Close())
+	}
+	if tty, ok := out.(*os.File); ok && interfaces != "" && writer == nil && address == "" && terminal.Usable(os.Stdin, tty) {
+		return terminal.Run(ctx, m, os.Stdin, tty, &messages)
 	}
 	report := newReport(out, writer)
 	wait := func() error { return nil }
@@ -132,7 +140,7 @@ func open(interfaces, mode string, args []string) (source monitor.Source, end fu
 func attach(interfaces []string) (monitor.Source, func() error, error) {
 	program, err := xdp.Load(&xdp.Config{
 		Stages: []xdp.Stage{xdp.MonitorStage},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Logger: slog.New(slog.NewTextHandler(&messages, nil)),
 	})
 	if err != nil {
 		return nil, nil, err
