@@ -9,7 +9,8 @@ import (
 	"github.com/quicway/quicway/monitor"
 )
 
-// Limits of what is kept of connections that have ended.
+// Limits for connections that have ended: how long they are shown, and how many are kept that the
+// monitor has removed.
 const (
 	endedFor = 20 * time.Second
 	maxEnded = 1024
@@ -19,7 +20,7 @@ const (
 // because an event may be lost.
 type book struct {
 	rows   map[uint64]*row
-	final  map[uint64]*monitor.Connection // ended, the last that is known of them
+	final  map[uint64]*monitor.Connection // removed, the last that is known of them
 	follow uint64                         // the number of the connection whose details are shown, or 0
 	whole  *monitor.Connection            // that connection, as far as it is known
 }
@@ -28,8 +29,9 @@ func newBook() *book {
 	return &book{rows: make(map[uint64]*row), final: make(map[uint64]*monitor.Connection)}
 }
 
-// update returns the rows of the connections that the monitor keeps now, and of those that
-// have ended lately. Then it calls closed for the events of those that were removed.
+// update returns the rows of the connections that the monitor keeps now, and of those that it
+// has removed, but for those that have ended endedFor ago. It calls closed, for the events of
+// those that were removed, when it has all that are kept.
 func (b *book) update(now time.Time, kept iter.Seq[monitor.Connection], closed func() []monitor.Event) []*row {
 	rows := make(map[uint64]*row, len(b.rows))
 	for c := range kept {
@@ -40,14 +42,14 @@ func (b *book) update(now time.Time, kept iter.Seq[monitor.Connection], closed f
 	}
 	for _, e := range closed() {
 		number := e.Connection.Number
-		rows[number] = newRow(&e.Connection, b.rows[number], now).end(e.Reason, now)
+		rows[number] = newRow(&e.Connection, b.rows[number], now).end(now)
 		b.final[number] = &e.Connection
 	}
 	for number, r := range b.rows {
 		switch {
 		case rows[number] != nil:
-		case r.ended.IsZero():
-			rows[number] = r.end(monitor.StillOpen, now)
+		case !r.removed:
+			rows[number] = r.end(now)
 		case now.Sub(r.ended) < endedFor:
 			rows[number] = r
 		}
@@ -59,24 +61,27 @@ func (b *book) update(now time.Time, kept iter.Seq[monitor.Connection], closed f
 	}
 	out := make([]*row, 0, len(rows))
 	for _, r := range rows {
-		out = append(out, r)
+		if !r.isOver() || now.Sub(r.ended) < endedFor {
+			out = append(out, r)
+		}
 	}
 	return out
 }
 
-// forget removes the connections beyond maxEnded that have ended first.
+// forget forgets those of the removed connections that are more than maxEnded. These are the
+// ones that have ended first.
 func (b *book) forget() {
-	var ended []*row
+	var removed []*row
 	for _, r := range b.rows {
-		if !r.ended.IsZero() {
-			ended = append(ended, r)
+		if r.removed {
+			removed = append(removed, r)
 		}
 	}
-	if more := len(ended) - maxEnded; more > 0 {
-		slices.SortFunc(ended, func(a, b *row) int {
+	if more := len(removed) - maxEnded; more > 0 {
+		slices.SortFunc(removed, func(a, b *row) int {
 			return cmp.Or(a.ended.Compare(b.ended), cmp.Compare(a.number, b.number))
 		})
-		for _, r := range ended[:more] {
+		for _, r := range removed[:more] {
 			delete(b.rows, r.number)
 		}
 	}

@@ -69,17 +69,43 @@ func TestEnds(t *testing.T) {
 	updated(b, start, all)
 	now := start.Add(time.Second)
 	got := updated(b, now, all[2:], monitor.Event{Kind: monitor.EventClosed, Connection: all[0], Reason: monitor.Evicted})
-	for number, want := range map[uint64]monitor.Reason{1: monitor.Evicted, 2: monitor.StillOpen} {
-		if r := got[number]; r == nil || r.ended != now || r.reason != want || r.up != 0 {
+	for _, number := range []uint64{1, 2} {
+		if r := got[number]; r == nil || r.ended != now || !r.removed || r.up != 0 || r.state != removedState || !r.matches([]string{removedState}) || r.matches([]string{"open"}) {
 			t.Errorf("connection %d: got %+v", number, r)
 		}
 	}
-	got = updated(b, now.Add(endedFor-1), all[2:], monitor.Event{Kind: monitor.EventClosed, Connection: all[1], Reason: monitor.Idle})
-	if got[1] == nil || got[2] == nil || got[2].reason != monitor.Idle || got[2].ended != now || !got[2].matches([]string{"apple", "ended"}) {
+	all[1].State = monitor.StateEnded
+	got = updated(b, now.Add(endedFor-1), all[2:], monitor.Event{Kind: monitor.EventClosed, Connection: all[1], Reason: monitor.Idle},
+		monitor.Event{Kind: monitor.EventClosed, Connection: all[0], Reason: monitor.Evicted})
+	if got[1] == nil || got[1].ended != now || got[1].state != removedState || got[2] == nil || got[2].ended != now || !got[2].matches([]string{"apple", "ended"}) {
 		t.Errorf("got %+v", got)
 	}
 	if got = updated(b, now.Add(endedFor), all[2:]); len(got) != 1 || len(b.final) != 0 {
 		t.Errorf("got %d rows and %d connections, want only the open one", len(got), len(b.final))
+	}
+}
+
+// TestEndsInHandshake checks that a connection that has ended, but is kept by the monitor, is
+// shown for as long as others that have ended, and again if its end is withdrawn.
+func TestEndsInHandshake(t *testing.T) {
+	b, c := newBook(), connection(1, "a", 1)
+	ended := c
+	ended.State, ended.Ended = monitor.StateEnded, &monitor.Ending{Time: start, By: "server"}
+	for i, step := range []struct {
+		after time.Duration
+		c     monitor.Connection
+		state string // "": not shown
+	}{
+		{0, c, "open"}, {time.Second, ended, "ended"}, {endedFor, ended, "ended"}, {endedFor + time.Second, ended, ""},
+		{2 * endedFor, ended, ""}, {2*endedFor + 1, c, "open"}, {3 * endedFor, ended, "ended"},
+	} {
+		state := ""
+		if r := updated(b, start.Add(step.after), []monitor.Connection{step.c})[1]; r != nil {
+			state = r.state
+		}
+		if state != step.state {
+			t.Errorf("step %d: got %q, want %q", i, state, step.state)
+		}
 	}
 }
 
@@ -112,11 +138,11 @@ func TestLabel(t *testing.T) {
 	b, c := newBook(), connection(1, "Name.Example", 1)
 	named := c
 	c.TLS, c.Version, c.Confidence = monitor.TLS{}, 0, monitor.MidFlow
-	if r := updated(b, start, []monitor.Connection{c})[1]; r.name != "-" || r.alpn != "-" || r.version != "unknown" || r.state != "midflow" {
+	if r := updated(b, start, []monitor.Connection{c})[1]; r.name != "-" || r.alpn != "-" || r.version != "unknown" || r.sure != "midflow" {
 		t.Errorf("got %+v", r.label)
 	}
 	r := updated(b, start, []monitor.Connection{named})[1]
-	if r.name != "Name.Example" || r.alpn != "h3" || r.version != "v1" || r.state != "proven" || !r.matches([]string{"name.ex", "v1", "open"}) {
+	if r.name != "Name.Example" || r.alpn != "h3" || r.version != "v1" || r.sure != "proven" || !r.matches([]string{"name.ex", "v1", "open"}) {
 		t.Errorf("got %+v", r.label)
 	}
 	if again := updated(b, start, []monitor.Connection{named})[1]; again.label != r.label {

@@ -25,8 +25,8 @@ type column struct {
 // The columns that the code names.
 const (
 	nameColumn  = 0
-	trendColumn = 7
-	ageColumn   = 11
+	trendColumn = 8
+	ageColumn   = 12
 )
 
 // columns are the columns, from the left.
@@ -41,10 +41,10 @@ var columns = [...]column{
 		compare: func(a, b *row) int { return strings.Compare(a.alpn, b.alpn) }},
 	{title: "VERS", least: 5, most: 10, leave: 10, static: func(r *row) string { return r.version },
 		compare: func(a, b *row) int { return strings.Compare(a.version, b.version) }},
-	{title: "STATE", least: 6, most: 9, leave: 8, static: func(r *row) string { return r.state }, falling: true,
-		compare: func(a, b *row) int {
-			return cmp.Or(-compareBool(a.source.ended, b.source.ended), cmp.Compare(a.confidence, b.confidence))
-		}},
+	{title: "STATE", least: 6, most: 9, leave: 8, static: func(r *row) string { return r.state },
+		compare: func(a, b *row) int { return cmp.Compare(a.source.state, b.source.state) }},
+	{title: "SURE", least: 6, most: 9, leave: 12, static: func(r *row) string { return r.sure },
+		compare: func(a, b *row) int { return cmp.Compare(a.confidence, b.confidence) }},
 	{title: "RTT", least: 6, leave: 2, text: right(func(r *row, _ time.Time) string { return roundTrip(r.rtt) }), falling: true,
 		compare: func(a, b *row) int { return cmp.Compare(a.rtt, b.rtt) }},
 	{title: "TREND", least: 8, leave: 11, text: func(r *row, _ time.Time, width int) string { return fit(spark(r.rtts, width), width) },
@@ -74,7 +74,7 @@ func (c *column) cell(r *row, now time.Time, width int) string {
 
 // rate formats a rate of a connection that may have ended.
 func rate(r *row, bytes float64) string {
-	if r.source.ended {
+	if r.isOver() {
 		return "-"
 	}
 	return amount(bytes)
@@ -82,7 +82,7 @@ func rate(r *row, bytes float64) string {
 
 // age returns how long a connection has lasted.
 func age(r *row, now time.Time) time.Duration {
-	if r.source.ended {
+	if r.isOver() {
 		now = r.ended
 	}
 	return now.Sub(r.first)
@@ -98,14 +98,4 @@ func variation(values []float32) float32 {
 		low, high = min(low, v), max(high, v)
 	}
 	return high - low
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }

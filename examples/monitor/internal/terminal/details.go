@@ -18,7 +18,6 @@ const detailsFrame = 2
 type details struct {
 	row    *row                // the latest
 	whole  *monitor.Connection // nil: not known yet
-	gone   bool                // the row has disappeared from the list
 	scroll scroll
 }
 
@@ -33,8 +32,7 @@ func (d *details) take(s *snapshot, paused bool) {
 	if paused {
 		return
 	}
-	i := slices.IndexFunc(s.rows, func(r *row) bool { return r.number == d.row.number })
-	if d.gone = i < 0; !d.gone {
+	if i := slices.IndexFunc(s.rows, func(r *row) bool { return r.number == d.row.number }); i >= 0 {
 		d.row = s.rows[i]
 	}
 }
@@ -73,7 +71,7 @@ func (d *details) lines(now time.Time, width int) []string {
 	d.state(p)
 	if d.whole == nil {
 		p.line("")
-		if d.row.source.ended {
+		if d.row.removed {
 			p.line("The connection ended before its details were asked for.")
 		} else {
 			p.line("Reading the connection...")
@@ -81,6 +79,7 @@ func (d *details) lines(now time.Time, width int) []string {
 		return p.lines
 	}
 	c := d.whole
+	identity(p, c)
 	negotiation(p, c)
 	connectionIDs(p, c)
 	d.roundTrips(p, c)
@@ -91,24 +90,24 @@ func (d *details) lines(now time.Time, width int) []string {
 	return p.lines
 }
 
-// state adds whether the connection is open, and how sure it is that it is QUIC.
+// state adds how far the connection has come, and how sure it is that it is QUIC.
 func (d *details) state(p *page) {
-	state := "open"
-	switch {
-	case d.row.source.ended && d.row.reason != monitor.StillOpen:
-		state = fmt.Sprintf("ended (%v), noticed at %s", d.row.reason, d.row.ended.Format(time.TimeOnly))
-	case d.row.source.ended || d.gone:
-		state = "ended"
+	state, sure := d.row.state, d.row.sure
+	if c := d.whole; c != nil {
+		if e := c.Ended; e != nil {
+			state += ": " + clean(e.String()) + ", at " + moment(e.Time) + unless(e.Phrase == "", `, "`+clean(e.Phrase)+`"`)
+		}
+		sure += unless(c.Evidence == "", ": "+clean(c.Evidence))
 	}
-	if d.gone {
-		state += "; no longer in the list"
-	}
-	p.field("state", state)
-	sure := d.row.confidence.String()
-	if d.whole != nil && d.whole.Evidence != "" {
-		sure += ": " + clean(d.whole.Evidence)
-	}
+	p.field("state", state+unless(!d.row.removed || state == removedState, "; no longer kept"))
 	p.field("confidence", sure)
+}
+
+// identity adds what identifies the connection elsewhere.
+func identity(p *page, c *monitor.Connection) {
+	p.field("UID", clean(c.UID))
+	p.field("Community ID", clean(c.CommunityID))
+	p.field("history", clean(c.History))
 }
 
 // negotiation adds what the hellos say.
@@ -126,6 +125,7 @@ func negotiation(p *page, c *monitor.Connection) {
 	p.field("ECH", unless(!c.ECH, "yes: the server name may not be the real one"))
 	p.field("post-quantum", unless(!c.PostQuantum && len(c.PostQuantumGroups) == 0,
 		fmt.Sprintf("key share: %s; groups: %s", yesNo(c.PostQuantum), orDash(cleanAll(c.PostQuantumGroups)))))
+	p.number("token, bytes", c.TokenLength)
 	p.number("Retry packets", c.Retries)
 	p.number("Version Negotiation", c.Negotiations)
 	p.number("0-RTT packets", c.ZeroRTT)
@@ -139,9 +139,18 @@ func connectionIDs(p *page, c *monitor.Connection) {
 		original = []string{c.OriginalID}
 	}
 	p.field("original", cleanAll(original))
+	p.field("in the handshake", strings.TrimPrefix(chosen("client", c.ClientID)+chosen("server", c.ServerID), ", "))
 	p.field("of the client", cleanAll(c.ClientIDs))
 	p.field("of the server", cleanAll(c.ServerIDs))
 	p.number("changes on a path", c.Rotations)
+}
+
+// chosen returns the connection ID that a side has chosen, after a comma.
+func chosen(side string, id *monitor.ID) string {
+	if id == nil {
+		return ""
+	}
+	return ", " + side + " " + orDash(clean(id.String()))
 }
 
 // roundTrips adds the round trips and their trend.
@@ -151,20 +160,28 @@ func (d *details) roundTrips(p *page, c *monitor.Connection) {
 	p.field("spin bit", unless(c.SpinRTT == 0, roundTrip(c.SpinRTT.Duration())))
 	p.field("handshake", unless(h == (monitor.HandshakeRTT{}), fmt.Sprintf("server side %s, client side %s",
 		roundTrip(h.ServerSide.Duration()), roundTrip(h.ClientSide.Duration()))))
+	p.field("samples", statistics(&c.RTT))
 	if all := d.row.rtts; len(all) > 0 {
 		p.field("trend", spark(all, min(maxSamples, p.width-labelWidth)))
 		p.field("least, largest", fmt.Sprintf("%s, %s", milliseconds(slices.Min(all)), milliseconds(slices.Max(all))))
 	}
 }
 
+// statistics returns the statistics of round trips, or nothing if there are none.
+func statistics(s *monitor.RTTStats) string {
+	return unless(s.Samples == 0, fmt.Sprintf("%d, least %s, median %s, jitter %s", s.Samples,
+		roundTrip(s.Min.Duration()), roundTrip(s.Median.Duration()), roundTrip(s.Jitter.Duration())))
+}
+
 // traffic adds the counters and the times.
 func (d *details) traffic(p *page, c *monitor.Connection, now time.Time) {
 	p.heading("Traffic")
-	p.field("from the client", traffic(c.FromClient)+", "+rate(d.row, d.row.up)+"B/s")
-	p.field("from the server", traffic(c.FromServer)+", "+rate(d.row, d.row.down)+"B/s")
+	p.field("from the client", traffic(c.FromClient)+unless(d.row.isOver(), ", "+amount(d.row.up)+"B/s"))
+	p.field("from the server", traffic(c.FromServer)+unless(d.row.isOver(), ", "+amount(d.row.down)+"B/s"))
 	p.number("glued packets", c.Glued)
 	p.field("first packet", moment(c.First)+" ("+period(now.Sub(c.First))+" ago)")
 	p.field("latest packet", moment(c.Last)+" ("+period(now.Sub(c.Last))+" ago)")
+	p.field("duration", c.Duration.Duration().Round(time.Millisecond).String())
 	p.field("direction", clean(c.Direction))
 	p.number("interface", c.Interface)
 }
@@ -188,6 +205,9 @@ func paths(p *page, c *monitor.Connection) {
 			p.more(fmt.Sprintf("spin bit %s, server side %s, client side %s", roundTrip(s.SpinRTT.Duration()),
 				roundTrip(s.SpinServerSide.Duration()), roundTrip(s.SpinClientSide.Duration())))
 		}
+		if text := statistics(&s.RTT); text != "" {
+			p.more("round trips: " + text)
+		}
 	}
 }
 
@@ -203,9 +223,9 @@ func pathChanges(p *page, c *monitor.Connection) {
 }
 
 // known are the JSON names of the fields that the functions above show.
-var known = strings.Fields(`number confidence evidence version versions odcid odcids client_ids server_ids rotations
+var known = strings.Fields(`number uid community_id history state ended confidence evidence version version_name versions odcid odcids client_ids server_ids client_id server_id rotations
 	sni alpn alpn_omitted ja4 ech post_quantum post_quantum_groups cipher group tls_version paths paths_dropped
-	path_changes path_changes_omitted handshake spin_rtt_ms retries version_negotiations zero_rtt glued first last
+	path_changes path_changes_omitted handshake spin_rtt_ms rtt token_length duration_ms retries version_negotiations zero_rtt glued first last
 	from_client from_server direction interface`)
 
 // others adds the fields of a connection that are not known here, by their JSON names.
@@ -236,7 +256,11 @@ func others(p *page, c *monitor.Connection) {
 }
 
 func traffic(t monitor.Traffic) string {
-	return fmt.Sprintf("%d packets, %sB", t.Packets, amount(float64(t.Bytes)))
+	text := fmt.Sprintf("%d packets, %sB", t.Packets, amount(float64(t.Bytes)))
+	if e := t.ECN; e != (monitor.ECN{}) {
+		text += fmt.Sprintf(" (ECT(0) %d, ECT(1) %d, CE %d)", e.ECT0, e.ECT1, e.CE)
+	}
+	return text
 }
 
 func moment(t time.Time) string {

@@ -21,7 +21,7 @@ var start = time.Date(2026, 5, 4, 12, 0, 0, 0, time.Local)
 func connection(number uint64, name string, seconds int) monitor.Connection {
 	begin := start.Add(-time.Duration(seconds) * time.Second)
 	return monitor.Connection{
-		Number: number, Confidence: monitor.Proven, Version: 1,
+		Number: number, State: monitor.StateOpen, Confidence: monitor.Proven, Version: 1,
 		TLS:       monitor.TLS{ServerName: name, ALPN: []string{"h3"}},
 		First:     begin,
 		Last:      start,

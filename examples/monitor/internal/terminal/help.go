@@ -11,7 +11,7 @@ const helpText = `Keys of the list
   ← →  h l  < >      sort by another column; one that did not fit appears
   r                  reverse the order
   /                  filter: all words must be in the names, addresses, versions
-                     or states (open, ended, moved, proven); Esc removes it
+                     or states (open, silent, ended, moved); Esc removes it
   Enter              details of the connection; Esc returns
   p Space            pause, and go on
   q Ctrl-C           quit
@@ -19,8 +19,10 @@ const helpText = `Keys of the list
 Signs
 
   ●                  the connection has just changed its path
-  ×                  the connection has ended; its row disappears soon
-  faint              the connection has ended, or was silent for 30 seconds
+  ×                  the connection has ended, or the monitor has removed it;
+                     its row disappears soon
+  faint              the connection has ended, or there is no packet for 30 s
+  SURE               how sure it is that the connection is QUIC
   TREND              the latest round trips
   UP/s DN/s          bytes a second from the client, and from the server
 

@@ -33,7 +33,7 @@ func (l *list) arrange(all []*row) {
 	l.all, l.open, l.widths = all, 0, widths{}
 	for _, r := range all {
 		l.widths.add(r)
-		if r.ended.IsZero() {
+		if !r.isOver() {
 			l.open++
 		}
 	}

@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+
+	"github.com/quicway/quicway/monitor"
 )
 
-// The times for which a row looks otherwise.
-const (
-	highlight  = 10 * time.Second // after a change of path
-	quietAfter = 30 * time.Second // without packets: the usual idle timeout of QUIC
-)
+// highlight is how long a row is highlighted after a change of path.
+const highlight = 10 * time.Second
 
 // frame says how many lines of the screen the list leaves to other things.
 type frame struct{ title, moves, help int }
@@ -143,11 +142,11 @@ func (l *list) headline(w *widths) string {
 func (m *model) rowLine(r *row, w *widths) string {
 	sign, style := " ", plain
 	switch now := m.shown.at; {
-	case r.source.ended:
+	case r.isOver():
 		sign, style = "×", faint
 	case !r.moved.IsZero() && now.Sub(r.moved) < highlight:
 		sign, style = "●", movedRow
-	case now.Sub(r.last) >= quietAfter:
+	case r.source.state == monitor.StateSilent:
 		style = faint
 	}
 	if r.number == m.list.selected {

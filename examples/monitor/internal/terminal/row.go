@@ -25,21 +25,22 @@ type row struct {
 	rtts           []float32     // in milliseconds, the latest last
 	up, down       float64       // bytes a second from the client, and from the server
 	packets        uint64
-	first, last    time.Time // the packets
+	first          time.Time
 	moves          int
-	moved          time.Time      // when the latest change of path was noticed; zero: never
-	ended          time.Time      // when the end was noticed; zero: the connection is open
-	reason         monitor.Reason // of the end, if it is known
+	moved          time.Time // when the latest change of path was noticed; zero: never
+	ended          time.Time // when the end was noticed; zero: it has not ended
+	removed        bool      // the monitor does not keep the connection any more
 	label
 	mark mark
 }
 
 // label has the texts of a row, which seldom change.
 type label struct {
-	source                     labelSource
-	clientText, serverText     string
-	name, alpn, version, state string
-	lower                      string // all of them in lower case, for the filter
+	source                 labelSource
+	clientText, serverText string
+	name, alpn, version    string
+	sure, state            string
+	lower                  string // all of them in lower case, for the filter
 }
 
 // labelSource is what a label is made from.
@@ -49,7 +50,8 @@ type labelSource struct {
 	alpn           int // the number of protocols
 	version        monitor.Version
 	confidence     monitor.Confidence
-	moved, ended   bool
+	state          monitor.State
+	moved, removed bool // removed: the state is removedState
 }
 
 // mark is where the measurement of the rates began.
@@ -63,7 +65,7 @@ func newRow(c *monitor.Connection, before *row, now time.Time) *row {
 	r := &row{
 		number: c.Number, confidence: c.Confidence, rtt: connectionRTT(c),
 		packets: c.FromClient.Packets + c.FromServer.Packets,
-		first:   c.First, last: c.Last, moves: len(c.PathChanges) + c.PathChangesOmitted,
+		first:   c.First, moves: len(c.PathChanges) + c.PathChangesOmitted,
 	}
 	if p := pathInUse(c); p != nil {
 		r.client, r.server = p.Client, p.Server
@@ -72,7 +74,13 @@ func newRow(c *monitor.Connection, before *row, now time.Time) *row {
 		r.mark.at = c.First
 		before = &row{mark: r.mark}
 	}
-	r.moved, r.ended, r.reason, r.rtts = before.moved, before.ended, before.reason, before.rtts
+	r.moved, r.rtts = before.moved, before.rtts
+	if c.State == monitor.StateEnded || before.removed {
+		r.ended = before.ended
+		if r.ended.IsZero() {
+			r.ended = now
+		}
+	}
 	if r.moves > before.moves {
 		r.moved = now
 	}
@@ -101,7 +109,7 @@ func (r *row) measure(c *monitor.Connection, before *row, now time.Time) {
 func (r *row) describe(c *monitor.Connection, before *label) {
 	source := labelSource{
 		client: r.client, server: r.server, name: c.ServerName, alpn: len(c.ALPN), version: c.Version,
-		confidence: c.Confidence, moved: r.moves > 0, ended: !r.ended.IsZero(),
+		confidence: c.Confidence, state: c.State, moved: r.moves > 0,
 	}
 	if source == before.source && before.lower != "" {
 		r.label = *before
@@ -110,31 +118,36 @@ func (r *row) describe(c *monitor.Connection, before *label) {
 	r.label = label{
 		source: source, clientText: address(r.client), serverText: address(r.server),
 		name: orDash(clean(c.ServerName)), alpn: orDash(cleanAll(c.ALPN)), version: clean(c.Version.String()),
-		state: c.Confidence.String(),
+		sure: c.Confidence.String(), state: c.State.String(),
 	}
-	words := []string{r.clientText, r.serverText, clean(strings.ToLower(c.ServerName)), r.alpn, r.version, r.state}
+	words := []string{r.clientText, r.serverText, clean(strings.ToLower(c.ServerName)), r.alpn, r.version, r.sure}
 	if source.moved {
 		words = append(words, "moved")
 	}
-	if source.ended {
-		r.state = "ended"
-		words = append(words, "ended")
-	} else {
-		words = append(words, "open") // the last word, see end
-	}
+	words = append(words, r.state) // the last word, see end
 	r.lower = strings.ToLower(strings.Join(words, " "))
 }
 
-// end returns the row of a connection that has ended.
-func (r *row) end(reason monitor.Reason, now time.Time) *row {
+// removedState is the state of a connection that the monitor has removed, and of which it is not
+// known that it has ended: it made room for another one.
+const removedState = "removed"
+
+// end returns the row of a connection that the monitor has removed.
+func (r *row) end(now time.Time) *row {
 	out := *r
-	out.up, out.down, out.reason = 0, 0, reason
+	out.up, out.down, out.removed = 0, 0, true
 	if out.ended.IsZero() {
-		out.ended, out.source.ended, out.state = now, true, "ended"
-		out.lower = strings.TrimSuffix(out.lower, " open") + " ended"
+		out.ended = now
+	}
+	if out.source.state != monitor.StateEnded {
+		out.lower = strings.TrimSuffix(out.lower, out.state) + removedState
+		out.source.state, out.source.removed, out.state = monitor.StateEnded, true, removedState
 	}
 	return &out
 }
+
+// isOver reports whether the connection has ended.
+func (r *row) isOver() bool { return !r.ended.IsZero() }
 
 // matches reports whether each word is in the texts of a row. Words are in lower case.
 func (r *row) matches(words []string) bool {
