@@ -38,6 +38,7 @@ var optional = map[string][]string{
 	"github.com/cilium/":        {"internal/datapath", "internal/test"},
 	"charm.land/":               {"examples"},
 	"github.com/charmbracelet/": {"examples"},
+	"github.com/chromedp/":      {"examples/monitor"}, // and there only tests do
 }
 
 // TestImports checks that packages import each other only in the order of ARCHITECTURE.md.

@@ -45,7 +45,7 @@ func main() {
 	mode := flag.String("mode", "capture", "how to read interfaces: capture (packet sockets) or xdp (the kernel counts known connections; needs CAP_BPF and CAP_NET_ADMIN)")
 	format := flag.String("format", "table", "what to print: table, json (JSON lines), zeek or zeek-json (Zeek's quic.log), or eve (Suricata's EVE)")
 	asJSON := flag.Bool("json", false, "short for -format json")
-	address := flag.String("http", "", "`address` to serve a live page on, such as 127.0.0.1:8080")
+	address := flag.String("http", "", "`address` to serve a live page on, such as :8080; without a host it is on loopback")
 	limit := flag.Int("max", 0, "limit of connections to keep (0: the default)")
 	var filter *monitor.Filter
 	parseFilter := func(text string) (err error) {

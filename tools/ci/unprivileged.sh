@@ -18,5 +18,6 @@ git ls-files -z --cached --others --exclude-standard | tar -c --null --files-fro
 GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GOMODCACHE="$home/modules" go mod download
 chown -R "$user:$user" "$home"
 
-run=(env -i "HOME=$home" "TMPDIR=$home/tmp" "PATH=$PATH" GOMODCACHE="$home/modules" GOFLAGS=-buildvcs=false go test "$@" ./...)
+run=(env -i "HOME=$home" "TMPDIR=$home/tmp" "PATH=$PATH" GOMODCACHE="$home/modules" GOFLAGS=-buildvcs=false \
+	"QUICWAY_REQUIRE_CHROMIUM=${QUICWAY_REQUIRE_CHROMIUM-}" go test "$@" ./...)
 (cd "$home/tree" && setpriv --reuid="$user" --regid="$user" --clear-groups "${run[@]}")
