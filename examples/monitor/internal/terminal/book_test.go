@@ -100,6 +100,7 @@ func TestEndsInHandshake(t *testing.T) {
 		{2 * endedFor, ended, ""}, {2*endedFor + 1, c, "open"}, {3 * endedFor, ended, "ended"},
 	} {
 		state := ""
+		step.c.Last = start.Add(step.after)
 		if r := updated(b, start.Add(step.after), []monitor.Connection{step.c})[1]; r != nil {
 			state = r.state
 		}

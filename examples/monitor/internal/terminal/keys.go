@@ -46,7 +46,7 @@ func (m *model) listKey(key string) {
 	switch key {
 	case "/":
 		m.list.editing = true
-	case "esc":
+	case "esc", "alt+esc":
 		m.list.setFilter("")
 	case "enter":
 		if r := m.list.selectedRow(); r != nil {
@@ -67,7 +67,7 @@ func (m *model) listKey(key string) {
 // detailsKey handles a key while the details of a connection are shown.
 func (m *model) detailsKey(key string) {
 	switch key {
-	case "esc", "enter", "backspace", "left", "h":
+	case "esc", "alt+esc", "enter", "backspace", "left", "h":
 		m.details = nil
 		m.follow(0)
 	default:

@@ -126,7 +126,7 @@ func (l *list) edit(key, text string) {
 	switch key {
 	case "enter":
 		l.editing = false
-	case "esc":
+	case "esc", "alt+esc":
 		l.editing = false
 		l.setFilter("")
 	case "backspace":

@@ -307,7 +307,8 @@ func TestEnded(t *testing.T) {
 	v.want("2 connections │")
 }
 
-// TestSilent checks that the row of a silent connection is faint.
+// TestSilent checks that the row of a silent connection is faint, also if the monitor has not
+// noticed the silence because there are no packets at all.
 func TestSilent(t *testing.T) {
 	v := newView(t)
 	all := three()
@@ -318,6 +319,9 @@ func TestSilent(t *testing.T) {
 	}
 	v.press("/", "silent")
 	v.want("filter (1 of 3): silent", "cherry")
+	v.at = start.Add(silentAfter)
+	v.show(all)
+	v.want("filter (3 of 3): silent", "cherry")
 }
 
 // TestPause checks that nothing moves while the view is paused, and that details can be opened.
@@ -427,7 +431,7 @@ func TestSizes(t *testing.T) {
 	for _, keys := range [][]string{{}, {"enter"}, {"?"}, {"x", "esc", "/", "e"}} {
 		v.press(keys...)
 		v.show(append(three()[1:], c))
-		for width := range 150 {
+		for width := 0; width < 150; width += 1 + width/10 {
 			for _, height := range []int{0, 1, 2, 3, 5, 6, 11, 12, 23, 24, 60} {
 				v.size(width, height)
 				content := v.View().Content

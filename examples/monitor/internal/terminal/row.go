@@ -15,6 +15,9 @@ const (
 	minInterval = 500 * time.Millisecond // over which a rate is measured
 )
 
+// silentAfter is the silence after which a connection is silent, as in [monitor.StateSilent].
+const silentAfter = 30 * time.Second
+
 // row is what the list shows of a connection at one moment. It does not change, so that
 // snapshots share it. Its texts are printable ASCII.
 type row struct {
@@ -89,7 +92,7 @@ func newRow(c *monitor.Connection, before *row, now time.Time) *row {
 		r.rtts = append(slices.Clip(kept), float32(r.rtt)/float32(time.Millisecond))
 	}
 	r.measure(c, before, now)
-	r.describe(c, &before.label)
+	r.describe(c, stateAt(c, now), &before.label)
 	return r
 }
 
@@ -106,10 +109,10 @@ func (r *row) measure(c *monitor.Connection, before *row, now time.Time) {
 }
 
 // describe sets the label. It is the label before unless something has changed.
-func (r *row) describe(c *monitor.Connection, before *label) {
+func (r *row) describe(c *monitor.Connection, state monitor.State, before *label) {
 	source := labelSource{
 		client: r.client, server: r.server, name: c.ServerName, alpn: len(c.ALPN), version: c.Version,
-		confidence: c.Confidence, state: c.State, moved: r.moves > 0,
+		confidence: c.Confidence, state: state, moved: r.moves > 0,
 	}
 	if source == before.source && before.lower != "" {
 		r.label = *before
@@ -118,7 +121,7 @@ func (r *row) describe(c *monitor.Connection, before *label) {
 	r.label = label{
 		source: source, clientText: address(r.client), serverText: address(r.server),
 		name: orDash(clean(c.ServerName)), alpn: orDash(cleanAll(c.ALPN)), version: clean(c.Version.String()),
-		sure: c.Confidence.String(), state: c.State.String(),
+		sure: c.Confidence.String(), state: state.String(),
 	}
 	words := []string{r.clientText, r.serverText, clean(strings.ToLower(c.ServerName)), r.alpn, r.version, r.sure}
 	if source.moved {
@@ -131,6 +134,15 @@ func (r *row) describe(c *monitor.Connection, before *label) {
 // removedState is the state of a connection that the monitor has removed, and of which it is not
 // known that it has ended: it made room for another one.
 const removedState = "removed"
+
+// stateAt returns the state of a connection. The monitor's clock is that of the packets, and
+// stands still if there are none. The view is live, and takes the time instead.
+func stateAt(c *monitor.Connection, now time.Time) monitor.State {
+	if c.State < monitor.StateSilent && now.Sub(c.Last) >= silentAfter {
+		return monitor.StateSilent
+	}
+	return c.State
+}
 
 // end returns the row of a connection that the monitor has removed.
 func (r *row) end(now time.Time) *row {
