@@ -43,7 +43,7 @@ var messages terminal.Log
 func main() {
 	interfaces := flag.String("i", "", "`interfaces` to capture on, separated by commas, or any for all (Linux, CAP_NET_RAW)")
 	mode := flag.String("mode", "capture", "how to read interfaces: capture (packet sockets) or xdp (the kernel counts known connections; needs CAP_BPF and CAP_NET_ADMIN)")
-	format := flag.String("format", "table", "what to print: table, json (JSON lines), zeek or zeek-json (Zeek's quic.log), or eve (Suricata's EVE)")
+	format := flag.String("format", "", "what to print: table (the default without a live view), json (JSON lines), zeek or zeek-json (Zeek's quic.log), or eve (Suricata's EVE)")
 	asJSON := flag.Bool("json", false, "short for -format json")
 	address := flag.String("http", "", "`address` to serve a live page on, such as :8080; without a host it is on loopback")
 	limit := flag.Int("max", 0, "limit of connections to keep (0: the default)")
@@ -86,7 +86,7 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 	if err != nil {
 		return errors.Join(err, source.Close())
 	}
-	if tty, ok := out.(*os.File); ok && interfaces != "" && writer == nil && address == "" && terminal.Usable(os.Stdin, tty) {
+	if tty, ok := out.(*os.File); ok && interfaces != "" && format == "" && address == "" && terminal.Usable(os.Stdin, tty) {
 		return terminal.Run(ctx, m, os.Stdin, tty, &messages)
 	}
 	report := newReport(out, writer)
@@ -176,7 +176,7 @@ func newReport(out io.Writer, writer monitor.Writer) *report {
 // writerOf returns the writer of a format, or nil for the table.
 func writerOf(format string, out io.Writer) (monitor.Writer, error) {
 	switch format {
-	case "table":
+	case "", "table":
 		return nil, nil
 	case "json":
 		return monitor.NewEncoder(out), nil

@@ -120,6 +120,7 @@ func negotiation(p *page, c *monitor.Connection) {
 	p.field("version", clean(c.Version.String())+unless(len(versions) < 2, "; seen: "+cleanAll(versions)))
 	p.field("server name", clean(c.ServerName))
 	p.field("ALPN", cleanAll(c.ALPN)+unless(c.ALPNOmitted == 0, fmt.Sprintf(" and %d more", c.ALPNOmitted)))
+	p.field("user agent", clean(c.UserAgent))
 	p.field("JA4", clean(c.JA4))
 	p.field("TLS", strings.Trim(strings.Join([]string{clean(c.TLSVersion), clean(c.Cipher), clean(c.Group)}, " "), " "))
 	p.field("ECH", unless(!c.ECH, "yes: the server name may not be the real one"))
@@ -224,7 +225,7 @@ func pathChanges(p *page, c *monitor.Connection) {
 
 // known are the JSON names of the fields that the functions above show.
 var known = strings.Fields(`number uid community_id history state ended confidence evidence version version_name versions odcid odcids client_ids server_ids client_id server_id rotations
-	sni alpn alpn_omitted ja4 ech post_quantum post_quantum_groups cipher group tls_version paths paths_dropped
+	sni alpn alpn_omitted ja4 user_agent ech post_quantum post_quantum_groups cipher group tls_version paths paths_dropped
 	path_changes path_changes_omitted handshake spin_rtt_ms rtt token_length duration_ms retries version_negotiations zero_rtt glued first last
 	from_client from_server direction interface`)
 

@@ -168,7 +168,7 @@ func TestDetails(t *testing.T) {
 	v.show(all)
 	v.want("Connection 1  cherry.test", "state", `ended: closed in the handshake by the server: 0x2 CONNECTION_REFUSED, at 12:00:00.000, "no\x1b"`,
 		"confidence", "handshake: it fits", "UID", "Cabc", "Community ID", "1:xyz", "history", "IiHh",
-		"version", "v2; seen: v1, v2", "server name", "cherry.test", "ALPN", "h3, hq and 7 more", "JA4", "q13d0312h3",
+		"version", "v2; seen: v1, v2", "server name", "cherry.test", "ALPN", "h3, hq and 7 more", "user agent", "Agent/1", "JA4", "q13d0312h3",
 		"TLS", "1.3 TLS_AES_128_GCM_SHA256 x25519", "ECH", "yes", "post-quantum", "key share: yes; groups: X25519MLKEM768",
 		"token, bytes", "39", "Retry packets", "31", "Version Negotiation", "32", "0-RTT packets", "33",
 		"original", "0d0d, 0e0e", "in the handshake", "client -, server -", "of the client", "c1c1", "of the server", "5e5e", "changes on a path", "34",
@@ -204,7 +204,7 @@ func full() monitor.Connection {
 	c.Handshake = monitor.HandshakeRTT{ServerSide: 15e6, ClientSide: 4e6}
 	c.SpinRTT, c.Retries, c.Negotiations, c.ZeroRTT, c.Glued = 20e6, 31, 32, 33, 35
 	c.Direction, c.Interface = "out", 36
-	c.State = monitor.StateEnded
+	c.State, c.UserAgent = monitor.StateEnded, "Agent/1"
 	c.Ended = &monitor.Ending{Time: start, By: "server", Code: 2, Error: "0x2 CONNECTION_REFUSED", Phrase: "no\x1b"}
 	c.UID, c.CommunityID, c.History, c.TokenLength = "Cabc", "1:xyz", "IiHh", 39
 	c.ClientID, c.ServerID, c.Duration = new(monitor.ID), new(monitor.ID), 44e6
@@ -383,7 +383,7 @@ func TestHostile(t *testing.T) {
 		strings.Repeat("\x1b", 5000), strings.Repeat("a", 16000),
 	} {
 		c := full()
-		c.ServerName, c.JA4, c.Evidence, c.Cipher, c.Direction = name, name, name, name, name
+		c.ServerName, c.UserAgent, c.JA4, c.Evidence, c.Cipher, c.Direction = name, name, name, name, name, name
 		c.ALPN, c.ClientIDs, c.OriginalIDs, c.PostQuantumGroups = []string{name, name}, []string{name}, []string{name}, []string{name}
 		c.PathChanges[0].Evidence, c.UID, c.CommunityID, c.History = name, name, name, name
 		c.Ended.By, c.Ended.Error, c.Ended.Phrase = name, name, name
