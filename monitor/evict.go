@@ -85,9 +85,9 @@ func (x *index) flowDropped(key tuple, f *flow, why Reason) {
 
 // closed removes all that leads to a connection that its table has dropped.
 func (x *index) closed(c *connection, why Reason) {
+	x.endHandshake(c)
 	x.hooks.closing(c, why)
 	x.census.leave(c)
-	x.handshakes.remove(c.number)
 	for side := range c.ids {
 		for _, id := range c.ids[side].list {
 			x.ids.forget(id, c)

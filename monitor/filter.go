@@ -18,7 +18,8 @@ import (
 //
 // A name is known once the ClientHello was read. Until then the connection is tracked but neither
 // in [Tracker.Connections] nor in events, unless its endpoints alone decide. Its EventNew comes
-// once it is selected. A connection whose ClientHello can no longer come has no name.
+// once it is selected. A connection whose ClientHello can no longer come has no name: after half a
+// minute, when it is closed, and when [Monitor.Run] has ended.
 // [Tracker.Stats] and the views of the tables, such as [Tracker.Flows], have all that is tracked.
 type Filter struct {
 	text string
@@ -66,6 +67,13 @@ func (c *connection) serverName() (name string, known bool) {
 	}
 	h := c.handshake
 	return name, name != "" || !c.negotiated && (h == nil || h.read[wire.Client])
+}
+
+// endHandshake notes that nothing more can come of a connection's handshake. If the ClientHello has
+// not come the connection has no name.
+func (x *index) endHandshake(c *connection) {
+	x.handshakes.remove(c.number)
+	c.handshake, c.negotiated = nil, false
 }
 
 // ignores reports whether nothing is to be kept of packets between two endpoints: the filter

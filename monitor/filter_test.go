@@ -1,7 +1,9 @@
 package monitor
 
 import (
+	"bytes"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -294,5 +296,64 @@ func TestFilterDoesNotAllocate(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations for %d packets", n, len(frames))
+	}
+}
+
+// TestFilterOfNoName checks that a connection whose ClientHello has not come is one without a name
+// once none can come: when it is closed, or all packets were read.
+func TestFilterOfNoName(t *testing.T) {
+	half := at(0, clientAddr, serverAddr, initialOf(t, []byte("original"), cliID, 0, cryptoFrame(0, helloOf("half.example")[:20])))
+	const filter = "not name *.example"
+	tracker := newTracker(t, &Config{Filter: mustFilter(t, filter), MaxConnections: 1})
+	track(tracker, []sent{half})
+	if got := names(tracker); len(got) > 0 {
+		t.Errorf("got %q while the name may come", got)
+	}
+	track(tracker, establishedBy(t, "192.0.2.7:50000", []byte("other-id"), []byte("oth1")))
+	var events []EventKind
+	for _, e := range tracker.take() {
+		events = append(events, e.Kind)
+	}
+	if !slices.Equal(events, []EventKind{EventNew, EventClosed}) {
+		t.Errorf("got %v, want that it was new and that it was closed", events)
+	}
+
+	source, err := NewReader(bytes.NewReader(pcapOf(t, decap.LinkRaw, half)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(source, &Config{Filter: mustFilter(t, filter)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(m.Tracker()); !slices.Equal(got, []string{""}) {
+		t.Errorf("got %q when all was read, want the connection without a name", got)
+	}
+}
+
+// TestFilterBalance checks that tables keep their bounds and counters agree for all kinds of packets,
+// whatever a filter selects.
+func TestFilterBalance(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	scenes := append(establishedConn(t), noise(100)...)
+	scenes = append(scenes, play(t, nil, true, func(s *scene) { s.migrate("203.0.113.9:50002") })...)
+	scenes = append(scenes, establishedBy(t, "192.0.2.9:50003", []byte("other-id"), []byte("oth1"))...)
+	for _, filter := range []string{"host 192.0.2.1", "port 50002", "not port 443", "name *.example and not host 192.0.2.9", "host 203.0.113.9 or name moves.*"} {
+		for range 5 {
+			all := slices.Clone(scenes)
+			for range len(all) / 4 {
+				i, j := rng.IntN(len(all)), rng.IntN(len(all))
+				all[i].data, all[j].data = all[j].data, all[i].data
+			}
+			tracker := newTracker(t, &Config{Filter: mustFilter(t, filter), MaxConnections: 4, Idle: time.Second})
+			track(tracker, all)
+			bounded(t, tracker)
+			if s := tracker.Stats(); s.Filtered > s.Other || s.Tracked+s.Other != s.Datagrams {
+				t.Errorf("%s: %d filtered of %d other and %d tracked, of %d", filter, s.Filtered, s.Other, s.Tracked, s.Datagrams)
+			}
+		}
 	}
 }

@@ -217,11 +217,14 @@ func (t *Tracker) Stats() Stats {
 	return out
 }
 
-// settle adds what the kernel has counted so far.
+// settle adds what the kernel has counted so far. No packets come any more.
 func (t *Tracker) settle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.offload.fetchAll()
+	for e := range t.index.connections.all() {
+		t.index.endHandshake(e.value)
+	}
 }
 
 // take returns the events since the last call.

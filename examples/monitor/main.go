@@ -5,6 +5,7 @@
 //	go run ./examples/monitor -i eth0,eth1
 //	go run ./examples/monitor -i eth0,eth1 -mode xdp
 //	tcpdump -w - udp | go run ./examples/monitor -
+//	go run ./examples/monitor -format zeek -filter 'net 192.0.2.0/24 and not name .example.org' FILE.pcap
 //
 // With -mode xdp the kernel counts the packets of known connections and reports only
 // the others to the program.
