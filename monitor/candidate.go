@@ -3,6 +3,7 @@ package monitor
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -14,6 +15,7 @@ type candidate struct {
 	fromA       bool                  // the first datagram was sent from key.a
 	disproved   bool                  // there was a datagram that is not QUIC
 	shunned     bool                  // a connection began that the filter excludes
+	waiting     bool                  // more packets have to show which connection has moved here
 	directions  [2]candidateDirection // 0: from key.a
 	latest      int                   // the direction of the latest datagram
 	uncounted   Traffic               // the latest datagram, if the tracker will count it for its path
@@ -32,6 +34,8 @@ type candidateDirection struct {
 	packets, bytes uint64
 	ecn            ECN
 	firstLen       int
+	usedAt         int64                   // when the first datagram came that is no probe; 0: none
+	recent         [movedAfter]int64       // when the latest ones came, in turn
 	prefix         [wire.MaxIDLen + 4]byte // after the first byte of the first packet
 	common         uint8                   // how much of prefix all packets have
 	low            uint32                  // the values of the low five bits of first bytes: a bit each
@@ -50,12 +54,31 @@ func (d *candidateDirection) add(a *arrival) {
 	}
 	d.common = n
 	d.low |= 1 << (a.payload[0] & 0x1f)
+	if d.usedAt == 0 && a.length < probeLen {
+		d.usedAt = a.now
+	}
+	d.recent[d.packets%movedAfter] = a.now
 	d.packets++
 	d.bytes += uint64(a.length)
 	d.ecn.count(a.datagram.ECN, 1)
 }
 
 func (d *candidateDirection) traffic() Traffic { return Traffic{d.packets, d.bytes, d.ecn} }
+
+// inARow reports whether the latest packets came after a time, as many as a connection that has
+// moved sends at least.
+func (d *candidateDirection) inARow(after int64) bool {
+	return d.packets >= movedAfter && slices.Min(d.recent[:]) > after
+}
+
+// fits reports whether the packets may have connection IDs of n bytes, -1 if the length is not
+// known. Bytes behind the ID are random (RFC 9001 §5.4), so few of them are the same in all packets.
+func (d *candidateDirection) fits(n int8) bool {
+	if n < 0 || d.packets == 0 {
+		return true
+	}
+	return d.common >= uint8(n) && (d.packets == 1 || d.common <= uint8(n)+2)
+}
 
 // looksProtected reports whether the packets look as protected ones with an ID
 // do: all have the same ID, first bytes differ, and nothing behind the ID is
@@ -123,6 +146,19 @@ func (s *candidate) looksProtected() bool {
 // looksQUIC reports whether the packets of either direction do.
 func (s *candidate) looksQUIC() bool {
 	return s.directions[0].looksQUIC() || s.directions[1].looksQUIC()
+}
+
+// to returns the direction of the packets that go to a side.
+func (s *candidate) to(side wire.Side, clientIsA bool) *candidateDirection {
+	return &s.directions[directionFrom((side == wire.Server) == clientIsA)]
+}
+
+func (s *candidate) packets() uint64 { return s.directions[0].packets + s.directions[1].packets }
+
+// fits reports whether the packets may have connection IDs as long as a connection's.
+func (s *candidate) fits(c *connection, clientIsA bool) bool {
+	return s.to(wire.Client, clientIsA).fits(c.ids[wire.Client].length) &&
+		s.to(wire.Server, clientIsA).fits(c.ids[wire.Server].length)
 }
 
 // beganWithProbes reports whether the first datagrams of both directions are as

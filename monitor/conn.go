@@ -18,7 +18,9 @@ type connection struct {
 	origIDs    []ID           // see [Connection.OriginalIDs]
 	ids        [2]sideIDs     // by the side that packets with them go to
 	paths      []*path
-	active     *path // the path in use
+	active     *path     // the path in use
+	move       *openMove // which connection it is a move of is not known; or nil
+	listed     uint64    // the latest list of suspects that it was put on
 	changes    []PathChange
 	handshake  *handshake // nil: it is not being read, or no longer
 	tls        *TLS
@@ -136,6 +138,16 @@ func (c *connection) hasServer(server endpoint) bool {
 		}
 	}
 	return false
+}
+
+// pathBetween returns the path between two endpoints, or nil.
+func (c *connection) pathBetween(key tuple) *path {
+	for _, p := range c.paths {
+		if p.key == key {
+			return p
+		}
+	}
+	return nil
 }
 
 // established reports whether the server has answered and the client has sent

@@ -72,9 +72,13 @@ type Level uint8
 
 // The levels.
 const (
-	Low    Level = iota // only timing and addresses show it, or only one side uses the path
-	Medium              // both sides use the path, and the packets look as after such a change
-	High                // the connection ID shows it, and both sides use the path
+	// Low: only timing and addresses show it, or only one side uses the path, or it is not known
+	// which of several connections has changed its path.
+	Low Level = iota
+	// Medium: both sides use the path, and the packets look as after such a change.
+	Medium
+	// High: the connection ID shows it, and both sides use the path.
+	High
 )
 
 var levelNames = [...]string{"low", "medium", "high"}
@@ -291,13 +295,24 @@ type RTTStats struct {
 
 // PathChange is a change of path.
 type PathChange struct {
-	Kind       ChangeKind     `json:"kind"`
-	Time       time.Time      `json:"time"`
-	From       netip.AddrPort `json:"from"` // the old address of the side that has moved
-	To         netip.AddrPort `json:"to"`   // its new address
+	Kind ChangeKind `json:"kind"`
+	Time time.Time  `json:"time"`
+	// From is the old address of the side that has moved, and To is its new address. From is
+	// the zero value if it is not known which connection has moved.
+	From       netip.AddrPort `json:"from"`
+	To         netip.AddrPort `json:"to"`
 	Confidence Level          `json:"confidence"`
 	// Evidence describes what shows the change. The text may change.
 	Evidence string `json:"evidence"`
+	// Candidates is set if several connections may have moved here, and nothing shows which.
+	// Then the path is kept as a connection of its own, of which this is the change, and
+	// Candidates has the numbers of those that it may continue, at most 16. None of them has
+	// got its path, its connection IDs or its packets. The list becomes shorter as connections
+	// go on elsewhere. Once it is certain which one has moved, that connection takes over the
+	// path with its packets, and the path's own connection ends with [EventMerged].
+	// CandidatesOmitted is the number of further candidates.
+	Candidates        []uint64 `json:"candidates,omitempty"`
+	CandidatesOmitted int      `json:"candidates_omitted,omitempty"`
 }
 
 // Traffic counts datagrams and the bytes of their payloads. ECN counts those of the datagrams

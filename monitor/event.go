@@ -22,9 +22,14 @@ const (
 	EventRTT
 	// EventClosed: the connection was removed. Event.Reason says why.
 	EventClosed
+	// EventMerged: the connection has turned out to be a part of an earlier one, which has moved
+	// to its path ([PathChange.Candidates]). Event.MergedInto has that one's number. It has got
+	// the paths, the connection IDs and the packets. The connection itself ends without
+	// EventClosed.
+	EventMerged
 )
 
-var eventNames = [...]string{"new", "identified", "path_change", "rtt", "closed"}
+var eventNames = [...]string{"new", "identified", "path_change", "rtt", "closed", "merged"}
 
 // String returns the kind's name in JSON.
 func (k EventKind) String() string { return name(eventNames[:], k) }
@@ -68,6 +73,8 @@ type Event struct {
 	RTT Milliseconds `json:"rtt_ms,omitempty"`
 	// Reason is set for EventClosed.
 	Reason Reason `json:"reason,omitempty"`
+	// MergedInto is the number of the connection that goes on. It is set for EventMerged.
+	MergedInto uint64 `json:"merged_into,omitempty"`
 }
 
 // LogValue implements [slog.LogValuer].
@@ -79,6 +86,9 @@ func (e Event) LogValue() slog.Value {
 	}
 	if e.RTT != 0 {
 		attrs = append(attrs, slog.Duration("rtt", e.RTT.Duration()))
+	}
+	if e.MergedInto != 0 {
+		attrs = append(attrs, slog.Uint64("merged_into", e.MergedInto))
 	}
 	if e.Reason != StillOpen {
 		attrs = append(attrs, slog.String("reason", e.Reason.String()))

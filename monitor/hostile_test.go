@@ -192,6 +192,14 @@ func bounded(tb testing.TB, t *Tracker) {
 			}
 		}
 	}
+	if n := len(t.moves.list); n > maxOpenMoves {
+		tb.Fatalf("%d moves are open", n)
+	}
+	for _, m := range t.moves.list {
+		if !kept(m.path.conn) || m.path.conn.move != m || len(m.choices) > maxSourceConn {
+			tb.Fatalf("a move of connection %d with %d choices is open", m.path.conn.number, len(m.choices))
+		}
+	}
 	for e := range t.index.connections.all() {
 		r := e.value
 		for _, p := range r.paths {

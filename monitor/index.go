@@ -14,8 +14,8 @@ const (
 	maxOrigIDs    = 4
 	maxVersions   = 4
 	maxChanges    = 16
-	maxOwners     = 4 // connections with the same ID
-	maxSourceConn = 4 // connections of an entry in the sources table
+	maxOwners     = 4   // connections with the same ID
+	maxSourceConn = 512 // connections of an entry in the sources table
 )
 
 // index holds the connections and the tables that lead from a datagram to its
@@ -236,16 +236,22 @@ func (x *index) adopt(p *path, s *candidate) {
 	if !p.clientIsA {
 		senders = [2]wire.Side{wire.Server, wire.Client}
 	}
-	p.first = s.first
+	before := p.packets()
+	p.first = min(p.first, s.first)
 	p.conn.last = max(p.conn.last, s.last)
-	if p.conn.paths[0] == p {
-		p.conn.first = s.first
+	if len(p.conn.paths) == 1 {
+		p.conn.first = min(p.conn.first, s.first)
 	}
 	for i, side := range senders {
 		d, sent := &s.directions[i], &p.sent[side]
-		sent.packets, sent.bytes, sent.ecn = d.packets, d.bytes, d.ecn
+		if sent.packets == 0 {
+			sent.first = s.first
+		}
+		sent.packets += d.packets
+		sent.bytes += d.bytes
+		sent.ecn.add(d.ecn)
 		p.conn.history.addShorts(side, d.packets)
-		sent.first, sent.last = s.first, s.last
+		sent.last = max(sent.last, s.last)
 		if p.conn.ids[1-side].length < 0 && d.looksProtected() {
 			id := idOf(d.prefix[:d.common])
 			x.learnID(p.conn, 1-side, id, s.last)
@@ -257,25 +263,33 @@ func (x *index) adopt(p *path, s *candidate) {
 	sent.packets -= s.uncounted.Packets
 	sent.bytes -= s.uncounted.Bytes
 	sent.ecn.subtract(s.uncounted.ECN)
-	x.counters.adopt(p.packets(), s.potential)
+	added := p.packets() - before
+	x.counters.adopt(added, s.potential)
 	if x.filter.excludes(p.key) {
-		x.counters.Filtered -= p.packets()
+		x.counters.Filtered -= added
 	}
 }
 
 // change adds a change of path to a connection. ok is false if it has too many.
 func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok bool) {
-	c := to.conn
+	change.From, change.To = moved(from, to)
+	if !x.keepChange(to.conn, &change) {
+		return nil, false
+	}
+	to.change = len(to.conn.changes)
+	return &change, true
+}
+
+// keepChange adds a change of path to a connection. It returns false if it has too many.
+func (x *index) keepChange(c *connection, change *PathChange) bool {
 	x.counters.changes[change.Kind][change.Confidence]++
 	if len(c.changes) >= maxChanges {
 		x.counters.ChangeOverflow++
 		c.changesOmitted++
-		return nil, false
+		return false
 	}
-	change.From, change.To = moved(from, to)
-	c.changes = append(c.changes, change)
-	to.change = len(c.changes)
-	return &change, true
+	c.changes = append(c.changes, *change)
+	return true
 }
 
 // addStats adds the state of the tables to the counters.

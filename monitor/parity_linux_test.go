@@ -231,6 +231,9 @@ func parityScenes(t *testing.T) map[string][]sent {
 	scenes["other after"] = after(play(t, nil, false, func(s *scene) { s.short() }), other(10))
 	scenes["there and back"] = twoPaths(t, 2, 10)
 	scenes["multipath"] = twoPaths(t, 10, 6)
+	probe := traffic{client: newPort, toServer: "new-id-1", toClient: "new1", from: 300, to: 300, pause: 20, probe: true}
+	scenes["a probe of one of two"] = packets(pair(t), probe)
+	scenes["an ID of one of two"] = packets(pair(t), probe, traffic{client: newPort, toServer: "srv-id-A", toClient: "new1", from: 320, to: 400, pause: 20})
 	scenes["mid-flow"] = slices.DeleteFunc(slices.Clone(scenes["v1"]), func(s sent) bool { return wire.IsLong(s.data[0]) })
 	scenes["mixed"] = after(scenes["v1"], noise(500))
 	scenes["spin"] = withSpin(scenes["v1"])

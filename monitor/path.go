@@ -33,9 +33,10 @@ type halfPath struct {
 	packets, bytes uint64
 	ecn            ECN
 	first, last    int64
-	short          bool   // there was a short header
-	id             ID     // the latest destination ID
-	segment        uint16 // the size of the datagrams that the system last put together
+	gaps           float64 // the sum of the squares of the times between packets
+	short          bool    // there was a short header
+	id             ID      // the latest destination ID
+	segment        uint16  // the size of the datagrams that the system last put together
 	spin           spin
 	spinID         ID       // of the latest packet whose spin bit was followed
 	samples        *samples // nil: the spin bit has shown no round trip
@@ -84,6 +85,8 @@ func (p *path) add(from wire.Side, now int64, length int, ecn decap.ECN) {
 	s := &p.sent[from]
 	if s.packets == 0 {
 		s.first = now
+	} else {
+		s.addGap(now, 1)
 	}
 	s.last = now
 	s.packets++
@@ -96,6 +99,8 @@ func (p *path) addCounted(from wire.Side, n Traffic, last int64) {
 	s := &p.sent[from]
 	if s.packets == 0 {
 		s.first = last
+	} else if last > s.last {
+		s.addGap(last, n.Packets)
 	}
 	p.addStreak(last, n.Packets)
 	s.short = true
@@ -104,6 +109,41 @@ func (p *path) addCounted(from wire.Side, n Traffic, last int64) {
 	s.bytes += n.Bytes
 	s.ecn.add(n.ECN)
 	s.last = max(s.last, last)
+}
+
+// addGap notes packets that have just come. Call it before noting their time.
+func (s *halfPath) addGap(at int64, packets uint64) {
+	gap := float64(at - s.last)
+	s.gaps += gap * gap / float64(packets)
+}
+
+// Bounds of [halfPath.pause].
+const (
+	leastPause   = int64(50 * time.Millisecond)
+	unknownPause = int64(500 * time.Millisecond)
+	pauseSample  = 8 // packets, with less of which pauses are not known
+)
+
+// pause returns how long the silence is, on average, in which a moment finds the side: a side
+// that sends in bursts is mostly found between them.
+func (s *halfPath) pause() int64 {
+	least := leastPause
+	if s.packets < pauseSample {
+		least = unknownPause
+	}
+	if s.last <= s.first {
+		return least
+	}
+	return max(least, int64(s.gaps/float64(s.last-s.first)))
+}
+
+// pauseBefore is pause for a side that may have stopped: the pauses of one that has sent little
+// were hardly longer than all that time.
+func (s *halfPath) pauseBefore() int64 {
+	if s.packets < pauseSample {
+		return min(max(leastPause, s.last-s.first), unknownPause)
+	}
+	return s.pause()
 }
 
 // streakPause is the silence that ends a streak.
@@ -213,7 +253,7 @@ func changeLevel(old, p *path, kind ChangeKind) Level {
 		return Low
 	case kind == Rebinding && old.client.IP == p.client.IP:
 		return High
-	case old.client.IP != p.client.IP && !old.sharesID(p) && old.server == p.server:
+	case old.client.IP != p.client.IP && !old.sharesID(p):
 		return Low // timing alone
 	}
 	return Medium

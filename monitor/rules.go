@@ -44,6 +44,8 @@ func (p *path) rule(from wire.Side) rule {
 		return rule{} // there is more of the CHLO
 	case c.confidence == GoogleQUIC:
 		return rule{path: p, match: datapath.MatchShort}
+	case c.move != nil && c.move.usedAt == 0:
+		return rule{} // it is only probing yet
 	case !p.validated || p != c.active && c.returns < maxReturns:
 		return rule{} // the connection may be moving here
 	case from == wire.Client && c.answerAt != 0 && c.confirmAt == 0:

@@ -25,11 +25,17 @@ func (t *Tracker) shortHeader(a *arrival) bool {
 		t.count(a, p)
 		return true
 	}
+	if p != c.active && t.short.strange(a, p, from) {
+		return t.unknownFlow(a)
+	}
 	if !t.acceptID(a, p, from) {
 		t.counters.Bogus++
 		return false
 	}
 	t.count(a, p)
+	if c = p.conn; c.move != nil && from == wire.Client {
+		t.moves.packet(a, c.move)
+	}
 	p.sent[from].short = true
 	c.history.addShort(from)
 	t.spin(a, p, a.payload)
@@ -95,9 +101,12 @@ func (t *Tracker) changeID(a *arrival, p *path, from wire.Side, id []byte) bool 
 		ids.seenOnce = idOf(id)
 		return true
 	}
+	known := ids.seenOnce
+	t.moves.byID(c, 1-from, known, a.now)
+	c = p.conn // a decision may have changed it
 	c.rotations++
-	t.index.learnID(c, 1-from, ids.seenOnce, a.now)
-	*inUse = ids.seenOnce
+	t.index.learnID(c, 1-from, known, a.now)
+	*inUse = known
 	return true
 }
 

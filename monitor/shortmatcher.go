@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
@@ -18,6 +17,8 @@ type shortMatcher struct {
 	events   *events
 	clock    *clock
 	offload  *offload
+	moves    *openMoves
+	lists    uint64 // of suspects so far
 }
 
 // match returns the path that a short header belongs to, or nil. moved reports
@@ -56,6 +57,27 @@ func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 	return p, false
 }
 
+// strange reports whether a datagram on a path that is not in use any more may be another
+// connection's: a full one of the client with an unknown ID, or what follows. A port may be used
+// again.
+func (m *shortMatcher) strange(a *arrival, p *path, from wire.Side) bool {
+	c := p.conn
+	e := m.index.sources.peek(sourceKey{anyPort(p.client), p.server})
+	if e == nil || len(e.value.list) < 2 {
+		return false
+	}
+	began := m.index.potential.peek(a.key) != nil
+	if !began && (from != wire.Client || a.length < probeLen) {
+		return false
+	}
+	n := int(c.ids[1-from].length)
+	if n <= 0 || len(a.payload) < n+minShort {
+		return began && n == 0
+	}
+	id := a.payload[1 : 1+n]
+	return !p.sent[from].id.is(id) && !c.ids[1-from].seenOnce.is(id) && !c.knows(1-from, id)
+}
+
 // byID takes a datagram with the ID of a connection that has had no path between
 // these endpoints.
 func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
@@ -89,20 +111,25 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 // endpoints, or opens one if the candidate is between hosts that have one.
 func (m *shortMatcher) bySource(a *arrival, s *candidate) *path {
 	client, server, known := m.index.rolesOf(a.key, s)
-	if known {
-		if c := m.prober(client, server, s); c != nil {
-			return m.addProbed(a, c, client, server, s, Medium)
+	if s.packets() <= patience {
+		var found suspects
+		movedClient, movedServer := client, server
+		if known {
+			found = m.suspects(a, client, server, s)
+		} else {
+			movedClient, movedServer, found = m.otherServer(a, s)
+		}
+		// If another protocol shares the sockets (RFC 9443), or opens the NATs for a connection,
+		// only the probing of a path is QUIC.
+		if found.near > 0 || !s.disproved && len(found.choices) > 0 {
+			p, wait := m.byMove(a, movedClient, movedServer, s, found)
+			if s.waiting = wait; p != nil || wait {
+				return p
+			}
 		}
 	}
 	if s.disproved {
-		// Another protocol shares the sockets (RFC 9443), or opens the NATs for a
-		// connection. Then only the probing of a path is QUIC.
 		return nil
-	}
-	if known {
-		if c := m.mover(client, server, s); c != nil {
-			return m.addProbed(a, c, client, server, s, Low)
-		}
 	}
 	return m.openMidFlow(a, client, server, s)
 }
@@ -138,7 +165,7 @@ func (m *shortMatcher) evidence(client, server endpoint, s *candidate) string {
 func (m *shortMatcher) openPotential() {
 	for e := range m.index.potential.all() {
 		s := e.value
-		if s.disproved || !s.bothWays() || !s.looksProtected() || m.index.filter.excludes(e.key) {
+		if s.disproved || s.waiting && m.clock.now-s.last < waitingFor || !s.bothWays() || !s.looksProtected() || m.index.filter.excludes(e.key) {
 			continue
 		}
 		a := arrival{now: m.clock.now, key: e.key, fromA: true, datagram: &decap.Datagram{Src: e.key.a, Dst: e.key.b}}
@@ -157,82 +184,4 @@ func (m *shortMatcher) openPotential() {
 		p.conn.last = s.last
 		m.events.emit(EventNew, p.conn, nil)
 	}
-}
-
-// proberIdle is the silence after which a connection is not taken to try a path.
-const proberIdle = int64(time.Minute)
-
-// prober finds the connection that may be trying another path: from the same host
-// to the same server, or from the same endpoint to another server. Both sides
-// send full datagrams to validate a path (RFC 9000 §8.2.1, §8.2.2).
-func (m *shortMatcher) prober(client, server endpoint, s *candidate) *connection {
-	if !s.beganWithProbes() {
-		return nil
-	}
-	for _, key := range [...]sourceKey{{anyPort(client), server}, {client: client}} {
-		e := m.index.sources.peek(key)
-		if e == nil {
-			continue
-		}
-		for i := len(e.value.list) - 1; i >= 0; i-- {
-			c := e.value.list[i]
-			m.offload.settle(c)
-			if c.established() && c.first < s.first && s.first-c.last < proberIdle {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
-// moverIdle is the silence after which a connection is not taken to move to
-// another address.
-const moverIdle = int64(5 * time.Second)
-
-// mover finds the connection that may be trying a path from another address, when
-// neither an ID nor an address leads to it: the only one at the server that was
-// active just before.
-func (m *shortMatcher) mover(client, server endpoint, s *candidate) (found *connection) {
-	e := m.index.sources.peek(sourceKey{server: server})
-	if e == nil || e.value.more || !s.beganWithProbes() {
-		return nil
-	}
-	for _, c := range e.value.list {
-		m.offload.settle(c)
-		switch {
-		case s.first-c.last > moverIdle || c.confidence == GoogleQUIC:
-		case found != nil || c.active.client.IP == client.IP:
-			return nil // it may be any of them
-		case c.established() && c.first < s.first:
-			found = c
-		}
-	}
-	return found
-}
-
-// addProbed adds the path that a connection tries with new IDs.
-func (m *shortMatcher) addProbed(a *arrival, c *connection, client, server endpoint, s *candidate, level Level) *path {
-	p := m.index.addPath(a, c, client, server)
-	p.validated, p.kind = true, Probe
-	m.index.adopt(p, s)
-	for side := range c.ids {
-		// All IDs of a side have the same length.
-		if n := c.ids[side].length; n > 0 {
-			toServer := wire.Side(side) == wire.Server
-			id := idOf(s.directions[directionFrom(toServer == p.clientIsA)].prefix[:n])
-			m.index.learnID(c, wire.Side(side), id, a.now)
-			p.sent[1-side].id = id
-		}
-	}
-	m.index.potential.remove(a.key)
-	m.index.learnServer(p, a.now)
-	evidence := "full datagrams both ways with new connection IDs"
-	if level == Low {
-		evidence += ", from another address, while no other connection was at the server"
-	}
-	change := PathChange{Kind: Probe, Time: timeOf(a.now), Confidence: level, Evidence: evidence}
-	if added, ok := m.index.change(c.active, p, change); ok {
-		m.events.pathChanged(c, added)
-	}
-	return p
 }

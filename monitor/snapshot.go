@@ -44,6 +44,9 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 		Handshake:    c.handshakeRTT(),
 	}
 	out.State, out.Ended = c.state(now)
+	for i := range out.PathChanges {
+		out.PathChanges[i].Candidates = slices.Clone(out.PathChanges[i].Candidates)
+	}
 	if len(out.OriginalIDs) > 0 {
 		out.OriginalID = out.OriginalIDs[0]
 	}

@@ -30,6 +30,7 @@ type Tracker struct {
 	initials initialReader
 	long     longMatcher
 	short    shortMatcher
+	moves    openMoves
 	offload  *offload // nil: the source reports every packet
 	datagram decap.Datagram
 	padded   []byte // scratch space for datagrams that were captured in part
@@ -55,6 +56,7 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 	t.index.init(&t.conf, &t.counters, hooks{
 		closing: func(c *connection, why Reason) {
 			t.offload.settle(c)
+			t.moves.forget(c)
 			t.events.emit(EventClosed, c, func(e *Event) {
 				if e.Reason = why; why == Idle {
 					e.Connection.endIdle()
@@ -68,7 +70,8 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 		index: &t.index, counters: &t.counters, events: &t.events, plain: make([]byte, 0, 2*wire.MaxDatagram),
 	}
 	t.long = longMatcher{index: &t.index, counters: &t.counters, events: &t.events, initials: &t.initials}
-	t.short = shortMatcher{index: &t.index, counters: &t.counters, events: &t.events, clock: &t.clock, offload: t.offload}
+	t.short = shortMatcher{index: &t.index, counters: &t.counters, events: &t.events, clock: &t.clock, offload: t.offload, moves: &t.moves}
+	t.moves = openMoves{index: &t.index, events: &t.events, offload: t.offload}
 	return t, nil
 }
 
@@ -92,6 +95,9 @@ func (t *Tracker) Packet(p *Packet) {
 	}
 	if t.clock.sweepDue(a.now) {
 		t.sweep()
+	}
+	if t.moves.due(a.now) {
+		t.moves.judge(a.now, false)
 	}
 	a.key, a.fromA = tupleOf(&t.datagram)
 	t.offload.fetch(a.key)
@@ -192,6 +198,7 @@ func (t *Tracker) kept() []*entry[uint64, *connection] {
 	defer t.mu.Unlock()
 	t.offload.fetchAll()
 	t.short.openPotential()
+	t.moves.judge(t.clock.now, true)
 	connections := &t.index.connections
 	return slices.AppendSeq(make([]*entry[uint64, *connection], 0, connections.len()), connections.all())
 }

@@ -98,7 +98,7 @@ type SourceEntry struct {
 	// Server is an endpoint, an address with port 0 for any port, or the zero
 	// value for any server.
 	Server netip.AddrPort
-	// Connections has the numbers of the latest connections, at most four.
+	// Connections has the numbers of the latest connections, at most 512.
 	Connections []uint64
 }
 

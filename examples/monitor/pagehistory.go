@@ -83,6 +83,8 @@ func (h *history) add(e *monitor.Event, now time.Time) {
 	case monitor.EventClosed:
 		h.ended = latest(h.ended, maxEnded, ended{e.Connection, e.Reason, h.rtts[number], now})
 		delete(h.rtts, number)
+	case monitor.EventMerged:
+		delete(h.rtts, number)
 	}
 }
 

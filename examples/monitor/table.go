@@ -59,7 +59,11 @@ func printRow(w io.Writer, c *monitor.Connection) {
 // printMoves prints a line for each change of path.
 func printMoves(out io.Writer, moves []monitor.PathChange) {
 	for _, m := range moves {
-		fmt.Fprintf(out, "  %v %v → %v (%v: %s)\n", m.Kind, m.From, m.To, m.Confidence, m.Evidence)
+		from := "?" // it is not known which connection has moved
+		if m.From.IsValid() {
+			from = m.From.String()
+		}
+		fmt.Fprintf(out, "  %v %s → %v (%v: %s)\n", m.Kind, from, m.To, m.Confidence, m.Evidence)
 	}
 }
 

@@ -107,7 +107,7 @@ func (f *feed) event(e *monitor.Event) {
 		f.moves = appendLatest(f.moves, newMove(e), maxMoves)
 		f.mu.Unlock()
 		f.ask()
-	case e.Kind == monitor.EventNew || e.Kind == monitor.EventIdentified:
+	case e.Kind == monitor.EventNew || e.Kind == monitor.EventIdentified || e.Kind == monitor.EventMerged:
 		f.ask()
 	case e.Kind == monitor.EventClosed:
 		f.mu.Lock()
