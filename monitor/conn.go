@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -28,10 +29,11 @@ type connection struct {
 	ended      *ending // the first time that it was closed, or nil
 
 	first, last int64
-	// Times of the handshake, 0 if not seen: of the client's first Initial, of
-	// the server's first answer other than a Retry, and of the client's next
-	// packet.
+	// Times of the handshake, 0 if not seen: of the client's first Initial, or after a
+	// Retry of the first one that follows it, of the server's first answer other than a
+	// Retry, and of the client's next packet.
 	initialAt, answerAt, confirmAt int64
+	initialTo                      int // the index in origIDs of the ID of the Initial at initialAt
 
 	retries, negotiations, zeroRTT, rotations uint32
 
@@ -212,13 +214,11 @@ func (c *connection) leastUseful() *path {
 // timeHandshake notes the time of a packet of the handshake (RFC 9312 §3.8.1). It
 // reports whether that completes the round trip. 0-RTT packets begin no half and end
 // none: the server waits for the Initial, and the client does not wait for the server.
-func (c *connection) timeHandshake(a *arrival, p *path, kind wire.Type) (complete bool) {
+func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header) (complete bool) {
 	switch from := p.sender(a); {
-	case kind == wire.ZeroRTT:
-	case from == wire.Client && c.initialAt == 0 && kind == wire.Initial:
-		if p.sent[wire.Server].packets == 0 { // or else the first one was not captured
-			c.initialAt = a.now
-		}
+	case h.Type == wire.ZeroRTT:
+	case from == wire.Client && c.answerAt == 0 && h.Type == wire.Initial:
+		c.timeInitial(a, p, h)
 	case from == wire.Server && c.answerAt == 0 && c.initialAt != 0:
 		c.answerAt = a.now
 		c.negotiated = false
@@ -226,6 +226,20 @@ func (c *connection) timeHandshake(a *arrival, p *path, kind wire.Type) (complet
 		return c.confirm(a.now)
 	}
 	return false
+}
+
+// timeInitial notes the time of an Initial that the server has not answered, if it is the first one of
+// the client's latest attempt: after a Retry the client begins again, with a token and another ID. If the
+// client sends an Initial again the first one counts, though the server may have got only the second.
+func (c *connection) timeInitial(a *arrival, p *path, h *wire.Header) {
+	to := slices.IndexFunc(c.origIDs, func(id ID) bool { return id.is(h.DstID) })
+	switch {
+	case c.initialAt == 0 && p.sent[wire.Server].packets > uint64(c.retries+c.negotiations):
+		return // the Initial that the server has answered was not captured
+	case c.initialAt != 0 && (to <= c.initialTo || len(h.Token) == 0):
+		return
+	}
+	c.initialAt, c.initialTo = a.now, to
 }
 
 // confirm notes the time of the client's first packet after the server's answer.

@@ -133,6 +133,45 @@ func TestHandshakeRTT(t *testing.T) {
 	}
 }
 
+// atClient returns datagrams as they are captured at the client.
+func atClient(all []sent) []sent {
+	all = slices.Clone(all)
+	for i := range all {
+		if all[i].from.String() == serverAddr {
+			all[i].at = all[i].at.Add(oneWay)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
+	return all
+}
+
+// TestHandshakeAfterRetry checks that the halves are of one round trip each after a Retry, whatever
+// comes once more.
+func TestHandshakeAfterRetry(t *testing.T) {
+	all := atClient(play(t, nil, true, func(s *scene) { s.exchange(s.dial(nil), 100) }))
+	retry := slices.IndexFunc(all, func(s sent) bool { return s.from.String() == serverAddr })
+	again := func(i int) []sent { // datagram i, a millisecond after the Initial that follows the Retry
+		s := all[i]
+		s.at = all[retry+1].at.Add(time.Millisecond)
+		out := append(slices.Clone(all), s)
+		slices.SortStableFunc(out, func(a, b sent) int { return a.at.Compare(b.at) })
+		return out
+	}
+	for name, all := range map[string][]sent{
+		"once":                     all,
+		"the first Initial again":  again(0),
+		"the second Initial again": again(retry + 1),
+		"the Retry again":          again(retry),
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		c := only(t, tracker)
+		if got := c.Handshake.ServerSide.Duration(); got != 2*oneWay || c.Retries == 0 {
+			t.Errorf("%s: got %v after %d Retries, want %v", name, got, c.Retries, 2*oneWay)
+		}
+	}
+}
+
 // TestRotation checks that changes of connection IDs on one path are no changes of
 // path.
 func TestRotation(t *testing.T) {

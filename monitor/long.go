@@ -101,7 +101,7 @@ func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 	case wire.ZeroRTT:
 		c.zeroRTT++
 	}
-	if c.timeHandshake(a, p, h.Type) {
+	if c.timeHandshake(a, p, h) {
 		t.counters.handshakes.add(c)
 		t.events.handshakeRTT(c)
 	}
