@@ -29,11 +29,11 @@ type connection struct {
 	ended      *ending // the first time that it was closed, or nil
 
 	first, last int64
-	// Times of the handshake, 0 if not seen: of the client's first Initial, or after a
-	// Retry of the first one that follows it, of the server's first answer other than a
-	// Retry, and of the client's next packet.
+	// Times of the handshake, 0 if not seen: of the first Initial of the client's latest
+	// attempt, of the server's first answer other than a Retry or a Version Negotiation,
+	// and of the client's next packet.
 	initialAt, answerAt, confirmAt int64
-	initialTo                      int // the index in origIDs of the ID of the Initial at initialAt
+	attempt                        attempt // that of the Initial at initialAt
 
 	retries, negotiations, zeroRTT, rotations uint32
 
@@ -228,18 +228,30 @@ func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header) (complet
 	return false
 }
 
+// attempt is an attempt of a client: an index in versions, and one in origIDs. After a Version
+// Negotiation the client begins again with another version, and after a Retry with another ID.
+type attempt struct{ version, id int }
+
+// follows reports whether an attempt comes after another one.
+func (t attempt) follows(other attempt) bool {
+	return t != other && t.version >= other.version && t.id >= other.id
+}
+
 // timeInitial notes the time of an Initial that the server has not answered, if it is the first one of
-// the client's latest attempt: after a Retry the client begins again, with a token and another ID. If the
-// client sends an Initial again the first one counts, though the server may have got only the second.
+// the client's latest attempt. If the client sends an Initial again the first one counts, though the
+// server may have got only the second.
 func (c *connection) timeInitial(a *arrival, p *path, h *wire.Header) {
-	to := slices.IndexFunc(c.origIDs, func(id ID) bool { return id.is(h.DstID) })
+	t := attempt{
+		version: slices.Index(c.versions, h.Version),
+		id:      slices.IndexFunc(c.origIDs, func(id ID) bool { return id.is(h.DstID) }),
+	}
 	switch {
 	case c.initialAt == 0 && p.sent[wire.Server].packets > uint64(c.retries+c.negotiations):
-		return // the Initial that the server has answered was not captured
-	case c.initialAt != 0 && (to <= c.initialTo || len(h.Token) == 0):
+		return // the attempt that the server has answered was not captured
+	case c.initialAt != 0 && !t.follows(c.attempt):
 		return
 	}
-	c.initialAt, c.initialTo = a.now, to
+	c.initialAt, c.attempt = a.now, t
 }
 
 // confirm notes the time of the client's first packet after the server's answer.

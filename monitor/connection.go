@@ -325,8 +325,8 @@ type Traffic struct {
 
 // HandshakeRTT is the round trip of the handshake in two halves (RFC 9312 §3.8.1).
 // ServerSide is the time from the client's first Initial to the server's first
-// answer, or after a Retry from the first Initial that follows it, so that each half
-// is of one round trip. ClientSide is the time from that answer to the
+// answer, or after a Retry or a Version Negotiation from the first Initial that follows
+// it, so that each half is of one round trip. ClientSide is the time from that answer to the
 // client's next packet. Both include the time that the side took to answer, and are
 // 0 if the packets were not seen.
 type HandshakeRTT struct {

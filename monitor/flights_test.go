@@ -172,6 +172,20 @@ func TestHandshakeAfterRetry(t *testing.T) {
 	}
 }
 
+// TestHandshakeAfterNegotiation checks the same after a Version Negotiation.
+func TestHandshakeAfterNegotiation(t *testing.T) {
+	for name, retry := range map[string]bool{"alone": false, "and a Retry": true} {
+		tracker := newTracker(t, nil)
+		track(tracker, atClient(play(t, &quic.Config{Versions: v1}, retry, func(s *scene) {
+			s.exchange(s.dial(&quic.Config{Versions: []quic.Version{quic.Version2, quic.Version1}}), 100)
+		})))
+		c := only(t, tracker)
+		if got := c.Handshake.ServerSide.Duration(); got != 2*oneWay || c.Negotiations == 0 || c.Retries > 0 != retry {
+			t.Errorf("%s: got %v after %d Version Negotiations and %d Retries, want %v", name, got, c.Negotiations, c.Retries, 2*oneWay)
+		}
+	}
+}
+
 // TestRotation checks that changes of connection IDs on one path are no changes of
 // path.
 func TestRotation(t *testing.T) {
