@@ -10,7 +10,8 @@ import (
 // which may be nothing. Call Event for every event, Connection for each connection that is closed,
 // and at the end for those that are still kept, then Stats, and Close.
 //
-// A Writer must not be used concurrently, and does not close what it writes to.
+// A Writer must not be used concurrently, and does not close the [io.Writer] that it writes to, whose
+// errors it returns.
 type Writer interface {
 	// Event writes an event, as soon as it has happened.
 	Event(e *Event) error
