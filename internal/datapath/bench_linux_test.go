@@ -104,7 +104,7 @@ func benchRandom(b *testing.B, family int, floor bool) {
 	if floor {
 		then = loadTX(b)
 	}
-	prog := w.withRandomID(w.randomIDs(family, perSession), bytes.Index(frame, f.Payload)+1, then)
+	prog := w.withRandomID(w.randomIDs(family, perSession), bytes.Index(frame, f.Payload)+1, 1, then)
 	defer attachTo(b, prog, "in0p")()
 	benchRun(b, prog, w.in.Index, frame)
 }
@@ -138,8 +138,9 @@ func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 }
 
 // withRandomID returns a program that writes a random ID from a map into the packet, and then calls
-// another program.
-func (w *wire) withRandomID(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Program {
+// another program. Every ID is for so many packets in a row, 1 or 2. The lowest bit of the packet
+// says which of two it is.
+func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, then *ebpf.Program) *ebpf.Program {
 	w.Helper()
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
@@ -164,6 +165,10 @@ func (w *wire) withRandomID(ids *ebpf.Map, at int, then *ebpf.Program) *ebpf.Pro
 		asm.Mov.Reg(asm.R4, asm.R2),
 		asm.Add.Imm(asm.R4, int32(at+cid.Len)),
 		asm.JGT.Reg(asm.R4, asm.R3, "call"),
+		asm.LoadMem(asm.R3, asm.R2, 0, asm.Byte),
+		asm.Xor.Imm(asm.R3, int32(packets-1)),
+		asm.StoreMem(asm.R2, 0, asm.R3, asm.Byte),
+		asm.JSet.Imm(asm.R3, int32(packets-1), "call"),
 		asm.LoadMem(asm.R3, asm.R0, 0, asm.DWord),
 		asm.StoreMem(asm.R2, int16(at), asm.R3, asm.DWord),
 		asm.LoadMem(asm.R3, asm.R0, 8, asm.Word),

@@ -200,6 +200,7 @@ const (
 	datapathMapRefused       = "refused"
 	datapathMapRoutes        = "routes"
 	datapathMapSamples       = "samples"
+	datapathMapSeen          = "seen"
 	datapathMapSessions      = "sessions"
 	datapathProgQuicway      = "quicway"
 	datapathProgReadClock    = "read_clock"
@@ -289,6 +290,7 @@ type datapathMapSpecs struct {
 	Refused       *ebpf.MapSpec `ebpf:"refused"`
 	Routes        *ebpf.MapSpec `ebpf:"routes"`
 	Samples       *ebpf.MapSpec `ebpf:"samples"`
+	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Sessions      *ebpf.MapSpec `ebpf:"sessions"`
 }
 
@@ -352,6 +354,7 @@ type datapathMaps struct {
 	Refused       *ebpf.Map `ebpf:"refused"`
 	Routes        *ebpf.Map `ebpf:"routes"`
 	Samples       *ebpf.Map `ebpf:"samples"`
+	Seen          *ebpf.Map `ebpf:"seen"`
 	Sessions      *ebpf.Map `ebpf:"sessions"`
 }
 
@@ -379,6 +382,7 @@ func (m *datapathMaps) Close() error {
 		m.Refused,
 		m.Routes,
 		m.Samples,
+		m.Seen,
 		m.Sessions,
 	)
 }

@@ -27,6 +27,7 @@ const (
 	egressMapPorts        = "ports"
 	egressMapRoutes       = "routes"
 	egressMapSamples      = "samples"
+	egressMapSeen         = "seen"
 	egressMapSessions     = "sessions"
 	egressProgQuicwayOut  = "quicway_out"
 	egressVarEpoch        = "epoch"
@@ -98,6 +99,7 @@ type egressMapSpecs struct {
 	Ports        *ebpf.MapSpec `ebpf:"ports"`
 	Routes       *ebpf.MapSpec `ebpf:"routes"`
 	Samples      *ebpf.MapSpec `ebpf:"samples"`
+	Seen         *ebpf.MapSpec `ebpf:"seen"`
 	Sessions     *ebpf.MapSpec `ebpf:"sessions"`
 }
 
@@ -145,6 +147,7 @@ type egressMaps struct {
 	Ports        *ebpf.Map `ebpf:"ports"`
 	Routes       *ebpf.Map `ebpf:"routes"`
 	Samples      *ebpf.Map `ebpf:"samples"`
+	Seen         *ebpf.Map `ebpf:"seen"`
 	Sessions     *ebpf.Map `ebpf:"sessions"`
 }
 
@@ -161,6 +164,7 @@ func (m *egressMaps) Close() error {
 		m.Ports,
 		m.Routes,
 		m.Samples,
+		m.Seen,
 		m.Sessions,
 	)
 }

@@ -21,6 +21,7 @@ const (
 	flowRulesMapIgnoredFlows     = "ignored_flows"
 	flowRulesMapOutcomes         = "outcomes"
 	flowRulesMapSamples          = "samples"
+	flowRulesMapSeen             = "seen"
 	flowRulesProgQuicwaySetRules = "quicway_set_rules"
 	flowRulesVarIgnoredRound     = "ignored_round"
 )
@@ -79,6 +80,7 @@ type flowRulesMapSpecs struct {
 	IgnoredFlows *ebpf.MapSpec `ebpf:"ignored_flows"`
 	Outcomes     *ebpf.MapSpec `ebpf:"outcomes"`
 	Samples      *ebpf.MapSpec `ebpf:"samples"`
+	Seen         *ebpf.MapSpec `ebpf:"seen"`
 }
 
 // flowRulesVariableSpecs contains global variables before they are loaded into the kernel.
@@ -113,6 +115,7 @@ type flowRulesMaps struct {
 	IgnoredFlows *ebpf.Map `ebpf:"ignored_flows"`
 	Outcomes     *ebpf.Map `ebpf:"outcomes"`
 	Samples      *ebpf.Map `ebpf:"samples"`
+	Seen         *ebpf.Map `ebpf:"seen"`
 }
 
 func (m *flowRulesMaps) Close() error {
@@ -122,6 +125,7 @@ func (m *flowRulesMaps) Close() error {
 		m.IgnoredFlows,
 		m.Outcomes,
 		m.Samples,
+		m.Seen,
 	)
 }
 

@@ -47,8 +47,9 @@ type Direction struct {
 	IDLen   int
 	Segment int
 	// Whole counts the datagrams with a long header, or the first header of Google QUIC, that
-	// were reported whole: at most 8
-	// until FlowRules.WholeAgain. Of later ones only the beginning is reported.
+	// were reported whole: at most 8 until FlowRules.WholeAgain. Of later ones only the
+	// beginning is reported. The flow's first datagram, which was reported before there was an
+	// entry, is not counted.
 	Whole uint32
 	Spin  Spin
 }

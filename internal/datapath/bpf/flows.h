@@ -108,6 +108,17 @@ struct {
 
 volatile __u32 ignored_round;
 
+// seen has the hashes of flows of which one packet was seen. A flow gets an entry with its second
+// packet: adding one takes longer than all the rest, and attacks have flows of one packet.
+#define SEEN_BITS 16
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1 << SEEN_BITS);
+} seen SEC(".maps");
+
 // sample is a packet that is reported to Go: this header, and then the frame.
 struct sample {
 	__u64 at; // by the monotonic clock

@@ -46,13 +46,24 @@ static __always_inline bool skips_short(struct ignored_flow *cached) {
 	return n >= REPORT_BURST && n % 64;
 }
 
-// index_of returns the slot of a pair in ignored_flows.
-static __always_inline __u32 index_of(struct pair *p) {
+// hash_pair returns a hash of a pair, of which the high bits are best.
+static __always_inline __u64 hash_pair(struct pair *p) {
 	__u64 a = (__u64)(p->a[0] ^ p->a[2]) << 32 | (p->a[1] ^ p->a[3]);
 	__u64 b = (__u64)(p->b[0] ^ p->b[2]) << 32 | (p->b[1] ^ p->b[3]);
 	__u64 h = (a ^ (__u64)p->a_port << 48) * 0x9e3779b97f4a7c15ULL;
-	h       = (h ^ b ^ (__u64)p->b_port << 48 ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
-	return h >> (64 - IGNORED_BITS);
+	return (h ^ b ^ (__u64)p->b_port << 48 ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
+}
+
+// seen_before says whether a packet of a pair was seen before, and remembers the pair. Another
+// pair with the same slot makes it forget.
+static __always_inline bool seen_before(struct pair *p) {
+	__u64 hash  = hash_pair(p);
+	__u32 slot  = hash >> (64 - SEEN_BITS), rest = hash >> (32 - SEEN_BITS);
+	__u32 *last = bpf_map_lookup_elem(&seen, &slot);
+	if (!last || *last == rest)
+		return true;
+	*last = rest;
+	return false;
 }
 
 static __always_inline bool same_pair(struct pair *x, struct pair *y) {
@@ -65,7 +76,7 @@ static __always_inline bool same_pair(struct pair *x, struct pair *y) {
 // cached_flow returns the slot of a pair in the cache of ignored flows. is_cached says whether the
 // pair is in it.
 static __always_inline struct ignored_flow *cached_flow(struct pair *p, bool *is_cached) {
-	__u32 slot             = index_of(p);
+	__u32 slot             = hash_pair(p) >> (64 - IGNORED_BITS);
 	struct ignored_flow *c = bpf_map_lookup_elem(&ignored_flows, &slot);
 	*is_cached             = c && c->round == ignored_round && same_pair(&c->pair, p);
 	return c;
@@ -221,11 +232,17 @@ static __always_inline bool report(void *ctx, bool out, __u32 length, __u32 ifac
 	return ok;
 }
 
+// needs_all says whether the unprotected part of a short header does not tell Go what the packet
+// contains.
+static __always_inline bool needs_all(struct datagram *g) {
+	return (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
+}
+
 // report_limited reports a packet that does not match, if the limit of reports allows that. begins says
 // whether it may begin a connection.
 static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now, bool begins) {
 	bool long_header = g->first & 0x80;
-	bool whole       = (g->length > MAX_SINGLE && !g->segment) || g->at > MAX_AT;
+	bool whole       = needs_all(g);
 	// opaque keeps the offset constant in each branch.
 	__u64 *full_at, burst = REPORT_BURST;
 	if (long_header) {
@@ -276,6 +293,10 @@ static __always_inline void count_or_report(void *ctx, bool out, __u32 length, _
 	}
 	__u64 now      = clock();
 	struct flow *f = bpf_map_lookup_elem(&flows, &g->pair);
+	if (!f && !seen_before(&g->pair) && report(ctx, out, length, iface, g, g->first & 0x80 || begins || needs_all(g))) {
+		count_outcome(REPORTED);
+		return;
+	}
 	if (!f && !(f = new_flow(g)))
 		return;
 	bool ignored = f->ignored && !begins;
