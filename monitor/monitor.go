@@ -84,6 +84,10 @@ func (m *Monitor) Run(ctx context.Context) (err error) {
 // readSource reads the source until it ends or ctx is done.
 func (m *Monitor) readSource(ctx context.Context) error {
 	var p Packet
+	var next func(*Packet) bool
+	if f, ok := m.source.(*file); ok {
+		next = f.readReady
+	}
 	for {
 		if err := m.source.Read(&p); err != nil {
 			switch {
@@ -94,8 +98,7 @@ func (m *Monitor) readSource(ctx context.Context) error {
 			}
 			return err
 		}
-		m.tracker.Packet(&p)
-		if m.tracker.events.wanted.Load() {
+		if m.tracker.packets(&p, next) {
 			m.deliver(ctx)
 		}
 	}

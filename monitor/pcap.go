@@ -11,13 +11,11 @@ import (
 	"os"
 	"sync/atomic"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
 // readAhead is the size of the read buffer of a file, in bytes.
-const readAhead = 1 << 20
+const readAhead = 1<<18 + 1<<15
 
 // The first bytes of files: of a pcapng Section Header Block, and of gzip (RFC 1952
 // §2.3).
@@ -26,16 +24,11 @@ var (
 	gzipMagic   = []byte{0x1f, 0x8b}
 )
 
-// packetReader is implemented by the readers of both formats.
-type packetReader interface {
-	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
-}
-
 // file is a source that reads a pcap or pcapng stream.
 type file struct {
-	packets packetReader
-	link    func(index int) layers.LinkType
-	closer  io.Closer // nil: the caller closes it
+	pcap    *pcapReader      // nil: it is pcapng
+	pcapng  *pcapgo.NgReader // nil: it is pcap
+	closer  io.Closer        // nil: the caller closes it
 	closed  atomic.Bool
 	dropped atomic.Uint64
 }
@@ -107,7 +100,7 @@ func newFile(r io.Reader) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
-	return &file{packets: pcap, link: func(int) layers.LinkType { return pcap.link }}, nil
+	return &file{pcap: pcap}, nil
 }
 
 func newPcapng(r io.Reader) (*file, error) {
@@ -115,13 +108,7 @@ func newPcapng(r io.Reader) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
-	return &file{packets: ng, link: func(index int) layers.LinkType {
-		i, err := ng.Interface(index)
-		if err != nil {
-			return ng.LinkType()
-		}
-		return i.LinkType
-	}}, nil
+	return &file{pcapng: ng}, nil
 }
 
 // Read implements [Source]. It returns io.EOF for a packet that is cut off by the end
@@ -130,24 +117,52 @@ func (f *file) Read(p *Packet) error {
 	if f.closed.Load() {
 		return net.ErrClosed
 	}
-	data, info, err := f.packets.ZeroCopyReadPacketData()
+	if err := f.read(p, true); err != nil {
+		return f.ended(err)
+	}
+	return nil
+}
+
+// read reads the next packet. If wait is false it returns errNotReady instead of waiting for the file.
+func (f *file) read(p *Packet, wait bool) error {
+	switch {
+	case f.pcap != nil:
+		return f.pcap.read(p, wait)
+	case !wait:
+		return errNotReady
+	}
+	data, info, err := f.pcapng.ZeroCopyReadPacketData()
+	if err != nil {
+		return err
+	}
+	link := f.pcapng.LinkType()
+	if i, err := f.pcapng.Interface(info.InterfaceIndex); err == nil {
+		link = i.LinkType
+	}
+	*p = Packet{
+		Time: info.Timestamp, Link: LinkType(link),
+		Data: data, Length: max(info.Length, len(data)), // some files say less
+	}
+	return nil
+}
+
+// ended returns the error of Read for an error of the reader.
+func (f *file) ended(err error) error {
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		f.dropped.Add(1)
 		return io.EOF
 	case errors.Is(err, io.EOF):
 		return io.EOF
-	case err != nil && f.closed.Load():
+	case f.closed.Load():
 		return net.ErrClosed
-	case err != nil:
-		return fmt.Errorf("monitor: read capture: %w", err)
 	}
-	*p = Packet{
-		Time: info.Timestamp, Link: LinkType(f.link(info.InterfaceIndex)),
-		Data: data, Length: max(info.Length, len(data)), // some files say less
-	}
-	return nil
+	return fmt.Errorf("monitor: read capture: %w", err)
 }
+
+// readReady is Read if that need not wait for the file. Otherwise, and at an error, it returns false,
+// and the next Read returns what there is.
+func (f *file) readReady(p *Packet) bool { return !f.closed.Load() && f.read(p, false) == nil }
 
 // Live implements [Source].
 func (f *file) Live() bool { return false }

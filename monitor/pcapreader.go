@@ -1,14 +1,13 @@
 package monitor
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
 )
 
 // The sizes of a pcap file's header and of a record's, in bytes, and the longest packet that
@@ -21,74 +20,111 @@ const (
 
 // pcapMagic are the first bytes of a pcap file, by byte order and by the unit of its times.
 var pcapMagic = map[[4]byte]struct {
-	order binary.ByteOrder
-	unit  time.Duration
+	bigEndian bool
+	unit      time.Duration
 }{
-	{0xa1, 0xb2, 0xc3, 0xd4}: {binary.BigEndian, time.Microsecond},
-	{0xd4, 0xc3, 0xb2, 0xa1}: {binary.LittleEndian, time.Microsecond},
-	{0xa1, 0xb2, 0x3c, 0x4d}: {binary.BigEndian, time.Nanosecond},
-	{0x4d, 0x3c, 0xb2, 0xa1}: {binary.LittleEndian, time.Nanosecond},
+	{0xa1, 0xb2, 0xc3, 0xd4}: {true, time.Microsecond},
+	{0xd4, 0xc3, 0xb2, 0xa1}: {false, time.Microsecond},
+	{0xa1, 0xb2, 0x3c, 0x4d}: {true, time.Nanosecond},
+	{0x4d, 0x3c, 0xb2, 0xa1}: {false, time.Nanosecond},
 }
 
 // pcapReader reads a pcap stream (draft-ietf-opsawg-pcap) as libpcap does: pcapgo refuses the
 // versions before 2.4, and ends at a record whose lengths contradict each other.
 type pcapReader struct {
-	r     io.Reader
-	order binary.ByteOrder
-	unit  time.Duration
-	minor uint16
-	link  layers.LinkType
-	head  [recordHeader]byte
-	data  []byte
+	stream *bufio.Reader // with room for the longest record
+	swap   bool          // the file is big-endian
+	unit   time.Duration
+	minor  uint16
+	link   LinkType
 }
 
-var errNoPcap = errors.New("no pcap header")
+var (
+	errNoPcap   = errors.New("no pcap header")
+	errNotReady = errors.New("the record is not read yet")
+)
 
-func newPcapReader(r io.Reader) (*pcapReader, error) {
+func newPcapReader(stream *bufio.Reader) (*pcapReader, error) {
 	var head [pcapHeader]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	if _, err := io.ReadFull(stream, head[:]); err != nil {
 		return nil, errNoPcap
 	}
 	format, ok := pcapMagic[[4]byte(head[:4])]
 	if !ok {
 		return nil, errNoPcap
 	}
-	p := &pcapReader{r: r, order: format.order, unit: format.unit}
-	major := p.order.Uint16(head[4:])
-	if p.minor = p.order.Uint16(head[6:]); major != 2 || p.minor > 4 {
-		return nil, fmt.Errorf("pcap version %d.%d, want 2.0 to 2.4", major, p.minor)
+	r := &pcapReader{stream: stream, swap: format.bigEndian, unit: format.unit}
+	major := r.uint16(head[4:])
+	if r.minor = r.uint16(head[6:]); major != 2 || r.minor > 4 {
+		return nil, fmt.Errorf("pcap version %d.%d, want 2.0 to 2.4", major, r.minor)
 	}
-	p.link = layers.LinkType(p.order.Uint32(head[20:]) & 0xffff) // above it are flags
-	return p, nil
+	r.link = LinkType(r.uint32(head[20:]) & 0xffff) // above it are flags
+	return r, nil
 }
 
-// ZeroCopyReadPacketData returns the next packet, which is valid until the next call. It returns
-// io.EOF at the end of the stream, and io.ErrUnexpectedEOF within a record.
-func (p *pcapReader) ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error) {
-	var info gopacket.CaptureInfo
-	if _, err := io.ReadFull(p.r, p.head[:]); err != nil {
-		return nil, info, err
+// uint16 and uint32 read a number at the beginning of b.
+func (r *pcapReader) uint16(b []byte) uint16 {
+	v := binary.LittleEndian.Uint16(b)
+	if r.swap {
+		v = bits.ReverseBytes16(v)
 	}
-	captured, length := p.order.Uint32(p.head[8:]), p.order.Uint32(p.head[12:])
+	return v
+}
+
+func (r *pcapReader) uint32(b []byte) uint32 {
+	v := binary.LittleEndian.Uint32(b)
+	if r.swap {
+		v = bits.ReverseBytes32(v)
+	}
+	return v
+}
+
+// read sets the fields of p to the next packet. Its data is valid until the next call. At the end of
+// the stream the error is io.EOF, and within a record io.ErrUnexpectedEOF. If wait is false and the
+// record has to be read from the stream first, read leaves it and returns errNotReady.
+func (r *pcapReader) read(p *Packet, wait bool) error {
+	if !wait && r.stream.Buffered() < recordHeader {
+		return errNotReady
+	}
+	head, err := r.stream.Peek(recordHeader)
+	if err == io.EOF && len(head) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	captured, length := r.lengths(head)
+	if captured > maxPcapData {
+		return fmt.Errorf("a record says that it has %d bytes, want at most %d", captured, maxPcapData)
+	}
+	whole := recordHeader + int(captured)
+	if !wait && r.stream.Buffered() < whole {
+		return errNotReady
+	}
+	record, err := r.stream.Peek(whole) // no copy
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := r.stream.Discard(whole); err != nil {
+		return err
+	}
+	seconds, fraction := int64(r.uint32(record)), int64(r.uint32(record[4:]))
+	*p = Packet{
+		Time: time.Unix(seconds, fraction*int64(r.unit)).UTC(), Link: r.link,
+		Data: record[recordHeader:], Length: max(int(length), int(captured)), // some files say less
+	}
+	return nil
+}
+
+// lengths returns the lengths in the header of a record: of what was captured, and of the packet.
+func (r *pcapReader) lengths(head []byte) (captured, length uint32) {
+	captured, length = r.uint32(head[8:]), r.uint32(head[12:])
 	// Programs before version 2.3 wrote the lengths in the other order, and some of 2.3.
-	if p.minor < 3 || p.minor == 3 && captured > length {
+	if r.minor < 3 || r.minor == 3 && captured > length {
 		captured, length = length, captured
 	}
-	if captured > maxPcapData {
-		return nil, info, fmt.Errorf("a record says that it has %d bytes, want at most %d", captured, maxPcapData)
-	}
-	if int(captured) > cap(p.data) {
-		p.data = make([]byte, captured)
-	}
-	p.data = p.data[:captured]
-	if _, err := io.ReadFull(p.r, p.data); err != nil {
-		return nil, info, io.ErrUnexpectedEOF
-	}
-	fraction := time.Duration(p.order.Uint32(p.head[4:])) * p.unit
-	info = gopacket.CaptureInfo{
-		Timestamp:     time.Unix(int64(p.order.Uint32(p.head[:])), 0).Add(fraction).UTC(),
-		CaptureLength: int(captured),
-		Length:        int(length),
-	}
-	return p.data, info, nil
+	return captured, length
 }

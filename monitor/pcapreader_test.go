@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"testing/iotest"
 
 	"github.com/quicway/quicway/internal/decap"
 )
@@ -102,5 +103,61 @@ func packetsOf(t *testing.T, file []byte) (out []Packet) {
 		}
 		p.Data = bytes.Clone(p.Data)
 		out = append(out, p)
+	}
+}
+
+// TestPcapInPieces checks that a stream gives the same packets however many bytes a read returns.
+func TestPcapInPieces(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 10000) })
+	capture := pcapOf(t, decap.LinkRaw, all...)
+	want := newTracker(t, nil)
+	track(want, all)
+	for name, r := range map[string]io.Reader{
+		"bytes": iotest.OneByteReader(bytes.NewReader(capture)),
+		"halfs": iotest.HalfReader(bytes.NewReader(capture)),
+		"whole": bytes.NewReader(capture),
+	} {
+		source, err := NewReader(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := New(source, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got, want := only(t, m.Tracker()), only(t, want); got.FromServer != want.FromServer || got.ServerName != want.ServerName {
+			t.Errorf("%s: got %v of %q, want %v of %q", name, got.FromServer, got.ServerName, want.FromServer, want.ServerName)
+		}
+	}
+}
+
+// TestPcapReady checks that readReady does not wait for the rest of a packet.
+func TestPcapReady(t *testing.T) {
+	capture := pcapOf(t, decap.LinkRaw, at(0, clientAddr, serverAddr, make([]byte, 100)), at(1, clientAddr, serverAddr, make([]byte, 200)))
+	second := pcapHeader + recordHeader + int(binary.LittleEndian.Uint32(capture[pcapHeader+8:]))
+	for _, begun := range []int{0, 8, recordHeader, recordHeader + 100} { // of the second record
+		r, w := io.Pipe()
+		go func() {
+			_, _ = w.Write(capture[:second+begun])
+			_, _ = w.Write(capture[second+begun:])
+		}()
+		source, err := NewReader(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p Packet
+		if err := source.Read(&p); err != nil || p.Length != 128 {
+			t.Errorf("got %d bytes, %v, want the first packet", p.Length, err)
+		}
+		if source.(*file).readReady(&p) {
+			t.Errorf("with %d bytes of a packet it was ready", begun)
+		}
+		if err := source.Read(&p); err != nil || p.Length != 228 {
+			t.Errorf("got %d bytes, %v, want the second packet", p.Length, err)
+		}
+		r.Close()
 	}
 }

@@ -6,7 +6,8 @@ import "iter"
 // makes room. Idle entries expire. Times are those of the packets' clock.
 type table[K comparable, V any] struct {
 	entries map[K]*entry[K, V]
-	ring    entry[K, V] // ring.next was touched last, ring.prev longest ago
+	latest  *entry[K, V] // that peek, get or put has returned last: often it is asked for again; nil: none
+	ring    entry[K, V]  // ring.next was touched last, ring.prev longest ago
 	limit   int
 	evicted uint64 // entries that have made room
 	expired uint64
@@ -33,11 +34,20 @@ func (t *table[K, V]) init(limit int, dropped func(*entry[K, V], Reason)) {
 func (t *table[K, V]) len() int { return len(t.entries) }
 
 // peek returns an entry, or nil.
-func (t *table[K, V]) peek(key K) *entry[K, V] { return t.entries[key] }
+func (t *table[K, V]) peek(key K) *entry[K, V] {
+	if e := t.latest; e != nil && e.key == key {
+		return e
+	}
+	e := t.entries[key]
+	if e != nil {
+		t.latest = e
+	}
+	return e
+}
 
 // get returns an entry and touches it, or nil.
 func (t *table[K, V]) get(key K, now int64) *entry[K, V] {
-	e := t.entries[key]
+	e := t.peek(key)
 	if e != nil {
 		t.touch(e, now)
 	}
@@ -61,23 +71,21 @@ func (t *table[K, V]) put(key K, value V, now int64) *entry[K, V] {
 		t.drop(t.ring.prev, Evicted)
 	}
 	e := &entry[K, V]{key: key, value: value, seen: now}
-	t.entries[key] = e
+	t.entries[key], t.latest = e, e
 	t.front(e)
 	return e
 }
 
 // remove removes an entry without calling dropped.
 func (t *table[K, V]) remove(key K) {
-	if e := t.entries[key]; e != nil {
-		delete(t.entries, key)
-		e.unlink()
+	if e := t.peek(key); e != nil {
+		t.unlink(e)
 	}
 }
 
 // drop removes an entry and calls dropped.
 func (t *table[K, V]) drop(e *entry[K, V], why Reason) {
-	delete(t.entries, e.key)
-	e.unlink()
+	t.unlink(e)
 	if t.dropped != nil {
 		t.dropped(e, why)
 	}
@@ -109,6 +117,15 @@ func (t *table[K, V]) all() iter.Seq[*entry[K, V]] {
 func (t *table[K, V]) front(e *entry[K, V]) {
 	e.prev, e.next = &t.ring, t.ring.next
 	e.next.prev, t.ring.next = e, e
+}
+
+// unlink removes an entry from the map, and from the ring.
+func (t *table[K, V]) unlink(e *entry[K, V]) {
+	delete(t.entries, e.key)
+	e.unlink()
+	if t.latest == e {
+		t.latest = nil
+	}
 }
 
 func (e *entry[K, V]) unlink() {

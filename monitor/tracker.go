@@ -76,9 +76,25 @@ func newOffloadedTracker(conf *Config, flows *datapath.Monitor) (*Tracker, error
 }
 
 // Packet adds a packet. The tracker does not keep p or p.Data.
-func (t *Tracker) Packet(p *Packet) {
+func (t *Tracker) Packet(p *Packet) { t.packets(p, nil) }
+
+// maxBatch is how many packets are added at most while the tracker is locked once.
+const maxBatch = 64
+
+// packets adds a packet, and those after it that next can read without waiting, up to the first
+// event. It reports whether there are events. next may be nil.
+func (t *Tracker) packets(p *Packet, next func(*Packet) bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.packetLocked(p)
+	for n := 1; n < maxBatch && next != nil && len(t.events.pending) == 0 && next(p); n++ {
+		t.packetLocked(p)
+	}
+	return len(t.events.pending) > 0
+}
+
+// packetLocked adds a packet.
+func (t *Tracker) packetLocked(p *Packet) {
 	t.counters.Packets++
 	if why := decap.UDP(decap.LinkType(p.Link), p.Data, &t.datagram); why != decap.Found {
 		t.counters.unread[why]++
@@ -100,12 +116,16 @@ func (t *Tracker) Packet(p *Packet) {
 		t.moves.judge(a.now, false)
 	}
 	a.key, a.fromA = tupleOf(&t.datagram)
-	t.offload.fetch(a.key)
+	if t.offload != nil {
+		t.offload.fetch(a.key)
+	}
 	if e := t.index.flows.get(a.key, a.now); e != nil {
 		a.flow = e.value
 	}
 	t.segments(&a, p.SegmentSize)
-	t.offload.packetHandled(&a)
+	if t.offload != nil {
+		t.offload.packetHandled(&a)
+	}
 }
 
 // arrival is a datagram that is being classified.
