@@ -17,7 +17,7 @@ import (
 // compiles.
 func TestDocsExamples(t *testing.T) {
 	var code strings.Builder
-	for _, name := range glob(t, "*/example_test.go") {
+	for _, name := range append(glob(t, "*/example_test.go"), glob(t, "*/*/example_test.go")...) {
 		code.WriteString(flat(read(t, name)))
 	}
 	blocks := 0

@@ -26,7 +26,8 @@ var importRules = []struct {
 	{"xdp", []string{"p2p", "relay", "quota", "monitor", "metrics"}},
 	{"quota", []string{"p2p", "relay", "monitor", "metrics"}},
 	{"monitor", []string{"p2p", "relay", "quota", "metrics"}},
-	{"relay", []string{"p2p", "monitor", "metrics"}},
+	{"relay/sni", []string{"p2p", "relay", "monitor", "metrics"}},
+	{"relay", []string{"p2p", "relay/sni", "monitor", "metrics"}},
 	{"p2p", []string{"relay", "quota", "monitor", "metrics", "xdp", "internal/datapath"}},
 	{"metrics", []string{"p2p"}},
 }

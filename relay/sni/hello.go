@@ -1,0 +1,109 @@
+package sni
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/pires/go-proxyproto"
+
+	"github.com/quicway/quicway/internal/hello"
+)
+
+// Hello is what a connection begins with.
+type Hello struct {
+	// Client and Server are the addresses that the client uses: those of the
+	// connection, or those in the PROXY protocol header.
+	Client, Server netip.AddrPort
+	// TLS reports whether the stream begins with a ClientHello. If not, the following
+	// fields are empty.
+	TLS bool
+	// ServerName is the name in the server_name extension (RFC 6066 §3), in lower case
+	// and without a dot at its end. It comes from the client, unchecked.
+	ServerName string
+	// ALPN lists the protocols that the client offers (RFC 7301).
+	ALPN []string
+	// ECH reports whether the ClientHello has an encrypted_client_hello extension.
+	// ServerName is then the outer name. Some clients send the extension without using
+	// it (GREASE).
+	ECH bool
+}
+
+// maxName is the maximum length of a server name (RFC 1035 §2.3.4, with a dot at its end).
+const maxName = 254
+
+// readers has buffers for the beginnings of connections.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, hello.MaxStream) }}
+
+// refusal is why a connection gets no upstream.
+type refusal struct {
+	reason Failure
+	err    error
+}
+
+func (e *refusal) Error() string { return e.reason.String() + ": " + e.err.Error() }
+
+func (e *refusal) Unwrap() error { return e.err }
+
+// readProxy reads a PROXY protocol header, and replaces the addresses of h.
+func readProxy(r *bufio.Reader, h *Hello) error {
+	header, err := proxyproto.Read(r)
+	if err != nil {
+		return &refusal{ProxyHeader, err}
+	}
+	src, dst, ok := header.TCPAddrs()
+	if header.Command.IsLocal() || !ok {
+		return nil // the balancer's own connection, or one that it knows nothing about
+	}
+	h.Client, h.Server = plain(src.AddrPort()), plain(dst.AddrPort())
+	return nil
+}
+
+// readHello reads a ClientHello and sets h. The bytes stay in the buffer of r. There is
+// no error if the stream is not TLS.
+func readHello(r *bufio.Reader, h *Hello) error {
+	var records hello.Records
+	for n := 1; ; n = r.Buffered() + 1 {
+		if _, err := r.Peek(min(n, hello.MaxStream)); err != nil {
+			return &refusal{readFailure(err), err}
+		}
+		stream, _ := r.Peek(r.Buffered())
+		msg, err := records.Next(stream)
+		switch {
+		case errors.Is(err, hello.ErrMore):
+			continue
+		case errors.Is(err, hello.ErrNotTLS):
+			return nil
+		case errors.Is(err, hello.ErrTooLong):
+			return &refusal{HelloTooLong, err}
+		case err != nil:
+			return &refusal{HelloInvalid, err}
+		}
+		client, err := hello.ParseClient(msg)
+		if err == nil && len(client.ServerName) > maxName {
+			err = errName
+		}
+		if err != nil {
+			return &refusal{HelloInvalid, err}
+		}
+		h.TLS, h.ALPN, h.ECH = true, client.ALPN, client.ECH
+		h.ServerName = strings.ToLower(strings.TrimSuffix(client.ServerName, "."))
+		return nil
+	}
+}
+
+// readFailure returns the reason for an error of a read.
+func readFailure(err error) Failure {
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return HelloTimeout
+	case errors.Is(err, io.EOF):
+		return HelloEnded
+	}
+	return HelloReset
+}
