@@ -1,5 +1,5 @@
-// Package metrics exports the counters of a monitor, a relay, a quota and an XDP
-// program to Prometheus:
+// Package metrics exports the counters of a monitor, a relay, a relay by server name, a
+// quota and an XDP program to Prometheus:
 //
 //	registry.MustRegister(metrics.Monitor(m), metrics.Relay(server))
 //

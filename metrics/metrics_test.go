@@ -21,6 +21,7 @@ import (
 	"github.com/quicway/quicway/monitor"
 	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/relay"
+	"github.com/quicway/quicway/relay/sni"
 )
 
 // set sets each number in a Stats to a different value. next is the last value that
@@ -92,6 +93,23 @@ func numbers(t *testing.T, c prometheus.Collector) iter.Seq2[string, float64] {
 }
 
 func TestQuota(t *testing.T) { every(t, "quota", quotaMetrics, quota.Stats{}) }
+
+func TestSNI(t *testing.T) {
+	every(t, "sni", sniMetrics, sni.Stats{})
+	stats := sni.Stats{UpstreamTime: sni.Times{Bounds: []float64{0.5, 1}, Counts: []uint64{1, 2, 3}, Sum: 9}}
+	c := newCollector("sni", sniMetrics[len(sniMetrics)-1:], func() (sni.Stats, error) { return stats, nil })
+	want := `# HELP quicway_sni_upstream_seconds Times from the ClientHello to the upstream's acceptance.
+# TYPE quicway_sni_upstream_seconds histogram
+quicway_sni_upstream_seconds_bucket{le="0.5"} 1
+quicway_sni_upstream_seconds_bucket{le="1"} 3
+quicway_sni_upstream_seconds_bucket{le="+Inf"} 6
+quicway_sni_upstream_seconds_sum 9
+quicway_sni_upstream_seconds_count 6
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want)); err != nil {
+		t.Error(err)
+	}
+}
 
 func TestRelay(t *testing.T) { every(t, "relay", relayMetrics, relay.Stats{}) }
 
