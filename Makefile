@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor soak half-requests compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni soak half-requests compare demo-netns demo-nat
 
 all: generate lint test
 
@@ -70,6 +70,10 @@ bench-quota:
 ## bench-monitor: those that are about the monitor (root)
 bench-monitor:
 	$(GO) run ./tools/bench -run Monitor
+
+## bench-sni: those that are about TLS by name, beside nginx and HAProxy if they are installed
+bench-sni:
+	$(GO) run ./tools/bench -run '^TLS by name'
 
 ## half-requests: what ten thousand connections with half requests cost a relay, and how long
 ## they live (HALF_REQUESTS=flags)

@@ -238,6 +238,34 @@ var tables = []table{
 			{"generic", "Router/generic/on", "Router/generic/off"},
 		},
 	},
+	nameTable("one bulk stream", "^Benchmark(Bulk|Short|Memory)$", "Bulk/streams=1/", bulkColumns),
+	nameTable("16 bulk streams", "^Benchmark(Bulk|Short|Memory)$", "Bulk/streams=16/", bulkColumns),
+	nameTable("connections with 1 kB each", "^Benchmark(Bulk|Short|Memory)$", "Short/", []column{
+		{"connections/s", "conns/s"}, {"CPU of the machine, µs per connection", "cpu-us/conn"},
+	}),
+	{
+		title: "TLS by name: bytes of memory per connection that waits (Linux)",
+		pkg:   "./relay/sni", bench: "^Benchmark(Bulk|Short|Memory)$", unit: "B/conn",
+		ours: "relay/sni",
+		rows: []row{{"connection, both sides", "Memory", ""}},
+	},
+}
+
+var bulkColumns = []column{{"MB/s", "MB/s-relayed"}, {"CPU of the machine, ms per GB", "cpu-ms/GB"}}
+
+// nameTable returns a table of the relay by name beside others. Programs that are not installed
+// have no figures.
+func nameTable(what, bench, prefix string, columns []column) table {
+	return table{
+		title: "TLS by name: " + what + " (Linux)",
+		pkg:   "./relay/sni", bench: bench, columns: columns,
+		rows: []row{
+			{"relay/sni", prefix + "relay", ""},
+			{"loop of io.Copy to one upstream", prefix + "copy", ""},
+			{"nginx, ssl_preread", prefix + "nginx", ""},
+			{"HAProxy, splice-auto", prefix + "haproxy", ""},
+		},
+	}
 }
 
 // quotaRows returns the rows of the quota stage with a number of sources.
