@@ -42,7 +42,8 @@ func (w *Writer) Event(e *monitor.Event) error {
 // Connection implements [monitor.Writer]. It writes a record of a connection for which Event has
 // written none, because its ClientHello was not read.
 func (w *Writer) Connection(c *monitor.Connection) error {
-	if c.JA4 != "" || c.Version == 0 {
+	read := c.JA4 != "" || c.ServerName != "" || c.UserAgent != "" // the last two: of Google QUIC
+	if read || c.Version == 0 {
 		return nil
 	}
 	return w.json.Encode(recordOf(c, c.First))
@@ -73,6 +74,7 @@ type record struct {
 type quic struct {
 	Version string `json:"version"`
 	SNI     string `json:"sni,omitempty"`
+	UA      string `json:"ua,omitempty"` // only Google's own versions have it
 	JA4     string `json:"ja4,omitempty"`
 }
 
@@ -85,7 +87,7 @@ func recordOf(c *monitor.Connection, at time.Time) *record {
 		Proto:     "UDP",
 
 		CommunityID: c.CommunityID,
-		QUIC:        quic{Version: versionName(c.Version), SNI: c.ServerName, JA4: c.JA4},
+		QUIC:        quic{Version: versionName(c.Version), SNI: c.ServerName, UA: c.UserAgent, JA4: c.JA4},
 	}
 	if len(c.Paths) > 0 {
 		client, server := c.Paths[0].Client, c.Paths[0].Server

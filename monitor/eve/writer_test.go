@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ func TestRecords(t *testing.T) {
 	named, unread, midFlow := connection(), connection(), connection()
 	unread.TLS, unread.Version = monitor.TLS{}, 0x51303436
 	unread.Paths = []monitor.Path{{Client: netip.MustParseAddrPort("[2001:db8::1]:50000"), Server: netip.MustParseAddrPort("[2001:db8::2]:443")}}
+	google := unread
+	google.UserAgent = "Cronet/63"
 	midFlow.TLS, midFlow.Version = monitor.TLS{}, 0
 	const head = `{"timestamp":"2023-08-16T15:06:26.`
 	const first = head + `900001+0000","flow_id":1689382213445337,"event_type":"quic","src_ip":"82.239.54.117","src_port":53727,"dest_ip":"110.213.53.115","dest_port":443,"proto":"UDP","ip_v":4,"community_id":"1:j8lTjwuSeSRqsRhlw+Ek9hQS4hg=","quic":{"version":"1","sni":"api.cirrus-ci.com","ja4":"q13d0310h3_55b375c5d22e_cd85d2d88918"}}` + "\n"
@@ -45,8 +48,12 @@ func TestRecords(t *testing.T) {
 		"another event": {func(w *Writer) error {
 			return w.Event(&monitor.Event{Kind: monitor.EventClosed, Time: at, Connection: named})
 		}, ""},
-		"the end":                        {func(w *Writer) error { return w.Connection(&named) }, ""},
-		"the end without a hello":        {func(w *Writer) error { return w.Connection(&unread) }, second},
+		"the end":                 {func(w *Writer) error { return w.Connection(&named) }, ""},
+		"the end without a hello": {func(w *Writer) error { return w.Connection(&unread) }, second},
+		"the end of Google QUIC":  {func(w *Writer) error { return w.Connection(&google) }, ""},
+		"a message of Google QUIC": {func(w *Writer) error {
+			return w.Event(&monitor.Event{Kind: monitor.EventIdentified, Time: google.First, Connection: google})
+		}, strings.Replace(second, `"Q046"`, `"Q046","ua":"Cronet/63"`, 1)},
 		"the end without a version":      {func(w *Writer) error { return w.Connection(&midFlow) }, ""},
 		"the counters and the log's end": {func(w *Writer) error { return errors.Join(w.Stats(new(monitor.Stats)), w.Close()) }, ""},
 	} {
