@@ -54,7 +54,10 @@ func establishedConn(tb testing.TB) []sent { return establishedBy(tb, clientAddr
 // establishedBy is establishedConn of another client.
 func establishedBy(tb testing.TB, clientAddr string, oldID, cliID []byte) []sent {
 	tb.Helper()
-	orig := append(append([]byte("orig"), oldID...), clientAddr[len(clientAddr)-1])
+	orig := append([]byte("orig"), oldID...)
+	if len(oldID) == 0 {
+		orig = append(orig, clientAddr[len(clientAddr)-1]) // each client has another one
+	}
 	all := []sent{at(0, clientAddr, serverAddr, initialOf(tb, orig, cliID, 0, cryptoFrame(0, helloOf("moves.example"))))}
 	handshake := []byte{0xe0, 0, 0, 0, 1, byte(len(cliID))}
 	handshake = append(append(handshake, cliID...), byte(len(oldID)))
