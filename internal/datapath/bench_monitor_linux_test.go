@@ -74,7 +74,7 @@ func BenchmarkMonitor(b *testing.B) {
 	}
 }
 
-// setRules adds a flow by a frame, and sets its rules.
+// setRules adds a flow by frames, and sets its rules.
 func (w *wire) setRules(frame []byte, key FlowKey, rules FlowRules) {
 	w.Helper()
 	flows, err := w.program.Monitor()
@@ -82,8 +82,10 @@ func (w *wire) setRules(frame []byte, key FlowKey, rules FlowRules) {
 		w.Fatal(err)
 	}
 	w.Cleanup(func() { flows.Close() })
-	if _, _, err := w.program.Test(w.in.Index, frame); err != nil {
-		w.Fatal(err)
+	for range 2 { // the second packet adds the flow
+		if _, _, err := w.program.Test(w.in.Index, frame); err != nil {
+			w.Fatal(err)
+		}
 	}
 	if ok, err := flows.SetRules(key, &rules); err != nil || !ok {
 		w.Fatalf("the rules of the flow are not set: %v", err)
