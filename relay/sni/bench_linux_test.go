@@ -180,6 +180,8 @@ func sink(b *testing.B) string {
 	return l.Addr().String()
 }
 
+var sinkBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
+
 // serveSink reads a ClientHello and answers with 1 kB, and discards the rest.
 func serveSink(c *net.TCPConn, hello int) {
 	defer c.Close()
@@ -189,9 +191,10 @@ func serveSink(c *net.TCPConn, hello int) {
 	if _, err := c.Write(make([]byte, 1024)); err != nil {
 		return
 	}
-	buf := make([]byte, 256<<10)
+	buf := sinkBuffers.Get().(*[256 << 10]byte)
+	defer sinkBuffers.Put(buf)
 	for {
-		if _, err := c.Read(buf); err != nil {
+		if _, err := c.Read(buf[:]); err != nil {
 			return
 		}
 	}
