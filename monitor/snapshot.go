@@ -62,6 +62,12 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 		out.PostQuantumGroups = slices.Clone(out.PostQuantumGroups)
 		out.UserAgent = c.userAgent
 	}
+	c.addPaths(&out, seed)
+	return out
+}
+
+// addPaths adds copies of the paths to a connection for callers, and what follows from them.
+func (c *connection) addPaths(out *Connection, seed uint16) {
 	for _, p := range c.paths {
 		s := p.snapshot(seed)
 		s.Active = p == c.active
@@ -75,7 +81,6 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 	if len(out.Paths) > 0 {
 		out.CommunityID = out.Paths[0].CommunityID
 	}
-	return out
 }
 
 // handshakeRTT returns the halves of the handshake's round trip that were seen.
