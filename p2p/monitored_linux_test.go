@@ -67,14 +67,23 @@ func (l *kernelLab) monitored(on *nettest.Host, open func(*testing.T, *nettest.H
 	return m
 }
 
-// moved says whether the server's address of a connection has changed in this way.
+// moved says whether the server's address of a connection has changed in this way. The dialer's
+// control connection with the relay has the same two addresses. So if only little was sent after the
+// change, the monitor may know only that one of both has moved.
 func moved(m *monitor.Monitor, from, to netip.AddrPort) bool {
+	at := make(map[uint64]netip.AddrPort) // the server of each connection's first path
+	var open []uint64
 	for c := range m.Connections() {
+		at[c.Number] = c.Paths[0].Server
 		for _, change := range c.PathChanges {
-			if change.Kind != monitor.Probe && change.From == from && change.To == to {
+			if change.Kind == monitor.Probe || change.To != to {
+				continue
+			}
+			if change.From == from {
 				return true
 			}
+			open = change.Candidates
 		}
 	}
-	return false
+	return len(open) == 2 && at[open[0]] == from && at[open[1]] == from
 }
