@@ -101,6 +101,7 @@ func (x *index) addPath(a *arrival, c *connection, client, server endpoint) *pat
 	p := &path{conn: c, key: a.key, client: client, server: server, first: a.now}
 	p.clientIsA = a.key.a == client
 	c.paths = append(c.paths, p)
+	c.last = max(c.last, a.now) // before events about the packet
 	// Making room above may have removed the flow that the arrival came with.
 	if e := x.flows.peek(a.key); e != nil {
 		a.flow = e.value

@@ -97,6 +97,7 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 	number := strconv.FormatUint(c.number, 10)
 	p = m.index.open(a, client, server, MidFlow, "an ID of connection "+number+", between other endpoints")
 	p.conn.version, p.conn.dialect = c.version, c.dialect
+	m.index.census.update(p.conn)
 	for side := range c.ids {
 		p.conn.ids[side].length = c.ids[side].length
 	}
