@@ -17,6 +17,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
+	"github.com/quicway/quicway/examples/internal/live"
 	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/quota"
 )
@@ -112,7 +113,9 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	var running sync.WaitGroup
 	var adminErr error
 	running.Go(func() { defer cancel(); adminErr = serveAdmin(ctx, s.admin, s.controller, s.o.list) })
-	running.Go(func() { show(ctx, out, s.controller, s.kernel.modes, s.o.every) })
+	running.Go(func() {
+		live.Show(ctx, out, s.o.every, func(w io.Writer) { printTable(w, s.controller, s.kernel.modes) })
+	})
 	err := s.serve(ctx)
 	cancel()
 	running.Wait()

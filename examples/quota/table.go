@@ -2,11 +2,9 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -14,37 +12,6 @@ import (
 
 	"github.com/quicway/quicway/quota"
 )
-
-// show prints the table at an interval. On a terminal it clears the screen before.
-func show(ctx context.Context, w io.Writer, controller *quota.Controller, mode string, every time.Duration) {
-	if every <= 0 {
-		return
-	}
-	clear := ""
-	if isTerminal(w) {
-		clear = "\x1b[H\x1b[2J"
-	}
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			fmt.Fprint(w, clear)
-			printTable(w, controller, mode)
-		}
-	}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
 
 // printTable prints the counters, and the sources that were kept out most often.
 func printTable(w io.Writer, controller *quota.Controller, mode string) {

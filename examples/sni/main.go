@@ -18,14 +18,17 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/quicway/quicway/examples/internal/live"
 	"github.com/quicway/quicway/relay/sni"
 )
 
@@ -130,8 +133,14 @@ func run(o *options, args []string) error {
 		return err
 	}
 	fmt.Printf("relaying on %v\n", server.Addr())
-	go show(ctx, os.Stdout, server, o.every)
+	shown, end := context.WithCancel(ctx)
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		live.Show(shown, os.Stdout, o.every, func(w io.Writer) { printTable(w, server) })
+	})
 	err = server.Run(ctx)
+	end()
+	showing.Wait()
 	printTable(os.Stdout, server)
 	return err
 }

@@ -3,11 +3,9 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,37 +16,6 @@ import (
 
 // rows is the number of connections in the table.
 const rows = 20
-
-// show prints the table at an interval. On a terminal it clears the screen before.
-func show(ctx context.Context, w io.Writer, server *sni.Server, every time.Duration) {
-	if every <= 0 {
-		return
-	}
-	clear := ""
-	if isTerminal(w) {
-		clear = "\x1b[H\x1b[2J"
-	}
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			fmt.Fprint(w, clear)
-			printTable(w, server)
-		}
-	}
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
 
 // printTable prints the counters, and the connections with the most bytes.
 func printTable(w io.Writer, server *sni.Server) {
