@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -113,7 +112,7 @@ func setup(name string, addrs []string) error {
 	if err := readdress(name, addrs); err != nil {
 		return err
 	}
-	if err := sendChecksums(name); err != nil {
+	if err := switchOff(name, checksumOffload); err != nil {
 		return err
 	}
 	return up(name)
@@ -141,26 +140,6 @@ func up(name string) error {
 		return err
 	}
 	return netlink.LinkSetUp(l)
-}
-
-// sendChecksums switches the offload of checksums off, as ethtool -K tx off does.
-func sendChecksums(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	value := struct{ cmd, data uint32 }{unix.ETHTOOL_STXCSUM, 0}
-	request := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: unsafe.Pointer(&value)}
-	copy(request.name[:], name)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		return fmt.Errorf("switch tx-checksumming of %s off: %w", name, errno)
-	}
-	return nil
 }
 
 // PassXDP attaches an XDP program that passes everything to an interface. A veth receives

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -63,6 +64,12 @@ func (l *lab) passes(from *net.UDPConn, to netip.AddrPort, at *net.UDPConn, expe
 	if _, err := from.WriteToUDPAddrPort([]byte("?"), to); err != nil {
 		l.Fatal(err)
 	}
+	return l.receives(at, expected)
+}
+
+// receives waits for a packet, and returns its source address.
+func (l *lab) receives(at *net.UDPConn, expected bool) (netip.AddrPort, bool) {
+	l.Helper()
 	patience := 100 * time.Millisecond
 	if expected {
 		patience = 10 * time.Second
@@ -192,4 +199,47 @@ func TestKernelReaddress(t *testing.T) {
 	if _, ok := l.passes(l.a, at, l.inside, true); !ok {
 		t.Error("an answer does not arrive")
 	}
+}
+
+func TestKernelBlockUDP(t *testing.T) {
+	for name, where := range map[string]func(*lab) *Host{
+		"host":    func(l *lab) *Host { return l.host },
+		"gateway": func(l *lab) *Host { return l.nat },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, FullCone)
+			at := l.seen(l.inside, l.a)
+			check := func(state string, outward, inward, others bool) {
+				t.Helper()
+				if ok := l.arrives(l.inside, addrOf(l.a), l.a, outward); ok != outward {
+					t.Errorf("%s: out %v, want %v", state, ok, outward)
+				}
+				if ok := l.arrives(l.a, at, l.inside, inward); ok != inward {
+					t.Errorf("%s: in %v, want %v", state, ok, inward)
+				}
+				if ok := l.arrives(l.inside, addrOf(l.other), l.other, others); ok != others {
+					t.Errorf("%s: to others %v, want %v", state, ok, others)
+				}
+			}
+			h := where(l)
+			h.BlockUDP("198.51.100.2")
+			check("one address", false, false, true)
+			h.BlockUDP("")
+			check("all", false, false, false)
+			h.UnblockUDP()
+			check("none", true, true, true)
+		})
+	}
+}
+
+// arrives says whether a packet arrives. The system may refuse to send it.
+func (l *lab) arrives(from *net.UDPConn, to netip.AddrPort, at *net.UDPConn, expected bool) bool {
+	l.Helper()
+	if _, err := from.WriteToUDPAddrPort([]byte("?"), to); errors.Is(err, syscall.EPERM) {
+		return false
+	} else if err != nil {
+		l.Fatal(err)
+	}
+	_, ok := l.receives(at, expected)
+	return ok
 }

@@ -47,6 +47,7 @@ type Network struct {
 	links      map[[2]netip.Addr]Conditions
 	outages    map[netip.Addr]time.Time // the zero Addr stands for the whole network
 	filter     func(Packet) bool
+	listeners  map[netip.AddrPort]*listener
 }
 
 // New makes a network. The seed determines all random decisions.

@@ -54,13 +54,7 @@ func udp() []expr.Any { return meta(expr.MetaKeyL4PROTO, []byte{unix.IPPROTO_UDP
 func drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
 // between matches packets from one address to another.
-func between(from, to netip.Addr) []expr.Any {
-	family, source, target := byte(unix.NFPROTO_IPV4), uint32(12), uint32(16)
-	if from.Is6() {
-		family, source, target = unix.NFPROTO_IPV6, 8, 24
-	}
-	return join(meta(expr.MetaKeyNFPROTO, []byte{family}), address(source, from), address(target, to))
-}
+func between(from, to netip.Addr) []expr.Any { return join(sentBy(from), sentTo(to)) }
 
 // address matches the address at an offset of the IP header.
 func address(offset uint32, addr netip.Addr) []expr.Any {

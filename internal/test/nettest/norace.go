@@ -1,0 +1,6 @@
+//go:build !race
+
+package nettest
+
+// RaceDetector reports whether the program is built with the race detector.
+const RaceDetector = false
