@@ -77,6 +77,9 @@ func after(b []byte, ether, header int, d *Datagram, depth int) Reason {
 
 // ethernet reads an Ethernet frame.
 func ethernet(b []byte, d *Datagram, depth int) Reason {
+	if len(b) >= minEtherLen && binary.BigEndian.Uint16(b[minEtherLen-2:]) == etherIPv4 { // most frames
+		return ip(b[minEtherLen:], d, depth)
+	}
 	return after(b, minEtherLen-2, minEtherLen, d, depth)
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"syscall"
 	"unsafe"
 
@@ -35,9 +34,16 @@ type kernelEngine struct {
 	socket    *Socket
 	raw       syscall.RawConn
 	v6        bool // the socket's family is AF_INET6
-	rx        *receiver
-	tx        sync.Pool // of *sender
 	unbatched unbatched
+
+	// Used only by the goroutine that reads.
+	recv    func(fd uintptr) bool // recvmmsg, made once, so that a read does not allocate
+	rx      *receiver             // has the messages that were read last; nil: none
+	ms      []Message             // where to put messages
+	want    int                   // how many messages to read at most
+	got     int                   // how many were read
+	errno   unix.Errno            // why none was read
+	dropped uint32                // the last value of SO_RXQ_OVFL
 }
 
 var _ engine = (*kernelEngine)(nil)
@@ -48,7 +54,7 @@ func newKernelEngine(s *Socket, conn *net.UDPConn, cfg *Config) (engine, error) 
 		return nil, err
 	}
 	e := &kernelEngine{socket: s, raw: raw}
-	e.tx.New = func() any { return newSender(e) }
+	e.recv = e.recvmmsg
 	var setupErr error
 	if err := raw.Control(func(fd uintptr) { setupErr = e.setup(int(fd), cfg) }); err != nil {
 		return nil, err

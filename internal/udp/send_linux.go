@@ -2,6 +2,8 @@ package udp
 
 import (
 	"os"
+	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -9,7 +11,7 @@ import (
 
 // sender is the memory for sendmmsg. Each write uses a sender of its own.
 type sender struct {
-	engine *kernelEngine
+	engine *kernelEngine // of the present write
 	hdrs   [maxBatch]mmsghdr
 	iovs   [maxBatch][maxGather]unix.Iovec
 	names  [maxBatch]sockaddr
@@ -18,17 +20,21 @@ type sender struct {
 	n      int             // how many hdrs are in use
 	recent recent
 	single bool // do not make trains
+	raw    syscall.RawConn
+	to     bool // messages need their address: the socket is not connected
 	call   func(fd uintptr) bool
 	from   int // index of the first hdr to send
 	sent   int
 	errno  unix.Errno
 }
 
-func newSender(e *kernelEngine) *sender {
-	s := &sender{engine: e}
+// senders are those that no write uses at the moment.
+var senders = sync.Pool{New: func() any { return newSender() }}
+
+func newSender() *sender {
+	s := &sender{}
 	for i := range s.hdrs {
 		h := &s.hdrs[i].hdr
-		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
 		h.Iov = &s.iovs[i][0]
 	}
 	s.call = s.sendmmsg // made once, so that a write does not allocate
@@ -47,9 +53,12 @@ func (s *sender) sendmmsg(fd uintptr) bool {
 	}
 }
 
-func (e *kernelEngine) write(ms []Message) error {
-	s := e.tx.Get().(*sender)
-	defer e.tx.Put(s)
+func (e *kernelEngine) write(ms []Message) error { return e.writeTo(e.raw, true, ms) }
+
+// writeTo sends messages on a socket. to says that it is not connected.
+func (e *kernelEngine) writeTo(raw syscall.RawConn, to bool, ms []Message) error {
+	s := takeSender(e, raw, to)
+	defer s.release()
 	s.single = !e.socket.gso.Load()
 	var last error
 	for i := range ms {
@@ -62,6 +71,19 @@ func (e *kernelEngine) write(ms []Message) error {
 		}
 	}
 	return keep(last, s.flush())
+}
+
+// takeSender returns a sender for one write on a socket.
+func takeSender(e *kernelEngine, raw syscall.RawConn, to bool) *sender {
+	s := senders.Get().(*sender)
+	s.engine, s.raw, s.to = e, raw, to
+	return s
+}
+
+// release makes the sender available for other writes, on any socket.
+func (s *sender) release() {
+	s.engine, s.raw = nil, nil
+	senders.Put(s)
 }
 
 // keep returns err, or last if err is nil.
@@ -114,7 +136,11 @@ func (s *sender) seal(i int) {
 	}
 	h := &s.hdrs[i].hdr
 	h.SetIovlen(t.pieces)
-	h.Namelen = s.engine.putAddr(&s.names[i], t.Remote)
+	h.Name, h.Namelen = nil, 0
+	if s.to {
+		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+		h.Namelen = s.engine.putAddr(&s.names[i], t.Remote)
+	}
 	n := putControl(s.oobs[i].b[:0], &t.Message)
 	h.Control = nil
 	if n > 0 {
@@ -132,7 +158,7 @@ func (s *sender) flush() error {
 		s.seal(i)
 	}
 	for s.from = 0; s.from < s.n; {
-		if err := s.engine.raw.Write(s.call); err != nil {
+		if err := s.raw.Write(s.call); err != nil {
 			return err
 		}
 		if s.errno == 0 {
@@ -169,7 +195,7 @@ func (s *sender) refused(i int, errno unix.Errno) error {
 		if errno == unix.EIO {
 			s.engine.socket.SetGSO(false)
 		}
-		return s.engine.writeSplit(t.Message, s.iovs[i][:t.pieces])
+		return s.writeSplit(t.Message, s.iovs[i][:t.pieces])
 	}
 	stats.txErrors.Add(uint64(t.datagrams()))
 	return os.NewSyscallError("sendmmsg", errno)
@@ -177,14 +203,14 @@ func (s *sender) refused(i int, errno unix.Errno) error {
 
 // writeSplit sends the datagrams of a train one by one. It uses another sender, because the
 // caller's is in use.
-func (e *kernelEngine) writeSplit(train Message, pieces []unix.Iovec) error {
-	s := e.tx.Get().(*sender)
-	defer e.tx.Put(s)
-	s.single = true
+func (s *sender) writeSplit(train Message, pieces []unix.Iovec) error {
+	other := takeSender(s.engine, s.raw, s.to)
+	defer other.release()
+	other.single = true
 	var last error
 	for _, piece := range pieces {
 		train.Data = unsafe.Slice(piece.Base, piece.Len)
-		last = keep(last, s.split(&train))
+		last = keep(last, other.split(&train))
 	}
-	return keep(last, s.flush())
+	return keep(last, other.flush())
 }

@@ -102,10 +102,10 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 }
 
 // ReadBatch waits until there is a message, and reads as many as there are, at most len(ms).
-// It returns how many. Their Data is valid until the next call. Only one goroutine may read
-// at a time. It returns net.ErrClosed if the socket is closed, os.ErrDeadlineExceeded, or
-// another error if the socket has failed. Errors that a single packet causes are counted, not
-// returned.
+// It returns how many. Their Data is valid until the next call, which may clear all of ms.
+// Only one goroutine may read at a time. It returns net.ErrClosed if the socket is closed,
+// os.ErrDeadlineExceeded, or another error if the socket has failed. Errors that a single packet
+// causes are counted, not returned.
 func (s *Socket) ReadBatch(ms []Message) (int, error) {
 	n, err := s.engine.read(ms)
 	if err != nil {
@@ -174,8 +174,9 @@ func (s *Socket) GSO() bool { return s.gso.Load() }
 func (s *Socket) SetGSO(on bool) { s.gso.Store(on) }
 
 // Stats returns the counters.
-func (s *Socket) Stats() Stats {
-	c := &s.stats
+func (s *Socket) Stats() Stats { return s.stats.load() }
+
+func (c *counters) load() Stats {
 	return Stats{
 		RxPackets: c.rxPackets.Load(), RxBytes: c.rxBytes.Load(), RxBatches: c.rxBatches.Load(),
 		TxPackets: c.txPackets.Load(), TxBytes: c.txBytes.Load(), TxBatches: c.txBatches.Load(),

@@ -12,6 +12,8 @@ import (
 const (
 	// defaultQueue is the default of VirtualConfig.Queue.
 	defaultQueue = 2048
+	// keptQueue is how long a queue may have become to be kept while it is empty.
+	keptQueue = 1024
 	// maxQueued is the largest packet that can be queued. quic-go reads at most
 	// 1452 bytes.
 	maxQueued = 2048
@@ -148,6 +150,9 @@ func (v *virtual) pop(n int, f func(i int, q *queued)) (int, error) {
 			n = min(n, v.len)
 			for i := range n {
 				f(i, v.shiftLocked())
+			}
+			if v.len == 0 && len(v.queue) > keptQueue {
+				v.queue, v.head = nil, 0 // there was a burst
 			}
 			v.mu.Unlock()
 			return n, nil

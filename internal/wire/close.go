@@ -27,7 +27,8 @@ func (d Dialect) FindClose(payload []byte) (c Close, ok bool) {
 	default:
 		return Close{}, false
 	}
-	for r := (reader{payload}); len(r.b) > 0; {
+	r := reader{payload}
+	for r.skipPadding(); len(r.b) > 0; r.skipPadding() {
 		kind, ok := r.varint()
 		switch {
 		case !ok:

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -37,7 +38,8 @@ func CryptoFrames(payload []byte) iter.Seq2[CryptoFrame, error] {
 // cryptoFrames is CryptoFrames with another type of CRYPTO frames.
 func cryptoFrames(payload []byte, crypto uint64) iter.Seq2[CryptoFrame, error] {
 	return func(yield func(CryptoFrame, error) bool) {
-		for r := (reader{payload}); len(r.b) > 0; {
+		r := reader{payload}
+		for r.skipPadding(); len(r.b) > 0; r.skipPadding() {
 			kind, ok := r.varint()
 			if !ok {
 				yield(CryptoFrame{}, ErrTruncated)
@@ -64,6 +66,18 @@ func cryptoFrames(payload []byte, crypto uint64) iter.Seq2[CryptoFrame, error] {
 
 // reader consumes a payload.
 type reader struct{ b []byte }
+
+// skipPadding skips PADDING frames of one byte, which most Initials end with.
+func (r *reader) skipPadding() {
+	b := r.b
+	for len(b) >= 8 && binary.LittleEndian.Uint64(b) == 0 {
+		b = b[8:]
+	}
+	for len(b) > 0 && b[0] == framePadding {
+		b = b[1:]
+	}
+	r.b = b
+}
 
 func (r *reader) varint() (uint64, bool) {
 	v, n := varint(r.b)

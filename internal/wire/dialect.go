@@ -31,10 +31,13 @@ const (
 	numDialects
 )
 
-// Dialects are the dialects with known Initial keys and TLS, in the order in which an observer should
-// try them on a packet of an unknown version.
-var Dialects = [...]Dialect{
-	DialectV1, DialectV2, Draft29, Draft25, Draft23, Draft22, Draft21, Draft18, DraftV2, GoogleT051, GoogleT050, Picoquic,
+// Layouts are the dialects with known Initial keys and TLS, in the order in which an observer should
+// try them on a packet of an unknown version. Those of a list parse Initials and 0-RTT packets alike.
+// Draft23 is missing: its Initials have the keys of Draft25.
+var Layouts = [...][]Dialect{
+	{DialectV1, Draft29, Draft25, Draft22, GoogleT051, GoogleT050, Picoquic},
+	{DialectV2, DraftV2},
+	{Draft21, Draft18},
 }
 
 // derivation has the constants for the protection of Initials and Retries.

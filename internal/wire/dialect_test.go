@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"encoding/binary"
+	"reflect"
 	"testing"
 )
 
@@ -41,9 +42,9 @@ func longOf(tb testing.TB, d Dialect, v Version, dst, src, payload []byte) []byt
 // other one with the same format.
 func TestDialects(t *testing.T) {
 	dst, src, payload := []byte("original"), []byte("scid"), bytes.Repeat([]byte("frames"), 30)
-	for _, d := range Dialects {
+	for d := DialectV1; d < GoogleQ050; d++ {
 		packet := longOf(t, d, 0x5a5a5a5a, dst, src, payload)
-		for _, other := range Dialects {
+		for other := DialectV1; other < GoogleQ050; other++ {
 			h, err := other.Parse(packet)
 			opens := false
 			if err == nil && h.Type == Initial {
@@ -61,6 +62,36 @@ func TestDialects(t *testing.T) {
 			if opens != same {
 				t.Errorf("Initial of dialect %d opens in %d: %v, want %v", d, other, opens, same)
 			}
+		}
+	}
+}
+
+// TestLayouts checks that an observer reads an Initial of each dialect with TLS: it has the layout of one
+// list only, and opens with the keys of one dialect in it.
+func TestLayouts(t *testing.T) {
+	for d := DialectV1; d < GoogleQ050; d++ {
+		packet := longOf(t, d, 0x5a5a5a5a, []byte("original"), []byte("scid"), bytes.Repeat([]byte("frames"), 30))
+		opened := 0
+		for _, dialects := range Layouts {
+			h, err := dialects[0].Parse(packet)
+			if err != nil || h.Type != Initial {
+				continue
+			}
+			for _, other := range dialects {
+				if again, err := other.Parse(packet); err != nil || !reflect.DeepEqual(again, h) {
+					t.Errorf("dialect %d: got %+v (%v), and in dialect %d %+v", dialects[0], h, err, other, again)
+				}
+				keys, err := other.InitialKeys(h.DstID, Client)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := keys.Open(nil, &h); err == nil {
+					opened++
+				}
+			}
+		}
+		if opened != 1 {
+			t.Errorf("Initial of dialect %d: %d dialects open it, want 1", d, opened)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func FuzzCryptoFrames(f *testing.F) {
 		if s.Complete() && len(s.ClientHello()) != s.ClientHelloLen() {
 			t.Fatal("the ClientHello has another length")
 		}
-		for _, d := range Dialects {
+		for d := range numDialects {
 			if c, ok := d.FindClose(payload); ok && (len(c.Reason) > len(payload) || len(c.Name()) > 100) {
 				t.Fatalf("got %+v", c)
 			}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -57,55 +56,35 @@ func (d Dialect) InitialKeys(dstID []byte, from Side) (*InitialKeys, error) {
 	if d == NoDialect || d >= numDialects {
 		return nil, fmt.Errorf("%w: dialect %d has no Initial keys", ErrInvalid, d)
 	}
-	scheme := &derivations[d]
-	initial, err := hkdf.Extract(sha256.New, dstID, scheme.salt)
-	if err != nil {
-		return nil, err
+	if len(dstID) > MaxIDLen {
+		return nil, fmt.Errorf("%w: connection ID of %d bytes", ErrInvalid, len(dstID))
 	}
+	scheme := &derivations[d]
+	initial := hkdfExtract(scheme.salt, dstID)
 	label := "client in"
 	if from == Server {
 		label = "server in"
 	}
-	secret, err := expandLabel(initial, label, sha256.Size)
-	if err != nil {
-		return nil, err
-	}
-	return newKeys(secret, scheme.label)
+	secret := expandLabel(&initial, label, "", sha256.Size)
+	return newKeys(&secret, scheme.label)
 }
 
-func newKeys(secret []byte, label string) (*InitialKeys, error) {
-	key, err := expandLabel(secret, label+"key", 16)
-	if err != nil {
-		return nil, err
-	}
-	iv, err := expandLabel(secret, label+"iv", 12)
-	if err != nil {
-		return nil, err
-	}
-	hp, err := expandLabel(secret, label+"hp", 16)
-	if err != nil {
-		return nil, err
-	}
-	k := &InitialKeys{iv: [12]byte(iv)}
-	block, err := aes.NewCipher(key)
+// newKeys derives the keys from the secret of a side (RFC 9001 §5.1).
+func newKeys(secret *[sha256.Size]byte, label string) (*InitialKeys, error) {
+	const keyLen, ivLen = 16, 12
+	key := expandLabel(secret, label, "key", keyLen)
+	iv := expandLabel(secret, label, "iv", ivLen)
+	hp := expandLabel(secret, label, "hp", keyLen)
+	k := &InitialKeys{iv: [ivLen]byte(iv[:])}
+	block, err := aes.NewCipher(key[:keyLen])
 	if err != nil {
 		return nil, err
 	}
 	if k.aead, err = cipher.NewGCM(block); err != nil {
 		return nil, err
 	}
-	k.hp, err = aes.NewCipher(hp)
+	k.hp, err = aes.NewCipher(hp[:keyLen])
 	return k, err
-}
-
-// expandLabel is HKDF-Expand-Label of RFC 8446 §7.1 with an empty context.
-func expandLabel(secret []byte, label string, n int) ([]byte, error) {
-	const prefix = "tls13 "
-	info := []byte{byte(n >> 8), byte(n), byte(len(prefix) + len(label))}
-	info = append(info, prefix...)
-	info = append(info, label...)
-	info = append(info, 0)
-	return hkdf.Expand(sha256.New, secret, string(info), n)
 }
 
 // Opened is an Initial packet whose protection was removed.
@@ -118,16 +97,20 @@ type Opened struct {
 	Payload []byte
 }
 
+// Sampled says whether a packet is long enough to be protected: it has the sample of header protection
+// (RFC 9001 §5.4.2). No keys open a packet that has not.
+func (h *Header) Sampled() bool { return len(h.Packet) >= h.HeaderLen+maxNumberLen+sampleLen }
+
 // Open removes the protection of an Initial packet (RFC 9001 §5.3, §5.4) that [Parse] has parsed.
 // It appends the result to buf, which may be nil, and does not change the packet. It returns
 // ErrProtection if the packet was protected with other keys, and ErrTruncated if the packet is
 // too short. It takes the encoded packet number for the whole one, so a packet with a truncated
 // packet number does not open.
 func (k *InitialKeys) Open(buf []byte, h *Header) (Opened, error) {
-	start := h.HeaderLen
-	if len(h.Packet) < start+maxNumberLen+sampleLen {
+	if !h.Sampled() {
 		return Opened{}, ErrTruncated
 	}
+	start := h.HeaderLen
 	mask := k.mask(h.Packet[start+maxNumberLen:])
 	numberLen := int((h.First^mask[0]&0x0f)&3) + 1
 	header := append(buf, h.Packet[:start+numberLen]...)[len(buf):]
