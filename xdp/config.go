@@ -14,9 +14,8 @@ const DefaultFlows = datapath.DefaultFlows
 // the default bounds. A bound may be set only for a stage that is in Stages.
 type Config struct {
 	// Stages are the stages of the program. A stage that is left out costs nothing. Empty
-	// means RelayStage alone. Without CAP_PERFMON the kernel has no room for MonitorStage
-	// beside another stage, and QuotaStage knows the lists and the rate of packets, but
-	// leaves Initials to Go.
+	// means RelayStage alone. Without CAP_PERFMON QuotaStage knows the lists and the rate of
+	// packets, but leaves Initials to Go.
 	Stages []Stage
 
 	// Sessions bounds the sessions that the relay stage forwards for. Go forwards for the
@@ -40,19 +39,19 @@ type Config struct {
 	// one. 0 means 65 536.
 	Attempts int
 
-	// Flows bounds the flows that the monitor stage counts: about 470 bytes each, allocated
-	// by Load. The flow that was silent for longest makes room for a new one. 0 means
+	// Flows bounds the flows that the monitor stage counts: about 620 bytes each, allocated
+	// by Load. A flow that has been silent for long makes room for a new one. 0 means
 	// DefaultFlows.
 	Flows int
 
 	// Pin is a directory on a BPF file system, such as /sys/fs/bpf/quicway. Load makes the
-	// directory if it does not exist. With Pin the program stays attached and forwards on
-	// when the process ends, however it ends. The next process that loads with the same Pin
-	// takes over: the maps of the relay stage in Load, and each interface in Attach, without
-	// losing a packet. Maps of other sizes are not taken over, and work until then. The
-	// quota stage and the monitor stage begin anew with each process. The verdicts of the
-	// old quota stage hold until Attach, but not beyond their lease. [Unpin] ends it all.
-	// Empty means that the program ends with the process.
+	// directory if it does not exist. Only root and the process's user may be able to write to
+	// it. With Pin the program stays attached and forwards on when the process ends, however it
+	// ends. The next process that loads with the same Pin takes over: the maps of the relay
+	// stage in Load, and each interface in Attach, without losing a packet. Maps of other sizes
+	// are not taken over, and work until then. The quota stage and the monitor stage begin anew
+	// with each process. The verdicts of the old quota stage hold until Attach, but not beyond
+	// their lease. [Unpin] ends it all. Empty means that the program ends with the process.
 	Pin string
 
 	// Logger logs changes of interfaces and what is not taken over, never single packets. Of

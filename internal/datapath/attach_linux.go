@@ -78,11 +78,13 @@ func (p *Program) attachLocked(name string, mode Mode) (*attachment, error) {
 	if err := p.objects.Devices.Put(uint32(a.index), uint32(a.index)); err != nil {
 		return nil, errors.Join(err, a.end())
 	}
-	if a.egress, err = p.egress.attach(iface); err != nil {
-		p.log.Warn("egress packets of the interface are not seen", "interface", name, "err", err)
-	}
 	p.attached[a.index] = a
-	return a, p.renewHopsLocked()
+	err = p.interfacesChangedLocked()
+	var unseen error
+	if a.egress, unseen = p.egress.attach(iface); unseen != nil {
+		p.log.Warn("egress packets of the interface are not seen", "interface", name, "err", unseen)
+	}
+	return a, err
 }
 
 // replaceLocked attaches the program in another mode than its follower did. If that fails,
@@ -257,7 +259,7 @@ func (p *Program) detachLocked(a *attachment) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil // the interface was deleted
 	}
-	return errors.Join(err, p.renewHopsLocked(), a.end())
+	return errors.Join(err, p.interfacesChangedLocked(), a.end())
 }
 
 // end detaches the program from the interface, and unpins it.
@@ -279,8 +281,9 @@ func (a *attachment) letStay() error {
 	return errors.Join(a.link.Close(), a.endEgress())
 }
 
-// renewHopsLocked invalidates all cached next hops.
-func (p *Program) renewHopsLocked() error {
+// interfacesChangedLocked invalidates all cached next hops, and tells the program at egress which
+// interfaces the program is attached to.
+func (p *Program) interfacesChangedLocked() error {
 	p.epoch++
-	return p.objects.Epoch.Set(p.epoch)
+	return errors.Join(p.objects.Epoch.Set(p.epoch), p.egress.setInterfaces(p.attached))
 }

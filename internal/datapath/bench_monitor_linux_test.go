@@ -181,13 +181,17 @@ func BenchmarkFlowMemory(b *testing.B) {
 		b.StopTimer()
 		w := newWireFor(b, &Config{Stages: []Stage{RelayStage, MonitorStage}, Sessions: 16, Flows: flows})
 		b.StartTimer()
-		info, err := w.program.objects.Flows.Info()
-		if err != nil {
-			b.Fatal(err)
-		}
-		bytes, ok := info.Memlock()
-		if !ok {
-			b.Fatal("the kernel does not report the size of a map")
+		var bytes uint64
+		for _, m := range []*ebpf.Map{w.program.objects.Flows, w.program.objects.Known, w.program.objects.Slots} {
+			info, err := m.Info()
+			if err != nil {
+				b.Fatal(err)
+			}
+			n, ok := info.Memlock()
+			if !ok {
+				b.Fatal("the kernel does not report the size of a map")
+			}
+			bytes += n
 		}
 		b.ReportMetric(float64(bytes)/flows, "B/connection")
 		w.program.Close()

@@ -6,6 +6,6 @@
 // the maps of one stage: packages relay, quota and monitor decide what to write there. Package
 // xdp is the public API, and has the documentation for users.
 //
-// The program's C code is in the folder bpf. datapath.c is the program at ingress, egress.c
-// is the monitor stage at egress, and rule.c sets the rules of a flow in place.
+// The program's C code is in the folder bpf. datapath.c is the program at ingress, and egress.c
+// is the monitor stage at egress.
 package datapath

@@ -35,8 +35,6 @@ type datapathDirection struct {
 	Match   uint8
 	Segment uint16
 	Id      [5]uint32
-	Mask    [5]uint32
-	Whole   uint32
 	Matched struct {
 		_       structs.HostLayout
 		Packets [4]uint32
@@ -52,14 +50,17 @@ type datapathDirection struct {
 	FullAt   [2]uint64
 	Reported [5]uint32
 	Repeats  uint32
+	Whole    uint32
+	Unused   [5]uint32
 }
 
 type datapathFlow struct {
 	_         structs.HostLayout
-	Born      uint64
-	Direction [2]datapathDirection
+	Pair      datapathPair
 	Ignored   uint32
-	Unused    uint32
+	Born      uint64
+	Unused    [2]uint64
+	Direction [2]datapathDirection
 }
 
 type datapathGuard struct {
@@ -81,6 +82,14 @@ type datapathOrigin struct {
 	_    structs.HostLayout
 	Addr [4]uint32
 	Tag  uint64
+}
+
+type datapathPair struct {
+	_      structs.HostLayout
+	A      [4]uint32
+	B      [4]uint32
+	A_port uint16
+	B_port uint16
 }
 
 type datapathPrefix struct {
@@ -158,6 +167,11 @@ type datapathSession struct {
 	}
 }
 
+type datapathSlotSet struct {
+	_    structs.HostLayout
+	Slot [8]uint64
+}
+
 type datapathSpin struct {
 	_        structs.HostLayout
 	Packets  uint32
@@ -191,7 +205,9 @@ const (
 	datapathMapExceptions    = "exceptions"
 	datapathMapFlows         = "flows"
 	datapathMapGuards        = "guards"
+	datapathMapIdMasks       = "id_masks"
 	datapathMapIgnoredFlows  = "ignored_flows"
+	datapathMapKnown         = "known"
 	datapathMapNext          = "next"
 	datapathMapOrigins       = "origins"
 	datapathMapOutcomes      = "outcomes"
@@ -202,6 +218,7 @@ const (
 	datapathMapSamples       = "samples"
 	datapathMapSeen          = "seen"
 	datapathMapSessions      = "sessions"
+	datapathMapSlots         = "slots"
 	datapathProgQuicway      = "quicway"
 	datapathProgReadClock    = "read_clock"
 	datapathVarAttemptsMask  = "attempts_mask"
@@ -212,8 +229,10 @@ const (
 	datapathVarLastUnread    = "last_unread"
 	datapathVarMonitorOn     = "monitor_on"
 	datapathVarNoPerfmon     = "no_perfmon"
+	datapathVarPairKeys      = "pair_keys"
 	datapathVarQuotaOn       = "quota_on"
 	datapathVarRelayOn       = "relay_on"
+	datapathVarSlotsShift    = "slots_shift"
 	datapathVarTickNs        = "tick_ns"
 	datapathVarTicks         = "ticks"
 )
@@ -281,7 +300,9 @@ type datapathMapSpecs struct {
 	Exceptions    *ebpf.MapSpec `ebpf:"exceptions"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Guards        *ebpf.MapSpec `ebpf:"guards"`
+	IdMasks       *ebpf.MapSpec `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.MapSpec `ebpf:"ignored_flows"`
+	Known         *ebpf.MapSpec `ebpf:"known"`
 	Next          *ebpf.MapSpec `ebpf:"next"`
 	Origins       *ebpf.MapSpec `ebpf:"origins"`
 	Outcomes      *ebpf.MapSpec `ebpf:"outcomes"`
@@ -292,6 +313,7 @@ type datapathMapSpecs struct {
 	Samples       *ebpf.MapSpec `ebpf:"samples"`
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Sessions      *ebpf.MapSpec `ebpf:"sessions"`
+	Slots         *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // datapathVariableSpecs contains global variables before they are loaded into the kernel.
@@ -306,8 +328,10 @@ type datapathVariableSpecs struct {
 	LastUnread   *ebpf.VariableSpec `ebpf:"last_unread"`
 	MonitorOn    *ebpf.VariableSpec `ebpf:"monitor_on"`
 	NoPerfmon    *ebpf.VariableSpec `ebpf:"no_perfmon"`
+	PairKeys     *ebpf.VariableSpec `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
+	SlotsShift   *ebpf.VariableSpec `ebpf:"slots_shift"`
 	TickNs       *ebpf.VariableSpec `ebpf:"tick_ns"`
 	Ticks        *ebpf.VariableSpec `ebpf:"ticks"`
 }
@@ -345,7 +369,9 @@ type datapathMaps struct {
 	Exceptions    *ebpf.Map `ebpf:"exceptions"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Guards        *ebpf.Map `ebpf:"guards"`
+	IdMasks       *ebpf.Map `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.Map `ebpf:"ignored_flows"`
+	Known         *ebpf.Map `ebpf:"known"`
 	Next          *ebpf.Map `ebpf:"next"`
 	Origins       *ebpf.Map `ebpf:"origins"`
 	Outcomes      *ebpf.Map `ebpf:"outcomes"`
@@ -356,6 +382,7 @@ type datapathMaps struct {
 	Samples       *ebpf.Map `ebpf:"samples"`
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Sessions      *ebpf.Map `ebpf:"sessions"`
+	Slots         *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *datapathMaps) Close() error {
@@ -373,7 +400,9 @@ func (m *datapathMaps) Close() error {
 		m.Exceptions,
 		m.Flows,
 		m.Guards,
+		m.IdMasks,
 		m.IgnoredFlows,
+		m.Known,
 		m.Next,
 		m.Origins,
 		m.Outcomes,
@@ -384,6 +413,7 @@ func (m *datapathMaps) Close() error {
 		m.Samples,
 		m.Seen,
 		m.Sessions,
+		m.Slots,
 	)
 }
 
@@ -399,8 +429,10 @@ type datapathVariables struct {
 	LastUnread   *ebpf.Variable `ebpf:"last_unread"`
 	MonitorOn    *ebpf.Variable `ebpf:"monitor_on"`
 	NoPerfmon    *ebpf.Variable `ebpf:"no_perfmon"`
+	PairKeys     *ebpf.Variable `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
+	SlotsShift   *ebpf.Variable `ebpf:"slots_shift"`
 	TickNs       *ebpf.Variable `ebpf:"tick_ns"`
 	Ticks        *ebpf.Variable `ebpf:"ticks"`
 }

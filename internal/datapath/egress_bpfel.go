@@ -21,7 +21,9 @@ const (
 	egressMapDevices      = "devices"
 	egressMapEvents       = "events"
 	egressMapFlows        = "flows"
+	egressMapIdMasks      = "id_masks"
 	egressMapIgnoredFlows = "ignored_flows"
+	egressMapKnown        = "known"
 	egressMapNext         = "next"
 	egressMapOutcomes     = "outcomes"
 	egressMapPorts        = "ports"
@@ -29,13 +31,17 @@ const (
 	egressMapSamples      = "samples"
 	egressMapSeen         = "seen"
 	egressMapSessions     = "sessions"
+	egressMapSlots        = "slots"
 	egressProgQuicwayOut  = "quicway_out"
 	egressVarEpoch        = "epoch"
 	egressVarIgnoredRound = "ignored_round"
+	egressVarInterfaces   = "interfaces"
 	egressVarLastUnread   = "last_unread"
 	egressVarNoPerfmon    = "no_perfmon"
+	egressVarPairKeys     = "pair_keys"
 	egressVarQuotaOn      = "quota_on"
 	egressVarRelayOn      = "relay_on"
+	egressVarSlotsShift   = "slots_shift"
 	egressVarTickNs       = "tick_ns"
 )
 
@@ -93,7 +99,9 @@ type egressMapSpecs struct {
 	Devices      *ebpf.MapSpec `ebpf:"devices"`
 	Events       *ebpf.MapSpec `ebpf:"events"`
 	Flows        *ebpf.MapSpec `ebpf:"flows"`
+	IdMasks      *ebpf.MapSpec `ebpf:"id_masks"`
 	IgnoredFlows *ebpf.MapSpec `ebpf:"ignored_flows"`
+	Known        *ebpf.MapSpec `ebpf:"known"`
 	Next         *ebpf.MapSpec `ebpf:"next"`
 	Outcomes     *ebpf.MapSpec `ebpf:"outcomes"`
 	Ports        *ebpf.MapSpec `ebpf:"ports"`
@@ -101,6 +109,7 @@ type egressMapSpecs struct {
 	Samples      *ebpf.MapSpec `ebpf:"samples"`
 	Seen         *ebpf.MapSpec `ebpf:"seen"`
 	Sessions     *ebpf.MapSpec `ebpf:"sessions"`
+	Slots        *ebpf.MapSpec `ebpf:"slots"`
 }
 
 // egressVariableSpecs contains global variables before they are loaded into the kernel.
@@ -109,10 +118,13 @@ type egressMapSpecs struct {
 type egressVariableSpecs struct {
 	Epoch        *ebpf.VariableSpec `ebpf:"epoch"`
 	IgnoredRound *ebpf.VariableSpec `ebpf:"ignored_round"`
+	Interfaces   *ebpf.VariableSpec `ebpf:"interfaces"`
 	LastUnread   *ebpf.VariableSpec `ebpf:"last_unread"`
 	NoPerfmon    *ebpf.VariableSpec `ebpf:"no_perfmon"`
+	PairKeys     *ebpf.VariableSpec `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
+	SlotsShift   *ebpf.VariableSpec `ebpf:"slots_shift"`
 	TickNs       *ebpf.VariableSpec `ebpf:"tick_ns"`
 }
 
@@ -141,7 +153,9 @@ type egressMaps struct {
 	Devices      *ebpf.Map `ebpf:"devices"`
 	Events       *ebpf.Map `ebpf:"events"`
 	Flows        *ebpf.Map `ebpf:"flows"`
+	IdMasks      *ebpf.Map `ebpf:"id_masks"`
 	IgnoredFlows *ebpf.Map `ebpf:"ignored_flows"`
+	Known        *ebpf.Map `ebpf:"known"`
 	Next         *ebpf.Map `ebpf:"next"`
 	Outcomes     *ebpf.Map `ebpf:"outcomes"`
 	Ports        *ebpf.Map `ebpf:"ports"`
@@ -149,6 +163,7 @@ type egressMaps struct {
 	Samples      *ebpf.Map `ebpf:"samples"`
 	Seen         *ebpf.Map `ebpf:"seen"`
 	Sessions     *ebpf.Map `ebpf:"sessions"`
+	Slots        *ebpf.Map `ebpf:"slots"`
 }
 
 func (m *egressMaps) Close() error {
@@ -158,7 +173,9 @@ func (m *egressMaps) Close() error {
 		m.Devices,
 		m.Events,
 		m.Flows,
+		m.IdMasks,
 		m.IgnoredFlows,
+		m.Known,
 		m.Next,
 		m.Outcomes,
 		m.Ports,
@@ -166,6 +183,7 @@ func (m *egressMaps) Close() error {
 		m.Samples,
 		m.Seen,
 		m.Sessions,
+		m.Slots,
 	)
 }
 
@@ -175,10 +193,13 @@ func (m *egressMaps) Close() error {
 type egressVariables struct {
 	Epoch        *ebpf.Variable `ebpf:"epoch"`
 	IgnoredRound *ebpf.Variable `ebpf:"ignored_round"`
+	Interfaces   *ebpf.Variable `ebpf:"interfaces"`
 	LastUnread   *ebpf.Variable `ebpf:"last_unread"`
 	NoPerfmon    *ebpf.Variable `ebpf:"no_perfmon"`
+	PairKeys     *ebpf.Variable `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
+	SlotsShift   *ebpf.Variable `ebpf:"slots_shift"`
 	TickNs       *ebpf.Variable `ebpf:"tick_ns"`
 }
 

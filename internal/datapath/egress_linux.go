@@ -18,7 +18,7 @@ type egress struct {
 
 // newEgress loads the program of the monitor stage at egress, with the maps of the XDP program. If
 // the kernel has no TCX, missing says so.
-func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error) {
+func newEgress(maps *datapathMaps, hash *pairHash, programs ebpf.ProgramOptions) (*egress, error) {
 	e := &egress{missing: haveTCX()}
 	if e.missing != nil {
 		return e, nil
@@ -30,21 +30,23 @@ func newEgress(maps *datapathMaps, programs ebpf.ProgramOptions) (*egress, error
 	shared := map[string]*ebpf.Map{
 		egressMapBlank: maps.Blank, egressMapDevices: maps.Devices, egressMapSamples: maps.Samples,
 		egressMapOutcomes: maps.Outcomes, egressMapIgnoredFlows: maps.IgnoredFlows, egressMapFlows: maps.Flows,
+		egressMapKnown: maps.Known, egressMapSlots: maps.Slots, egressMapSeen: maps.Seen, egressMapIdMasks: maps.IdMasks,
 	}
 	for name, m := range shared { // the sizes were set when the maps were created
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
-	if err := specClock(spec.Variables[egressVarTickNs]); err != nil {
+	if err := errors.Join(specClock(spec.Variables[egressVarTickNs]), hash.set(spec.Variables[egressVarPairKeys], spec.Variables[egressVarSlotsShift])); err != nil {
 		return nil, err
 	}
 	var wanted struct {
 		QuicwayOut   *ebpf.Program  `ebpf:"quicway_out"`
 		IgnoredRound *ebpf.Variable `ebpf:"ignored_round"`
+		Interfaces   *ebpf.Variable `ebpf:"interfaces"`
 	}
 	if err := spec.LoadAndAssign(&wanted, &ebpf.CollectionOptions{MapReplacements: shared, Programs: programs}); err != nil {
 		return nil, err
 	}
-	e.objects.QuicwayOut, e.objects.IgnoredRound = wanted.QuicwayOut, wanted.IgnoredRound
+	e.objects.QuicwayOut, e.objects.IgnoredRound, e.objects.Interfaces = wanted.QuicwayOut, wanted.IgnoredRound, wanted.Interfaces
 	return e, nil
 }
 
@@ -83,6 +85,24 @@ func (e *egress) setRound(round uint32) error {
 		return nil
 	}
 	return e.objects.IgnoredRound.Set(round)
+}
+
+// setInterfaces says which interfaces the XDP program is attached to: their packets were seen when
+// they leave by another one.
+func (e *egress) setInterfaces(attached map[int]*attachment) error {
+	if e == nil || e.missing != nil {
+		return nil
+	}
+	const several = ^uint32(0) // SEVERAL in bpf/egress.c
+	var places [64]uint32      // INTERFACES
+	for index := range attached {
+		if place := &places[index%len(places)]; *place == 0 {
+			*place = uint32(index)
+		} else {
+			*place = several
+		}
+	}
+	return e.objects.Interfaces.Set(places)
 }
 
 func (e *egress) close() error {

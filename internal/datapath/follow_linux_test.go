@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -47,16 +46,6 @@ func indexOf(p *Program, name string) int {
 	return 0
 }
 
-// eventually waits until a condition holds. It fails the test after 30 seconds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("timeout: " + what)
-		}
-	}
-}
-
 // TestInterfaceRecreated checks that the program is attached again to an interface that is
 // deleted and recreated, at once or later, and that it forwards packets there.
 func TestInterfaceRecreated(t *testing.T) {
@@ -74,10 +63,10 @@ func TestInterfaceRecreated(t *testing.T) {
 		w.session(0, bob, relayAB)
 		deleteLink(t, "in0")
 		if !atOnce {
-			eventually(t, "the program leaves the interface", func() bool { return indexOf(w.program, "in0") == 0 })
+			nettest.Eventually(t, "the program leaves the interface", func() bool { return indexOf(w.program, "in0") == 0 })
 		}
 		w.in = w.link("in0", relayAB, alice, bob)
-		eventually(t, "the program is on the new interface", func() bool { return indexOf(w.program, "in0") == w.in.Index })
+		nettest.Eventually(t, "the program is on the new interface", func() bool { return indexOf(w.program, "in0") == w.in.Index })
 		w.forwardsOne(ifaceKind{})
 		if err := w.program.Detach("in0"); err != nil {
 			t.Error(err)
@@ -126,7 +115,7 @@ func TestInterfaceRenamed(t *testing.T) {
 	}
 	deleteLink(t, "in0")
 	other = w.link("in0", relayAB)
-	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	nettest.Eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 	if err := p.Detach("in1"); err != nil {
 		t.Error(err)
 	}
@@ -155,7 +144,7 @@ func TestInterfaceWithOldIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	nettest.Eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 }
 
 // TestAttachAfterFollower checks that Attach returns no error for an interface to which the
@@ -165,7 +154,7 @@ func TestAttachAfterFollower(t *testing.T) {
 	w, p := attachedWire(t)
 	deleteLink(t, "in0")
 	w.veth("in0")
-	eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
+	nettest.Eventually(t, "the program is on the new interface", func() bool { return attachedTo(t, "in0") != 0 })
 	peer, err := netlink.LinkByName("in0p")
 	if err == nil {
 		err = netlink.LinkSetMTU(peer, 9000)
@@ -176,7 +165,7 @@ func TestAttachAfterFollower(t *testing.T) {
 	if _, err := p.Attach("in0", Native); !errors.Is(err, ErrMTU) {
 		t.Errorf("Attach: %v, want %v", err, ErrMTU)
 	}
-	eventually(t, "the program is on the interface again", func() bool { return attachedTo(t, "in0") != 0 })
+	nettest.Eventually(t, "the program is on the interface again", func() bool { return attachedTo(t, "in0") != 0 })
 	if _, err := p.Attach("in0", Auto); err != nil {
 		t.Errorf("Attach: %v", err)
 	}
@@ -197,7 +186,7 @@ func TestDetachEndsFollower(t *testing.T) {
 		}
 		if !there {
 			deleteLink(t, "in0")
-			eventually(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
+			nettest.Eventually(t, "the program leaves the interface", func() bool { return indexOf(p, "in0") == 0 })
 		}
 		if err := p.Detach("in0"); err != nil {
 			t.Error(err)

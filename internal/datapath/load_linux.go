@@ -81,7 +81,8 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
 		return err
 	}
-	if err := specMonitor(spec, conf); err != nil {
+	hash := newPairHash(conf.Flows)
+	if err := specMonitor(spec, conf, &hash); err != nil {
 		return err
 	}
 	if err := p.pin.load(spec, &p.objects, p.programOptions(), p.log); err != nil {
@@ -97,10 +98,10 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 		p.drops, err = ringbuf.NewReader(p.objects.Drops)
 	}
 	if err == nil && conf.has(MonitorStage) {
-		p.egress, err = newEgress(&p.objects.datapathMaps, p.programOptions())
+		p.known, err = newKnownFlows(hash, &p.objects.datapathMaps)
 	}
 	if err == nil && conf.has(MonitorStage) {
-		p.ruleSetter, err = newRuleSetter(p.objects.Flows)
+		p.egress, err = newEgress(&p.objects.datapathMaps, &hash, p.programOptions())
 	}
 	if err != nil {
 		return errors.Join(err, p.release())
@@ -110,13 +111,13 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 
 // release closes everything that loadFor has opened.
 func (p *Program) release() error {
-	errs := []error{p.egress.close(), p.ruleSetter.Close(), p.relay.notes.Close(), p.objects.Close()}
+	errs := []error{p.egress.close(), p.known.close(), p.relay.notes.Close(), p.objects.Close()}
 	for _, ring := range []*ringbuf.Reader{p.relay.events, p.drops} {
 		if ring != nil {
 			errs = append(errs, ring.Close())
 		}
 	}
-	p.relay.events, p.drops, p.egress, p.ruleSetter, p.relay.notes, p.objects = nil, nil, nil, nil, nil, datapathObjects{}
+	p.relay.events, p.drops, p.egress, p.known, p.relay.notes, p.objects = nil, nil, nil, nil, nil, datapathObjects{}
 	return errors.Join(errs...)
 }
 

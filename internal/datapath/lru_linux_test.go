@@ -45,7 +45,7 @@ func availableCPUs(t *testing.T) (all []int) {
 // whichever CPUs add them.
 func TestMapsHoldWantedEntries(t *testing.T) {
 	const wanted = 100
-	p := mustLoad(t, &Config{Stages: []Stage{QuotaStage, MonitorStage}, Flows: wanted, Sources: wanted, Attempts: wanted})
+	p := mustLoad(t, &Config{Stages: []Stage{QuotaStage, MonitorStage}, Flows: newFlows * wanted, Sources: wanted, Attempts: wanted})
 	for name, table := range map[string]*ebpf.Map{
 		"flows": p.objects.Flows, "buckets": p.objects.Buckets, "origins": p.objects.Origins,
 	} {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -15,14 +14,13 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/bpffs"
 )
 
 // pin is a directory on a BPF file system. Maps and links that are pinned there outlive the
 // process. The methods of a nil pin do nothing: nothing is pinned.
-type pin struct {
-	dir  string
-	lock *os.File
-}
+type pin struct{ *bpffs.Dir }
 
 // Names in the directory. The name of the maps' directory changes when their layout changes,
 // so that no process takes over maps of another layout.
@@ -42,7 +40,7 @@ var keptMaps = []string{
 // newNotes creates the map of notes, or opens the pinned one.
 func (p *pin) newNotes(sessions uint32) (*ebpf.Map, error) {
 	spec := &ebpf.MapSpec{Name: pinnedNotes, Type: ebpf.Array, KeySize: 4, ValueSize: NoteSize, MaxEntries: sessions, Pinning: ebpf.PinByName}
-	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)})
+	return ebpf.NewMapWithOptions(spec, ebpf.MapOptions{PinPath: p.Maps()})
 }
 
 // openPin creates the directory and locks it, so that no other process uses it. An empty dir
@@ -51,60 +49,22 @@ func openPin(dir string) (*pin, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	for {
-		if err := os.MkdirAll(filepath.Join(dir, pinnedMaps), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("create the directory to pin in: %w", explain(err))
-		}
-		p, err := lockPin(dir)
-		switch {
-		case errors.Is(err, errReplaced), errors.Is(err, fs.ErrNotExist):
-			continue // another process has just removed it
-		case errors.Is(err, ErrConfig):
-			_ = (&pin{dir: dir}).remove() // fails if the directory was not empty before
-		}
-		return p, err
+	d, err := bpffs.Open(dir, pinnedMaps)
+	if err != nil {
+		return nil, explainPin(err)
 	}
+	return &pin{d}, nil
 }
 
-// errReplaced: the directory was removed before it was locked. The lock has no effect, because
-// another process may have created a directory with the same name.
-var errReplaced = errors.New("the directory was removed before it was locked")
-
-// lockPin opens a directory that exists, and locks it.
-func lockPin(dir string) (*pin, error) {
-	lock, err := os.Open(dir)
-	if err != nil {
-		return nil, err
+// explainPin wraps an error of a directory in one of the errors of this package.
+func explainPin(err error) error {
+	switch {
+	case errors.Is(err, bpffs.ErrUnfit):
+		return fmt.Errorf("%w: Pin: %w", ErrConfig, err)
+	case errors.Is(err, bpffs.ErrBusy):
+		return fmt.Errorf("%w: %w", ErrBusy, err)
 	}
-	p := &pin{dir: dir, lock: lock}
-	var stat unix.Statfs_t
-	if err := unix.Fstatfs(int(lock.Fd()), &stat); err != nil {
-		return nil, errors.Join(err, p.close())
-	}
-	if uint32(stat.Type) != unix.BPF_FS_MAGIC {
-		err := fmt.Errorf("%w: Pin: %s is not on a BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf", ErrConfig, dir)
-		return nil, errors.Join(err, p.close())
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		err := fmt.Errorf("%w: another process uses the directory %s", ErrBusy, dir)
-		return nil, errors.Join(err, p.close())
-	}
-	if err := p.current(); err != nil {
-		return nil, errors.Join(err, p.close())
-	}
-	return p, nil
-}
-
-// current returns errReplaced if the locked directory is not the one that now has its name.
-func (p *pin) current() error {
-	locked, err := p.lock.Stat()
-	if err != nil {
-		return err
-	}
-	if named, err := os.Stat(p.dir); err != nil || !os.SameFile(locked, named) {
-		return errReplaced
-	}
-	return nil
+	return explain(err)
 }
 
 // close unlocks the directory, so that the next process can use it.
@@ -112,7 +72,7 @@ func (p *pin) close() error {
 	if p == nil {
 		return nil
 	}
-	return p.lock.Close()
+	return p.Close()
 }
 
 // abandon is close for a process that has failed to load. It removes the maps and the
@@ -124,7 +84,7 @@ func (p *pin) abandon() error {
 	if links, err := p.links(); err != nil || len(links) > 0 {
 		return errors.Join(err, p.close())
 	}
-	return errors.Join(p.unpinMaps(), p.remove(), p.close())
+	return errors.Join(p.unpinMaps(), p.Remove(), p.close())
 }
 
 // load loads the objects. It uses the pinned maps if their sizes are the same.
@@ -135,7 +95,7 @@ func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs
 	for _, name := range keptMaps {
 		spec.Maps[name].Pinning = ebpf.PinByName
 	}
-	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(p.dir, pinnedMaps)}, Programs: programs}
+	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: p.Maps()}, Programs: programs}
 	err := spec.LoadAndAssign(objects, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
 		log.Warn("not taking over the pinned maps: their sizes differ from the configuration", "err", err)
@@ -148,17 +108,11 @@ func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs
 }
 
 func (p *pin) unpinMaps() error {
-	var errs []error
-	for _, name := range append([]string{pinnedNotes}, keptMaps...) {
-		if err := os.Remove(filepath.Join(p.dir, pinnedMaps, name)); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return p.RemoveMaps(append([]string{pinnedNotes}, keptMaps...)...)
 }
 
 func (p *pin) linkPath(iface int) string {
-	return filepath.Join(p.dir, pinnedLinks+strconv.Itoa(iface))
+	return p.Path(pinnedLinks + strconv.Itoa(iface))
 }
 
 // keep pins an attachment, so that it outlives the process.
@@ -228,14 +182,15 @@ func (p *Program) Pinned() bool { return p.pin != nil }
 // Unpin detaches and removes the program that is pinned in a directory: xdp.Unpin documents
 // it.
 func Unpin(dir string) error {
-	p, err := lockPin(dir)
+	d, err := bpffs.Lock(dir, pinnedMaps)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("xdp: unpin: %w", err)
+		return fmt.Errorf("xdp: unpin: %w", explainPin(err))
 	}
-	if err := errors.Join(p.unpinLinks(), p.unpinMaps(), p.remove(), p.close()); err != nil {
+	p := &pin{d}
+	if err := errors.Join(p.unpinLinks(), p.unpinMaps(), p.Remove(), p.close()); err != nil {
 		return fmt.Errorf("xdp: unpin: %w", err)
 	}
 	return nil
@@ -257,10 +212,5 @@ func (p *pin) unpinLinks() error {
 
 // links returns the files of pinned attachments.
 func (p *pin) links() ([]string, error) {
-	return filepath.Glob(filepath.Join(p.dir, pinnedLinks+"*"))
-}
-
-// remove removes the directory. It fails if the directory is not empty.
-func (p *pin) remove() error {
-	return errors.Join(os.Remove(filepath.Join(p.dir, pinnedMaps)), os.Remove(p.dir))
+	return filepath.Glob(p.Path(pinnedLinks + "*"))
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -177,18 +179,15 @@ func TestPinIncompatible(t *testing.T) {
 // indexOfPin returns the index of the interface whose attachment is pinned.
 func indexOfPin(t *testing.T, dir string) int {
 	t.Helper()
-	p := &pin{dir: dir}
-	links, err := p.links()
+	links, err := filepath.Glob(filepath.Join(dir, pinnedLinks+"*"))
 	if err != nil || len(links) != 1 {
 		t.Fatalf("pinned links: %v, %v, want one", links, err)
 	}
-	for index := range 1 << 16 {
-		if p.linkPath(index) == links[0] {
-			return index
-		}
+	index, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(links[0]), pinnedLinks))
+	if err != nil {
+		t.Fatalf("%s names no interface", links[0])
 	}
-	t.Fatalf("%s names no interface", links[0])
-	return 0
+	return index
 }
 
 // TestPinRefused checks that Load and Unpin refuse a directory that is not on a BPF file system.
@@ -206,32 +205,6 @@ func TestPinRefused(t *testing.T) {
 	}
 	if err := Unpin(dir); !errors.Is(err, ErrConfig) {
 		t.Errorf("unpinned on another file system: %v, want %v", err, ErrConfig)
-	}
-}
-
-// TestPinReplaced checks that a lock on a directory that was removed is noticed, also if another
-// directory has its name.
-func TestPinReplaced(t *testing.T) {
-	dir := filepath.Join(nettest.BPFFS(t), "quicway")
-	p, err := openPin(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.close()
-	if err := p.current(); err != nil {
-		t.Errorf("%v, want none for the directory that has the name", err)
-	}
-	if err := p.remove(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.current(); !errors.Is(err, errReplaced) {
-		t.Errorf("%v, want %v for a directory without a name", err, errReplaced)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.current(); !errors.Is(err, errReplaced) {
-		t.Errorf("%v, want %v if another directory has the name", err, errReplaced)
 	}
 }
 
@@ -254,8 +227,8 @@ func TestFailedLoadLeavesNothing(t *testing.T) {
 	if _, err := Load(&Config{Stages: []Stage{RelayStage, QuotaStage, MonitorStage}, Sessions: 4, Flows: 16, Pin: dir}); err == nil {
 		t.Fatal("loaded with an invalid map of notes")
 	}
-	if after := countDescriptors(t); after != before {
-		t.Errorf("%d descriptors, want %d as before", after, before)
+	if after := countDescriptors(t); after > before { // the garbage collector may have closed some of other tests
+		t.Errorf("%d descriptors, want at most %d as before", after, before)
 	}
 }
 

@@ -13,27 +13,27 @@ import (
 
 // Program is the XDP program with its maps. All methods may be called concurrently.
 type Program struct {
-	log        *slog.Logger
-	pin        *pin // nil: the program ends with the process
-	objects    datapathObjects
-	hashKeys   [hashKeys]uint64
-	noPerfmon  bool             // the process lacks CAP_PERFMON: the program is slower
-	verbose    bool             // errors contain the verifier's log
-	stages     []Stage          // that were loaded
-	refused    [numStages]error // why the kernel has refused a stage
-	relay      Relay
-	drops      *ringbuf.Reader // nil: no quota stage
-	egress     *egress         // nil: no monitor stage
-	ruleSetter *ebpf.Program   // nil: no monitor stage
+	log       *slog.Logger
+	pin       *pin // nil: the program ends with the process
+	objects   datapathObjects
+	hashKeys  [hashKeys]uint64
+	noPerfmon bool             // the process lacks CAP_PERFMON: the program is slower
+	verbose   bool             // errors contain the verifier's log
+	stages    []Stage          // that were loaded
+	refused   [numStages]error // why the kernel has refused a stage
+	relay     Relay
+	drops     *ringbuf.Reader // nil: no quota stage
+	egress    *egress         // nil: no monitor stage
 
 	mu        sync.Mutex // guards the following
 	closed    bool
 	quota     *Quota              // nil: no user
 	attached  map[int]*attachment // by index of the interface
 	followers map[*follower]struct{}
-	epoch     uint32   // of cached next hops: see bpf/maps.h
-	monitor   *Monitor // nil: no user
-	round     uint32   // of the cache of ignored flows: see bpf/flows.h
+	epoch     uint32      // of cached next hops: see bpf/maps.h
+	monitor   *Monitor    // nil: no user
+	known     *knownFlows // nil: no monitor stage
+	round     uint32      // of the cache of ignored flows: see bpf/flows.h
 }
 
 // attachment is the attachment of the program to an interface.
@@ -73,7 +73,7 @@ func (p *Program) close() (followers map[*follower]struct{}, err error) {
 	}
 	p.closed = true
 	followers, p.followers = p.followers, nil
-	errs := []error{p.relay.events.Close(), p.egress.close(), p.ruleSetter.Close()}
+	errs := []error{p.relay.events.Close(), p.egress.close(), p.known.close()}
 	if p.drops != nil {
 		errs = append(errs, p.drops.Close())
 	}

@@ -277,7 +277,7 @@ func TestQuotaExpiry(t *testing.T) {
 	g.must(g.quota.Put(DenyList, source, time.Hour))
 	g.want(from, initialWith(1), QuotaDenied)
 	g.must(g.quota.Put(DenyList, source, 50*time.Millisecond))
-	eventually(t, "the source is not denied any more", func() bool { return g.classify(frame(1)) == QuotaNew })
+	nettest.Eventually(t, "the source is not denied any more", func() bool { return g.classify(frame(1)) == QuotaNew })
 	_, err := g.quota.Refuse(source, time.Hour)
 	g.must(err)
 	g.want(from, initialWith(200), QuotaRefused)
@@ -286,7 +286,7 @@ func TestQuotaExpiry(t *testing.T) {
 	g.must(g.quota.Renew(time.Hour))
 	g.want(from, initialWith(200), QuotaRefused)
 	g.must(g.quota.Renew(50 * time.Millisecond))
-	eventually(t, "the lease expires", func() bool { return g.classify(frame(200)) == QuotaNoLease })
+	nettest.Eventually(t, "the lease expires", func() bool { return g.classify(frame(200)) == QuotaNoLease })
 	g.must(g.quota.Renew(time.Hour))
 	if n, err := g.quota.Refuse(source, 0); n < 2 || err != nil {
 		t.Errorf("%d packets were refused, %v, want at least 2", n, err)
@@ -510,7 +510,7 @@ func TestQuotaRefusalExpires(t *testing.T) {
 	_, err := g.quota.Refuse(netip.MustParsePrefix("192.0.2.1/32"), 50*time.Millisecond)
 	g.must(err)
 	frame := frameTo(guardPort, from, initialWith(1))
-	eventually(t, "the refusal expires", func() bool { return g.classify(frame) == QuotaNew })
+	nettest.Eventually(t, "the refusal expires", func() bool { return g.classify(frame) == QuotaNew })
 }
 
 // TestQuotaHashCollisions checks that connection IDs do not collide that were chosen with

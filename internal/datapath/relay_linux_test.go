@@ -507,7 +507,7 @@ func TestNextHopAges(t *testing.T) {
 	if got := w.run(frame, TX, Relayed); bytes.Equal(got[:6], other) {
 		t.Error("the next hop was looked up for each packet")
 	}
-	eventually(t, "the next hop is looked up again", func() bool {
+	nettest.Eventually(t, "the next hop is looked up again", func() bool {
 		got := w.run(frame, TX, Relayed)
 		return bytes.Equal(got[:6], other)
 	})

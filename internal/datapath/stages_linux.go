@@ -72,7 +72,7 @@ func refusedError(stage Stage, beside []Stage, err error) error {
 	}
 	help := fmt.Sprintf("it needs Linux %s", oldestKernel)
 	if !hasPerfmon() {
-		help = fmt.Sprintf("it needs CAP_PERFMON, or Linux %s without other stages", oldestNoPerfmon)
+		help = fmt.Sprintf("it needs CAP_PERFMON, or Linux %s", oldestNoPerfmon)
 	}
 	return fmt.Errorf("%w: Linux %s refuses %s (%s): %w", ErrUnsupported, kernelRelease(), what, help, err)
 }

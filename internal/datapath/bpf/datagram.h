@@ -9,6 +9,7 @@ static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, __u32 offset, void *buf, _
 // datagram is a UDP datagram, or several that GRO or GSO has put together.
 struct datagram {
 	struct pair pair;
+	__u64 hash;         // of the pair, by pair_keys
 	bool from_a;        // whether endpoint a of the pair has sent it
 	__u16 segment;      // size of the datagrams that GRO or GSO has put together, 0: not known
 	__u32 at;           // offset of the UDP payload in the frame
@@ -25,7 +26,13 @@ static __always_inline bool load(void *ctx, bool out, __u32 at, void *to, __u32 
 	return !bpf_xdp_load_bytes(ctx, at, to, len);
 }
 
-// pair4 and pair6 set the two endpoints, the lesser one first.
+// The hash of a pair is the sum of its words, each multiplied by its key (multilinear hashing), of
+// which the high bits are best. hash_ports returns what the ports add.
+static __always_inline __u64 hash_ports(struct pair *p) {
+	return ((__u64)p->a_port << 16 | p->b_port) * pair_keys[PAIR_WORDS - 1];
+}
+
+// pair4 and pair6 set the two endpoints, the lesser one first, and the hash.
 static __always_inline void pair4(struct datagram *g, __be32 src, __be32 dst, __be16 from, __be16 to) {
 	__u64 x        = (__u64)ntohl(src) << 16 | ntohs(from);
 	__u64 y        = (__u64)ntohl(dst) << 16 | ntohs(to);
@@ -40,6 +47,8 @@ static __always_inline void pair4(struct datagram *g, __be32 src, __be32 dst, __
 	g->pair.b[3]   = g->from_a ? dst : src;
 	g->pair.a_port = g->from_a ? from : to;
 	g->pair.b_port = g->from_a ? to : from;
+	g->hash        = hash_ports(&g->pair) + g->pair.a[3] * pair_keys[3] + g->pair.b[3] * pair_keys[7];
+	g->hash += bpf_htonl(0xffff) * (pair_keys[2] + pair_keys[6]); // the other words are 0
 }
 
 static __always_inline bool ordered6(__be32 *src, __be32 *dst, __be16 from, __be16 to) {
@@ -62,6 +71,9 @@ static __always_inline void pair6(struct datagram *g, __be32 *src, __be32 *dst, 
 		g->pair.a_port = to;
 		g->pair.b_port = from;
 	}
+	g->hash = hash_ports(&g->pair);
+	for (int i = 0; i < 4; i++)
+		g->hash += g->pair.a[i] * pair_keys[i] + g->pair.b[i] * pair_keys[4 + i];
 }
 
 // ecn6 returns the ECN codepoint of an IPv6 header.
@@ -137,7 +149,8 @@ static __always_inline int scan4(void *ctx, bool out, __u32 at, struct datagram 
 static __always_inline int scan6(void *ctx, bool out, __u32 at, struct datagram *g) {
 	struct ip6hdr ip;
 	struct udphdr udp;
-	if (!load(ctx, out, at, &ip, sizeof(ip)) || (ip.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
+	if (!load(ctx, out, at, &ip, sizeof(ip)) ||
+		(ip.version_class_flow & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return UNREAD;
 	__u32 rest = ntohs(ip.payload_len);
 	__u8 next  = ip.next_header;

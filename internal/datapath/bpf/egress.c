@@ -25,11 +25,25 @@ struct __sk_buff {
 
 #define TCX_NEXT -1
 
+// interfaces says which interfaces the XDP program is attached to: each is at its index modulo
+// INTERFACES. If several have the same place, it has SEVERAL.
+#define INTERFACES 64
+#define SEVERAL (~0U)
+volatile __u32 interfaces[INTERFACES];
+
+// came_in says whether a packet was seen at ingress of an interface. It is 0 if this host has sent
+// the packet.
+static __always_inline bool came_in(__u32 interface) {
+	if (!interface)
+		return false;
+	__u32 there = interfaces[interface % INTERFACES];
+	return there == interface || (there == SEVERAL && bpf_map_lookup_elem(&devices, &interface));
+}
+
 SEC("tcx/egress")
 int quicway_out(struct __sk_buff *ctx) {
 	// Packets that this host forwards were seen at ingress.
-	__u32 in = ctx->ingress_ifindex;
-	if (in && bpf_map_lookup_elem(&devices, &in))
+	if (came_in(ctx->ingress_ifindex))
 		return TCX_NEXT;
 	struct datagram g = {.segment = ctx->gso_size};
 	int found         = scan(ctx, true, &g);

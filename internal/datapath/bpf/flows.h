@@ -44,15 +44,13 @@ struct tally {
 	__u64 bytes; // of their UDP payloads
 };
 
-// direction is one direction of a flow. Go sets id, mask, id_len, match and segment. The program
-// sets the other fields. What a packet that matches needs comes first, in two cache lines.
+// direction is one direction of a flow. Go sets id_len, match, segment and id. The program sets the
+// other fields. What a packet that matches needs is in the first cache line.
 struct direction {
 	__u8 id_len;
 	__u8 match;
 	__u16 segment; // size of the datagrams that GRO puts together, 0: not known
 	__u32 id[ID_WORDS];
-	__u32 mask[ID_WORDS]; // which bytes of id belong to the ID
-	__u32 whole;          // datagrams that were reported whole because of their header
 	struct tally matched; // packets that match
 	__u64 last;           // time of the last packet that was not reported, by clock()
 	struct spin spin;
@@ -64,16 +62,66 @@ struct direction {
 	// reported packets in a row had this ID.
 	__u32 reported[ID_WORDS];
 	__u32 repeats;
+	__u32 whole; // datagrams that were reported whole because of their header
+	__u32 unused[5];
 };
 
-// flow is the state of all datagrams between two endpoints.
+// flow is the state of all datagrams between two endpoints. It and its directions begin at cache
+// lines.
 struct flow {
-	__u64 born;                    // when it was added: differs from an earlier entry of the pair
+	struct pair pair;
+	__u32 ignored; // Go has found that the flow is not QUIC
+	__u64 born;    // when it was added: differs from an earlier entry of the pair
+	__u64 unused[2];
 	struct direction direction[2]; // from a to b, and back
-	__u32 ignored;                 // Go has found that the flow is not QUIC
-	__u32 unused;
 };
 
+// id_masks has for each length of an ID a mask of its bytes. Go sets it before the program runs. All flows
+// share it, so that it is in the CPU's cache.
+struct id_mask {
+	__u32 word[ID_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct id_mask);
+	__uint(max_entries, 4 * ID_WORDS + 1);
+} id_masks SEC(".maps");
+
+// known has the flows that Go has given rules. Only Go adds and removes them, so that no packet
+// evicts one.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); // Go reads and writes the values in place
+	__type(key, __u32);
+	__type(value, struct flow);
+	__uint(max_entries, 1); // set before load
+} known SEC(".maps");
+
+// slots leads from the hash of a pair to its index in known. The high bits of the hash select a set
+// of slots. A slot has a tag, other bits of the hash, in its high half, and the index in its low
+// half. 0 is a free slot.
+#define SLOTS 8
+struct slot_set {
+	__u64 slot[SLOTS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct slot_set);
+	__uint(max_entries, 1); // set before load: a power of 2
+} slots SEC(".maps");
+
+// slots_shift is 64 less the number of bits that select a set of slots. pair_keys are secret random
+// numbers, so that nobody can choose many pairs with the same set. Set before load.
+#define PAIR_WORDS 9
+volatile const __u32 slots_shift;
+volatile const __u64 pair_keys[PAIR_WORDS];
+
+// flows has the flows that Go has given no rules yet.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__type(key, struct pair);

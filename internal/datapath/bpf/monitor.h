@@ -28,8 +28,8 @@ static __always_inline bool may_begin(struct datagram *g) {
 	if (!(g->first & 0x80)) // in Google QUIC, the version is after an ID (monitor/negotiation.go)
 		return (g->first & 0xcb) == 0x09 && ntohl(g->id[2]) >> 24 == 'Q';
 	__u32 v = ntohl(g->id[0]); // a long header has the version where a short header has the ID
-	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb ||
-	       v >> 24 == 'P' || v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
+	return v <= 1 || v == 0x6b3343cf || v == 0x709a50c4 || v >> 24 == 0xff || v >> 12 == 0xfaceb || v >> 24 == 'P' ||
+		   v >> 24 == 'Q' || v >> 24 == 'T' || g->length >= MIN_UNKNOWN;
 }
 
 // may_be_short says whether a datagram of an ignored flow may be a short header of a
@@ -46,19 +46,10 @@ static __always_inline bool skips_short(struct ignored_flow *cached) {
 	return n >= REPORT_BURST && n % 64;
 }
 
-// hash_pair returns a hash of a pair, of which the high bits are best.
-static __always_inline __u64 hash_pair(struct pair *p) {
-	__u64 a = (__u64)(p->a[0] ^ p->a[2]) << 32 | (p->a[1] ^ p->a[3]);
-	__u64 b = (__u64)(p->b[0] ^ p->b[2]) << 32 | (p->b[1] ^ p->b[3]);
-	__u64 h = (a ^ (__u64)p->a_port << 48) * 0x9e3779b97f4a7c15ULL;
-	return (h ^ b ^ (__u64)p->b_port << 48 ^ h >> 32) * 0x9e3779b97f4a7c15ULL;
-}
-
-// seen_before says whether a packet of a pair was seen before, and remembers the pair. Another
-// pair with the same slot makes it forget.
-static __always_inline bool seen_before(struct pair *p) {
-	__u64 hash  = hash_pair(p);
-	__u32 slot  = hash >> (64 - SEEN_BITS), rest = hash >> (32 - SEEN_BITS);
+// seen_before says whether a packet of a pair with this hash was seen before, and remembers the
+// hash. Another pair with the same slot makes it forget.
+static __always_inline bool seen_before(__u64 hash) {
+	__u32 slot = hash >> (64 - SEEN_BITS), rest = hash >> (32 - SEEN_BITS);
 	__u32 *last = bpf_map_lookup_elem(&seen, &slot);
 	if (!last || *last == rest)
 		return true;
@@ -67,18 +58,38 @@ static __always_inline bool seen_before(struct pair *p) {
 }
 
 static __always_inline bool same_pair(struct pair *x, struct pair *y) {
+	words64 *v = (void *)x, *w = (void *)y;
+	__u64 differ = 0;
 	for (int i = 0; i < 4; i++)
-		if (x->a[i] != y->a[i] || x->b[i] != y->b[i])
-			return false;
-	return x->a_port == y->a_port && x->b_port == y->b_port;
+		differ |= v[i] ^ w[i];
+	return !(differ | (x->a_port ^ y->a_port) | (x->b_port ^ y->b_port));
 }
 
-// cached_flow returns the slot of a pair in the cache of ignored flows. is_cached says whether the
-// pair is in it.
-static __always_inline struct ignored_flow *cached_flow(struct pair *p, bool *is_cached) {
-	__u32 slot             = hash_pair(p) >> (64 - IGNORED_BITS);
+// find_known returns the known flow of a datagram, or NULL.
+static __always_inline struct flow *find_known(struct datagram *g) {
+	__u32 set          = g->hash >> slots_shift, index;
+	__u64 tag          = (__u32)(g->hash >> 16) | 1, slot;
+	struct slot_set *s = bpf_map_lookup_elem(&slots, &set);
+	if (!s)
+		return NULL;
+	for (int i = 0; i < SLOTS; i++) {
+		slot = READ_ONCE(s->slot[i]);
+		if (likely(slot >> 32 == tag))
+			goto found;
+	}
+	return NULL;
+found:
+	index          = slot;
+	struct flow *f = bpf_map_lookup_elem(&known, &index);
+	return f && same_pair(&f->pair, &g->pair) ? f : NULL;
+}
+
+// cached_flow returns the slot of a datagram's flow in the cache of ignored flows. is_cached says
+// whether the flow is in it.
+static __always_inline struct ignored_flow *cached_flow(struct datagram *g, bool *is_cached) {
+	__u32 slot             = g->hash >> (64 - IGNORED_BITS);
 	struct ignored_flow *c = bpf_map_lookup_elem(&ignored_flows, &slot);
-	*is_cached             = c && c->round == ignored_round && same_pair(&c->pair, p);
+	*is_cached             = c && c->round == ignored_round && same_pair(&c->pair, &g->pair);
 	return c;
 }
 
@@ -86,7 +97,7 @@ static __always_inline struct ignored_flow *cached_flow(struct pair *p, bool *is
 // the flow to the cache.
 static __always_inline bool skips(struct datagram *g) {
 	bool is_cached;
-	struct ignored_flow *cached = cached_flow(&g->pair, &is_cached);
+	struct ignored_flow *cached = cached_flow(g, &is_cached);
 	if (cached && !is_cached) {
 		cached->round  = ignored_round - 1; // invalid while it changes
 		cached->pair   = g->pair;
@@ -96,16 +107,19 @@ static __always_inline bool skips(struct datagram *g) {
 	return !may_be_short(g) || (is_cached && skips_short(cached));
 }
 
-// same says whether two IDs are equal in the bytes of the mask.
-static __always_inline bool same(__u32 *x, __u32 *y, __u32 *mask) {
+// same says whether two IDs are equal in their first len bytes.
+static __always_inline bool same(__u32 *x, __u32 *y, __u32 len) {
+	struct id_mask *mask = bpf_map_lookup_elem(&id_masks, &len);
+	if (unlikely(!mask))
+		return false;
 	__u32 differ = 0;
 	for (int i = 0; i < ID_WORDS; i++)
-		differ |= (x[i] ^ y[i]) & mask[i];
+		differ |= (x[i] ^ y[i]) & mask->word[i];
 	return !differ;
 }
 
 static __always_inline bool same_id(struct direction *d, __u32 *id) {
-	return same(d->id, id, d->mask);
+	return same(d->id, id, d->id_len);
 }
 
 // matches says whether a packet matches the rule of its direction.
@@ -124,7 +138,7 @@ static __always_inline bool matches(struct direction *d, struct datagram *g) {
 // segment_known says whether the size of the datagrams in a packet is known. If GRO does not say,
 // it is the size that Go has set, provided that a second datagram with the same ID begins there.
 static __always_inline bool segment_known(void *ctx, bool out, struct direction *d, struct datagram *g) {
-	if (g->segment || g->length <= MAX_SINGLE)
+	if (likely(g->segment || g->length <= MAX_SINGLE))
 		return true;
 	__u8 first;
 	__u32 id[ID_WORDS];
@@ -141,7 +155,7 @@ static __always_inline bool segment_known(void *ctx, bool out, struct direction 
 
 // datagrams returns the number of datagrams in a packet.
 static __always_inline __u32 datagrams(struct datagram *g) {
-	if (g->segment && g->segment < g->length)
+	if (unlikely(g->segment && g->segment < g->length))
 		return (g->length + g->segment - 1) / g->segment;
 	return 1;
 }
@@ -166,6 +180,32 @@ static __always_inline void add(struct tally *t, struct datagram *g, __u32 n) {
 	__sync_fetch_and_add(&t->bytes, g->length);
 }
 
+// direction_of returns the direction of a flow from a to b, or the one back. opaque keeps the offset
+// constant in each branch.
+static __always_inline struct direction *direction_of(struct flow *f, bool from_a) {
+	struct direction *d;
+	if (from_a) {
+		d = &f->direction[0];
+		opaque(d);
+	} else {
+		d = &f->direction[1];
+		opaque(d);
+	}
+	return d;
+}
+
+// counted says whether a packet of a known flow matches the rule of its direction, and counts it.
+static __always_inline bool counted(void *ctx, bool out, struct flow *f, struct datagram *g, __u64 now) {
+	struct direction *d = direction_of(f, g->from_a), *reverse = direction_of(f, !g->from_a);
+	if (unlikely(!matches(d, g) || !segment_known(ctx, out, d, g)))
+		return false;
+	__u32 n = datagrams(g);
+	follow(&d->spin, &reverse->spin, g->first & 0x20, n);
+	add(&d->matched, g, n);
+	d->last = now;
+	return true;
+}
+
 // may_report says whether the limit of reports allows another one, and counts it.
 static __always_inline bool may_report(__u64 *full_at, __u64 now, __u64 burst) {
 	__u64 at = *full_at > now ? *full_at : now;
@@ -178,12 +218,12 @@ static __always_inline bool may_report(__u64 *full_at, __u64 now, __u64 burst) {
 // already_reported says whether the last two reported packets had the ID of this one. Go needs no
 // more to learn an ID. Until Go has set the length of IDs, the answer is no.
 static __always_inline bool already_reported(struct direction *d, struct datagram *g) {
-	return d->id_len && d->repeats >= 2 && same(d->reported, g->id, d->mask);
+	return d->id_len && d->repeats >= 2 && same(d->reported, g->id, d->id_len);
 }
 
 // remember_reported remembers the ID of a packet that was reported.
 static __always_inline void remember_reported(struct direction *d, struct datagram *g) {
-	if (d->id_len && d->repeats && same(d->reported, g->id, d->mask)) {
+	if (d->id_len && d->repeats && same(d->reported, g->id, d->id_len)) {
 		d->repeats++;
 		return;
 	}
@@ -194,7 +234,8 @@ static __always_inline void remember_reported(struct direction *d, struct datagr
 
 // fill fills a sample with at most room bytes of a frame. length is the length of the frame; it is
 // used only at egress.
-static __always_inline bool fill(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct sample *s, __u32 room) {
+static __always_inline bool fill(
+	void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct sample *s, __u32 room) {
 	if (!out)
 		length = bpf_xdp_get_buff_len(ctx);
 	__u32 n = length < room ? length : room;
@@ -240,7 +281,8 @@ static __always_inline bool needs_all(struct datagram *g) {
 
 // report_limited reports a packet that does not match, if the limit of reports allows that. begins says
 // whether it may begin a connection.
-static __always_inline enum outcome report_limited(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now, bool begins) {
+static __always_inline enum outcome report_limited(
+	void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g, struct direction *d, __u64 now, bool begins) {
 	bool long_header = g->first & 0x80;
 	bool whole       = needs_all(g);
 	// opaque keeps the offset constant in each branch.
@@ -285,15 +327,19 @@ static __always_inline struct flow *new_flow(struct datagram *g) {
 // count_or_report runs the stage on a datagram.
 static __always_inline void count_or_report(void *ctx, bool out, __u32 length, __u32 iface, struct datagram *g) {
 	bool begins = may_begin(g), is_cached = false;
-	if (!begins && !may_be_short(g)) // most packets that are not QUIC
-		cached_flow(&g->pair, &is_cached);
-	if (is_cached) {
+	if (unlikely(!begins && !may_be_short(g))) // most packets that are not QUIC
+		cached_flow(g, &is_cached);
+	if (unlikely(is_cached)) {
 		count_outcome(IGNORED);
 		return;
 	}
 	__u64 now      = clock();
-	struct flow *f = bpf_map_lookup_elem(&flows, &g->pair);
-	if (!f && !seen_before(&g->pair) && report(ctx, out, length, iface, g, g->first & 0x80 || begins || needs_all(g))) {
+	struct flow *f = find_known(g);
+	if (likely(f && counted(ctx, out, f, g, now)))
+		return;
+	if (!f)
+		f = bpf_map_lookup_elem(&flows, &g->pair);
+	if (!f && !seen_before(g->hash) && report(ctx, out, length, iface, g, g->first & 0x80 || begins || needs_all(g))) {
 		count_outcome(REPORTED);
 		return;
 	}
@@ -304,26 +350,8 @@ static __always_inline void count_or_report(void *ctx, bool out, __u32 length, _
 		count_outcome(IGNORED);
 		return;
 	}
-	struct direction *d, *reverse; // opaque: as in report_limited
-	if (g->from_a) {
-		d       = &f->direction[0];
-		reverse = &f->direction[1];
-		opaque(d);
-		opaque(reverse);
-	} else {
-		d       = &f->direction[1];
-		reverse = &f->direction[0];
-		opaque(d);
-		opaque(reverse);
-	}
-	if (matches(d, g) && segment_known(ctx, out, d, g)) {
-		__u32 n = datagrams(g);
-		follow(&d->spin, &reverse->spin, g->first & 0x20, n);
-		add(&d->matched, g, n);
-		d->last = now;
-		return;
-	}
-	enum outcome what = report_limited(ctx, out, length, iface, g, d, now, begins);
+	struct direction *d = direction_of(f, g->from_a);
+	enum outcome what   = report_limited(ctx, out, length, iface, g, d, now, begins);
 	if (ignored && what != REPORTED)
 		what = IGNORED;
 	count_outcome(what);
@@ -348,17 +376,32 @@ static __always_inline void report_unread(void *ctx, bool out, __u32 length, __u
 	count_outcome(report(ctx, out, length, iface, g, true) ? REPORTED : SKIPPED);
 }
 
-// monitor runs the stage on a frame at ingress. p is NULL if parse could not read the frame.
-static __always_inline void monitor(struct xdp_md *ctx, struct packet *p) {
+// read_plain reads a datagram that parse can read.
+static __always_inline bool read_plain(struct xdp_md *ctx, struct datagram *g) {
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	void *end          = (void *)(long)ctx->data_end;
+	struct packet p;
+	if ((void *)(eth + 1) > end)
+		return false;
+	if (eth->proto == bpf_htons(ETH_P_IP)) {
+		if (!parse(ctx, &p, eth, end, false))
+			return false;
+		from_packet(&p, g);
+		return true;
+	}
+	if (eth->proto != bpf_htons(ETH_P_IPV6) || !parse(ctx, &p, eth, end, true))
+		return false;
+	from_packet(&p, g);
+	return true;
+}
+
+// monitor runs the stage on a frame at ingress.
+static __always_inline void monitor(struct xdp_md *ctx) {
 	struct datagram g = {};
-	int found         = FOUND_UDP;
-	if (p)
-		from_packet(p, &g);
-	else
-		found = scan(ctx, false, &g);
-	if (found == NOT_UDP)
+	int found         = likely(read_plain(ctx, &g)) ? FOUND_UDP : scan(ctx, false, &g);
+	if (unlikely(found == NOT_UDP))
 		return;
-	if (found == UNREAD)
+	if (unlikely(found == UNREAD))
 		report_unread(ctx, false, 0, ctx->ingress_ifindex, &g);
 	else
 		count_or_report(ctx, false, 0, ctx->ingress_ifindex, &g);

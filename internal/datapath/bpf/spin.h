@@ -13,12 +13,12 @@ static __always_inline void follow(struct spin *s, struct spin *reverse, bool va
 	bool renewed = s->renewed;
 	s->renewed   = false;
 	s->packets += n;
-	if (!s->started) {
+	if (unlikely(!s->started)) {
 		s->started = true;
 		s->value   = value;
 		return;
 	}
-	if (value == s->value)
+	if (likely(value == s->value))
 		return;
 	__u64 before = s->edge;
 	s->value     = value;
