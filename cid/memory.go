@@ -128,6 +128,9 @@ func (s *MemoryStore) Delete(id ID, owner Owner) {
 // Len returns how many IDs are stored, including expired ones that have not been removed.
 func (s *MemoryStore) Len() int { return int(s.count.Load()) }
 
+// Cap returns how many IDs may be stored at once.
+func (s *MemoryStore) Cap() int { return int(s.max) }
+
 // Expire removes the expired IDs, and returns how many there were.
 func (s *MemoryStore) Expire() int {
 	now := s.now().UnixNano()

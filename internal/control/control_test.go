@@ -32,9 +32,21 @@ func TestBodies(t *testing.T) {
 		{&Register{Key: key}, `{"role":"dialer","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`},
 		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), ObservedSeq: 2, TTL: 60, High: 16, Join: "j", Resume: "r"},
 			`{"observed":"192.0.2.1:5","sight":2,"ttl":60,"low":0,"high":16,"join":"j","resume":"r"}`},
+		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), Resume: "r", Instance: "i"},
+			`{"observed":"192.0.2.1:5","sight":0,"ttl":0,"low":0,"high":0,"resume":"r","instance":"i"}`},
 		{&Event{Type: EventGone, Session: SessionID{1}}, `{"type":"gone","session":"AQAAAAAAAAAAAAAAAAAAAA"}`},
 		{&Event{Type: EventObserved, Observed: netip.MustParseAddrPort("[2001:db8::1]:5"), ObservedSeq: 1}, `{"type":"observed","observed":"[2001:db8::1]:5","sight":1}`},
-		{&Problem{CodeLimit, "no"}, `{"code":"limit","message":"no"}`},
+		{&Event{Type: EventObserved, Observed: netip.MustParseAddrPort("192.0.2.1:5"), ObservedSeq: 1, Instance: "i"},
+			`{"type":"observed","observed":"192.0.2.1:5","sight":1,"instance":"i"}`},
+		{&Register{Key: key, Offer: &LeftOffer{Name: "bob", Text: "quicway1.x"}},
+			`{"role":"dialer","key":"AQIDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","offer":{"name":"bob","text":"quicway1.x"}}`},
+		{&Registered{Observed: netip.MustParseAddrPort("192.0.2.1:5"), Resume: "r", Offered: true, Problem: &Problem{Code: CodeLimit, Message: "no"}, Held: true},
+			`{"observed":"192.0.2.1:5","sight":0,"ttl":0,"low":0,"high":0,"resume":"r","offered":true,"offer_problem":{"code":"limit","message":"no"},"held":true}`},
+		{&Problem{Code: CodeLimit, Message: "no"}, `{"code":"limit","message":"no"}`},
+		{&Problem{Code: CodeElsewhere, Message: "no", Relay: Member{Addr: "b.example:1", Zone: "z"}},
+			`{"code":"elsewhere","message":"no","relay":{"addr":"b.example:1","zone":"z"}}`},
+		{&Event{Type: EventShutdown, Relays: []Member{{Addr: "b.example:1", Pin: "p", Draining: true}}},
+			`{"type":"shutdown","relays":[{"addr":"b.example:1","pin":"p","draining":true}]}`},
 	} {
 		got, err := json.Marshal(test.body)
 		if err != nil || string(got) != test.json {
@@ -88,10 +100,26 @@ func TestRegisterValidate(t *testing.T) {
 		{"without key", Register{}, false},
 		{"dialer with ID", Register{Key: key, InitialID: idOf(8)}, false},
 		{"short ID", Register{Role: Accepter, Key: key, InitialID: idOf(7)}, false},
+		{"offer", Register{Key: key, Offer: &LeftOffer{Name: "bob", Text: "x"}}, true},
+		{"empty offer", Register{Key: key, Offer: &LeftOffer{Name: "bob"}}, false},
+		{"accepter with offer", Register{Role: Accepter, Key: key, Offer: &LeftOffer{Name: "bob", Text: "x"}}, false},
 	} {
 		if err := test.req.Validate(); (err == nil) != test.ok || err != nil && !errors.Is(err, ErrBody) {
 			t.Errorf("%s: %v", test.name, err)
 		}
+	}
+}
+
+// TestJoinToken checks that a dialer's own join token differs for each key and session,
+// and is not taken for a token of a relay.
+func TestJoinToken(t *testing.T) {
+	key, session := cid.NewKey(), NewSessionID()
+	token := JoinToken(key, session)
+	if token != JoinToken(key, session) || token == JoinToken(cid.NewKey(), session) || token == JoinToken(key, NewSessionID()) {
+		t.Error("the token does not depend on key and session alone")
+	}
+	if !IsJoinToken(token) || IsJoinToken("bGVn") {
+		t.Error("the token is not recognized")
 	}
 }
 

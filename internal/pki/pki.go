@@ -3,6 +3,7 @@
 package pki
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -65,25 +66,72 @@ func PeerKeyID(state tls.ConnectionState) (KeyID, error) {
 
 // SelfSigned makes a certificate for key. It is valid from 2020 to 9999, because peers trust
 // the key, not the certificate, and their clocks may be wrong.
-func SelfSigned(key ed25519.PrivateKey) (tls.Certificate, error) {
+func SelfSigned(key ed25519.PrivateKey) (tls.Certificate, error) { return Vouched(key) }
+
+// Vouched makes a certificate for key, like SelfSigned, for which other keys vouch: the first
+// of them has signed the certificate, the second one a certificate for the first, and so on.
+// So a client that knows one of these keys accepts this one ([Pinned]).
+func Vouched(key ed25519.PrivateKey, by ...ed25519.PrivateKey) (tls.Certificate, error) {
+	keys := append([]ed25519.PrivateKey{key}, by...)
+	chain := make([][]byte, len(keys))
+	var signed *x509.Certificate // the certificate of the key that signs the next one
+	for i := len(keys) - 1; i >= 0; i-- {
+		signer := keys[min(i+1, len(keys)-1)]
+		cert, err := certify(keys[i].Public(), i > 0, signed, signer)
+		if err != nil {
+			return tls.Certificate{}, err
+		}
+		chain[i], signed = cert.Raw, cert
+	}
+	return tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: signed}, nil
+}
+
+// certify makes a certificate for a public key. issuer is the certificate of the signer's
+// key; nil: the certificate signs itself. vouches says that the key may sign others.
+func certify(key crypto.PublicKey, vouches bool, issuer *x509.Certificate, signer ed25519.PrivateKey) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("draw serial number: %w", err)
+		return nil, fmt.Errorf("draw serial number: %w", err)
 	}
-	template := x509.Certificate{
+	template := &x509.Certificate{
 		SerialNumber: serial,
 		NotBefore:    time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC),
 		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), // RFC 5280 §4.1.2.5: no expiry
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("create certificate: %w", err)
+	if vouches {
+		template.KeyUsage, template.IsCA, template.BasicConstraintsValid = x509.KeyUsageCertSign, true, true
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("parse certificate: %w", err)
+	if issuer == nil {
+		issuer = template
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key, signer)
+	if err != nil {
+		return nil, fmt.Errorf("create certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse certificate: %w", err)
+	}
+	return cert, nil
+}
+
+// maxVouching bounds the keys of a chain that Pinned looks at.
+const maxVouching = 10
+
+// Pinned says whether the other side of a connection has the key with an ID, or a key that
+// this one vouches for ([Vouched]).
+func Pinned(state tls.ConnectionState, pin KeyID) bool {
+	chain := state.PeerCertificates
+	chain = chain[:min(len(chain), maxVouching)]
+	for i, cert := range chain {
+		if CertificateKeyID(cert) == pin {
+			return true
+		}
+		if i+1 == len(chain) || cert.CheckSignatureFrom(chain[i+1]) != nil {
+			return false
+		}
+	}
+	return false
 }

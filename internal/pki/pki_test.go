@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"testing"
@@ -61,6 +62,66 @@ func TestParseKeyID(t *testing.T) {
 	for _, s := range []string{"", "x", id.String()[1:], id.String() + "a", strings.Repeat("1", 52), strings.Repeat("a", 51) + "b"} {
 		if _, err := ParseKeyID(s); !errors.Is(err, ErrKeyID) {
 			t.Errorf("ParseKeyID(%q) = %v, want ErrKeyID", s, err)
+		}
+	}
+}
+
+// TestPinned checks that a key is accepted by its own pin, and by those of the keys that vouch
+// for it, in their order and without a gap.
+func TestPinned(t *testing.T) {
+	keys := make([]ed25519.PrivateKey, 4)
+	pins := make([]KeyID, len(keys))
+	for i := range keys {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := SelfSigned(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i], pins[i] = key, CertificateKeyID(cert.Leaf)
+	}
+	vouched, err := Vouched(keys[0], keys[1:3]...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := Vouched(keys[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	parse := func(chain ...[]byte) (state tls.ConnectionState) {
+		for _, der := range chain {
+			cert, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state.PeerCertificates = append(state.PeerCertificates, cert)
+		}
+		return state
+	}
+	v, s := vouched.Certificate, stranger.Certificate[0]
+	many := append([][]byte{}, v[0])
+	for range maxVouching {
+		many = append(many, v[1])
+	}
+	for name, test := range map[string]struct {
+		chain [][]byte
+		want  [4]bool // by pin
+	}{
+		"none":                {nil, [4]bool{}},
+		"the whole chain":     {v, [4]bool{true, true, true, false}},
+		"a gap":               {[][]byte{v[0], v[2]}, [4]bool{true}},
+		"without vouchers":    {v[:1], [4]bool{true}},
+		"a stranger's":        {[][]byte{s, v[1], v[2]}, [4]bool{3: true}},
+		"for a stranger":      {[][]byte{v[0], s}, [4]bool{true}},
+		"a voucher by itself": {v[1:], [4]bool{1: true, 2: true}},
+		"too many":            {append(many, v[2]), [4]bool{true, true}},
+	} {
+		for i, pin := range pins {
+			if got := Pinned(parse(test.chain...), pin); got != test.want[i] {
+				t.Errorf("%s: pin %d is accepted: %v, want %v", name, i, got, test.want[i])
+			}
 		}
 	}
 }
