@@ -136,15 +136,34 @@ func BenchmarkLayers(b *testing.B) {
 func BenchmarkMemory(b *testing.B) {
 	const n = 20000
 	for b.Loop() {
-		var before, after runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		tracker := newTracker(b, &Config{MaxHandshakes: 1})
-		shorts(b, tracker, n)
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/connection")
-		b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/op") // for a connection with its handshake
-		runtime.KeepAlive(tracker)
+		bytes, allocations := connectionCost(b, n)
+		b.ReportMetric(bytes, "B/connection")
+		b.ReportMetric(allocations, "allocs/op") // for a connection with its handshake
+	}
+}
+
+// connectionCost returns the memory that each of n connections takes, with its entries in the tables, and
+// the allocations for it. Each has a client of its own, one path and a ClientHello.
+func connectionCost(tb testing.TB, n int) (bytes, allocations float64) {
+	tb.Helper()
+	var before, after runtime.MemStats
+	tracker := newTracker(tb, &Config{MaxHandshakes: 1})
+	tracker.events.wanted.Store(false) // events would have copies
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	shorts(tb, tracker, n)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(tracker)
+	return float64(after.HeapAlloc-before.HeapAlloc) / float64(n), float64(after.Mallocs-before.Mallocs) / float64(n)
+}
+
+// maxConnectionCost is the memory of a connection in docs/monitor.md, in bytes.
+const maxConnectionCost = 2200
+
+// TestConnectionIsSmall checks what a connection costs.
+func TestConnectionIsSmall(t *testing.T) {
+	if got, _ := connectionCost(t, 5000); got > maxConnectionCost {
+		t.Errorf("a connection takes %.0f bytes, want at most %d", got, maxConnectionCost)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/quicway/quicway/internal/decap"
 	"github.com/quicway/quicway/internal/wire"
 )
 
@@ -12,19 +13,41 @@ import (
 // a long header of an unknown version.
 type candidate struct {
 	first, last int64
-	fromA       bool                  // the first datagram was sent from key.a
-	disproved   bool                  // there was a datagram that is not QUIC
-	shunned     bool                  // a connection began that the filter excludes
-	waiting     bool                  // more packets have to show which connection has moved here
-	directions  [2]candidateDirection // 0: from key.a
-	latest      int                   // the direction of the latest datagram
-	uncounted   Traffic               // the latest datagram, if the tracker will count it for its path
-	potential   uint64                // how many of its datagrams [Stats].Potential has
+	directions  *[2]candidateDirection // 0: from key.a; noDirections until there is something to note
+	checkedAt   uint64                 // [index.changes] when alone was found out; 0: never
+	potential   uint64                 // how many of its datagrams [Stats].Potential has
+	uncounted   lone                   // the latest datagram, if the tracker will count it for its path
+	long        *unknownLong           // the first long header of an unknown version; nil: none
+	fromA       bool                   // the first datagram was sent from key.a
+	disproved   bool                   // there was a datagram that is not QUIC
+	shunned     bool                   // a connection began that the filter excludes
+	alone       bool                   // see [index.alone]
+	waiting     bool                   // more packets have to show which connection has moved here
+	latest      uint8                  // the direction of the latest datagram
+}
 
-	// The first long header of an unknown version.
-	long     bool // there was one
+// unknownLong is a long header of an unknown version.
+type unknownLong struct {
 	version  wire.Version
 	dst, src ID
+}
+
+// lone is a datagram that was counted, or none if its length is 0.
+type lone struct {
+	length uint32
+	ecn    decap.ECN
+}
+
+// noDirections are the directions of a candidate of which nothing was noted. They never change. Most
+// candidates are disproved by their first datagram.
+var noDirections [2]candidateDirection
+
+// noted returns the directions to change them.
+func (s *candidate) noted() *[2]candidateDirection {
+	if s.directions == &noDirections {
+		s.directions = new([2]candidateDirection)
+	}
+	return s.directions
 }
 
 // candidateDirection is one direction of a candidate. If it is QUIC all packets
@@ -33,7 +56,7 @@ type candidate struct {
 type candidateDirection struct {
 	packets, bytes uint64
 	ecn            ECN
-	firstLen       int
+	firstLen       int32
 	usedAt         int64                   // when the first datagram came that is no probe; 0: none
 	recent         [movedAfter]int64       // when the latest ones came, in turn
 	prefix         [wire.MaxIDLen + 4]byte // after the first byte of the first packet
@@ -45,7 +68,7 @@ type candidateDirection struct {
 func (d *candidateDirection) add(a *arrival) {
 	rest := a.payload[1:]
 	if d.packets == 0 {
-		d.firstLen = a.length
+		d.firstLen = int32(a.length)
 		d.common = uint8(copy(d.prefix[:], rest))
 	}
 	n := uint8(0)
@@ -98,6 +121,9 @@ const (
 // all with the fixed bit and the same random ID, and random bits before and
 // after it (RFC 9001 §5.4).
 func (d *candidateDirection) looksQUIC() bool {
+	if !d.looksProtected() || d.packets < looksPackets || bits.OnesCount32(d.low) < looksLow {
+		return false
+	}
 	seen := [256]bool{}
 	n := 0
 	for _, b := range d.prefix[:d.common] {
@@ -106,8 +132,7 @@ func (d *candidateDirection) looksQUIC() bool {
 			n++
 		}
 	}
-	return d.looksProtected() && d.packets >= looksPackets && bits.OnesCount32(d.low) >= looksLow &&
-		n >= looksID && !seen[0]
+	return n >= looksID && !seen[0]
 }
 
 // directionFrom returns the index of the direction from key.a, or from key.b.
@@ -120,14 +145,14 @@ func directionFrom(a bool) int {
 
 // addShort adds a short header.
 func (s *candidate) addShort(a *arrival) {
-	s.latest, s.uncounted = directionFrom(a.fromA), Traffic{Packets: 1, Bytes: uint64(a.length)}
-	s.uncounted.ECN.count(a.datagram.ECN, 1)
-	s.directions[s.latest].add(a)
+	from := directionFrom(a.fromA)
+	s.latest, s.uncounted = uint8(from), lone{uint32(a.length), a.datagram.ECN}
+	s.noted()[from].add(a)
 }
 
 // addCounted adds packets of a direction that the kernel has counted.
 func (s *candidate) addCounted(fromA bool, n Traffic, last int64) {
-	d := &s.directions[directionFrom(fromA)]
+	d := &s.noted()[directionFrom(fromA)]
 	d.packets += n.Packets
 	d.bytes += n.Bytes
 	d.ecn.add(n.ECN)
@@ -169,17 +194,22 @@ func (s *candidate) beganWithProbes() bool {
 
 // potentialTable holds the candidates.
 type potentialTable struct {
-	table[tuple, *candidate]
+	table[tuple, candidate]
 }
+
+// at returns the entry of an arrival's endpoints, or nil.
+func (t *potentialTable) at(a *arrival) *entry[tuple, candidate] { return t.find(&a.key, a.hash) }
 
 // of returns the candidate of an arrival's endpoints. It adds one if there is none.
 func (t *potentialTable) of(a *arrival) *candidate {
-	e := t.get(a.key, a.now)
-	if e == nil {
-		e = t.put(a.key, &candidate{first: a.now, fromA: a.fromA}, a.now)
+	e := t.at(a)
+	if e != nil {
+		t.touch(e, a.now)
+	} else {
+		e = t.put(a.key, candidate{first: a.now, fromA: a.fromA, directions: &noDirections}, a.now)
 	}
 	e.value.last = a.now
-	return e.value
+	return &e.value
 }
 
 // addLong adds a long header of an unknown version, which may be answered by a
@@ -197,17 +227,16 @@ func (t *potentialTable) addLong(a *arrival) {
 		}
 	}
 	s := t.of(a)
-	s.directions[directionFrom(a.fromA)].add(a)
-	if !s.long {
-		s.long = true
-		s.version = wire.Version(binary.BigEndian.Uint32(a.payload[1:]))
-		s.dst, s.src, s.fromA = idOf(h.DstID), idOf(h.SrcID), a.fromA
+	s.noted()[directionFrom(a.fromA)].add(a)
+	if s.long == nil {
+		s.long = &unknownLong{wire.Version(binary.BigEndian.Uint32(a.payload[1:])), idOf(h.DstID), idOf(h.SrcID)}
+		s.fromA = a.fromA
 	}
 }
 
 // disprove notes that an arrival is not QUIC.
 func (t *potentialTable) disprove(a *arrival) {
-	if e := t.peek(a.key); e != nil {
+	if e := t.at(a); e != nil {
 		e.value.disproved = true
 		return
 	}
@@ -218,5 +247,8 @@ func (t *potentialTable) disprove(a *arrival) {
 // not QUIC, or belongs to a connection that the filter excludes.
 func (t *potentialTable) disproved(key tuple) bool {
 	e := t.peek(key)
-	return e != nil && (e.value.disproved || e.value.shunned)
+	return e != nil && e.value.ruledOut()
 }
+
+// ruledOut is disproved for a candidate.
+func (s *candidate) ruledOut() bool { return s.disproved || s.shunned }

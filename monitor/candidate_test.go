@@ -46,7 +46,7 @@ func TestGuessServer(t *testing.T) {
 		"IDs both ways":              {50000, 50001, id, id, false, false},
 		"one packet cannot say that": {50000, 50001, id, candidateDirection{packets: 1}, false, false},
 	} {
-		s := &candidate{directions: [2]candidateDirection{test.toB, test.toA}}
+		s := &candidate{directions: &[2]candidateDirection{test.toB, test.toA}}
 		isA, ok := s.guessServer(tuple{a: endpoint{Port: test.a}, b: endpoint{Port: test.b}})
 		if isA != test.isA || ok != test.ok {
 			t.Errorf("%s: got %v, %v, want %v, %v", name, isA, ok, test.isA, test.ok)

@@ -6,6 +6,7 @@ import "github.com/quicway/quicway/internal/wire"
 // each of them while the tracker is locked.
 type census struct {
 	confidences [len(confidenceNames)]int
+	states      [len(stateNames)]int
 	versions    [len(versionGroups)]int
 	protocols   [len(protocolGroups)]int
 }
@@ -14,6 +15,7 @@ type census struct {
 type group struct {
 	kept              bool
 	confidence        Confidence
+	state             State
 	version, protocol uint8 // indexes of versionGroups and protocolGroups
 }
 
@@ -79,12 +81,17 @@ func protocolGroup(info *TLS) uint8 {
 
 // group returns what the connection is to be counted as.
 func (c *connection) group() group {
-	return group{true, c.confidence, versionGroup(c.version), protocolGroup(c.tls)}
+	state, _ := c.state(c.last)
+	if state != StateEnded && c.quiet {
+		state = StateSilent
+	}
+	return group{true, c.confidence, state, versionGroup(c.version), protocolGroup(c.tls)}
 }
 
 // add adds n connections of a group.
 func (s *census) add(g group, n int) {
 	s.confidences[g.confidence] += n
+	s.states[g.state] += n
 	s.versions[g.version] += n
 	s.protocols[g.protocol] += n
 }
@@ -114,6 +121,10 @@ func (s *census) addTo(out *Stats) {
 	out.Connections = make(map[Confidence]int, len(s.confidences))
 	for c, n := range s.confidences {
 		out.Connections[Confidence(c)] = n
+	}
+	out.States = make(map[State]int, len(s.states))
+	for state, n := range s.states {
+		out.States[State(state)] = n
 	}
 	out.Versions = byName(versionGroups[:], s.versions[:])
 	out.ALPN = byName(protocolGroups[:], s.protocols[:])

@@ -14,8 +14,16 @@ import (
 func counted(tb testing.TB, t *Tracker) {
 	tb.Helper()
 	var want census
+	now := t.clock.now
+	t.index.listen(now)
 	for e := range t.index.connections.all() {
-		want.add(e.value.group(), 1)
+		c := e.value
+		want.add(c.group(), 1)
+		// A connection may be counted as silent late, and as open or in its handshake only if it is not.
+		late, _ := c.state(now - touchAfter)
+		if state, _ := c.state(now); c.counted.state != state && (c.counted.state == StateSilent || late == StateSilent) {
+			tb.Errorf("connection %d is counted as %v, want %v", c.number, c.counted.state, state)
+		}
 	}
 	if t.index.census != want {
 		tb.Errorf("the census has %+v, want %+v", t.index.census, want)

@@ -8,59 +8,81 @@ import (
 )
 
 // connection is what the tracker keeps of a connection. [Connection] is a copy of
-// it for callers.
+// it for callers. There may be very many, so what only few connections have is behind a pointer, and
+// small fields are together (see TestConnectionIsSmall).
 type connection struct {
-	number     uint64
-	confidence Confidence
-	evidence   string
-	version    wire.Version
-	dialect    wire.Dialect
-	versions   []wire.Version // all that were seen
-	origIDs    []ID           // see [Connection.OriginalIDs]
-	ids        [2]sideIDs     // by the side that packets with them go to
-	paths      []*path
-	active     *path     // the path in use
-	move       *openMove // which connection it is a move of is not known; or nil
-	listed     uint64    // the latest list of suspects that it was put on
-	changes    []PathChange
-	handshake  *handshake // nil: it is not being read, or no longer
-	tls        *TLS
-	userAgent  string  // see [Connection.UserAgent]
-	ended      *ending // the first time that it was closed, or nil
+	number       uint64
+	entry        *entry[uint64, *connection]
+	paths        []*path
+	active       *path // the path in use
+	ids          [2]sideIDs
+	origIDs      []ID   // see [Connection.OriginalIDs]
+	evidence     string // of the confidence
+	version      wire.Version
+	versions     [maxVersions]wire.Version // see connection.seenVersions
+	versionsSeen uint8                     // how many of versions are set
 
 	first, last int64
 	// Times of the handshake, 0 if not seen: of the first Initial of the client's latest
 	// attempt, of the server's first answer other than a Retry or a Version Negotiation,
 	// and of the client's next packet.
 	initialAt, answerAt, confirmAt int64
-	attempt                        attempt // that of the Initial at initialAt
+
+	origin        origin
+	iface         int32
+	history       history
+	handshake     *handshake // nil: it is not being read, or no longer
+	tls           *TLS
+	userAgent     *string   // see [Connection.UserAgent]; nil: none
+	move          *openMove // which connection it is a move of is not known; or nil
+	changes       []PathChange
+	departed      *departed // nil: nothing was dropped
+	ended         *ending   // the first time that it was closed, or nil
+	listed        uint64    // the latest list of suspects that it was put on
+	lastSpinEvent int64
 
 	retries, negotiations, zeroRTT, rotations uint32
 
+	returns            uint32 // moves back to a path that was in use before
+	glued              uint32
+	attempt            attempt // that of the Initial at initialAt
+	counted            group   // what the census counts it as
+	confidence         Confidence
+	dialect            wire.Dialect
+	direction          Direction
+	negotiated         bool // told to use another version, and no answer since
+	open               bool // it has been open; see StateOpen
+	quiet              bool // it is counted as silent
 	selected, withheld bool // by the filter; withheld: no EventNew was emitted because of it
+}
 
-	origin  origin
-	history history
+// departed is what is not kept any more of a connection.
+type departed struct {
+	traffic        [2]Traffic // of paths, by sender
+	paths, changes uint32     // how many there were
+}
 
-	returns       uint32 // moves back to a path that was in use before
-	glued         uint32
-	negotiated    bool // told to use another version, and no answer since
-	direction     Direction
-	iface         int
-	lastSpinEvent int64
-	entry         *entry[uint64, *connection]
-	counted       group // what the census counts it as
+// left returns what is not kept any more, to add to it.
+func (c *connection) left() *departed {
+	if c.departed == nil {
+		c.departed = new(departed)
+	}
+	return c.departed
+}
 
-	// What is not kept any more: the traffic of paths, by sender, and how many there were.
-	dropped                      [2]Traffic
-	pathsDropped, changesOmitted uint32
+// gone returns what is not kept any more.
+func (c *connection) gone() (out departed) {
+	if c.departed != nil {
+		out = *c.departed
+	}
+	return out
 }
 
 // sideIDs are the connection IDs of one side: those in packets that go to it.
 type sideIDs struct {
-	length   int8 // of all of them; -1: not known
 	list     []ID // the latest last
 	seenOnce ID   // a new ID that one packet has had
+	length   int8 // of all of them; -1: not known
 }
 
 // has reports whether an ID is in the list.
@@ -96,18 +118,17 @@ func (c *connection) dialectOf(b []byte) wire.Dialect {
 	return c.dialect
 }
 
+// seenVersions returns all versions that were seen, in their order.
+func (c *connection) seenVersions() []wire.Version { return c.versions[:c.versionsSeen] }
+
 func (c *connection) hasVersion(v wire.Version) bool {
-	for _, have := range c.versions {
-		if have == v {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.seenVersions(), v)
 }
 
 func (c *connection) addVersion(v wire.Version) {
-	if !c.hasVersion(v) && len(c.versions) < maxVersions {
-		c.versions = append(c.versions, v)
+	if !c.hasVersion(v) && c.versionsSeen < maxVersions {
+		c.versions[c.versionsSeen] = v
+		c.versionsSeen++
 	}
 }
 
@@ -135,7 +156,7 @@ func (c *connection) answeredBy(h *wire.Header) bool {
 // hasServer reports whether the connection's server is at an endpoint.
 func (c *connection) hasServer(server endpoint) bool {
 	for _, p := range c.paths {
-		if p.server == server {
+		if p.server() == server {
 			return true
 		}
 	}
@@ -184,12 +205,13 @@ func (c *connection) raise(confidence Confidence, evidence string) bool {
 // swapSides exchanges client and server.
 func (c *connection) swapSides() {
 	c.ids[0], c.ids[1] = c.ids[1], c.ids[0]
-	c.dropped[0], c.dropped[1] = c.dropped[1], c.dropped[0]
+	if d := c.departed; d != nil {
+		d.traffic[0], d.traffic[1] = d.traffic[1], d.traffic[0]
+	}
 	c.initialAt, c.answerAt, c.confirmAt = 0, 0, 0
 	c.origin.swapSides()
 	c.history.swapSides()
 	for _, p := range c.paths {
-		p.client, p.server = p.server, p.client
 		p.clientIsA = !p.clientIsA
 		p.sent[0], p.sent[1] = p.sent[1], p.sent[0]
 	}
@@ -230,7 +252,7 @@ func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header) (complet
 
 // attempt is an attempt of a client: an index in versions, and one in origIDs. After a Version
 // Negotiation the client begins again with another version, and after a Retry with another ID.
-type attempt struct{ version, id int }
+type attempt struct{ version, id int8 }
 
 // follows reports whether an attempt comes after another one.
 func (t attempt) follows(other attempt) bool {
@@ -242,8 +264,8 @@ func (t attempt) follows(other attempt) bool {
 // server may have got only the second.
 func (c *connection) timeInitial(a *arrival, p *path, h *wire.Header) {
 	t := attempt{
-		version: slices.Index(c.versions, h.Version),
-		id:      slices.IndexFunc(c.origIDs, func(id ID) bool { return id.is(h.DstID) }),
+		version: int8(slices.Index(c.seenVersions(), h.Version)),
+		id:      int8(slices.IndexFunc(c.origIDs, func(id ID) bool { return id.is(h.DstID) })),
 	}
 	switch {
 	case c.initialAt == 0 && p.sent[wire.Server].packets > uint64(c.retries+c.negotiations):
@@ -261,5 +283,8 @@ func (c *connection) confirm(now int64) bool {
 		return false
 	}
 	c.confirmAt = now
+	if c.handshake != nil && c.handshake.done() {
+		c.handshake.keys = [2]sideKeys{} // hardly an Initial follows, for which they would be derived again
+	}
 	return true
 }

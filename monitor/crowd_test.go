@@ -154,7 +154,7 @@ func (v *verdicts) add(t *testing.T, all []Connection, first map[uint64]netip.Ad
 // be taken for another one. Whose a path is cannot be known if several connections make a pause
 // when it comes into use.
 func TestCrowd(t *testing.T) {
-	if testing.Short() || raceDetector {
+	if testing.Short() || nettest.RaceDetector {
 		t.Skip("it takes long, above all with the race detector, and has no concurrency of the monitor's own")
 	}
 	const length = 14 * time.Second

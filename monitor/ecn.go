@@ -30,8 +30,49 @@ func (e *ECN) add(more ECN) {
 	e.CE += more.CE
 }
 
-func (e *ECN) subtract(less ECN) {
-	e.ECT0 -= less.ECT0
-	e.ECT1 -= less.ECT1
-	e.CE -= less.CE
+// uncount takes back a datagram that was counted.
+func (e *ECN) uncount(codepoint decap.ECN) {
+	switch codepoint {
+	case decap.ECT0:
+		e.ECT0--
+	case decap.ECT1:
+		e.ECT1--
+	case decap.CE:
+		e.CE--
+	}
+}
+
+// ecnCounts are an ECN that is only there once there was a marked datagram. Most paths have none.
+type ecnCounts struct{ counts *ECN }
+
+// count counts n datagrams with a codepoint.
+func (e *ecnCounts) count(codepoint decap.ECN, n uint64) {
+	if codepoint != decap.NotECT {
+		e.own().count(codepoint, n)
+	}
+}
+
+func (e *ecnCounts) add(more ECN) {
+	if more != (ECN{}) {
+		e.own().add(more)
+	}
+}
+
+// uncount takes back a datagram that was counted.
+func (e *ecnCounts) uncount(codepoint decap.ECN) { e.own().uncount(codepoint) }
+
+// own returns the counts to change them.
+func (e *ecnCounts) own() *ECN {
+	if e.counts == nil {
+		e.counts = new(ECN)
+	}
+	return e.counts
+}
+
+// get returns a copy of the counts.
+func (e *ecnCounts) get() (out ECN) {
+	if e.counts != nil {
+		out = *e.counts
+	}
+	return out
 }

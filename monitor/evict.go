@@ -20,7 +20,7 @@ func (x *index) removePath(p *path) {
 	if e == nil {
 		return
 	}
-	f := e.value
+	f := &e.value
 	if i := slices.Index(f.paths, p); i >= 0 {
 		f.paths = slices.Delete(f.paths, i, i+1)
 	}
@@ -41,9 +41,10 @@ func (x *index) leaveConnection(p *path) {
 		return
 	}
 	c.paths = slices.Delete(c.paths, i, i+1)
-	c.pathsDropped++
-	for side := range c.dropped {
-		c.dropped[side].add(p.sent[side].traffic())
+	left := c.left()
+	left.paths++
+	for side := range left.traffic {
+		left.traffic[side].add(p.sent[side].traffic())
 	}
 	if c.active == p && len(c.paths) > 0 {
 		c.active = c.paths[0]
@@ -56,6 +57,7 @@ func (x *index) leaveConnection(p *path) {
 			x.sources.forget(key, c)
 		}
 	}
+	x.census.update(c) // the client's packets may have gone with the path
 }
 
 // evictPath removes a path to make room. If it is the connection's last one it

@@ -139,7 +139,9 @@ func ExampleKernel() {
 		}
 		return m.Run(ctx)
 	}
-	_ = watch
+	if err := watch(context.Background(), []string{"eth0"}); err != nil { // needs root
+		log.Fatal(err)
+	}
 }
 
 // The state says which connections are over, if that shows.

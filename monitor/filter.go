@@ -93,7 +93,7 @@ func (x *index) ignores(key tuple) bool {
 // countOther counts datagrams that belong to no connection.
 func (x *index) countOther(key tuple, datagrams uint64) {
 	x.counters.Other += datagrams
-	if x.filter.excludes(key) {
+	if x.filter != nil && x.filter.excludes(key) {
 		x.counters.Filtered += datagrams
 	}
 }

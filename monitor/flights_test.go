@@ -458,7 +458,10 @@ func TestTwoPlaces(t *testing.T) {
 
 // TestManyHandshakes checks that each handshake of quic-go is one connection.
 func TestManyHandshakes(t *testing.T) {
-	const n = 1000
+	n := 1000
+	if nettest.RaceDetector { // ten times as slow, and nothing here is concurrent
+		n = 200
+	}
 	all := play(t, &quic.Config{Versions: v1}, false, func(s *scene) {
 		for i := range n {
 			socket := s.network.Listen(fmt.Sprintf("192.0.2.77:%d", 10_000+i))

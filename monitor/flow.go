@@ -7,7 +7,10 @@ import (
 
 // flow is the traffic between two endpoints: one path for each connection there,
 // mostly one.
-type flow struct{ paths []*path }
+type flow struct {
+	paths []*path
+	first [1]*path // the array of paths while there is only one
+}
 
 // reusedAfter is the silence after which a connection that shares its endpoints
 // with others is taken to be over. A client that uses one socket for one

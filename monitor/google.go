@@ -111,7 +111,10 @@ func (r *initialReader) readGoogle(c *connection) {
 		r.counters.HelloErrors++
 		return
 	}
-	c.tls.ServerName, c.userAgent = chlo.ServerName, chlo.UserAgent
+	c.tls.ServerName = chlo.ServerName
+	if name := chlo.UserAgent; name != "" {
+		c.userAgent = &name
+	}
 	c.history.add(wire.Client, sawHello)
 	r.events.emit(EventIdentified, c, nil)
 }

@@ -9,6 +9,9 @@ import (
 // maxHistory is the limit of letters, as in Zeek (QUIC::max_history_length).
 const maxHistory = 100
 
+// usualHistory is the number of letters of a handshake, and of some minutes after it.
+const usualHistory = 16
+
 // Letters of the history, as in Zeek's quic.log.
 const (
 	sawInitial   = 'I'
@@ -24,21 +27,22 @@ const (
 
 // history is what was seen of a connection, in its order.
 type history struct {
-	letters [maxHistory]byte
-	len     uint8
+	letters []byte
 	shorts  [2]uint64 // short headers, by the side that has sent them
 }
 
 // add adds a letter: a capital for the client, a small one for the server.
 func (h *history) add(from wire.Side, letter byte) {
-	if h.len == maxHistory {
+	if len(h.letters) == maxHistory {
 		return
 	}
 	if from == wire.Server {
 		letter |= caseBit
 	}
-	h.letters[h.len] = letter
-	h.len++
+	if h.letters == nil {
+		h.letters = make([]byte, 0, usualHistory)
+	}
+	h.letters = append(h.letters, letter)
 }
 
 // caseBit makes a small letter of a capital.
@@ -77,11 +81,11 @@ func (h *history) addShorts(from wire.Side, n uint64) {
 
 // swapSides exchanges client and server.
 func (h *history) swapSides() {
-	for i := range h.letters[:h.len] {
+	for i := range h.letters {
 		h.letters[i] ^= caseBit
 	}
 	h.shorts[0], h.shorts[1] = h.shorts[1], h.shorts[0]
 }
 
 // String returns the letters.
-func (h *history) String() string { return string(h.letters[:h.len]) }
+func (h *history) String() string { return string(h.letters) }

@@ -215,7 +215,7 @@ func bounded(tb testing.TB, t *Tracker) {
 				tb.Fatalf("connection %d has %d IDs", r.number, len(r.ids[side].list))
 			}
 		}
-		if len(r.changes) > maxChanges || len(r.origIDs) > maxOrigIDs || len(r.versions) > maxVersions {
+		if len(r.changes) > maxChanges || len(r.origIDs) > maxOrigIDs {
 			tb.Fatalf("connection %d is out of bounds", r.number)
 		}
 	}

@@ -192,7 +192,7 @@ func TestHosts(t *testing.T) {
 		for _, mode := range []xdp.Mode{xdp.Native, xdp.Generic} {
 			for _, place := range []string{"host", "middlebox"} {
 				t.Run(fmt.Sprintf("%s/%v/%s", place, mode, f[0]), func(t *testing.T) {
-					size := 20 << 20
+					size := 6 << 20
 					for !newTestbed(t).compared(f, mode, place, size) {
 						if size /= 2; size < 1<<20 {
 							t.Fatal("the packet sockets always lose packets")

@@ -31,9 +31,10 @@ type index struct {
 	census       census // of connections
 	connections  table[uint64, *connection]
 	handshakes   table[uint64, *connection] // those with a handshake that is being read
-	flows        table[tuple, *flow]
+	hasher       hasher                     // of the following tables, but ids
+	flows        table[tuple, flow]
 	ids          idTable
-	destinations table[endpoint, *destination]
+	destinations table[endpoint, destination]
 	sources      sourceTable
 	potential    potentialTable
 }
@@ -55,6 +56,10 @@ type destination struct {
 func (x *index) init(conf *Config, counters *counters, hooks hooks) {
 	x.counters, x.hooks, x.filter = counters, hooks, conf.Filter
 	n := conf.MaxConnections
+	h := newHasher()
+	x.hasher = h
+	x.flows.hash = func(key tuple) uint32 { return h.tuple(&key) }
+	x.potential.hash, x.destinations.hash, x.sources.hash = x.flows.hash, h.endpoint, h.source
 	x.connections.init(n, func(e *entry[uint64, *connection], why Reason) { x.closed(e.value, why) })
 	x.handshakes.init(conf.MaxHandshakes, func(e *entry[uint64, *connection], why Reason) {
 		if why == Evicted {
@@ -62,11 +67,11 @@ func (x *index) init(conf *Config, counters *counters, hooks hooks) {
 		}
 		e.value.handshake = nil
 	})
-	x.flows.init(2*n, func(e *entry[tuple, *flow], why Reason) { x.flowDropped(e.key, e.value, why) })
+	x.flows.init(2*n, func(e *entry[tuple, flow], why Reason) { x.flowDropped(e.key, &e.value, why) })
 	x.ids.init(8*n, counters)
 	x.destinations.init(2*n, nil)
 	x.sources.init(4*n, nil) // three for each client, and one for each server
-	x.potential.init(max(n/2, 1), func(e *entry[tuple, *candidate], _ Reason) { x.hooks.flowGone(e.key) })
+	x.potential.init(max(n/2, 1), func(e *entry[tuple, candidate], _ Reason) { x.hooks.flowGone(e.key) })
 }
 
 // open adds a connection that begins between the arrival's endpoints, and returns
@@ -75,7 +80,7 @@ func (x *index) open(a *arrival, client, server endpoint, confidence Confidence,
 	x.opened++
 	c := &connection{
 		number: x.opened, confidence: confidence, evidence: evidence,
-		first: a.now, last: a.now, iface: a.iface,
+		first: a.now, last: a.now, iface: int32(a.iface),
 	}
 	c.ids[wire.Client].length, c.ids[wire.Server].length = -1, -1
 	c.origin.uid = uidOf(a.key)
@@ -83,10 +88,10 @@ func (x *index) open(a *arrival, client, server endpoint, confidence Confidence,
 		c.direction = a.direction.reverse()
 	}
 	c.entry = x.connections.put(c.number, c, a.now)
-	x.census.enter(c)
 	p := x.addPath(a, c, client, server)
 	p.validated = true
 	c.active = p
+	x.census.enter(c)
 	x.learnServer(p, a.now)
 	x.potential.remove(a.key)
 	return p
@@ -98,22 +103,20 @@ func (x *index) addPath(a *arrival, c *connection, client, server endpoint) *pat
 		x.counters.PathOverflow++
 		x.removePath(c.leastUseful())
 	}
-	p := &path{conn: c, key: a.key, client: client, server: server, first: a.now}
-	p.clientIsA = a.key.a == client
+	p := &path{conn: c, key: a.key, clientIsA: a.key.a == client, first: a.now}
 	c.paths = append(c.paths, p)
 	c.last = max(c.last, a.now) // before events about the packet
 	// Making room above may have removed the flow that the arrival came with.
-	if e := x.flows.peek(a.key); e != nil {
-		a.flow = e.value
-	} else {
-		a.flow = &flow{}
-		x.flows.put(a.key, a.flow, a.now)
+	e := x.flows.peek(a.key)
+	if e == nil {
+		e = x.flows.put(a.key, flow{}, a.now)
 	}
+	a.flow = &e.value
 	if len(a.flow.paths) >= maxShared {
 		x.counters.PathOverflow++
 		x.evictPath(a.flow.leastUseful(a.now))
 	}
-	a.flow.paths = append(a.flow.paths, p)
+	a.flow.paths = appendFew(a.flow.paths, &a.flow.first, p)
 	if len(c.paths) > 1 {
 		c.selectedBy(x.filter) // now, because the path may be removed
 	}
@@ -137,6 +140,7 @@ func (x *index) touch(c *connection, p *path, now int64) {
 	if now-c.entry.seen < touchAfter {
 		return
 	}
+	x.wake(c)
 	x.connections.touch(c.entry, now)
 	for side := range p.sent {
 		if id := p.sent[side].id; id.len > 0 {
@@ -146,7 +150,7 @@ func (x *index) touch(c *connection, p *path, now int64) {
 	for _, key := range p.sourceKeys() {
 		x.sources.get(key, now)
 	}
-	x.destinations.get(p.server, now)
+	x.destinations.get(p.server(), now)
 }
 
 // learnServer notes that a path's client and server have a connection, and how
@@ -155,9 +159,9 @@ func (x *index) learnServer(p *path, now int64) {
 	if p.conn.confidence < MidFlow {
 		return
 	}
-	e := x.destinations.get(p.server, now)
+	e := x.destinations.get(p.server(), now)
 	if e == nil {
-		e = x.destinations.put(p.server, &destination{}, now)
+		e = x.destinations.put(p.server(), destination{}, now)
 	}
 	if p == p.conn.paths[0] {
 		e.value.connections++
@@ -184,7 +188,7 @@ func (x *index) learnID(c *connection, side wire.Side, id ID, now int64) {
 	ids := &c.ids[side]
 	ids.length = int8(id.len)
 	x.ids.lengths[side] |= 1 << id.len
-	if e := x.destinations.peek(c.paths[0].server); e != nil {
+	if e := x.destinations.peek(c.paths[0].server()); e != nil {
 		e.value.lengths[side] |= 1 << id.len
 	}
 	if id.len == 0 || ids.has(id.bytes[:id.len]) {
@@ -260,10 +264,12 @@ func (x *index) adopt(p *path, s *candidate) {
 		}
 	}
 	// The latest datagram is in these sums, and the tracker will count it again.
-	sent := &p.sent[senders[s.latest]]
-	sent.packets -= s.uncounted.Packets
-	sent.bytes -= s.uncounted.Bytes
-	sent.ecn.subtract(s.uncounted.ECN)
+	if s.uncounted.length > 0 {
+		sent := &p.sent[senders[s.latest]]
+		sent.packets--
+		sent.bytes -= uint64(s.uncounted.length)
+		sent.ecn.uncount(s.uncounted.ecn)
+	}
 	added := p.packets() - before
 	x.counters.adopt(added, s.potential)
 	if x.filter.excludes(p.key) {
@@ -277,7 +283,7 @@ func (x *index) change(from, to *path, change PathChange) (out *PathChange, ok b
 	if !x.keepChange(to.conn, &change) {
 		return nil, false
 	}
-	to.change = len(to.conn.changes)
+	to.change = uint8(len(to.conn.changes))
 	return &change, true
 }
 
@@ -286,7 +292,7 @@ func (x *index) keepChange(c *connection, change *PathChange) bool {
 	x.counters.changes[change.Kind][change.Confidence]++
 	if len(c.changes) >= maxChanges {
 		x.counters.ChangeOverflow++
-		c.changesOmitted++
+		c.left().changes++
 		return false
 	}
 	c.changes = append(c.changes, *change)
@@ -299,6 +305,7 @@ func (x *index) addStats(out *Stats) {
 	x.census.addTo(out)
 	out.Tables = map[string]TableStats{
 		"connections":  x.connections.stats(),
+		"handshakes":   x.handshakes.stats(),
 		"flows":        x.flows.stats(),
 		"ids":          x.ids.stats(),
 		"destinations": x.destinations.stats(),

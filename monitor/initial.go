@@ -13,6 +13,9 @@ type initialReader struct {
 // keysOf returns the client's keys that follow from an Initial's own ID if they
 // open it, or nil.
 func (r *initialReader) keysOf(h *wire.Header, d wire.Dialect) *wire.InitialKeys {
+	if !h.Sampled() { // such as some messages of DNS
+		return nil
+	}
 	keys, err := d.InitialKeys(h.DstID, wire.Client)
 	if err != nil {
 		return nil
@@ -36,7 +39,7 @@ func (r *initialReader) decrypts(keys *wire.InitialKeys, h *wire.Header) bool {
 // It reports whether the Initial has opened.
 func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
 	c := p.conn
-	if c.handshake == nil {
+	if c.handshake == nil || !h.Sampled() {
 		return false
 	}
 	d := c.dialectOf(h.Packet)

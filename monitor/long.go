@@ -34,7 +34,6 @@ func (t *Tracker) longHeader(a *arrival) bool {
 		return t.refuse(a)
 	}
 	t.coalesced(a, p)
-	t.index.census.update(p.conn)
 	t.count(a, p)
 	if p != p.conn.active {
 		t.evaluate(a, p, p.sender(a))

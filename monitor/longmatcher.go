@@ -67,8 +67,8 @@ func (m *longMatcher) begin(a *arrival, version wire.Version) *path {
 		return m.beginUnopened(a, version, d)
 	}
 	if a.length >= minUnknown {
-		for _, d := range wire.Dialects {
-			if p := m.beginAs(a, version, d); p != nil {
+		for _, dialects := range wire.Layouts {
+			if p := m.beginAs(a, version, dialects...); p != nil {
 				return p
 			}
 		}
@@ -76,27 +76,36 @@ func (m *longMatcher) begin(a *arrival, version wire.Version) *path {
 	return nil
 }
 
-// beginAs begins a connection with an Initial that has the layout and the keys of
-// a dialect. 0-RTT may come before the Initial.
-func (m *longMatcher) beginAs(a *arrival, version wire.Version, d wire.Dialect) *path {
-	rest := a.payload
-	for range maxCoalesced {
-		h, err := d.Parse(rest)
-		if err != nil || h.Version != version {
-			return nil
-		}
-		if h.Type == wire.Initial {
-			keys := m.initials.keysOf(&h, d)
-			if keys == nil {
-				return nil
-			}
+// beginAs begins a connection with an Initial that has the layout of some dialects, and the
+// keys of one of them.
+func (m *longMatcher) beginAs(a *arrival, version wire.Version, dialects ...wire.Dialect) *path {
+	h, ok := firstInitial(a.payload, version, dialects[0])
+	if !ok {
+		return nil
+	}
+	for _, d := range dialects {
+		if keys := m.initials.keysOf(&h, d); keys != nil {
 			return m.beginInitial(a, &h, d, keys)
-		}
-		if rest = rest[len(h.Packet):]; len(rest) == 0 || h.Type != wire.ZeroRTT {
-			return nil
 		}
 	}
 	return nil
+}
+
+// firstInitial returns the first Initial of a datagram. 0-RTT may come before it.
+func firstInitial(b []byte, version wire.Version, d wire.Dialect) (h wire.Header, ok bool) {
+	for range maxCoalesced {
+		h, err := d.Parse(b)
+		if err != nil || h.Version != version {
+			return h, false
+		}
+		if h.Type == wire.Initial {
+			return h, true
+		}
+		if b = b[len(h.Packet):]; len(b) == 0 || h.Type != wire.ZeroRTT {
+			return h, false
+		}
+	}
+	return h, false
 }
 
 // beginInitial takes an Initial that the keys of its own ID decrypt. If a

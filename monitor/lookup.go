@@ -27,6 +27,7 @@ func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint
 func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
 	a, b := key.a, key.b
 	switch {
+	case x.knownAlone(s):
 	case x.destinations.peek(b) != nil:
 		return a, b, true
 	case x.destinations.peek(a) != nil:
@@ -66,15 +67,18 @@ func (d *candidateDirection) hasID() bool { return d.common >= minLookup }
 // ownerByShort finds the connection whose ID a short header has, and the ID. It
 // makes one look-up for each length of ID that is known at the endpoint that the
 // datagram goes to, or comes from. If neither endpoint is known a server may have
-// moved: then it tries all lengths that were ever seen, from eight bytes on.
-func (x *index) ownerByShort(a *arrival) (owner, ID) {
-	if e := x.destinations.peek(a.datagram.Dst); e != nil {
-		if o, id := x.ids.find(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
-			return o, id
+// moved: then it tries all lengths that were ever seen, from eight bytes on. alone reports whether
+// it is certain that neither is known.
+func (x *index) ownerByShort(a *arrival, alone bool) (owner, ID) {
+	if !alone {
+		if e := x.destinations.peek(a.datagram.Dst); e != nil {
+			if o, id := x.ids.find(a, wire.Server, e.value.lengths[wire.Server]>>minLookup<<minLookup); id.len > 0 {
+				return o, id
+			}
 		}
-	}
-	if e := x.destinations.peek(a.datagram.Src); e != nil {
-		return x.ids.find(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
+		if e := x.destinations.peek(a.datagram.Src); e != nil {
+			return x.ids.find(a, wire.Client, e.value.lengths[wire.Client]>>minLookup<<minLookup)
+		}
 	}
 	if a.payload[0]&fixedBit == 0 {
 		return owner{}, ID{}
@@ -88,18 +92,18 @@ func (x *index) ownerByShort(a *arrival) (owner, ID) {
 // ownerByLong finds the connection that continues its handshake from another
 // address: the long header has IDs of both of its sides.
 func (x *index) ownerByLong(a *arrival) (owner, ID) {
-	h, err := wire.NoDialect.Parse(a.payload)
-	if err != nil || len(h.DstID) < minLookup || len(h.DstID) > wire.MaxIDLen {
+	dst, src, err := wire.IDs(a.payload)
+	if err != nil || len(dst) < minLookup || len(dst) > wire.MaxIDLen || x.ids.starts[startOf(dst)] == 0 {
 		return owner{}, ID{}
 	}
-	id := idOf(h.DstID)
+	id := idOf(dst)
 	e := x.ids.peek(id)
 	if e == nil {
 		return owner{}, ID{}
 	}
 	for _, to := range [...]wire.Side{wire.Server, wire.Client} {
 		o, ok := e.value.best(a, to)
-		if !ok || len(h.SrcID) > 0 && !o.conn.knows(1-to, h.SrcID) {
+		if !ok || len(src) > 0 && !o.conn.knows(1-to, src) {
 			continue
 		}
 		if _, server := clientAndServer(a.datagram, to); o.conn.hasServer(server) {
@@ -108,3 +112,26 @@ func (x *index) ownerByLong(a *arrival) (owner, ID) {
 	}
 	return owner{}, ID{}
 }
+
+// changes counts the changes of the tables that lead from addresses to connections.
+func (x *index) changes() uint64 { return 1 + x.destinations.changes + x.sources.changes }
+
+// alone reports whether none of these tables leads from a candidate's endpoints to a connection. It
+// looks them up again only if there were changes, and not for each packet of a flow that is not QUIC.
+func (x *index) alone(e *entry[tuple, candidate]) bool {
+	s := &e.value
+	if now := x.changes(); s.checkedAt != now {
+		s.checkedAt, s.alone = now, !x.leadsFrom(e.key.a, e.key.b) && !x.leadsFrom(e.key.b, e.key.a)
+	}
+	return s.alone
+}
+
+// leadsFrom reports whether there is an entry for a client, or for its host and a server or its host, or
+// for a server with the client's endpoint.
+func (x *index) leadsFrom(client, server endpoint) bool {
+	return x.destinations.peek(client) != nil || x.sources.peek(sourceKey{client: client}) != nil ||
+		x.sources.peek(sourceKey{anyPort(client), server}) != nil || x.sources.hostsHaveConnection(client, server)
+}
+
+// knownAlone reports whether a candidate was found to be alone, and there were no changes since.
+func (x *index) knownAlone(s *candidate) bool { return s.alone && s.checkedAt == x.changes() }

@@ -22,17 +22,24 @@ func (x *index) absorb(c, own *connection, now int64) {
 		x.absorbPath(c, p, now)
 	}
 	own.paths = nil
-	for side := range c.dropped {
-		c.dropped[side].add(own.dropped[side])
-		c.history.addShorts(wire.Side(side), own.history.shorts[side])
+	for side, n := range own.history.shorts {
+		c.history.addShorts(wire.Side(side), n)
 	}
-	c.pathsDropped += own.pathsDropped
-	c.changesOmitted += own.changesOmitted
+	if d := own.departed; d != nil {
+		left := c.left()
+		for side := range left.traffic {
+			left.traffic[side].add(d.traffic[side])
+		}
+		left.paths += d.paths
+		left.changes += d.changes
+	}
 	c.rotations += own.rotations
 	c.glued += own.glued
 	c.last = max(c.last, own.last)
+	c.open = c.open || own.open
 	x.census.leave(own)
 	x.connections.remove(own.number)
+	x.wake(c)
 	x.connections.touch(c.entry, now)
 }
 
@@ -45,11 +52,11 @@ func (x *index) absorbPath(c *connection, p *path, now int64) {
 			to, from := &have.sent[side], &p.sent[side]
 			to.packets += from.packets
 			to.bytes += from.bytes
-			to.ecn.add(from.ecn)
+			to.ecn.add(from.ecn.get())
 			to.last = max(to.last, from.last)
 			to.id = from.id
 		}
-		f := x.flows.peek(p.key).value
+		f := &x.flows.peek(p.key).value
 		f.paths = slices.DeleteFunc(f.paths, func(other *path) bool { return other == p })
 		return
 	}
@@ -62,7 +69,7 @@ func (x *index) absorbPath(c *connection, p *path, now int64) {
 	for _, key := range p.sourceKeys() {
 		x.sources.add(key, c, now)
 	}
-	if e := x.destinations.get(p.server, now); e != nil {
+	if e := x.destinations.get(p.server(), now); e != nil {
 		for side := range c.ids {
 			if n := c.ids[side].length; n >= 0 {
 				e.value.lengths[side] |= 1 << n

@@ -46,7 +46,7 @@ func (t *Tracker) evaluate(a *arrival, p *path, from wire.Side) {
 		if kind == NoChange || kind == Probe {
 			kind = Migration
 		}
-		if c.active.server != p.server {
+		if c.active.server() != p.server() {
 			kind = PreferredAddress
 		}
 		t.move(a, p, kind)

@@ -37,24 +37,26 @@ func (m *longMatcher) negotiatedBy(a *arrival, h *wire.Header) *path {
 // openNegotiated opens the connection of a packet of an unknown version that a
 // Version Negotiation has answered.
 func (m *longMatcher) openNegotiated(a *arrival, h *wire.Header) *path {
-	e := m.index.potential.peek(a.key)
-	if e == nil || !e.value.long || e.value.fromA == a.fromA ||
-		!e.value.dst.is(h.SrcID) || !e.value.src.is(h.DstID) {
+	e := m.index.potential.at(a)
+	if e == nil || e.value.long == nil || e.value.fromA == a.fromA {
 		return nil
 	}
-	s := e.value
+	s, long := &e.value, e.value.long
+	if !long.dst.is(h.SrcID) || !long.src.is(h.DstID) {
+		return nil
+	}
 	p := m.index.open(a, a.datagram.Dst, a.datagram.Src, HandshakeShaped, "a Version Negotiation answers it")
 	c := p.conn
-	c.version, c.negotiations, c.negotiated = s.version, 1, true
+	c.version, c.negotiations, c.negotiated = long.version, 1, true
 	c.first, c.initialAt = s.first, s.first
-	c.addVersion(s.version)
-	c.origin = origin{uid: uidOf(a.key, s.dst, s.src), ids: [2]ID{wire.Client: s.src}, known: [2]bool{wire.Client: true}}
+	c.addVersion(long.version)
+	c.origin = origin{uid: uidOf(a.key, long.dst, long.src), ids: [2]ID{wire.Client: long.src}, known: [2]bool{wire.Client: true}}
 	c.history.add(wire.Client, sawUnknown)
-	m.index.learnOrigID(c, s.dst, a.now)
-	m.index.learnID(c, wire.Client, s.src, a.now)
+	m.index.learnOrigID(c, long.dst, a.now)
+	m.index.learnID(c, wire.Client, long.src, a.now)
 	p.first = s.first
 	d := &s.directions[directionFrom(s.fromA)]
-	p.sent[wire.Client] = halfPath{packets: d.packets, bytes: d.bytes, first: s.first, last: s.first, id: s.dst}
+	p.sent[wire.Client] = halfPath{packets: d.packets, bytes: d.bytes, first: s.first, last: s.first, id: long.dst}
 	m.counters.adopt(d.packets, 0)
 	m.index.learnServer(p, a.now)
 	m.events.emit(EventNew, c, nil)

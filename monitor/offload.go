@@ -177,7 +177,7 @@ func (o *offload) count(key tuple, fromA bool, p *path, n Traffic, last int64) *
 	if e == nil {
 		o.index.countOther(key, n.Packets)
 		if e := o.index.potential.get(key, last); e != nil {
-			o.counters.potential(e.value, n.Packets)
+			o.counters.potential(&e.value, n.Packets)
 			e.value.addCounted(fromA, n, last)
 		}
 		return nil
@@ -192,6 +192,7 @@ func (o *offload) count(key tuple, fromA bool, p *path, n Traffic, last int64) *
 	if o.index.connections.peek(c.number) == c.entry { // it is not being removed
 		o.index.flows.get(key, last)
 		o.index.touch(c, p, max(c.last, last))
+		o.index.recount(c, false)
 	}
 	return p
 }

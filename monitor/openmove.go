@@ -130,7 +130,7 @@ func (o *openMoves) use(m *openMove, at int64) {
 		}
 	}
 	kind := Migration
-	if !slices.ContainsFunc(m.choices, func(ch choice) bool { return ch.gone || ch.conn.active.server == m.path.server }) {
+	if !slices.ContainsFunc(m.choices, func(ch choice) bool { return ch.gone || ch.conn.active.server() == m.path.server() }) {
 		kind = PreferredAddress
 	}
 	o.report(m, kind, at)
@@ -144,7 +144,7 @@ func (o *openMoves) report(m *openMove, kind ChangeKind, at int64) {
 	m.describe(&change)
 	c.changes = append(c.changes, change)
 	m.change = len(c.changes) - 1
-	m.path.change = len(c.changes)
+	m.path.change = uint8(len(c.changes))
 	o.events.pathChanged(c, &change)
 }
 
@@ -268,7 +268,7 @@ func (m *openMove) has(c *connection) bool {
 func (o *openMoves) resolve(m *openMove, c *connection, now int64, shared string) {
 	own, old := m.path.conn, c.active
 	kind := Migration
-	if old.server != m.path.server {
+	if old.server() != m.path.server() {
 		kind = PreferredAddress
 	}
 	level, evidence := changeLevel(old, m.path, kind), changeEvidence(old, m.path, kind)
@@ -297,7 +297,7 @@ func (o *openMoves) resolve(m *openMove, c *connection, now int64, shared string
 			}
 		}
 		if o.index.keepChange(c, change) {
-			active.change = len(c.changes)
+			active.change = uint8(len(c.changes))
 			o.events.pathChanged(c, change)
 		}
 	}

@@ -14,7 +14,7 @@ type origin struct {
 	uid   uid
 	ids   [2]ID   // the first Source Connection ID of each side
 	known [2]bool // whether ids has that of the side, which may be empty
-	token int     // the length of the client's first token
+	token uint32  // the length of the client's first token
 }
 
 // note takes a packet with a long header other than a Retry, whose ID the server uses for
@@ -24,7 +24,7 @@ func (o *origin) note(from wire.Side, h *wire.Header) {
 		o.ids[from], o.known[from] = idOf(h.SrcID), true
 	}
 	if from == wire.Client && o.token == 0 {
-		o.token = len(h.Token)
+		o.token = uint32(len(h.Token))
 	}
 }
 

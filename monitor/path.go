@@ -10,16 +10,15 @@ import (
 
 // path is a pair of endpoints that a connection uses.
 type path struct {
-	conn           *connection
-	key            tuple
-	client, server endpoint
-	clientIsA      bool // client is key.a
-	validated      bool // packets went both ways, or the connection began here
-	first          int64
-	sent           [2]halfPath // by the side that sends
-	kind           ChangeKind
-	change         int    // 1 + the index in conn.changes of the change to this path
-	streak         uint64 // packets since the last pause
+	conn      *connection
+	first     int64
+	sent      [2]halfPath // by the side that sends
+	streak    uint64      // packets since the last pause
+	key       tuple
+	clientIsA bool // the client is key.a
+	validated bool // packets went both ways, or the connection began here
+	kind      ChangeKind
+	change    uint8 // 1 + the index in conn.changes of the change to this path
 
 	// inARow counts the client's packets (or the server's, if the client's are
 	// not captured) since the path in use had one. activePackets is the packet
@@ -31,15 +30,31 @@ type path struct {
 // halfPath is what one side has sent on a path.
 type halfPath struct {
 	packets, bytes uint64
-	ecn            ECN
+	ecn            ecnCounts
 	first, last    int64
 	gaps           float64 // the sum of the squares of the times between packets
-	short          bool    // there was a short header
-	id             ID      // the latest destination ID
-	segment        uint16  // the size of the datagrams that the system last put together
 	spin           spin
-	spinID         ID       // of the latest packet whose spin bit was followed
 	samples        *samples // nil: the spin bit has shown no round trip
+	id             ID       // the latest destination ID
+	spinID         ID       // of the latest packet whose spin bit was followed
+	segment        uint16   // the size of the datagrams that the system last put together
+	short          bool     // there was a short header
+}
+
+// client returns the client's endpoint.
+func (p *path) client() endpoint {
+	if p.clientIsA {
+		return p.key.a
+	}
+	return p.key.b
+}
+
+// server returns the server's endpoint.
+func (p *path) server() endpoint {
+	if p.clientIsA {
+		return p.key.b
+	}
+	return p.key.a
 }
 
 // clientAndServer returns the endpoints of a datagram that goes to a side.
@@ -65,10 +80,10 @@ func (p *path) side(fromA bool) wire.Side {
 // endpoints to its connection.
 func (p *path) sourceKeys() [4]sourceKey {
 	return [4]sourceKey{
-		{server: p.server},
-		{anyPort(p.client), p.server},
-		{client: p.client},
-		{anyPort(p.client), anyPort(p.server)},
+		{server: p.server()},
+		{anyPort(p.client()), p.server()},
+		{client: p.client()},
+		{anyPort(p.client()), anyPort(p.server())},
 	}
 }
 
@@ -224,9 +239,9 @@ func (p *path) sharesID(other *path) bool {
 func (c *connection) kindByID(p *path) ChangeKind {
 	old := c.active
 	switch {
-	case old.server != p.server:
+	case old.server() != p.server():
 		return PreferredAddress
-	case old.client.IP == p.client.IP || sameNetwork(old.client, p.client):
+	case old.client().IP == p.client().IP || sameNetwork(old.client(), p.client()):
 		return Rebinding
 	}
 	return Migration
@@ -251,9 +266,9 @@ func changeLevel(old, p *path, kind ChangeKind) Level {
 	switch {
 	case !p.validated:
 		return Low
-	case kind == Rebinding && old.client.IP == p.client.IP:
+	case kind == Rebinding && old.client().IP == p.client().IP:
 		return High
-	case old.client.IP != p.client.IP && !old.sharesID(p):
+	case old.client().IP != p.client().IP && !old.sharesID(p):
 		return Low // timing alone
 	}
 	return Medium
@@ -269,9 +284,9 @@ func changeEvidence(old, p *path, kind ChangeKind) string {
 	switch {
 	case kind == PreferredAddress:
 		what = "the server answers at another address"
-	case old.client.IP == p.client.IP:
+	case old.client().IP == p.client().IP:
 		what = "another port of the same address"
-	case sameNetwork(old.client, p.client):
+	case sameNetwork(old.client(), p.client()):
 		what = "another address of the same network"
 	}
 	last := old.sent[wire.Client].last

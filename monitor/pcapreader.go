@@ -33,6 +33,7 @@ var pcapMagic = map[[4]byte]struct {
 // versions before 2.4, and ends at a record whose lengths contradict each other.
 type pcapReader struct {
 	stream *bufio.Reader // with room for the longest record
+	ready  []byte        // what stream has in its buffer and read has not returned yet
 	swap   bool          // the file is big-endian
 	unit   time.Duration
 	minor  uint16
@@ -59,6 +60,7 @@ func newPcapReader(stream *bufio.Reader) (*pcapReader, error) {
 		return nil, fmt.Errorf("pcap version %d.%d, want 2.0 to 2.4", major, r.minor)
 	}
 	r.link = LinkType(r.uint32(head[20:]) & 0xffff) // above it are flags
+	r.ready, _ = stream.Peek(stream.Buffered())
 	return r, nil
 }
 
@@ -83,40 +85,47 @@ func (r *pcapReader) uint32(b []byte) uint32 {
 // the stream the error is io.EOF, and within a record io.ErrUnexpectedEOF. If wait is false and the
 // record has to be read from the stream first, read leaves it and returns errNotReady.
 func (r *pcapReader) read(p *Packet, wait bool) error {
-	if !wait && r.stream.Buffered() < recordHeader {
-		return errNotReady
-	}
-	head, err := r.stream.Peek(recordHeader)
-	if err == io.EOF && len(head) > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
+	if err := r.fill(recordHeader, wait); err != nil {
+		if err == io.EOF && len(r.ready) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
 		return err
 	}
-	captured, length := r.lengths(head)
+	captured, length := r.lengths(r.ready)
 	if captured > maxPcapData {
 		return fmt.Errorf("a record says that it has %d bytes, want at most %d", captured, maxPcapData)
 	}
 	whole := recordHeader + int(captured)
-	if !wait && r.stream.Buffered() < whole {
-		return errNotReady
-	}
-	record, err := r.stream.Peek(whole) // no copy
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
+	if err := r.fill(whole, wait); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
 		return err
 	}
-	if _, err := r.stream.Discard(whole); err != nil {
-		return err
-	}
+	record := r.ready[:whole]
+	r.ready = r.ready[whole:]
 	seconds, fraction := int64(r.uint32(record)), int64(r.uint32(record[4:]))
 	*p = Packet{
 		Time: time.Unix(seconds, fraction*int64(r.unit)).UTC(), Link: r.link,
 		Data: record[recordHeader:], Length: max(int(length), int(captured)), // some files say less
 	}
 	return nil
+}
+
+// fill reads from the stream until n bytes are ready. If wait is false it returns errNotReady instead.
+func (r *pcapReader) fill(n int, wait bool) error {
+	switch {
+	case len(r.ready) >= n:
+		return nil
+	case !wait:
+		return errNotReady
+	}
+	if _, err := r.stream.Discard(r.stream.Buffered() - len(r.ready)); err != nil {
+		return err
+	}
+	_, err := r.stream.Peek(n)
+	r.ready, _ = r.stream.Peek(r.stream.Buffered()) // no copy, and no error
+	return err
 }
 
 // lengths returns the lengths in the header of a record: of what was captured, and of the packet.

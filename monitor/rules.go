@@ -12,7 +12,7 @@ func (x *index) rules(key tuple) (out flowRules) {
 		out.ignored = x.potential.disproved(key) || x.ignores(key)
 		return out
 	}
-	f := e.value
+	f := &e.value
 	p := f.busiest()
 	for i := range out.directions {
 		r := p.rule(p.side(i == 0))

@@ -24,7 +24,7 @@ type shortMatcher struct {
 // match returns the path that a short header belongs to, or nil. moved reports
 // whether the ID is one of a connection that has moved there.
 func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
-	if m.index.ignores(a.key) {
+	if m.index.filter != nil && m.index.ignores(a.key) {
 		return nil, false
 	}
 	potential := &m.index.potential
@@ -32,11 +32,14 @@ func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 		potential.disprove(a)
 		return nil, false
 	}
-	fixed := a.payload[0]&fixedBit != 0
-	if !fixed && potential.disproved(a.key) {
-		return nil, false // another protocol: the bit is not a connection's that greases it
+	fixed, alone := a.payload[0]&fixedBit != 0, false
+	if e := potential.at(a); e != nil {
+		if !fixed && e.value.ruledOut() {
+			return nil, false // another protocol: the bit is not a connection's that greases it
+		}
+		alone = m.index.alone(e)
 	}
-	if o, id := m.index.ownerByShort(a); id.len > 0 {
+	if o, id := m.index.ownerByShort(a, alone); id.len > 0 {
 		return m.byID(a, o, id)
 	}
 	if !fixed {
@@ -62,11 +65,11 @@ func (m *shortMatcher) match(a *arrival) (p *path, moved bool) {
 // again.
 func (m *shortMatcher) strange(a *arrival, p *path, from wire.Side) bool {
 	c := p.conn
-	e := m.index.sources.peek(sourceKey{anyPort(p.client), p.server})
+	e := m.index.sources.peek(sourceKey{anyPort(p.client()), p.server()})
 	if e == nil || len(e.value.list) < 2 {
 		return false
 	}
-	began := m.index.potential.peek(a.key) != nil
+	began := m.index.potential.at(a) != nil
 	if !began && (from != wire.Client || a.length < probeLen) {
 		return false
 	}
@@ -84,7 +87,7 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 	client, server := clientAndServer(a.datagram, o.side)
 	c := o.conn
 	for _, p := range c.paths {
-		if p.server == server || p.client == client {
+		if p.server() == server || p.client() == client {
 			c.history.addShort(1 - o.side)
 			return m.index.follow(a, o, id), true
 		}
@@ -152,10 +155,12 @@ func (m *shortMatcher) openMidFlow(a *arrival, client, server endpoint, s *candi
 // evidence returns what says that a candidate is a connection, or nothing.
 func (m *shortMatcher) evidence(client, server endpoint, s *candidate) string {
 	switch {
+	case m.index.knownAlone(s):
 	case m.index.sources.peek(sourceKey{anyPort(client), server}) != nil,
 		s.looksProtected() && m.index.sources.hostsHaveConnection(client, server):
 		return "short headers between hosts that have a connection"
-	case s.looksQUIC():
+	}
+	if s.looksQUIC() {
 		return "many short headers with the same random ID, both ways"
 	}
 	return ""
@@ -165,7 +170,7 @@ func (m *shortMatcher) evidence(client, server endpoint, s *candidate) string {
 // whose hosts have got a connection meanwhile.
 func (m *shortMatcher) openPotential() {
 	for e := range m.index.potential.all() {
-		s := e.value
+		s := &e.value
 		if s.disproved || s.waiting && m.clock.now-s.last < waitingFor || !s.bothWays() || !s.looksProtected() || m.index.filter.excludes(e.key) {
 			continue
 		}
@@ -179,7 +184,7 @@ func (m *shortMatcher) openPotential() {
 			continue
 		}
 		p := m.index.open(&a, client, server, MidFlow, evidence)
-		s.uncounted = Traffic{} // no datagram has led here
+		s.uncounted = lone{} // no datagram has led here
 		m.index.adopt(p, s)
 		m.index.learnServer(p, a.now)
 		p.conn.last = s.last

@@ -11,6 +11,7 @@ import (
 // snapshot returns a copy of a connection for callers, as it is at a time. seed is that of
 // Community IDs.
 func (c *connection) snapshot(now int64, seed uint16) Connection {
+	gone := c.gone()
 	out := Connection{
 		UID:          c.origin.uid.String(),
 		Number:       c.number,
@@ -21,16 +22,16 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 		OriginalIDs:  texts(c.origIDs),
 		ClientID:     c.origin.id(wire.Client),
 		ServerID:     c.origin.id(wire.Server),
-		TokenLength:  c.origin.token,
+		TokenLength:  int(c.origin.token),
 		ClientIDs:    texts(c.ids[wire.Client].list),
 		ServerIDs:    texts(c.ids[wire.Server].list),
 		Rotations:    int(c.rotations),
-		FromClient:   c.dropped[wire.Client],
-		FromServer:   c.dropped[wire.Server],
-		PathsDropped: int(c.pathsDropped),
+		FromClient:   gone.traffic[wire.Client],
+		FromServer:   gone.traffic[wire.Server],
+		PathsDropped: int(gone.paths),
 		PathChanges:  slices.Clone(c.changes),
 
-		PathChangesOmitted: int(c.changesOmitted),
+		PathChangesOmitted: int(gone.changes),
 
 		Retries:      int(c.retries),
 		Negotiations: int(c.negotiations),
@@ -40,7 +41,7 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 		First:        timeOf(c.first),
 		Last:         timeOf(c.last),
 		Duration:     Milliseconds(c.last - c.first),
-		Interface:    c.iface,
+		Interface:    int(c.iface),
 		Handshake:    c.handshakeRTT(),
 	}
 	out.State, out.Ended = c.state(now)
@@ -53,14 +54,16 @@ func (c *connection) snapshot(now int64, seed uint16) Connection {
 	if c.direction != DirectionUnknown {
 		out.Direction = c.direction.String()
 	}
-	for _, v := range c.versions {
+	for _, v := range c.seenVersions() {
 		out.Versions = append(out.Versions, Version(v))
 	}
 	if c.tls != nil {
 		out.TLS = *c.tls
 		out.ALPN = slices.Clone(out.ALPN)
 		out.PostQuantumGroups = slices.Clone(out.PostQuantumGroups)
-		out.UserAgent = c.userAgent
+		if c.userAgent != nil {
+			out.UserAgent = *c.userAgent
+		}
 	}
 	c.addPaths(&out, seed)
 	return out
@@ -102,8 +105,8 @@ func (t *Traffic) add(more Traffic) {
 
 func (p *path) snapshot(seed uint16) Path {
 	out := Path{
-		Client:     p.client.AddrPort(),
-		Server:     p.server.AddrPort(),
+		Client:     p.client().AddrPort(),
+		Server:     p.server().AddrPort(),
 		Validated:  p.validated && p.sent[wire.Server].packets > 0,
 		First:      timeOf(p.first),
 		Last:       timeOf(max(p.seen(), p.first)),
@@ -120,7 +123,7 @@ func (p *path) snapshot(seed uint16) Path {
 	return out
 }
 
-func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes, s.ecn} }
+func (s *halfPath) traffic() Traffic { return Traffic{s.packets, s.bytes, s.ecn.get()} }
 
 // spinRTT returns the round trip. Both directions measure the whole of it. The
 // smaller value includes less waiting for something to send.
@@ -140,10 +143,10 @@ func timeOf(at int64) time.Time { return time.Unix(0, at).UTC() }
 
 // moved returns the old and the new address of the side that has moved.
 func moved(from, to *path) (netip.AddrPort, netip.AddrPort) {
-	if from.server != to.server {
-		return from.server.AddrPort(), to.server.AddrPort()
+	if from.server() != to.server() {
+		return from.server().AddrPort(), to.server().AddrPort()
 	}
-	return from.client.AddrPort(), to.client.AddrPort()
+	return from.client().AddrPort(), to.client().AddrPort()
 }
 
 func texts(ids []ID) (out []string) {

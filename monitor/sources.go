@@ -4,7 +4,7 @@ import "slices"
 
 // sourceTable leads from clients and servers to the connections between them.
 type sourceTable struct {
-	table[sourceKey, *sourceConns]
+	table[sourceKey, sourceConns]
 }
 
 // sourceKey is a client and a server. Each connection is found by four of them:
@@ -20,17 +20,18 @@ func anyPort(e endpoint) endpoint { return endpoint{IP: e.IP} }
 
 // sourceConns are the connections between a client and a server, the latest last.
 type sourceConns struct {
-	list []*connection
-	more bool // there have been more than are kept
+	list  []*connection
+	first [1]*connection // the array of list while there is only one
+	more  bool           // there have been more than are kept
 }
 
 // add adds a connection. The earliest one makes room for it.
 func (s *sourceTable) add(key sourceKey, c *connection, now int64) {
 	e := s.get(key, now)
 	if e == nil {
-		e = s.put(key, &sourceConns{}, now)
+		e = s.put(key, sourceConns{}, now)
 	}
-	conns := e.value
+	conns := &e.value
 	if slices.Contains(conns.list, c) {
 		return
 	}
@@ -38,7 +39,7 @@ func (s *sourceTable) add(key sourceKey, c *connection, now int64) {
 		conns.list = slices.Delete(conns.list, 0, 1)
 		conns.more = true
 	}
-	conns.list = append(conns.list, c)
+	conns.list = appendFew(conns.list, &conns.first, c)
 }
 
 // forget removes a connection.

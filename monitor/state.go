@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ func (c *connection) close(now int64, by wire.Side, frame *wire.Close) {
 
 // sentBy returns how many datagrams a side has sent.
 func (c *connection) sentBy(side wire.Side) uint64 {
-	n := c.dropped[side].Packets
+	n := c.gone().traffic[side].Packets
 	for _, p := range c.paths {
 		n += p.sent[side].packets
 	}
@@ -139,10 +140,27 @@ func (c *connection) state(now int64) (State, *Ending) {
 	switch {
 	case now-c.last >= silentAfter:
 		return StateSilent, nil
-	case c.established() || c.silent(wire.Client) || c.confidence != GoogleQUIC && c.active.sent[wire.Client].short:
+	case c.open || c.silent(wire.Client):
 		return StateOpen, nil
 	}
 	return StateHandshake, nil
+}
+
+// hasOpened reports whether a packet on any path has shown that the connection is open. So it does not
+// matter when a path came into use, which the kernel's counters do not tell.
+func (c *connection) hasOpened() bool {
+	return c.confirmAt != 0 || slices.ContainsFunc(c.paths, func(p *path) bool {
+		return c.initialAt == 0 && p.bothWays() || c.confidence != GoogleQUIC && p.sent[wire.Client].short
+	})
+}
+
+// recount has the census count a connection as what it is after a packet. A packet with a short header
+// changes no group but the state, except in Google's versions, whose headers all look short.
+func (x *index) recount(c *connection, long bool) {
+	c.open = c.open || c.hasOpened()
+	if long || !c.open || c.counted.state != StateOpen || c.confidence == GoogleQUIC {
+		x.census.update(c)
+	}
 }
 
 // endIdle notes in a copy of a connection that it has been idle for too long, unless it has ended

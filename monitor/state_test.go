@@ -3,6 +3,7 @@ package monitor
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,8 @@ func TestState(t *testing.T) {
 		repeated = append(repeated, refused[0], refused[1])
 	}
 	later := at(40_000, "192.0.2.77:9", "192.0.2.78:9", []byte("another protocol"))
+	awake := open[len(open)-1]
+	awake.at = later.at.Add(time.Second)
 	end := func(by string, code uint64, err, phrase string) *Ending {
 		return &Ending{Time: start.UTC().Add(10 * time.Millisecond), By: by, Code: code, Error: err, Phrase: phrase}
 	}
@@ -64,6 +67,7 @@ func TestState(t *testing.T) {
 		"of the client alone":       {sentBy(open, clientAddr), StateOpen, nil},
 		"of the server alone":       {sentBy(open, serverAddr), StateOpen, nil},
 		"silent":                    {append(slices.Clone(open), later), StateSilent, nil},
+		"silent, and goes on":       {append(slices.Clone(open), later, awake), StateOpen, nil},
 		"never answered":            {append(slices.Clone(open[:1]), later), StateSilent, nil},
 		"refused":                   {refused, StateEnded, end("server", 2, "0x2 CONNECTION_REFUSED", "no room")},
 		"refused, and silent":       {append(slices.Clone(refused), later), StateEnded, end("server", 2, "0x2 CONNECTION_REFUSED", "no room")},
@@ -80,7 +84,43 @@ func TestState(t *testing.T) {
 		if c.State != test.want || (c.Ended == nil) != (test.ended == nil) || c.Ended != nil && *c.Ended != *test.ended {
 			t.Errorf("%s: got %v, %+v, want %v, %+v", name, c.State, c.Ended, test.want, test.ended)
 		}
+		counted(t, tracker)
+		if got := tracker.Stats().States; got[test.want] != 1 || len(got) != len(stateNames) {
+			t.Errorf("%s: got %v, want one that is %v, and all states", name, got, test.want)
+		}
 	}
+}
+
+// TestSilenceIsCountedOnce checks that connections are counted as silent when they are, whichever of
+// them goes on or is removed.
+func TestSilenceIsCountedOnce(t *testing.T) {
+	tracker := newTracker(t, &Config{Idle: time.Hour, MaxConnections: 4})
+	port := func(n int) string { return fmt.Sprintf("192.0.2.1:%d", 10_000+n) }
+	begin := func(n, ms int) {
+		id := []byte(fmt.Sprintf("original%d", n))
+		tracker.Packet(frame(at(ms, port(n), serverAddr, initialOf(t, id, nil, byte(ms/1000), cryptoFrame(0, helloOf("a.example"))))))
+	}
+	check := func(when string, silent, handshake int) {
+		t.Helper()
+		counted(t, tracker)
+		if got := tracker.Stats().States; got[StateSilent] != silent || got[StateHandshake] != handshake {
+			t.Errorf("%s: got %v, want %d silent and %d in their handshake", when, got, silent, handshake)
+		}
+	}
+	for n := range 4 {
+		begin(n, n*10_000)
+	}
+	check("at the beginning", 1, 3)
+	tracker.tick(start.Add(45 * time.Second).UnixNano())
+	check("15 seconds later", 2, 2)
+	begin(1, 46_000) // the one that has fallen silent last
+	check("one goes on", 1, 3)
+	begin(0, 47_000)
+	check("the other one goes on", 0, 4)
+	tracker.tick(start.Add(80 * time.Second).UnixNano())
+	check("all are silent", 4, 0)
+	begin(4, 81_000) // makes the oldest leave
+	check("one more", 3, 1)
 }
 
 // TestEndOfRemoved checks the last state of connections that are removed.

@@ -54,7 +54,7 @@ type Stats struct {
 	EventsLost uint64 `json:"events_lost"`
 	// SourceDropped is [Source.Dropped]. It is 0 in [Tracker.Stats].
 	SourceDropped uint64 `json:"source_dropped"`
-	// FlowsEvicted counts flows that the kernel has removed to make room. Packets
+	// FlowsEvicted counts flows that were removed from the kernel to make room. Packets
 	// that it had counted since it was last read are lost.
 	FlowsEvicted uint64 `json:"flows_evicted"`
 
@@ -72,6 +72,9 @@ type Stats struct {
 	// Connections has the number of connections that are kept for each confidence, also of
 	// those that [Config.Filter] does not select.
 	Connections map[Confidence]int `json:"connections"`
+	// States has that number for each state. A connection is counted as silent up to a quarter of a
+	// second late.
+	States map[State]int `json:"states"`
 	// Versions has that number for each version in use: "v1", "v2", "draft" for drafts of
 	// version 1, "gquic" for Google's own versions, "other", and "unknown" if the
 	// connection began before the capture.
@@ -80,8 +83,9 @@ type Stats struct {
 	// ClientHello: "h3", "hq-interop", "doq", "smb", "libp2p", "moq-00", "perf", "other",
 	// "none" if there is none, and "unknown" if the ClientHello was not read.
 	ALPN map[string]int `json:"alpn"`
-	// Tables has the state of each table: "connections", "flows", "ids",
-	// "destinations", "sources", "potential".
+	// Tables has the state of each table: "connections", "handshakes" that are being read,
+	// "flows", "ids", "destinations", "sources", "potential", and "open_moves", the paths
+	// that one of several connections has moved to.
 	Tables map[string]TableStats `json:"tables"`
 }
 

@@ -126,9 +126,9 @@ func (m *shortMatcher) otherServer(a *arrival, s *candidate) (client, server end
 
 // mayUse reports whether a client may reach another address of its server between two endpoints.
 func (c *connection) mayUse(client, server endpoint) bool {
-	own := c.active.client
+	own := c.active.client()
 	if own.Addr().Is4() == client.Addr().Is4() {
-		return own.IP == client.IP && c.active.server.IP != server.IP
+		return own.IP == client.IP && c.active.server().IP != server.IP
 	}
 	return own.Port == client.Port
 }

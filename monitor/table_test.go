@@ -25,3 +25,39 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// TestTableKeepsAll checks that a table that grows bucket by bucket has what a map has.
+func TestTableKeepsAll(t *testing.T) {
+	var table table[int, int]
+	table.init(5000, nil)
+	want := map[int]int{}
+	for i := range 4000 {
+		table.put(i, i, int64(i))
+		want[i] = i
+		if i%3 == 0 {
+			table.remove(i / 2)
+			delete(want, i/2)
+		}
+	}
+	if table.len() != len(want) {
+		t.Errorf("got %d entries, want %d", table.len(), len(want))
+	}
+	for i := range 4000 {
+		e := table.peek(i)
+		if _, ok := want[i]; ok != (e != nil) || ok && e.value != i {
+			t.Fatalf("key %d: got %v, want it: %v", i, e, ok)
+		}
+	}
+}
+
+// TestFewKeepsNothing checks that a list does not keep its first element after it was removed.
+func TestFewKeepsNothing(t *testing.T) {
+	var list []*int
+	var first [1]*int
+	for range 2 {
+		list = appendFew(list, &first, new(int))
+	}
+	if first[0] != nil || len(list) != 2 || list[0] == nil {
+		t.Errorf("got %v, and a list of %d", first, len(list))
+	}
+}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -119,8 +120,10 @@ func (t *Tracker) packetLocked(p *Packet) {
 	if t.offload != nil {
 		t.offload.fetch(a.key)
 	}
-	if e := t.index.flows.get(a.key, a.now); e != nil {
-		a.flow = e.value
+	a.hash = t.index.hasher.tuple(&a.key)
+	if e := t.index.flows.find(&a.key, a.hash); e != nil {
+		t.index.flows.touch(e, a.now)
+		a.flow = &e.value
 	}
 	t.segments(&a, p.SegmentSize)
 	if t.offload != nil {
@@ -133,12 +136,14 @@ type arrival struct {
 	now       int64
 	datagram  *decap.Datagram
 	key       tuple
-	fromA     bool // sent from key.a
+	hash      uint32 // of key, in the tables of flows and of candidates
+	fromA     bool   // sent from key.a
 	payload   []byte
 	length    int // of the payload on the wire; payload may have been captured in part
 	direction Direction
 	iface     int
-	flow      *flow // nil: no connection is known between the endpoints
+	flow      *flow       // nil: no connection is known between the endpoints
+	conn      *connection // for which it was counted; or nil
 }
 
 // classify counts one datagram for the connection that it belongs to.
@@ -148,8 +153,9 @@ func (t *Tracker) classify(a *arrival) {
 		t.index.countOther(a.key, 1)
 		return
 	}
-	tracked := false
-	switch long := wire.IsLong(a.payload[0]); {
+	tracked, long := false, wire.IsLong(a.payload[0])
+	a.conn = nil
+	switch {
 	case long:
 		tracked = t.longHeader(a)
 	case a.flow != nil:
@@ -162,12 +168,16 @@ func (t *Tracker) classify(a *arrival) {
 	} else {
 		t.index.countOther(a.key, 1)
 	}
+	if a.conn != nil {
+		t.index.recount(a.conn, long)
+	}
 }
 
 // count adds a datagram to a path.
 func (t *Tracker) count(a *arrival, p *path) {
 	p.add(p.sender(a), a.now, a.length, a.datagram.ECN)
 	t.index.touch(p.conn, p, a.now)
+	a.conn = p.conn
 }
 
 // countFound adds a datagram to its path, if one was found.
@@ -175,7 +185,6 @@ func (t *Tracker) countFound(a *arrival, p *path) bool {
 	if p == nil {
 		return false
 	}
-	t.index.census.update(p.conn) // Version Negotiation, and Google's versions
 	t.count(a, p)
 	return true
 }
@@ -185,6 +194,7 @@ func (t *Tracker) sweep() {
 	t.clock.swept = t.clock.now
 	t.offload.fetchAll()
 	t.index.expire(t.clock.now-int64(t.conf.Idle), t.clock.now-handshakeIdle)
+	t.index.listen(t.clock.now)
 	t.short.openPotential()
 }
 
@@ -203,11 +213,24 @@ func (t *Tracker) tick(now int64) {
 // have been removed by then are left out. The tracker is not locked while the
 // loop's body runs.
 func (t *Tracker) Connections() iter.Seq[Connection] {
+	return func(yield func(Connection) bool) { t.each(t.kept(), yield) }
+}
+
+// ByNumber is [Tracker.Connections] in the order of [Connection.Number], which is the order in which
+// the connections were seen first.
+func (t *Tracker) ByNumber() iter.Seq[Connection] {
 	return func(yield func(Connection) bool) {
-		for _, e := range t.kept() {
-			if c, ok := t.copy(e); ok && !yield(c) {
-				return
-			}
+		kept := t.kept()
+		slices.SortFunc(kept, func(a, b *entry[uint64, *connection]) int { return cmp.Compare(a.key, b.key) })
+		t.each(kept, yield)
+	}
+}
+
+// each yields copies of connections.
+func (t *Tracker) each(entries []*entry[uint64, *connection], yield func(Connection) bool) {
+	for _, e := range entries {
+		if c, ok := t.copy(e); ok && !yield(c) {
+			return
 		}
 	}
 }
@@ -239,8 +262,10 @@ func (t *Tracker) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.offload.fetchAll()
+	t.index.listen(t.clock.now)
 	out := t.counters.stats()
 	t.index.addStats(&out)
+	out.Tables["open_moves"] = TableStats{Entries: len(t.moves.list), Limit: maxOpenMoves}
 	return out
 }
 

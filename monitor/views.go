@@ -23,7 +23,7 @@ type Flow struct {
 
 // Flows returns the flows that lead from two endpoints to connections.
 func (t *Tracker) Flows() iter.Seq[Flow] {
-	return view(t, &t.index.flows, func(e *entry[tuple, *flow]) Flow {
+	return view(t, &t.index.flows, func(e *entry[tuple, flow]) Flow {
 		out := Flow{A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Last: timeOf(e.seen)}
 		for _, p := range e.value.paths {
 			out.Connections = append(out.Connections, p.conn.number)
@@ -46,7 +46,7 @@ type KnownID struct {
 
 // IDs returns the connection IDs that lead to connections.
 func (t *Tracker) IDs() iter.Seq[KnownID] {
-	return view(t, &t.index.ids.table, func(e *entry[ID, *owners]) KnownID {
+	return view(t, &t.index.ids.table, func(e *entry[ID, owners]) KnownID {
 		out := KnownID{ID: e.key}
 		for i, o := range e.value.list {
 			out.Connections = append(out.Connections, o.conn.number)
@@ -69,7 +69,7 @@ type Destination struct {
 
 // Destinations returns the endpoints at which servers answer.
 func (t *Tracker) Destinations() iter.Seq[Destination] {
-	return view(t, &t.index.destinations, func(e *entry[endpoint, *destination]) Destination {
+	return view(t, &t.index.destinations, func(e *entry[endpoint, destination]) Destination {
 		return Destination{
 			Server:          e.key.AddrPort(),
 			Connections:     e.value.connections,
@@ -104,7 +104,7 @@ type SourceEntry struct {
 
 // Sources returns the clients and servers that lead to connections.
 func (t *Tracker) Sources() iter.Seq[SourceEntry] {
-	return view(t, &t.index.sources.table, func(e *entry[sourceKey, *sourceConns]) SourceEntry {
+	return view(t, &t.index.sources.table, func(e *entry[sourceKey, sourceConns]) SourceEntry {
 		var out SourceEntry
 		if e.key.client != (endpoint{}) {
 			out.Client = e.key.client.AddrPort()
@@ -131,8 +131,8 @@ type PotentialFlow struct {
 
 // Potential returns the flows that may be QUIC but belong to no connection.
 func (t *Tracker) Potential() iter.Seq[PotentialFlow] {
-	return view(t, &t.index.potential.table, func(e *entry[tuple, *candidate]) PotentialFlow {
-		s := e.value
+	return view(t, &t.index.potential.table, func(e *entry[tuple, candidate]) PotentialFlow {
+		s := &e.value
 		return PotentialFlow{
 			A: e.key.a.AddrPort(), B: e.key.b.AddrPort(), Disproved: s.disproved,
 			FromA: s.directions[0].traffic(),
