@@ -1,9 +1,6 @@
 package quota
 
-import (
-	"net/netip"
-	"sync/atomic"
-)
+import "net/netip"
 
 // admission decides which attempts become connections, and counts both.
 type admission struct {
@@ -14,8 +11,6 @@ type admission struct {
 	total    *total
 	reporter *reporter
 	counters *counters
-	// listens reports whether a Listener calls Slot.Established.
-	listens atomic.Bool
 }
 
 // fullLocked reports whether a source can have no other connection, and why.
@@ -49,10 +44,11 @@ func (a *admission) poolFullLocked(s *source, st stage, now instant) bool {
 
 // wantsRetry implements [Controller.WantsRetry]. The address of remote is plain.
 func (a *admission) wantsRetry(remote netip.AddrPort) bool {
-	if a.lists.allows(remote.Addr()) || a.lists.denies(remote.Addr()) {
+	client := a.conf.client(remote)
+	if a.lists.allows(client) || a.lists.denies(client) {
 		return false
 	}
-	at, now := a.sources.place(remote.Addr()), a.clock.now()
+	at, now := a.sources.place(client), a.clock.now()
 	at.shard.mu.Lock()
 	want := a.wantsRetryLocked(&at, remote, now)
 	at.shard.mu.Unlock()
@@ -85,9 +81,9 @@ func (a *admission) wantsRetryLocked(at *place, remote netip.AddrPort, now insta
 
 // admit makes a slot for a connection, or returns a RefusedError. The address of
 // remote is plain. ofTransport says that a transport asks. It asks again for the
-// second datagram of a ClientHello that was refused.
+// second datagram of a ClientHello that was refused. Its Listener calls Slot.Established.
 func (a *admission) admit(remote netip.AddrPort, st stage, ofTransport bool) (*Slot, error) {
-	at, now := a.sources.place(remote.Addr()), a.clock.now()
+	at, now := a.sources.place(a.conf.client(remote)), a.clock.now()
 	at.shard.mu.Lock()
 	s := a.sources.lookupLocked(&at, now)
 	slot, why := a.admitLocked(&at, s, remote, st, ofTransport, now)
@@ -98,9 +94,9 @@ func (a *admission) admit(remote netip.AddrPort, st stage, ofTransport bool) (*S
 	a.reporter.unlock(at.shard, n)
 	a.counters.attempt(why)
 	if slot == nil {
-		return nil, &RefusedError{a.sources.of(remote.Addr()), why}
+		return nil, &RefusedError{a.sources.of(at.addr), why}
 	}
-	if st != stageLive && !(ofTransport && a.listens.Load()) {
+	if st != stageLive && !ofTransport {
 		slot.establishAfter(a.conf.HandshakeTimeout)
 	}
 	return slot, nil
@@ -125,7 +121,7 @@ func (a *admission) admitLocked(at *place, s *source, remote netip.AddrPort, st 
 		}
 		return nil, why
 	}
-	slot := a.enterLocked(at.shard, s, remote, st, now)
+	slot := a.enterLocked(at, s, remote, st, now)
 	slot.exempt = allowed || a.conf.DryRun || s.exempt()
 	return slot, why
 }
@@ -143,8 +139,8 @@ func (a *admission) noRoomLocked(s *source, st stage, now instant) Reason {
 }
 
 // enterLocked makes a slot and counts it on all levels.
-func (a *admission) enterLocked(sh *shard, s *source, remote netip.AddrPort, st stage, now instant) *Slot {
-	slot := &Slot{admission: a, shard: sh, source: s, remote: remote, stage: st}
+func (a *admission) enterLocked(at *place, s *source, remote netip.AddrPort, st stage, now instant) *Slot {
+	slot := &Slot{admission: a, shard: at.shard, source: s, remote: remote, client: at.addr, stage: st}
 	for l := range s.levels {
 		l.enter(st, now)
 	}

@@ -88,6 +88,30 @@ func (l *lab) download(c *client, at string) *quic.Conn {
 	return conn
 }
 
+// listenOn listens on a transport of the controller, or on one that has only the conn of its
+// packet filter.
+func (l *lab) listenOn(pc net.PacketConn, ofController bool) (quicListener, func() error) {
+	l.Helper()
+	conf := &quic.Config{MaxIdleTimeout: time.Minute}
+	if ofController {
+		tr, err := l.c.Transport(&quic.Transport{Conn: pc})
+		if err != nil {
+			l.Fatal(err)
+		}
+		ln, err := tr.Listen(l.tls, conf)
+		if err != nil {
+			l.Fatal(err)
+		}
+		return ln, tr.Close
+	}
+	tr := &quic.Transport{Conn: l.c.PacketConn(pc, defaultIDLen)}
+	ln, err := tr.Listen(l.tls, conf)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return ln, tr.Close
+}
+
 // TestClientMigrates checks that a client that migrates during a large download gets all of
 // it, with a Listener and without.
 func TestClientMigrates(t *testing.T) {
@@ -97,19 +121,8 @@ func TestClientMigrates(t *testing.T) {
 			const size = 4 << 20
 			runLab(t, nil, func(l *lab) {
 				pc := l.net.Listen(at)
-				tr := &quic.Transport{Conn: pc}
-				if err := l.c.Protect(tr); err != nil {
-					t.Fatal(err)
-				}
-				var ln QUICListener
-				ln, err := tr.Listen(l.tls, &quic.Config{MaxIdleTimeout: time.Minute})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if follow {
-					ln = l.c.Listener(ln)
-				}
-				defer func() { tr.Close(); pc.Close(); synctest.Wait() }()
+				ln, closeTransport := l.listenOn(pc, follow)
+				defer func() { closeTransport(); pc.Close(); synctest.Wait() }()
 				go func() {
 					conn, err := ln.Accept(context.Background())
 					if err != nil {

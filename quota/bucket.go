@@ -24,9 +24,14 @@ func newRate(perSecond float64, burst int) rate {
 	}
 	interval := max(instant(math.Round(min(float64(time.Second)/perSecond, float64(24*time.Hour)))), 1)
 	if burst <= 0 {
-		burst = max(int(math.Ceil(min(perSecond, math.MaxInt32))), 1)
+		burst = defaultBurst(perSecond)
 	}
 	return rate{interval, interval * min(instant(burst), math.MaxInt64/4/interval)}
+}
+
+// defaultBurst is the number of tokens that a rate gives in one second, and at least 1.
+func defaultBurst(perSecond float64) int {
+	return max(int(math.Ceil(min(perSecond, math.MaxInt32))), 1)
 }
 
 // limited reports whether the rate is a limit.

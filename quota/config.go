@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -54,6 +55,16 @@ type Config struct {
 	// prefix is used.
 	Overrides []Override
 
+	// SourceOf returns the address of the client behind the address and port that a
+	// packet, a connection or a request comes from, where these differ: a translator
+	// (NAT64) whose addresses contain those of its clients, or a load balancer that
+	// can be asked. Limits and lists then hold for that address. An address that is
+	// not valid means that of the argument. SourceOf must always return the same for a
+	// connection. It is called for each packet, concurrently, and must not block. It
+	// cannot be used together with XDP, since the kernel cannot call it. nil means that
+	// clients have the addresses that the server sees.
+	SourceOf func(netip.AddrPort) netip.Addr
+
 	// IPv4Bits and IPv6Bits are the prefix lengths of a source. 0 means 32 and 64.
 	IPv4Bits, IPv6Bits int
 
@@ -83,11 +94,11 @@ type Config struct {
 	// room for them without one.
 	RetrySource int
 
-	// HandshakeTimeout is how long packets belong to an attempt that was let in.
-	// Without a [Controller.Listener], it is also the time after which an attempt
-	// counts as a connection. 0 means 10 seconds, which is twice the
-	// HandshakeIdleTimeout of a [quic.Config]. quic-go gives a handshake up after
-	// that time, so HandshakeTimeout must not be shorter. The maximum is one hour.
+	// HandshakeTimeout is how long packets belong to an attempt that was let in. It is
+	// also the time after which a half-open slot of [Controller.Admit] counts as a
+	// connection. 0 means 10 seconds, which is twice the HandshakeIdleTimeout of a
+	// [quic.Config]. quic-go gives a handshake up after that time, so HandshakeTimeout
+	// must not be shorter. The maximum is one hour.
 	HandshakeTimeout time.Duration
 
 	// MaxSources is the maximum number of sources and sites that are remembered, in
@@ -134,11 +145,62 @@ type Override struct {
 	// no limits of its own. It must differ from those of other overrides.
 	Prefix netip.Prefix
 	// Limits are the limits of each source in Prefix. Fields that are 0 are those of
-	// [Config].Source.
+	// [Config].Source, or no limit if Shared is set.
 	Limits Limits
+	// Shared says that any number of clients have these addresses, which are those of
+	// a load balancer. A source in Prefix has no limits but those in Limits, and
+	// belongs to no site. The limits of each connection and of all sources together
+	// hold, and so does the deny list.
+	Shared bool
 	// Exempt lifts all limits for these sources. Their connections still count in
 	// the total and among MaxSources, and the deny list still holds for them.
 	Exempt bool
+}
+
+// compile returns the limits of the override's sources.
+func (o *Override) compile(conf *Config) *limits {
+	switch {
+	case o.Exempt:
+		return &limits{exempt: true}
+	case o.Shared:
+		l := compile(o.limits(conf), -1)
+		l.shared = true
+		return l
+	}
+	return compile(o.limits(conf), conf.RetrySource)
+}
+
+// limits returns the limits of the sources of an override that is not Exempt, with defaults
+// filled in.
+func (o *Override) limits(conf *Config) Limits {
+	if o.Shared {
+		return o.Limits.or(noLimits)
+	}
+	return o.Limits.or(conf.Source)
+}
+
+// validateLimits returns an error that begins with the name of the invalid field.
+func (o *Override) validateLimits(conf *Config) error {
+	if err := o.Limits.validate(); err != nil || o.Exempt {
+		return err
+	}
+	l := o.limits(conf)
+	return l.validateBursts()
+}
+
+// client returns the address of the client behind an address and port, which is plain.
+func (c *Config) client(from netip.AddrPort) netip.Addr {
+	if c.SourceOf == nil {
+		return from.Addr()
+	}
+	return c.sourceOf(from)
+}
+
+func (c *Config) sourceOf(from netip.AddrPort) netip.Addr {
+	if addr := c.SourceOf(from); addr.IsValid() {
+		return plain(addr)
+	}
+	return from.Addr()
 }
 
 // withDefaults returns a copy of c, which may be nil, with defaults filled in.
@@ -147,6 +209,7 @@ func (c *Config) withDefaults() *Config {
 	if c != nil {
 		out = *c
 	}
+	out.Overrides = slices.Clone(out.Overrides) // routes made later read them again
 	setDefault(&out.IPv4Bits, defaultIPv4Bits)
 	setDefault(&out.IPv6Bits, defaultIPv6Bits)
 	setDefault(&out.IPv4SiteBits, -1)
@@ -198,13 +261,19 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: MaxSources is %d, want more than 0", ErrConfig, c.MaxSources)
 	case c.MaxEntries < 0:
 		return fmt.Errorf("%w: MaxEntries is %d, want 0 or more", ErrConfig, c.MaxEntries)
+	case c.SourceOf != nil && c.XDP != nil:
+		return fmt.Errorf("%w: SourceOf and XDP are both set, but the kernel cannot call SourceOf", ErrConfig)
 	}
 	connection := Limits{RequestRate: c.ConnectionRequestRate, RequestBurst: c.ConnectionRequestBurst}
 	for _, l := range []struct {
 		name string
 		Limits
 	}{{"Source.", c.Source}, {"Site.", c.Site}, {"Total.", c.Total}, {"Connection", connection}} {
-		if err := l.validate(); err != nil {
+		err := l.validate()
+		if err == nil {
+			err = l.validateBursts()
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %s%w", ErrConfig, l.name, err)
 		}
 	}
@@ -215,7 +284,7 @@ func (c *Config) validate() error {
 func (c *Config) validateOverrides() error {
 	seen := make(map[netip.Prefix]int)
 	for i, o := range c.Overrides {
-		prefix, err := listPrefix(o.Prefix)
+		prefix, err := plainPrefix(o.Prefix)
 		if err != nil {
 			return fmt.Errorf("%w: Overrides[%d]: %w", ErrConfig, i, err)
 		}
@@ -229,8 +298,11 @@ func (c *Config) validateOverrides() error {
 		if first, exists := seen[prefix]; exists {
 			return fmt.Errorf("%w: Overrides[%d]: %v is the prefix of Overrides[%d] already", ErrConfig, i, prefix, first)
 		}
+		if o.Shared && o.Exempt {
+			return fmt.Errorf("%w: Overrides[%d]: Shared and Exempt are both set: Exempt lifts all limits", ErrConfig, i)
+		}
 		seen[prefix] = i
-		if err := o.Limits.validate(); err != nil {
+		if err := o.validateLimits(c); err != nil {
 			return fmt.Errorf("%w: Overrides[%d].Limits.%w", ErrConfig, i, err)
 		}
 	}

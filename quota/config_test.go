@@ -7,32 +7,41 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/xdp"
 )
 
 // TestConfigErrors checks that errors name the invalid field.
 func TestConfigErrors(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	for want, conf := range map[string]*Config{
-		"IPv4Bits is 33":                        {IPv4Bits: 33},
-		"IPv6Bits is -1":                        {IPv6Bits: -1},
-		"IPv4SiteBits is 33":                    {IPv4SiteBits: 33},
-		"IPv6SiteBits is 65":                    {IPv6SiteBits: 65},
-		"Excess is retry":                       {Excess: Retry},
-		"HandshakeTimeout is -1ns":              {HandshakeTimeout: -1},
-		"HandshakeTimeout is 2562047h47m16.8":   {HandshakeTimeout: math.MaxInt64},
-		"MaxSources is -1":                      {MaxSources: -1},
-		"MaxEntries is -1":                      {MaxEntries: -1},
-		"Source.PacketRate is not a number":     {Source: Limits{PacketRate: math.NaN()}},
-		"Source.AttemptBurst is -1":             {Source: Limits{AttemptBurst: -1}},
-		"Site.ConnectionRate is not a number":   {Site: Limits{ConnectionRate: math.NaN()}},
-		"Total.RequestBurst is -2":              {Total: Limits{RequestBurst: -2}},
-		"ConnectionRequestRate is not a number": {ConnectionRequestRate: math.NaN()},
-		"ConnectionRequestBurst is -1":          {ConnectionRequestBurst: -1},
-		"Overrides[0]: invalid prefix":          {Overrides: []Override{{}}},
-		"Overrides[0]: 2001:db8::1/128":         {Overrides: []Override{{Prefix: prefix("2001:db8::1/128"), Exempt: true}}},
-		"Overrides[0]: 192.0.2.0/25":            {IPv4Bits: 24, Overrides: []Override{{Prefix: prefix("192.0.2.0/25")}}},
-		"Overrides[1]: 192.0.2.0/24":            {Overrides: []Override{{Prefix: prefix("192.0.2.0/24")}, {Prefix: prefix("192.0.2.1/24")}}},
-		"Overrides[0].Limits.PacketBurst is -1": {Overrides: []Override{{Prefix: prefix("::/0"), Limits: Limits{PacketBurst: -1}}}},
+		"IPv4Bits is 33":                                                  {IPv4Bits: 33},
+		"IPv6Bits is -1":                                                  {IPv6Bits: -1},
+		"IPv4SiteBits is 33":                                              {IPv4SiteBits: 33},
+		"IPv6SiteBits is 65":                                              {IPv6SiteBits: 65},
+		"Excess is retry":                                                 {Excess: Retry},
+		"HandshakeTimeout is -1ns":                                        {HandshakeTimeout: -1},
+		"HandshakeTimeout is 2562047h47m16.8":                             {HandshakeTimeout: math.MaxInt64},
+		"MaxSources is -1":                                                {MaxSources: -1},
+		"MaxEntries is -1":                                                {MaxEntries: -1},
+		"Source.PacketRate is not a number":                               {Source: Limits{PacketRate: math.NaN()}},
+		"Source.AttemptBurst is -1":                                       {Source: Limits{AttemptBurst: -1}},
+		"Site.ConnectionRate is not a number":                             {Site: Limits{ConnectionRate: math.NaN()}},
+		"Total.RequestBurst is -2":                                        {Total: Limits{RequestBurst: -2}},
+		"ConnectionRequestRate is not a number":                           {ConnectionRequestRate: math.NaN()},
+		"ConnectionRequestBurst is -1":                                    {ConnectionRequestBurst: -1},
+		"Overrides[0]: invalid prefix":                                    {Overrides: []Override{{}}},
+		"Overrides[0]: 2001:db8::1/128":                                   {Overrides: []Override{{Prefix: prefix("2001:db8::1/128"), Exempt: true}}},
+		"Overrides[0]: 192.0.2.0/25":                                      {IPv4Bits: 24, Overrides: []Override{{Prefix: prefix("192.0.2.0/25")}}},
+		"Overrides[1]: 192.0.2.0/24":                                      {Overrides: []Override{{Prefix: prefix("192.0.2.0/24")}, {Prefix: prefix("192.0.2.1/24")}}},
+		"Source.RequestBurst is 5, but its rate is no limit":              {Source: Limits{RequestBurst: 5}},
+		"Total.ConnectionBurst is 9, but its rate is no limit":            {Total: Limits{ConnectionBurst: 9}},
+		"ConnectionRequestBurst is 3, but its rate is no limit":           {ConnectionRequestBurst: 3},
+		"SourceOf and XDP are both set":                                   {SourceOf: clientBehind, XDP: new(xdp.Program)},
+		"Overrides[0]: Shared and Exempt":                                 {Overrides: []Override{{Prefix: prefix("::/0"), Shared: true, Exempt: true}}},
+		"Overrides[0].Limits.RequestBurst is 5, but its rate is no limit": {Overrides: []Override{{Prefix: prefix("::/0"), Limits: Limits{RequestBurst: 5}}}},
+		"Overrides[0].Limits.AttemptBurst is 5, but its rate is no limit": {Overrides: []Override{{Prefix: prefix("::/0"), Shared: true, Limits: Limits{AttemptBurst: 5}}}},
+		"Overrides[0].Limits.PacketBurst is -1":                           {Overrides: []Override{{Prefix: prefix("::/0"), Limits: Limits{PacketBurst: -1}}}},
 	} {
 		if _, err := New(conf); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want ErrConfig with %q", err, want)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
 
@@ -24,6 +25,8 @@ type Controller struct {
 	reporter    *reporter
 	rates       *rates
 	admission   *admission
+	sockets     socketSet
+	routes      routeSet
 }
 
 // New makes a Controller. A nil cfg is the zero Config. An error wraps [ErrConfig] or,
@@ -61,14 +64,14 @@ func New(cfg *Config) (*Controller, error) {
 	return c, nil
 }
 
-// Source returns the source that an address belongs to, as the prefix that limits are
-// kept for. It returns the zero Prefix if addr is not valid.
+// Source returns the source that a client's address belongs to, as the prefix that limits
+// are kept for: what [Controller.Deny] takes to deny the source. It returns the zero Prefix if
+// addr is not valid. [Config].SourceOf is not asked, since it maps to such an address.
 func (c *Controller) Source(addr netip.Addr) netip.Prefix { return c.sources.of(plain(addr)) }
 
 // WantsRetry reports whether a client has to validate its address by a Retry before
-// it may be admitted. A [quic.Transport] calls it as its VerifySourceAddress, unless a
-// valid token has validated the address. It returns false for an address that would be
-// refused anyway.
+// it may be admitted. [Controller.Transport] asks it, unless a valid token has validated the
+// address. It returns false for an address that would be refused anyway.
 func (c *Controller) WantsRetry(remote netip.AddrPort) bool {
 	return c.admission.wantsRetry(plainPort(remote))
 }
@@ -79,8 +82,8 @@ func (c *Controller) WantsRetry(remote netip.AddrPort) bool {
 // in TCP. If it is false, the slot is half open until [Slot.Established] is called, or
 // for [Config].HandshakeTimeout.
 //
-// Admit is for programs that limit something other than the connections of a
-// transport. For those, use [Controller.Protect].
+// Admit is for programs that limit something other than the connections of quic-go. For
+// those, use [Controller.Transport].
 func (c *Controller) Admit(remote netip.AddrPort, validated bool) (*Slot, error) {
 	if validated {
 		return c.admission.admit(plainPort(remote), stageLive, false)
@@ -99,8 +102,8 @@ func (c *Controller) Close() error {
 }
 
 // plain returns an address without its zone, and as IPv4 if it is IPv4 mapped into
-// IPv6.
-func plain(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+// IPv6. For the address of a relay's tunnel it returns the source of the tunnel's client.
+func plain(addr netip.Addr) netip.Addr { return tunnel.Source(addr.Unmap().WithZone("")) }
 
 func plainPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(plain(a.Addr()), a.Port()) }
 

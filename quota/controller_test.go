@@ -26,6 +26,17 @@ func wantAdmit(t *testing.T, c *Controller, from string, validated bool, want Re
 	return slot
 }
 
+// mustAdmit admits a connection of something other than a transport, whose address is not
+// validated.
+func mustAdmit(t *testing.T, c *Controller, from string) *Slot {
+	t.Helper()
+	slot, err := c.Admit(addr(from), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slot
+}
+
 // wantLive checks the numbers of connections and of half-open attempts.
 func wantLive(t testing.TB, c *Controller, connections, halfOpen int) {
 	t.Helper()

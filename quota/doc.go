@@ -11,9 +11,10 @@
 //	connection   number of connections, rate of new ones               refuse
 //	request      rates of source and connection, deny list             429 (RFC 6585 §4), 403
 //
-// [Controller.Protect] puts all stages but the last into a [quic.Transport], and
-// [Controller.Handler] puts the last before an [http.Handler]. A program that limits
-// something other than QUIC connections uses [Controller.Admit].
+// [Controller.Transport] returns a transport with all stages but the last, and
+// [Controller.Handler] puts the last before an [http.Handler]. [Controller.Route] gives a
+// part of a server request limits of its own. A program that limits something other than
+// connections of quic-go uses [Controller.Admit].
 //
 // # Sources
 //
@@ -21,6 +22,16 @@
 // which is an IPv6 /48; and for all sources together. Since many users may share one
 // IPv4 address, the default limits of a source are wide. [Override] makes exceptions for
 // the longest matching prefix.
+//
+// All prefixes, of sources, overrides, lists, events and errors, are of type [netip.Prefix].
+// The package returns them without bits beyond their length, and IPv4 mapped into IPv6 as
+// IPv4. It takes them in any form, except from text: see [ParsePrefix]. A prefix on a list
+// may be of any length. That of an Override may not be longer than a source.
+//
+// Behind a load balancer that replaces the addresses of clients by its own, all clients
+// look alike. Let it keep them if it can. If the server can learn the addresses, set
+// [Config].SourceOf. Otherwise make the balancer's addresses Shared ([Override]), so that
+// only the limits of a connection and of all sources together hold.
 //
 // # Address validation
 //

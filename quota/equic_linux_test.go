@@ -75,7 +75,7 @@ func (w *town) attackBesideNames(counted func()) (alive int, answered bool) {
 		w.Error("the name server does not answer before the attack")
 	}
 	held, _ := w.holdFrom(w.bad, w.badIP, 5)
-	wait(w, "the server has counted five", func() bool { return w.mostOf(w.badIP) == 5 })
+	nettest.Eventually(w, "the server has counted five", func() bool { return w.mostOf(w.badIP) == 5 })
 	counted()
 	for range 5 {
 		if err := w.visitFrom(w.bad, w.badIP, 300*time.Millisecond); err == nil {

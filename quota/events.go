@@ -10,22 +10,25 @@ import (
 )
 
 // Event reports that a source was kept out. There is at most one event a second for
-// each source, and at most a hundred a second in all.
+// each source, and at most a hundred a second in all. The JSON names stay. Later versions
+// may add fields.
 type Event struct {
 	// Time is when it happened.
-	Time time.Time
+	Time time.Time `json:"time"`
 	// Source is the source that was kept out.
-	Source netip.Prefix
+	Source netip.Prefix `json:"source"`
 	// Action is what was done, or what would have been done in a dry run: Refuse
 	// or Drop.
-	Action Action
+	Action Action `json:"action"`
 	// Reason is why.
-	Reason Reason
+	Reason Reason `json:"reason"`
 	// Connections and HalfOpen are the numbers that the source had at Time.
-	Connections, HalfOpen int
+	Connections int `json:"connections"`
+	HalfOpen    int `json:"half_open"`
 	// Refused and Dropped count what the source has been refused and has lost so
 	// far, as in [SourceStats].
-	Refused, Dropped uint64
+	Refused uint64 `json:"refused"`
+	Dropped uint64 `json:"dropped"`
 }
 
 const (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"time"
 
@@ -16,46 +17,45 @@ import (
 	"github.com/quicway/quicway/xdp"
 )
 
-// A protected HTTP/3 server.
-func ExampleController_Protect() {
-	serve := func(conn *net.UDPConn, cert tls.Certificate, mux http.Handler) error {
+// An HTTP/3 server under a quota.
+func ExampleController_Transport() {
+	serve := func(conn *net.UDPConn, tlsConf *tls.Config, mux http.Handler) error {
 		controller, err := quota.New(&quota.Config{
 			Source: quota.Limits{Connections: 64, ConnectionRate: 20, RequestRate: 200},
 		})
 		if err != nil {
 			return err
 		}
-		transport := &quic.Transport{Conn: conn}
-		if err := controller.Protect(transport); err != nil {
+		transport, err := controller.Transport(&quic.Transport{Conn: conn})
+		if err != nil {
 			return err
 		}
-		conf := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}})
-		listener, err := transport.ListenEarly(conf, nil)
+		listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(tlsConf), nil)
 		if err != nil {
 			return err
 		}
 		server := &http3.Server{Handler: controller.Handler(mux)}
-		return server.ServeListener(controller.Listener(listener))
+		return server.ServeListener(listener)
 	}
 	_ = serve
 }
 
-// A protected server of a protocol other than HTTP/3.
-func ExampleController_Listener() {
+// A server of a protocol other than HTTP/3.
+func ExampleTransport_Listen() {
 	serve := func(ctx context.Context, conn *net.UDPConn, conf *tls.Config, handle func(*quic.Conn)) error {
 		controller, err := quota.New(nil)
 		if err != nil {
 			return err
 		}
-		transport := &quic.Transport{Conn: conn}
-		if err := controller.Protect(transport); err != nil {
-			return err
-		}
-		inner, err := transport.Listen(conf, nil)
+		transport, err := controller.Transport(&quic.Transport{Conn: conn})
 		if err != nil {
 			return err
 		}
-		listener := controller.Listener(inner)
+		defer transport.Close()
+		listener, err := transport.Listen(conf, nil)
+		if err != nil {
+			return err
+		}
 		for {
 			conn, err := listener.Accept(ctx)
 			if err != nil {
@@ -106,6 +106,87 @@ func ExampleController_Admit() {
 	// true <nil>
 	// 2001:db8::/64 refused: connections
 	// true <nil>
+}
+
+// A login is limited more than the other pages: five requests at once, and then one in ten
+// seconds.
+func ExampleController_Route() {
+	controller, err := quota.New(&quota.Config{Source: quota.Limits{RequestRate: 200}})
+	if err != nil {
+		panic(err)
+	}
+	login, err := controller.Route("POST /login", quota.RouteLimits{
+		Source: quota.RequestLimit{Rate: 0.1, Burst: 5},
+	})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /login", login.Handler(http.HandlerFunc(logIn)))
+	mux.Handle("/", http.FileServer(http.Dir("static")))
+	handler := controller.Handler(mux) // for http3.Server and http.Server
+
+	for range 6 {
+		response := httptest.NewRecorder()
+		handler.ServeHTTP(response, httptest.NewRequest("POST", "/login", nil))
+		fmt.Printf("%d, Retry-After %q\n", response.Code, response.Header().Get("Retry-After"))
+	}
+	// Output:
+	// 204, Retry-After ""
+	// 204, Retry-After ""
+	// 204, Retry-After ""
+	// 204, Retry-After ""
+	// 204, Retry-After ""
+	// 429, Retry-After "10"
+}
+
+func logIn(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+
+// A load balancer at 10.0.0.0/24 replaces the addresses of all clients by its own.
+func ExampleOverride_shared() {
+	controller, err := quota.New(&quota.Config{
+		ConnectionRequestRate: 50,
+		Source:                quota.Limits{Connections: 2},
+		Total:                 quota.Limits{Connections: 100_000, ConnectionRate: 5000},
+		Overrides:             []quota.Override{{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Shared: true}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for port := range uint16(100) {
+		if _, err := controller.Admit(netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), port), true); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(controller.Stats().Connections)
+	// Output: 100
+}
+
+// All IPv4 clients behind a NAT64 (RFC 6052) have addresses in 64:ff9b::/96, which is part of
+// a /64 and so would be one source. SourceOf finds their IPv4 addresses.
+func ExampleConfig_sourceOf() {
+	nat64 := netip.MustParsePrefix("64:ff9b::/96")
+	controller, err := quota.New(&quota.Config{
+		Source: quota.Limits{Connections: 1},
+		SourceOf: func(from netip.AddrPort) netip.Addr {
+			if nat64.Contains(from.Addr()) {
+				ip := from.Addr().As16()
+				return netip.AddrFrom4([4]byte(ip[12:]))
+			}
+			return from.Addr()
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	for _, from := range []string{"[64:ff9b::c000:201]:1", "[64:ff9b::c000:202]:1", "[64:ff9b::c000:201]:2"} {
+		_, err := controller.Admit(netip.MustParseAddrPort(from), true)
+		fmt.Println(err)
+	}
+	// Output:
+	// <nil>
+	// <nil>
+	// 192.0.2.1/32 refused: connections
 }
 
 // The kernel drops what the packet filter would drop.

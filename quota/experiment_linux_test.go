@@ -137,35 +137,42 @@ func serveExperiment(t *testing.T, mode string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := &quic.Transport{Conn: conn}
-	if conf.Source.Connections > 0 {
-		if err := c.Protect(tr); err != nil {
-			t.Fatal(err)
-		}
-	}
-	ln, err := tr.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(t)}}), nil)
+	accepting, err := listenExperiment(t, c, &quic.Transport{Conn: conn}, mode)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var accepting QUICListener = c.Listener(ln)
-	if mode == "after-handshake" {
-		accepting = &lateListener{ln, make(map[netip.Addr]int)}
 	}
 	server := &http3.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, 4096)) })}
 	fmt.Println("serving")
 	t.Fatal(server.ServeListener(accepting))
 }
 
+// listenExperiment listens under the quota, or under none if it has no limit.
+func listenExperiment(t *testing.T, c *Controller, tr *quic.Transport, mode string) (quicListener, error) {
+	conf := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	if c.conf.Source.Connections > 0 {
+		limited, err := c.Transport(tr)
+		if err != nil {
+			return nil, err
+		}
+		return limited.ListenEarly(conf, nil)
+	}
+	ln, err := tr.ListenEarly(conf, nil)
+	if mode == "after-handshake" {
+		return &lateListener{ln, make(map[netip.Addr]int)}, err
+	}
+	return ln, err
+}
+
 // lateListener closes connections beyond the quota when their handshake is complete, like
 // the baseline of the eQUIC paper.
 type lateListener struct {
-	QUICListener
+	quicListener
 	live map[netip.Addr]int
 }
 
 func (l *lateListener) Accept(ctx context.Context) (*quic.Conn, error) {
 	for {
-		conn, err := l.QUICListener.Accept(ctx)
+		conn, err := l.quicListener.Accept(ctx)
 		if err != nil {
 			return nil, err
 		}

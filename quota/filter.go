@@ -49,7 +49,7 @@ type filter struct {
 // of a handshake under way, which carry the server's ID (RFC 9000 §7.2) or belong to
 // an attempt that was let in.
 func (f *filter) decide(from netip.AddrPort, b []byte, now instant) (pass bool, why Reason) {
-	c, addr := f.c, from.Addr()
+	c, addr := f.c, f.c.conf.client(from)
 	switch {
 	case c.lists.match(AllowList, addr):
 		return true, PassAllowed
@@ -69,13 +69,13 @@ func (f *filter) decide(from netip.AddrPort, b []byte, now instant) (pass bool, 
 	case len(h.Token) == 0 && len(h.DstID) < minFirstID:
 		return true, PassContinuing
 	}
-	return f.decideInitial(from, &h, now)
+	return f.decideInitial(from, addr, &h, now)
 }
 
-// decideInitial does steps 7 to 11.
-func (f *filter) decideInitial(from netip.AddrPort, h *wire.Header, now instant) (pass bool, why Reason) {
+// decideInitial does steps 7 to 11. client is the address of the source.
+func (f *filter) decideInitial(from netip.AddrPort, client netip.Addr, h *wire.Header, now instant) (pass bool, why Reason) {
 	c := f.c
-	at := c.sources.place(from.Addr())
+	at := c.sources.place(client)
 	sh := at.shard
 	attempt, endpoint := attemptTag(c.sources.seed, from, h.DstID), endpointTag(c.sources.seed, from, h.Token)
 	end := now + instant(c.conf.HandshakeTimeout)
@@ -150,7 +150,7 @@ func (f *filter) decideNewLocked(s *source, now instant) (pass bool, why Reason)
 // connection IDs of this side.
 func (f *filter) expectAnswer(to netip.AddrPort) {
 	c := f.c
-	sh, endpoint := c.sources.place(to.Addr()).shard, endpointTag(c.sources.seed, to, nil)
+	sh, endpoint := c.sources.place(c.conf.client(to)).shard, endpointTag(c.sources.seed, to, nil)
 	sh.mu.Lock()
 	sh.attempts.put(endpoint, c.clock.now()+instant(c.conf.HandshakeTimeout), false)
 	sh.mu.Unlock()

@@ -144,7 +144,7 @@ func TestCasesCoverReasons(t *testing.T) {
 		covered[tc.Reason] = true
 	}
 	variants := map[Reason]bool{ConnectionRate: true, TotalConnections: true, TotalConnectionRate: true}
-	notOfFilter := map[Reason]bool{HalfOpen: true, RequestRate: true}
+	notOfFilter := map[Reason]bool{HalfOpen: true, RequestRate: true, RouteRate: true}
 	for why := range numReasons {
 		if !covered[why.String()] && !variants[why] && !notOfFilter[why] {
 			t.Errorf("no case of %v", why)

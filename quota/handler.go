@@ -12,32 +12,40 @@ import (
 // Retry-After field. It answers requests from denied addresses with 403, which a packet
 // filter below would have dropped.
 //
-// A request over a protected transport counts for its connection and for the source
-// that the connection was admitted from. Any other request, as over HTTP/1 or HTTP/2,
-// counts for the source of its RemoteAddr, and has no rate of its connection. A request
-// without an address passes. Handler does not read Forwarded and X-Forwarded-For, since
-// any client can set them: behind a proxy, all requests have the address of the proxy.
-// Make the proxy exempt ([Override]) and call [Controller.Request] with the address
-// that it reports.
-func (c *Controller) Handler(next http.Handler) http.Handler { return &handler{c, next} }
+// A request over a connection of a [Transport] of this controller counts for the connection
+// and for the source that it was admitted from. Any other request, as over HTTP/1 or HTTP/2,
+// counts for the source of its RemoteAddr, and has no rate of its connection; so does a request
+// whose context an http3.Server.ConnContext has replaced by one of no relation. A request without
+// an address passes. Handler does not read Forwarded and X-Forwarded-For, since any client
+// can set them: behind an HTTP proxy, all requests have the address of the proxy. Make that
+// address shared ([Override]), and call [Controller.Request] with the address that the proxy
+// reports.
+//
+// Handler belongs around everything, such as the [http.ServeMux]. For parts with limits of
+// their own, see [Controller.Route].
+func (c *Controller) Handler(next http.Handler) http.Handler {
+	return &handler{c, c.takeRequest, next}
+}
 
+// handler limits the requests to another handler.
 type handler struct {
 	c    *Controller
+	take func(client netip.Addr, slot *Slot) (wait time.Duration)
 	next http.Handler
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	addr, slot := peerOf(r)
-	if !addr.IsValid() {
+	client, slot := h.clientOf(r)
+	if !client.IsValid() {
 		h.next.ServeHTTP(w, r)
 		return
 	}
-	if slot == nil && h.denied(addr) {
+	if slot == nil && h.denied(client) {
 		http.Error(w, "denied", http.StatusForbidden)
 		return
 	}
-	wait := h.c.takeRequest(addr, slot)
+	wait := h.take(client, slot)
 	if wait <= 0 {
 		h.next.ServeHTTP(w, r)
 		return
@@ -47,30 +55,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "too many requests", http.StatusTooManyRequests)
 }
 
-// peerOf returns the address that a request came from, and the slot of its connection,
-// or nil if that has none.
-func peerOf(r *http.Request) (netip.Addr, *Slot) {
-	if slot := SlotOf(r.Context()); slot != nil {
-		return slot.remote.Addr(), slot
+// clientOf returns the address of the client that has made a request, and the slot of its
+// connection, or nil if that has none of this controller.
+func (h *handler) clientOf(r *http.Request) (netip.Addr, *Slot) {
+	if slot := SlotOf(r.Context()); slot != nil && slot.admission == h.c.admission {
+		return slot.client, slot
 	}
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}, nil
 	}
-	return plain(from.Addr()), nil
+	return h.c.conf.client(plainPort(from)), nil
 }
 
 // denied reports whether requests from an address are denied, and counts the request
 // if so.
-func (h *handler) denied(addr netip.Addr) bool {
+func (h *handler) denied(client netip.Addr) bool {
 	c := h.c
-	if c.lists.allows(addr) || !c.lists.denies(addr) {
+	if c.lists.allows(client) || !c.lists.denies(client) {
 		return false
 	}
-	at, now := c.sources.place(addr), c.clock.now()
-	at.shard.mu.Lock()
-	c.reporter.unlock(at.shard, c.reporter.keptOutLocked(c.sources.lookupLocked(&at, now), Refuse, Denied, now))
-	c.counters.attempt(Denied)
+	c.refuseRequest(client, Denied)
 	return !c.conf.DryRun
 }
 
@@ -81,14 +86,27 @@ func (c *Controller) Request(addr netip.Addr) time.Duration {
 	return c.takeRequest(plain(addr), nil)
 }
 
-func (c *Controller) takeRequest(addr netip.Addr, slot *Slot) time.Duration {
-	wait := c.rates.takeRequest(addr, slot)
+// takeRequest charges a request to a source, and to the connection of slot unless it is nil.
+func (c *Controller) takeRequest(client netip.Addr, slot *Slot) time.Duration {
+	var connection *bucket
+	if slot != nil {
+		connection = &slot.requests
+	}
+	wait := c.rates.takeRequest(client, connection)
 	if wait <= 0 {
 		return 0
 	}
-	c.counters.attempt(RequestRate)
+	c.refuseRequest(client, RequestRate)
 	if c.conf.DryRun {
 		return 0
 	}
 	return time.Duration(wait)
+}
+
+// refuseRequest counts and reports a request of a client that is refused for a reason.
+func (c *Controller) refuseRequest(client netip.Addr, why Reason) {
+	at, now := c.sources.place(client), c.clock.now()
+	at.shard.mu.Lock()
+	c.reporter.unlock(at.shard, c.reporter.keptOutLocked(c.sources.lookupLocked(&at, now), Refuse, why, now))
+	c.counters.attempt(why)
 }

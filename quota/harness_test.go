@@ -30,7 +30,8 @@ type lab struct {
 	testing.TB
 	net       *nettest.Network
 	c         *Controller
-	transport *quic.Transport
+	conn      net.PacketConn // the server's socket
+	transport *Transport
 	http      *http3.Server
 	tls       *tls.Config
 
@@ -63,8 +64,9 @@ func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.Pack
 	if wrap != nil {
 		conn = wrap(l, conn)
 	}
-	l.transport = &quic.Transport{Conn: conn}
-	if err := l.c.Protect(l.transport); err != nil {
+	l.conn = conn
+	var err error
+	if l.transport, err = l.c.Transport(&quic.Transport{Conn: conn}); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := l.transport.ListenEarly(l.tls, &quic.Config{MaxIdleTimeout: 30 * time.Second, Allow0RTT: true})
@@ -72,7 +74,7 @@ func newLab(t *testing.T, conf *Config, wrap func(*lab, net.PacketConn) net.Pack
 		t.Fatal(err)
 	}
 	l.http = &http3.Server{Handler: l.c.Handler(http.HandlerFunc(l.serve))}
-	go l.http.ServeListener(&censusListener{l.c.Listener(ln), l})
+	go l.http.ServeListener(&censusListener{ln, l})
 	synctest.Wait()
 	return l
 }
@@ -117,7 +119,7 @@ func certificate(t testing.TB) tls.Certificate {
 func (l *lab) close() {
 	l.http.Close()
 	l.transport.Close()
-	l.transport.Conn.Close()
+	l.conn.Close()
 	synctest.Wait()
 	wantLive(l.TB, l.c, 0, 0)
 }
@@ -125,12 +127,12 @@ func (l *lab) close() {
 // censusListener counts the accepted connections that exist, by source, independently of
 // the controller.
 type censusListener struct {
-	QUICListener
+	quicListener
 	lab *lab
 }
 
 func (c *censusListener) Accept(ctx context.Context) (*quic.Conn, error) {
-	conn, err := c.QUICListener.Accept(ctx)
+	conn, err := c.quicListener.Accept(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -110,10 +110,12 @@ func newTown(t *testing.T, mode xdp.Mode, family int, conf *Config) *town {
 // serve runs the server until the test ends.
 func (w *town) serve() {
 	w.Helper()
-	w.transport = &quic.Transport{Conn: w.server.Listen(w.addr.String())}
-	if err := w.c.Protect(w.transport); err != nil {
+	conn := w.server.Listen(w.addr.String())
+	transport, err := w.c.Transport(&quic.Transport{Conn: conn})
+	if err != nil {
 		w.Fatal(err)
 	}
+	w.transport = transport
 	conf := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{certificate(w)}})
 	ln, err := w.transport.ListenEarly(conf, &quic.Config{MaxIdleTimeout: time.Minute, Allow0RTT: true})
 	if err != nil {
@@ -121,11 +123,11 @@ func (w *town) serve() {
 	}
 	server := &http3.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served") })}
 	var done sync.WaitGroup
-	done.Go(func() { server.ServeListener(w.c.Listener(&censusListener{ln, w.lab})) })
+	done.Go(func() { server.ServeListener(&censusListener{ln, w.lab}) })
 	w.Cleanup(func() {
 		server.Close()
 		w.transport.Close()
-		w.transport.Conn.Close()
+		conn.Close()
 		done.Wait()
 	})
 }
@@ -256,17 +258,7 @@ func (w *town) wantDropped(why Reason, n uint64) {
 			w.Logf("%+v", w.c.Stats())
 		}
 	}()
-	wait(w, fmt.Sprintf("the kernel drops %d packets for %v", n, why), func() bool { return w.c.Stats().Kernel[why] >= n })
-}
-
-// wait waits until a condition is true.
-func wait(tb testing.TB, what string, until func() bool) {
-	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); !until(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			tb.Fatalf("not within a minute: %s", what)
-		}
-	}
+	nettest.Eventually(w, fmt.Sprintf("the kernel drops %d packets for %v", n, why), func() bool { return w.c.Stats().Kernel[why] >= n })
 }
 
 func kernelAttackConf() *Config {
@@ -298,7 +290,7 @@ func TestKernelParallelDials(t *testing.T) {
 		}
 		w.wantDropped(Connections, 10)
 		w.wantGood(10)
-		wait(w, "the attacker has all its connections", func() bool {
+		nettest.Eventually(w, "the attacker has all its connections", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			return len(held) >= 5
@@ -395,7 +387,7 @@ func TestKernelForgedVictim(t *testing.T) {
 		stop := w.flood(10*time.Millisecond, func(i int) (netip.AddrPort, []byte) {
 			return netip.AddrPortFrom(victim, uint16(20000+i%10000)), garbage()
 		})
-		wait(w, "the attack fills the half-open pool", func() bool { return w.c.Stats().Retried > 0 })
+		nettest.Eventually(w, "the attack fills the half-open pool", func() bool { return w.c.Stats().Retried > 0 })
 		held, _ := w.holdFrom(w.good, w.victimIP, 5)
 		w.wantAlive(held)
 		stop()
@@ -417,7 +409,7 @@ func TestKernelForgedSources(t *testing.T) {
 			}
 			return netip.AddrPortFrom(addr, 1000), garbage()
 		})
-		wait(w, "attempts get a Retry", func() bool { return w.c.Stats().Retried > 20 })
+		nettest.Eventually(w, "attempts get a Retry", func() bool { return w.c.Stats().Retried > 20 })
 		w.wantGood(10)
 		if s := w.c.Stats(); s.HalfOpen > 20 {
 			t.Errorf("%d half open, want at most 20", s.HalfOpen)

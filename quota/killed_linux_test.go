@@ -38,7 +38,7 @@ func TestKilledLeavesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			child.Wait()
-			wait(t, "packets of the denied address arrive", func() bool { return heard(100 * time.Millisecond) })
+			nettest.Eventually(t, "packets of the denied address arrive", func() bool { return heard(100 * time.Millisecond) })
 			if pinned {
 				if err := xdp.Unpin(pin); err != nil {
 					t.Error(err)
@@ -81,13 +81,17 @@ func TestSuccessorOfKilled(t *testing.T) {
 	if !heard(10 * time.Second) {
 		t.Error("no packet arrives: the entries of the killed process still hold")
 	}
-	if err := c.Deny(netip.MustParsePrefix("10.3.0.2/32"), time.Second, ""); err != nil {
-		t.Fatal(err)
+	deny := func(ttl time.Duration) {
+		if err := c.Deny(netip.MustParsePrefix("10.3.0.2/32"), ttl, ""); err != nil {
+			t.Fatal(err)
+		}
 	}
+	deny(time.Hour)
 	if heard(300 * time.Millisecond) {
 		t.Error("a packet arrived though the second process denies its address")
 	}
-	wait(t, "the denial has ended", func() bool { return heard(100 * time.Millisecond) })
+	deny(100 * time.Millisecond)
+	nettest.Eventually(t, "the denial has ended", func() bool { return heard(100 * time.Millisecond) })
 	if s := c.Stats(); s.Kernel[Denied] < 2 || s.KernelErrors != 0 {
 		t.Errorf("the second process has counted %+v", s)
 	}

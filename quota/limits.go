@@ -8,7 +8,7 @@ import (
 // Limits are the limits of a source, of a site, or of all sources together. A field
 // that is 0 has the default that [Config] names, and a negative field means no
 // limit. A burst of 0 is the number of tokens that the rate gives in one second, and
-// at least 1.
+// at least 1. The slowest rate is one a day.
 type Limits struct {
 	// Connections is the maximum number of connections at the same time, of
 	// clients whose address is validated.
@@ -54,6 +54,9 @@ var (
 	}
 )
 
+// noLimits limits nothing.
+var noLimits = Limits{Connections: -1, HalfOpen: -1, ConnectionRate: -1, AttemptRate: -1, PacketRate: -1, RequestRate: -1}
+
 // siteFactor is the ratio of a site's default limits to those of a source.
 const siteFactor = 8
 
@@ -76,8 +79,22 @@ func orRate(rate *float64, burst *int, defaultRate float64, defaultBurst int) {
 	}
 }
 
-// times multiplies all limits.
+// times multiplies all limits. A burst of 0 is first that of its rate: eight times one token in
+// ten seconds is a burst of eight, not of one.
 func (l Limits) times(n int) Limits {
+	for _, f := range []struct {
+		rate  float64
+		burst *int
+	}{
+		{l.ConnectionRate, &l.ConnectionBurst},
+		{l.AttemptRate, &l.AttemptBurst},
+		{l.PacketRate, &l.PacketBurst},
+		{l.RequestRate, &l.RequestBurst},
+	} {
+		if f.rate > 0 {
+			setDefault(f.burst, defaultBurst(f.rate))
+		}
+	}
 	for _, field := range []*int{&l.Connections, &l.HalfOpen, &l.ConnectionBurst, &l.AttemptBurst, &l.PacketBurst, &l.RequestBurst} {
 		*field = min(*field, math.MaxInt32/n) * n
 	}
@@ -87,23 +104,41 @@ func (l Limits) times(n int) Limits {
 	return l
 }
 
-// validate returns an error that begins with the name of the invalid field.
-func (l *Limits) validate() error {
-	for _, r := range []struct {
-		name  string
-		rate  float64
-		burst int
-	}{
+// namedRate is one of the rates of Limits.
+type namedRate struct {
+	name  string
+	rate  float64
+	burst int
+}
+
+func (l *Limits) rates() [4]namedRate {
+	return [...]namedRate{
 		{"Connection", l.ConnectionRate, l.ConnectionBurst},
 		{"Attempt", l.AttemptRate, l.AttemptBurst},
 		{"Packet", l.PacketRate, l.PacketBurst},
 		{"Request", l.RequestRate, l.RequestBurst},
-	} {
+	}
+}
+
+// validate returns an error that begins with the name of the invalid field.
+func (l *Limits) validate() error {
+	for _, r := range l.rates() {
 		switch {
 		case math.IsNaN(r.rate):
 			return fmt.Errorf("%sRate is not a number", r.name)
 		case r.burst < 0:
 			return fmt.Errorf("%sBurst is %d, want 0 or more", r.name, r.burst)
+		}
+	}
+	return nil
+}
+
+// validateBursts returns an error about a burst that has no effect because its rate, with
+// defaults filled in, is no limit.
+func (l *Limits) validateBursts() error {
+	for _, r := range l.rates() {
+		if r.burst > 0 && r.rate <= 0 {
+			return fmt.Errorf("%sBurst is %d, but its rate is no limit: set the rate, or remove the burst", r.name, r.burst)
 		}
 	}
 	return nil
@@ -115,6 +150,7 @@ type limits struct {
 	retryFrom                            int32 // connections, half-open ones included
 	connection, attempt, packet, request rate
 	exempt                               bool
+	shared                               bool // of an Override that is shared: there is no site
 }
 
 // answers is the rate of refusals that are sent to one source.

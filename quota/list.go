@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gaissmai/bart"
@@ -32,34 +33,46 @@ func (l List) String() string {
 	return fmt.Sprintf("list %d", uint8(l))
 }
 
-// Entry is a prefix on a list.
+// MarshalText returns the name.
+func (l List) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText parses a name.
+func (l *List) UnmarshalText(text []byte) error {
+	i := slices.Index(listNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown list %q: want deny or allow", text)
+	}
+	*l = List(i)
+	return nil
+}
+
+// Entry is a prefix on a list. The JSON names stay. Later versions may add fields.
 type Entry struct {
 	// List is the list that the entry is on.
-	List List
-	// Prefix is the prefix of the addresses that the entry is for. IPv4 mapped into
-	// IPv6 counts as IPv4.
-	Prefix netip.Prefix
+	List List `json:"list"`
+	// Prefix is the prefix of the addresses that the entry is for, of any length.
+	Prefix netip.Prefix `json:"prefix"`
 	// Reason is a text for operators. The package does not use it.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 	// Expires is when the entry expires. The zero time means never.
-	Expires time.Time
+	Expires time.Time `json:"expires,omitzero"`
 	// End closes existing connections from a denied prefix when the entry is added.
 	// Without it their packets are dropped, and they time out.
-	End bool
+	End bool `json:"end,omitempty"`
 	// File is the name of the file that the entry was loaded from
 	// ([Controller.LoadFile]), or empty if it was added at run time.
 	// [Controller.Add] ignores it.
-	File string
+	File string `json:"file,omitempty"`
 	// Packets is the number of packets that have matched the entry.
 	// [Controller.Add] ignores it.
-	Packets uint64
+	Packets uint64 `json:"packets"`
 }
 
 // Add puts an entry on its list. It replaces the entry with the same prefix, if there
 // is one. Prefixes may overlap: an address is on a list if any entry matches it. An
 // error wraps [ErrPrefix] or [ErrFull].
 func (c *Controller) Add(e Entry) error {
-	prefix, err := listPrefix(e.Prefix)
+	prefix, err := plainPrefix(e.Prefix)
 	if err != nil {
 		return err
 	}
@@ -105,7 +118,7 @@ func (c *Controller) addFor(e Entry, ttl time.Duration) error {
 // Remove removes the entry with exactly this prefix from a list, and reports whether
 // there was one.
 func (c *Controller) Remove(list List, prefix netip.Prefix) bool {
-	prefix, err := listPrefix(prefix)
+	prefix, err := plainPrefix(prefix)
 	if err != nil || list >= numLists || !c.lists.remove(list, prefix) {
 		return false
 	}
@@ -142,7 +155,7 @@ func (c *Controller) Entries() iter.Seq[Entry] {
 // handshake, and returns their number. It does not keep new ones out: see
 // [Controller.Deny]. See [Slot.OnEnd] for how connections are ended.
 func (c *Controller) End(prefix netip.Prefix) int {
-	prefix, err := listPrefix(prefix)
+	prefix, err := plainPrefix(prefix)
 	if err != nil {
 		return 0
 	}

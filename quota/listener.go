@@ -8,19 +8,20 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// QUICListener is implemented by [quic.Listener], [quic.EarlyListener] and [Listener].
-// It is what http3.Server.ServeListener takes.
-type QUICListener interface {
+// quicListener is implemented by [quic.Listener], [quic.EarlyListener] and [Listener]. It is
+// what the method ServeListener of an http3.Server takes.
+type quicListener interface {
 	Accept(context.Context) (*quic.Conn, error)
 	Addr() net.Addr
 	Close() error
 }
 
-// Listener accepts the connections that are within the quota, and tells the
-// controller when their handshakes are complete. Make one with [Controller.Listener].
+// Listener accepts the connections that are within the quota, and tells the controller when
+// their handshakes are complete. Make one with [Transport.Listen] or
+// [Transport.ListenEarly]. All methods may be called concurrently.
 type Listener struct {
 	c        *Controller
-	inner    QUICListener
+	inner    quicListener
 	start    sync.Once
 	running  sync.WaitGroup
 	admitted chan *quic.Conn
@@ -28,26 +29,26 @@ type Listener struct {
 	err      error         // of inner.Accept; set before stopped is closed
 }
 
-var _ QUICListener = (*Listener)(nil)
+var _ quicListener = (*Listener)(nil)
 
-// Listener returns a listener that accepts the connections of l, which listens on a
-// protected transport. Closing it closes l.
-func (c *Controller) Listener(l QUICListener) *Listener {
-	c.admission.listens.Store(true)
+// newListener returns a listener that accepts the connections of l, which listens on a
+// transport of the controller. Closing it closes l.
+func newListener(c *Controller, l quicListener) *Listener {
 	return &Listener{c: c, inner: l, admitted: make(chan *quic.Conn), stopped: make(chan struct{})}
 }
 
 // Accept returns the next connection that has room in the quota. It closes those that
 // have none, with [Config].ErrorCode.
 //
-// If the listener below is an early one, connections that are held to no limit are
-// returned before their handshake is complete. Others are returned afterwards, so that
-// 0-RTT data waits for the handshake: only a complete handshake validates the address,
-// which a token does not, and only then is it certain that there is room.
+// A listener of [Transport.ListenEarly] returns connections that are held to no limit before
+// their handshake is complete. Others are returned afterwards, so that 0-RTT data waits for
+// the handshake: only a complete handshake validates the address, which a token does not,
+// and only then is it certain that there is room.
 //
-// When the Accept of the listener below fails, this and all later calls return its error.
+// When the listener or its transport is closed, this and all later calls return the error
+// that says so: [quic.ErrServerClosed] or [quic.ErrTransportClosed].
 func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
-	l.start.Do(func() { l.running.Go(l.collect) })
+	l.begin()
 	select {
 	case conn := <-l.admitted:
 		return conn, nil
@@ -57,6 +58,9 @@ func (l *Listener) Accept(ctx context.Context) (*quic.Conn, error) {
 		return nil, ctx.Err()
 	}
 }
+
+// begin starts collect, once.
+func (l *Listener) begin() { l.start.Do(func() { l.running.Go(l.collect) }) }
 
 // collect accepts connections from the listener below, until that fails.
 func (l *Listener) collect() {
@@ -123,13 +127,14 @@ func (l *Listener) closeConn(conn *quic.Conn) {
 	_ = conn.CloseWithError(l.c.conf.ErrorCode, "over quota")
 }
 
-// Close closes the listener below, and the connections that have not been accepted
-// yet. It waits until all of them are closed.
+// Close closes the listener, and the connections that have not been accepted yet. It waits
+// until all of them are closed. Accepted connections stay open.
 func (l *Listener) Close() error {
 	err := l.inner.Close()
+	l.begin() // even if nobody has called Accept: quic-go leaves open what waits in its queue
 	l.running.Wait()
 	return err
 }
 
-// Addr returns the address of the listener below.
+// Addr returns the local address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }

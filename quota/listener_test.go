@@ -126,19 +126,19 @@ func TestTokenDoesNotValidate(t *testing.T) {
 	}
 }
 
-// newListener makes a protected listener.
-func (l *lab) newListener(at string) (_ *Listener, done func()) {
+// listen makes a listener with a transport of its own.
+func (l *lab) listen(at string) (_ *Listener, done func()) {
 	l.Helper()
 	conn := l.net.Listen(at)
-	tr := &quic.Transport{Conn: conn}
-	if err := l.c.Protect(tr); err != nil {
+	tr, err := l.c.Transport(&quic.Transport{Conn: conn})
+	if err != nil {
 		l.Fatal(err)
 	}
 	ln, err := tr.ListenEarly(l.tls, nil)
 	if err != nil {
 		l.Fatal(err)
 	}
-	return l.c.Listener(ln), func() { tr.Close(); conn.Close(); synctest.Wait() }
+	return ln, func() { tr.Close(); conn.Close(); synctest.Wait() }
 }
 
 // dialTo makes a connection to a listener other than the lab's.
@@ -152,7 +152,7 @@ func (c *client) dialTo(at string) (*quic.Conn, error) {
 func TestSlowHandshakeDelaysNoOther(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
-		ln, done := l.newListener(at)
+		ln, done := l.listen(at)
 		defer done()
 		quick := l.client("198.51.100.2")
 		defer quick.close()
@@ -182,7 +182,7 @@ func TestSlowHandshakeDelaysNoOther(t *testing.T) {
 func TestListenerCloses(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
-		ln, done := l.newListener(at)
+		ln, done := l.listen(at)
 		defer done()
 		if ln.Addr().String() != at {
 			t.Errorf("it is at %v", ln.Addr())
@@ -216,12 +216,40 @@ func TestListenerCloses(t *testing.T) {
 	})
 }
 
+// TestCloseWithoutAccept checks that closing the listener closes the connections that wait for
+// Accept, even if that was never called.
+func TestCloseWithoutAccept(t *testing.T) {
+	const at = "192.0.2.2:443"
+	runLab(t, nil, func(l *lab) {
+		ln, done := l.listen(at)
+		defer done()
+		c := l.client("198.51.100.1")
+		defer c.close()
+		conn, err := c.dialTo(at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := ln.Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		wantLive(t, l.c, 0, 0)
+		if conn.Context().Err() == nil {
+			t.Error("the client has not been closed")
+		}
+		if _, err := ln.Accept(context.Background()); !errors.Is(err, quic.ErrServerClosed) {
+			t.Errorf("got %v, want ErrServerClosed", err)
+		}
+	})
+}
+
 // TestCloseWaitsForNoHandshake checks that closing the listener does not wait for a client
 // that does not complete its handshake.
 func TestCloseWaitsForNoHandshake(t *testing.T) {
 	const at = "192.0.2.2:443"
 	runLab(t, nil, func(l *lab) {
-		ln, done := l.newListener(at)
+		ln, done := l.listen(at)
 		defer done()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -247,8 +275,8 @@ func TestCloseWaitsForNoHandshake(t *testing.T) {
 	})
 }
 
-// TestOnlyHandshakeEstablishes checks that, with a listener, an attempt stays half open
-// until its handshake is complete, however long that takes.
+// TestOnlyHandshakeEstablishes checks that an attempt of a transport stays half open until its
+// handshake is complete, however long that takes, and that another one does not.
 func TestOnlyHandshakeEstablishes(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, nil)
@@ -259,10 +287,8 @@ func TestOnlyHandshakeEstablishes(t *testing.T) {
 			}
 		}
 		enter("192.0.2.1:1")
-		time.Sleep(time.Minute)
-		wantLive(t, c, 1, 0)
-		c.Listener(nil)
-		enter("192.0.2.1:2")
+		mustAdmit(t, c, "192.0.2.1:2")
+		wantLive(t, c, 0, 2)
 		time.Sleep(time.Minute)
 		wantLive(t, c, 1, 1)
 	})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -22,7 +21,7 @@ const maxLine = 4096
 //	deny  198.51.100.7      ttl=24h end   a reason, for operators
 //	allow 2001:db8::/48     the office
 //
-// An address without a length stands for itself alone. ttl, in the format of
+// Prefixes are written as [ParsePrefix] reads them. ttl, in the format of
 // [time.ParseDuration], is how long the entry lasts from now on; "end" sets
 // [Entry].End; the rest of the line is its reason. If a line is invalid, ParseList
 // returns no entries and a [LineError] about the first such line.
@@ -83,7 +82,7 @@ func parseLine(line string, now time.Time) (e Entry, ok bool, err error) {
 		return Entry{}, false, fmt.Errorf("want \"deny\" or \"allow\", got %q", verb)
 	}
 	text, rest := cutField(rest)
-	if e.Prefix, err = parsePrefix(text); err != nil {
+	if e.Prefix, err = ParsePrefix(text); err != nil {
 		return Entry{}, false, err
 	}
 	for {
@@ -113,25 +112,6 @@ func cutField(s string) (field, rest string) {
 		return s[:i], s[i:]
 	}
 	return s, ""
-}
-
-// parsePrefix reads a prefix or an address.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if text == "" {
-		return netip.Prefix{}, fmt.Errorf("%w: none given", ErrPrefix)
-	}
-	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
-		return listPrefix(netip.PrefixFrom(addr, addr.BitLen()))
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%w: %q", ErrPrefix, text)
-	}
-	masked, err := listPrefix(p)
-	if err == nil && p.Masked() != p {
-		return netip.Prefix{}, fmt.Errorf("%w: %v has bits beyond its length: want %v", ErrPrefix, p, masked)
-	}
-	return masked, err
 }
 
 // LoadFile reads a file in the format of [ParseList]. Its entries replace those that

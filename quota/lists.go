@@ -144,21 +144,6 @@ func (l *lists) unexpiredLocked(list List, now time.Time) *listTable {
 	return out
 }
 
-// listPrefix returns a prefix in the form that lists use: without the bits beyond its
-// length, and IPv4 if it is IPv4 mapped into IPv6.
-func listPrefix(p netip.Prefix) (netip.Prefix, error) {
-	addr, bits := p.Addr(), p.Bits()
-	switch {
-	case !p.IsValid():
-		return netip.Prefix{}, fmt.Errorf("%w: it is empty", ErrPrefix)
-	case addr.Is4In6() && bits < 96:
-		return netip.Prefix{}, fmt.Errorf("%w: %v covers both IPv4 and IPv6 addresses", ErrPrefix, p)
-	case addr.Is4In6():
-		addr, bits = addr.Unmap(), bits-96
-	}
-	return netip.PrefixFrom(addr, bits).Masked(), nil
-}
-
 // entryID identifies an entry.
 type entryID struct {
 	list   List

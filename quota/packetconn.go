@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -14,8 +15,9 @@ import (
 )
 
 // PacketConn returns a conn that reads from conn those packets that the filter lets
-// pass. idLen is the length of the connection IDs of the server that reads it, which is
-// 4 unless its [quic.Transport] says otherwise. [Controller.Protect] calls PacketConn.
+// pass. It is for implementations of QUIC other than quic-go, together with
+// [Controller.WantsRetry] and [Controller.Admit]: [Controller.Transport] does all of this
+// for quic-go. idLen is the length of the connection IDs of the server that reads the conn.
 //
 // If conn is a *net.UDPConn, or another conn that quic-go reads in batches, so is the
 // conn that is returned, with the same ECN, GSO and path MTU discovery. Closing it
@@ -31,10 +33,16 @@ import (
 // returned conn or the controller is closed. This is not so for a conn that shares its
 // socket with others, like those of package relay.
 func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
+	return c.packetConn(conn, idLen, func() {})
+}
+
+// packetConn is PacketConn with a function that is called once when the conn is released.
+func (c *Controller) packetConn(conn net.PacketConn, idLen int, released func()) net.PacketConn {
+	unguard := guardPort(c.enforcement.enforcer, conn, idLen)
 	plain := &filteredConn{
 		PacketConn: conn,
 		filter:     filter{c: c, idLen: idLen},
-		unguard:    guardPort(c.enforcement.enforcer, conn, idLen),
+		release:    sync.OnceFunc(func() { unguard(); released() }),
 	}
 	if _, shared := conn.(udp.Conn); !shared {
 		plain.limit = amplify.New(amplify.Config{IDLen: idLen, Dials: true, Guess: true})
@@ -59,11 +67,8 @@ func (c *Controller) PacketConn(conn net.PacketConn, idLen int) net.PacketConn {
 	return out
 }
 
-// amplification returns the limit of what the conn sends, or nil.
-func (f *filteredConn) amplification() *amplify.Limit { return f.limit }
-
-// controller returns the controller of the filter.
-func (f *filteredConn) controller() *Controller { return f.filter.c }
+// filtered returns f, also from the conns that embed it.
+func (f *filteredConn) filtered() *filteredConn { return f }
 
 // batchReader is the method by which quic-go reads several datagrams at once.
 type batchReader interface {
@@ -77,8 +82,9 @@ type filteredConn struct {
 	// limit limits what is sent to addresses that are not validated. It is nil if
 	// the socket is shared: its owner has the limit then.
 	limit *amplify.Limit
-	// unguard ends the enforcer's quota for the port. It may be called repeatedly.
-	unguard func()
+	// release ends the enforcer's quota for the port, and lets another transport have the
+	// conn below. It may be called repeatedly.
+	release func()
 }
 
 // guardPort puts the port of a conn under the quota in the kernel, unless the conn
@@ -90,13 +96,22 @@ func guardPort(e enforcer, conn net.PacketConn, idLen int) (unguard func()) {
 	}
 	port := uint16(local.Port)
 	e.guard(port, idLen)
-	return sync.OnceFunc(func() { e.unguard(port) })
+	return func() { e.unguard(port) }
 }
 
 // Close closes the conn below.
 func (f *filteredConn) Close() error {
-	f.unguard()
+	f.release()
 	return f.PacketConn.Close()
+}
+
+// readError releases the conn if it was closed: its owner may have closed the one below. It
+// returns the error.
+func (f *filteredConn) readError(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		f.release()
+	}
+	return err
 }
 
 // ReadFrom implements [net.PacketConn].
@@ -104,7 +119,7 @@ func (f *filteredConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	for {
 		n, addr, err := f.PacketConn.ReadFrom(b)
 		if err != nil {
-			return n, addr, err
+			return n, addr, f.readError(err)
 		}
 		if f.passOne(addr, b[:n]) {
 			return n, addr, nil
@@ -217,7 +232,7 @@ func (f *filteredOOBConn) ReadBatch(ms []ipv4.Message, flags int) (int, error) {
 	for {
 		n, err := f.batch.ReadBatch(ms, flags)
 		if err != nil {
-			return n, err
+			return n, f.readError(err)
 		}
 		var count tally
 		now, kept := f.filter.c.clock.now(), 0
@@ -249,7 +264,7 @@ func (f *filteredOOBConn) ReadMsgUDP(b, oob []byte) (n, oobn, flags int, addr *n
 	for {
 		n, oobn, flags, addr, err = f.oob.ReadMsgUDP(b, oob)
 		if err != nil {
-			return n, oobn, flags, addr, err
+			return n, oobn, flags, addr, f.readError(err)
 		}
 		if f.passOne(addr, b[:n]) {
 			return n, oobn, flags, addr, nil

@@ -1,7 +1,6 @@
 package quota
 
 import (
-	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -90,23 +89,5 @@ func TestConnKeepsMethods(t *testing.T) {
 				t.Errorf("lends its socket: %v, has out-of-band data: %v, batches: %v", raw, oob, batch)
 			}
 		})
-	}
-}
-
-// TestProtectOnce checks that a transport cannot be protected twice, which would count
-// everything twice.
-func TestProtectOnce(t *testing.T) {
-	for _, conn := range []net.PacketConn{loopback(t), struct{ net.PacketConn }{loopback(t)}} {
-		c, tr := mustNew(t, nil), &quic.Transport{Conn: conn}
-		if err := errors.Join(c.Protect(tr), mustNew(t, nil).Protect(tr)); err != nil {
-			t.Fatal(err)
-		}
-		tr = &quic.Transport{Conn: conn}
-		if err := c.Protect(tr); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Protect(tr); err == nil {
-			t.Error("protected twice")
-		}
 	}
 }

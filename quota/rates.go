@@ -66,32 +66,30 @@ func (r *rates) takeSourcePacket(addr netip.Addr, now instant) bool {
 	return true
 }
 
-// takeRequest charges a request to all levels, and to the connection of slot unless
-// it is nil, if there is room everywhere. It returns how long to wait if there is not.
-func (r *rates) takeRequest(addr netip.Addr, slot *Slot) (wait instant) {
-	if r.lists.allows(addr) {
+// takeRequest charges a request to all levels, and to the bucket of its connection unless
+// that is nil, if there is room everywhere. It returns how long to wait if there is not.
+func (r *rates) takeRequest(client netip.Addr, connection *bucket) (wait instant) {
+	if r.lists.allows(client) {
 		return 0
 	}
-	at, now := r.sources.place(addr), r.clock.now()
+	at, now := r.sources.place(client), r.clock.now()
 	at.shard.mu.Lock()
+	defer at.shard.mu.Unlock()
 	s := r.sources.lookupLocked(&at, now)
-	var n note
-	if wait = r.requestWaitLocked(s, slot, now); wait <= 0 {
-		r.chargeRequestLocked(s, slot, now)
-	} else {
-		n = r.reporter.keptOutLocked(s, Refuse, RequestRate, now)
+	if wait = r.requestWaitLocked(s, connection, now); wait > 0 {
+		return wait
 	}
-	r.reporter.unlock(at.shard, n)
-	return max(wait, 0)
+	r.chargeRequestLocked(s, connection, now)
+	return 0
 }
 
 // requestWaitLocked returns how long to wait until a request may be made.
-func (r *rates) requestWaitLocked(s *source, slot *Slot, now instant) (wait instant) {
+func (r *rates) requestWaitLocked(s *source, connection *bucket, now instant) (wait instant) {
 	if s.exempt() {
 		return 0
 	}
-	if slot != nil {
-		wait = r.perConnection.wait(slot.requests, now)
+	if connection != nil {
+		wait = r.perConnection.wait(*connection, now)
 	}
 	for l := range s.levels {
 		wait = max(wait, l.limits.request.wait(l.request, now))
@@ -101,9 +99,9 @@ func (r *rates) requestWaitLocked(s *source, slot *Slot, now instant) (wait inst
 	return max(wait, r.total.limits.request.wait(r.total.request, now))
 }
 
-func (r *rates) chargeRequestLocked(s *source, slot *Slot, now instant) {
-	if slot != nil {
-		r.perConnection.take(&slot.requests, now)
+func (r *rates) chargeRequestLocked(s *source, connection *bucket, now instant) {
+	if connection != nil {
+		r.perConnection.take(connection, now)
 	}
 	for l := range s.levels {
 		l.limits.request.take(&l.request, now)

@@ -1,6 +1,9 @@
 package quota
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Action is what is done about an attempt, a packet, or a request.
 type Action uint8
@@ -28,6 +31,19 @@ func (a Action) String() string {
 		return actionNames[a]
 	}
 	return fmt.Sprintf("action %d", uint8(a))
+}
+
+// MarshalText returns the name.
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText parses a name.
+func (a *Action) UnmarshalText(text []byte) error {
+	i := slices.Index(actionNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown action %q", text)
+	}
+	*a = Action(i)
+	return nil
 }
 
 // Reason is why a packet passed or was dropped, or why an attempt or a request was
@@ -75,6 +91,8 @@ const (
 	HalfOpen
 	// RequestRate: the source, its site, or the connection makes requests too fast.
 	RequestRate
+	// RouteRate: the same, beyond the limits of a [Route].
+	RouteRate
 
 	numReasons
 )
@@ -96,6 +114,7 @@ var reasonNames = [numReasons]string{
 	TotalConnectionRate: "total_connection_rate",
 	HalfOpen:            "half_open",
 	RequestRate:         "request_rate",
+	RouteRate:           "route_rate",
 }
 
 // String returns a name that is fit for the label of a metric.
@@ -111,11 +130,10 @@ func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText parses a name.
 func (r *Reason) UnmarshalText(text []byte) error {
-	for why, name := range reasonNames {
-		if name == string(text) {
-			*r = Reason(why)
-			return nil
-		}
+	i := slices.Index(reasonNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown reason %q", text)
 	}
-	return fmt.Errorf("unknown reason %q", text)
+	*r = Reason(i)
+	return nil
 }

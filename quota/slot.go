@@ -15,6 +15,7 @@ type Slot struct {
 	shard     *shard
 	source    *source // nil: not remembered
 	remote    netip.AddrPort
+	client    netip.Addr    // of the source: that of remote, unless Config.SourceOf says otherwise
 	exempt    bool          // no limit holds for it
 	peer      *amplify.Peer // its address, and where it migrates to; nil: not of a transport
 
@@ -25,10 +26,11 @@ type Slot struct {
 	onEnd      func()
 	timer      *time.Timer
 	requests   bucket
+	ofRoutes   []bucket // requests on each route that limits connections, by its number
 	prev, next *Slot
 }
 
-// Remote returns the address that the connection was admitted from.
+// Remote returns the address that the connection was admitted from, as the server sees it.
 func (s *Slot) Remote() netip.AddrPort { return s.remote }
 
 // Established reports to the quota that the handshake is complete, which validates the

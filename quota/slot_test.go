@@ -20,8 +20,7 @@ import (
 func TestHalfOpenBecomesConnection(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 2}})
-		a := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
-		b := wantAdmit(t, c, "192.0.2.1:2", false, PassNew)
+		a, b := mustAdmit(t, c, "192.0.2.1:1"), mustAdmit(t, c, "192.0.2.1:2")
 		wantLive(t, c, 0, 2)
 		for range 2 {
 			if !a.Established() {
@@ -62,7 +61,7 @@ func TestTimeoutWithoutRoom(t *testing.T) {
 	nettest.Bubble(t, func(t *testing.T) {
 		c := mustNew(t, &Config{Source: Limits{Connections: 1}})
 		ended := make(chan struct{}, 2)
-		a := wantAdmit(t, c, "192.0.2.1:1", false, PassNew)
+		a := mustAdmit(t, c, "192.0.2.1:1")
 		a.OnEnd(func() { ended <- struct{}{} })
 		wantAdmit(t, c, "192.0.2.1:3", true, PassNew)
 		<-ended

@@ -28,14 +28,9 @@ func newSourceTable(conf *Config) *sourceTable {
 		site:   compile(conf.Site, 0),
 		seed:   maphash.MakeSeed(),
 	}
-	exempt := &limits{exempt: true}
 	for _, o := range conf.Overrides {
-		prefix, _ := listPrefix(o.Prefix) // has been validated
-		l := exempt
-		if !o.Exempt {
-			l = compile(o.Limits.or(conf.Source), conf.RetrySource)
-		}
-		t.overrides.Insert(prefix, l)
+		prefix, _ := plainPrefix(o.Prefix) // has been validated
+		t.overrides.Insert(prefix, o.compile(conf))
 	}
 	n := 1
 	for n < maxShards && conf.MaxSources >= n*2*maxShards {
@@ -129,7 +124,7 @@ func (t *sourceTable) addLocked(at *place, now instant) *source {
 		l = t.source
 	}
 	var site *source
-	if at.hasSite && !l.exempt {
+	if at.hasSite && !l.exempt && !l.shared {
 		if site = sh.get(at.site, true, now); site == nil {
 			site = sh.add(at.site, nil, true, t.site, now)
 		}
@@ -149,7 +144,7 @@ func (t *sourceTable) end(of func(netip.Addr) bool) (ended int) {
 		sh := &t.shards[i]
 		sh.mu.Lock()
 		for slot := sh.slots; slot != nil; slot = slot.next {
-			if of(slot.remote.Addr()) && slot.endLocked() {
+			if of(slot.client) && slot.endLocked() {
 				ended++
 			}
 		}
