@@ -13,21 +13,21 @@ import (
 
 	"github.com/quicway/quicway/internal/amplify"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
-
-// eventQueue is how many events are queued for a client that does not read them.
-// Further events are dropped: a client finds out the same without them, but later.
-const eventQueue = 64
 
 // client is one control connection. A client without conn stands for one that has not
 // come back yet after a restart of the server, or has gone.
 type client struct {
-	conn       *quic.Conn
-	events     chan control.Event
-	subscribed atomic.Bool   // a request for events is open
-	admission  *admission    // the connection's place at the gate
-	peer       *amplify.Peer // the connection's address for the amplification limit
+	conn      *quic.Conn
+	errands   errands
+	events    events
+	admission *admission    // the connection's place at the gate
+	peer      *amplify.Peer // the connection's address for the amplification limit
+	tunnels   *tunnels
+	tunnel    *clientTunnel // the one in which the connection was made; nil: none
+	instance  string        // the ID of the server
 
 	requests chan struct{} // holds one token for each open request
 
@@ -42,10 +42,18 @@ type client struct {
 	lobby        *lobby       // the one that the connection is in; nil: none
 	source, site netip.Prefix // of its address, when it came to the lobby
 	number       uint64       // counts the connections that have come to the lobby
+	holds        bool         // the client holds its tunnel
 
 	mu   sync.Mutex     // guards the following
 	seen netip.AddrPort // the last address in an event to the client
 	seq  uint64         // its number
+}
+
+// newClient makes the client of a connection whose handshake begins.
+func newClient(lobbies *lobbies, a *admission, peer *amplify.Peer) *client {
+	c := &client{requests: newRequests(), lobbies: lobbies, admission: a, peer: peer}
+	c.events.writing = errand{of: &c.errands, do: c.events.write}
+	return c
 }
 
 type clientKey struct{}
@@ -58,9 +66,8 @@ func (c *client) connected() bool { return c.conn != nil && c.conn.Context().Err
 
 // notify queues an event. It never blocks.
 func (c *client) notify(e control.Event) {
-	select {
-	case c.events <- e:
-	default:
+	if c.conn != nil {
+		c.events.add(e)
 	}
 }
 
@@ -70,10 +77,10 @@ func (c *client) notify(e control.Event) {
 func (c *client) observe() (addr netip.AddrPort, seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now := remoteAddr(c.conn); now != c.seen {
+	if now := c.remote(); now != c.seen {
 		c.seen = now
 		c.seq++
-		c.notify(control.Event{Type: control.EventObserved, Observed: c.seen, ObservedSeq: c.seq})
+		c.notify(control.Event{Type: control.EventObserved, Observed: c.seen, ObservedSeq: c.seq, Instance: c.instance})
 	}
 	return c.seen, c.seq
 }
@@ -142,12 +149,26 @@ func (c *client) changeLobby() (evicted *client) {
 	c.lobbyMu.Lock()
 	defer c.lobbyMu.Unlock()
 	to := c.lobbies.of(c)
+	c.holdTunnelLocked(to != c.lobbies.unauthenticated && !c.over.Load())
 	if to == c.lobby {
 		return nil
 	}
 	c.lobby.leave(c)
 	c.lobby = to
 	return to.enter(c, remoteAddr(c.conn).Addr())
+}
+
+// holdTunnelLocked keeps the client's tunnel open, or no longer does so.
+func (c *client) holdTunnelLocked(hold bool) {
+	if c.tunnel == nil || c.holds == hold {
+		return
+	}
+	c.holds = hold
+	if hold {
+		c.tunnels.hold(c.tunnel)
+	} else {
+		c.tunnels.release(c.tunnel)
+	}
 }
 
 // closeUnauthenticated closes the connection when it has been unauthenticated for too
@@ -183,6 +204,15 @@ func (c *client) closeUnauthenticated() (stop func()) {
 // follows a client only after a PATH_RESPONSE from the new address (RFC 9000 §9.3).
 func remoteAddr(conn *quic.Conn) netip.AddrPort { return udp.AddrPort(conn.RemoteAddr()) }
 
+// remote returns the client's address for limits, logs and peers. It is the one that
+// remoteAddr returns, unless the connection is in a tunnel.
+func (c *client) remote() netip.AddrPort {
+	if c.conn == nil {
+		return netip.AddrPort{}
+	}
+	return c.tunnels.clientOf(remoteAddr(c.conn))
+}
+
 // localAddr returns the relay's address that the client uses, or the zero Addr if it is
 // not known: then quic-go returns the first socket's address, which may be of the other
 // IP version.
@@ -195,7 +225,7 @@ func localAddr(conn *quic.Conn) netip.Addr {
 }
 
 // siteOf returns the prefix that one site is assumed to have: an IPv4 address, or 48
-// bits of IPv6.
+// bits of IPv6. The address of a tunnel stands for its client's.
 func siteOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 48) }
 
 // sourceOf returns the prefix that one party is assumed to have: an IPv4 address, or 64
@@ -203,6 +233,7 @@ func siteOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 48) }
 func sourceOf(addr netip.Addr) netip.Prefix { return prefixOf(addr, 64) }
 
 func prefixOf(addr netip.Addr, bits int) netip.Prefix {
+	addr = tunnel.Source(addr)
 	if addr.Is4() {
 		bits = 32
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -23,6 +24,7 @@ const (
 	defaultListeners  = 4096
 	defaultPerSource  = 1024
 	maxSessionsLimit  = 1 << 24
+	defaultTunnels    = 4096
 	defaultOfferTTL   = 2 * time.Minute
 	defaultOffers     = 16384
 	defaultOfferSize  = 16 << 10
@@ -38,10 +40,56 @@ type Config struct {
 	// Token, the key of the default certificate, and the keys of session tokens, of
 	// QUIC's stateless resets and of its address validation. Peers recognise a
 	// relay that is restarted with the same Secret, and their connections
-	// survive the restart. Several relays may have the same Secret: the key of the
-	// resets also depends on the host's name and addresses (RFC 9000 §21.11). nil
-	// draws a Secret that is lost when the process ends.
+	// survive the restart. Several relays may have the same Secret, if their clocks
+	// agree within 5 seconds: a session goes on at another of them with the tokens of
+	// the first. The key of the resets differs between them by Name. nil draws a Secret
+	// that is lost when the process ends.
 	Secret []byte
+
+	// OldSecrets are up to 8 other secrets, whose tokens the relay accepts as well: access
+	// tokens (unless Token or Authorize is set) and session tokens. It makes none with
+	// them. The keys that are derived from them vouch for that of the default
+	// certificate, so that peers with an old Pin accept it. To change the Secret of
+	// several relays without a break, restart them three times: first with the new
+	// secret as NextSecret, then with the new one as Secret and the old one in
+	// OldSecrets, and at last without the old one. The last step can be taken when ten
+	// TTLs have passed, the peers have the new Token and Pin, and Stats.OldSecretUses
+	// does not grow any more. While there are two secrets, MaxSessionsPerAccount counts
+	// the sessions of each of them by themselves.
+	OldSecrets [][]byte
+
+	// NextSecret is the secret that the relays are about to have. The relay accepts its
+	// tokens, as those of OldSecrets, but its key vouches for nothing. nil: none.
+	NextSecret []byte
+
+	// Name tells the relay from others with the same Secret. It has at most 64 bytes,
+	// and must not change at a restart: the key of stateless resets, by which clients
+	// notice the restart, is derived from Secret and Name. Two relays with the same
+	// Secret must not have the same Name: one could be made to end the connections of
+	// the other (RFC 9000 §21.11). Empty: a name that is made of the host's name and
+	// addresses.
+	Name string
+
+	// Advertise is the host and port that clients are told for this relay, and tell
+	// their peers. It matters if they find the relay by another address, which leads to
+	// several relays, as with anycast or behind a load balancer. Empty: clients tell
+	// their peers the address that they have used.
+	Advertise string
+
+	// Zone names the place of the relay, in at most 64 bytes. Relays with different zones
+	// are not expected to fail together.
+	Zone string
+
+	// TunnelPort is a TCP port, other than the number of the UDP port, at which clients
+	// reach a listener that [Server.ServeTCP] gets, such as 443. [Server.URL] names it. 0:
+	// none.
+	TunnelPort uint16
+
+	// Members are up to 15 other relays, to which clients go when this one drains or is
+	// full. They should have the same Secret. An entry with the Name of this relay is
+	// ignored. [Server.SetMembers] replaces them while the server runs. The server
+	// does not ask whether they are there.
+	Members []Member
 
 	// Token is the access token, which a dialer needs to open sessions. Empty:
 	// derived from Secret. It is not used if Authorize is set.
@@ -89,6 +137,14 @@ type Config struct {
 	// or site that has too many, or of the site that has most. Each connection may
 	// take 100 kB. 0 means 4096.
 	MaxListeners int
+
+	// MaxTunnels bounds the TCP connections of [Server.ServeTCP]: those with a tunnel, and
+	// those that have not asked for one yet, for which they have ten seconds. A site (an
+	// IPv4 address or 48 bits of IPv6) may have half of them, and a source (64 bits) a
+	// quarter; a new connection that is one too many is closed. A tunnel takes 100 kB.
+	// While its client does not read, it takes up to 1.4 MB more: two buffers of 512 KiB,
+	// which grow by a quarter at a time, and 65 KiB of TLS records. 0 means 4096; negative: no tunnels.
+	MaxTunnels int
 
 	// TTL is how long a leg lives after its last refresh or its last packet. A peer
 	// may ask for less. Packets count if they come from the leg's address, and a
@@ -213,6 +269,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.MaxSessionsPerAccount, out.MaxSessions)
 	setDefault(&out.MaxConnectionsPerSource, defaultPerSource)
 	setDefault(&out.MaxListeners, defaultListeners)
+	setDefault(&out.MaxTunnels, defaultTunnels)
 	setDefault(&out.TTL, defaultTTL)
 	setDefault(&out.OfferTTL, defaultOfferTTL)
 	setDefault(&out.MaxOffers, defaultOffers)
@@ -234,6 +291,18 @@ func (c *Config) validate() error {
 	switch {
 	case c.Secret != nil && len(c.Secret) < minSecret:
 		return fmt.Errorf("%w: Secret has %d bytes, want at least %d", ErrConfig, len(c.Secret), minSecret)
+	case len(c.OldSecrets) > maxOldSecrets:
+		return fmt.Errorf("%w: %d OldSecrets, want at most %d", ErrConfig, len(c.OldSecrets), maxOldSecrets)
+	case (len(c.OldSecrets) > 0 || c.NextSecret != nil) && c.Secret == nil:
+		return fmt.Errorf("%w: OldSecrets or NextSecret without Secret", ErrConfig)
+	case c.NextSecret != nil && len(c.NextSecret) < minSecret:
+		return fmt.Errorf("%w: NextSecret has %d bytes, want at least %d", ErrConfig, len(c.NextSecret), minSecret)
+	case slices.ContainsFunc(c.OldSecrets, func(s []byte) bool { return len(s) < minSecret }):
+		return fmt.Errorf("%w: one of OldSecrets is shorter than %d bytes", ErrConfig, minSecret)
+	case len(c.Name) > maxName || len(c.Zone) > maxName:
+		return fmt.Errorf("%w: Name or Zone is longer than %d bytes", ErrConfig, maxName)
+	case c.Advertise != "" && checkAddr(c.Advertise) != nil:
+		return fmt.Errorf("%w: Advertise: %w", ErrConfig, checkAddr(c.Advertise))
 	case c.MaxSessions < 0 || c.MaxSessions > maxSessionsLimit:
 		return fmt.Errorf("%w: MaxSessions is %d, want 1 to %d", ErrConfig, c.MaxSessions, maxSessionsLimit)
 	case c.MaxSessionsPerAccount < 0:
@@ -255,7 +324,8 @@ func (c *Config) validate() error {
 	case c.Shards < 0:
 		return fmt.Errorf("%w: Shards is negative", ErrConfig)
 	}
-	return nil
+	_, err := checkMembers(c.Members, c.Name)
+	return err
 }
 
 func (c *Config) socketConfig() *udp.Config {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/amplify"
-	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
 
@@ -24,9 +24,12 @@ const (
 	// wait for offers.
 	spareConnections = 4096
 	maxHeaderBytes   = 8 << 10
-	// maxRequests is how many requests may be open at once on one connection, and
-	// unauthenticatedRequests on one that is not authenticated, which waits for
-	// offers, gets events, and registers.
+	// maxRequests is how many streams a client may have at once, and how many requests
+	// may be under way at once on one connection. A request for events, or for all offers
+	// that come, is under way only until its answer begins.
+	// unauthenticatedRequests is how many may be under way on a connection that is not
+	// authenticated: a client that does not know the parameter "stream" waits for an offer
+	// while it acknowledges another one and registers.
 	maxRequests             = 16
 	unauthenticatedRequests = 3
 	// requestTimeout is how long a request may take to arrive.
@@ -40,6 +43,11 @@ const (
 	// packetSize fits every path that carries QUIC (RFC 9000 §14). Messages are
 	// small, and a path that carries larger packets today may not do so tomorrow.
 	packetSize = 1200
+	// controlQueue is how many packets wait for the relay's own QUIC at most, each in 2
+	// KiB. When many clients connect at once, which they do when a relay has been
+	// restarted, the handshakes keep the processors busy for so long that thousands of
+	// packets wait.
+	controlQueue = 16384
 	// noTokens makes the tokens of NEW_TOKEN frames (RFC 9000 §8.1.3) invalid: a
 	// client could show one for as long as it is valid from an address that it no
 	// longer has. Tokens of a Retry are valid for ten seconds, which is twice
@@ -69,12 +77,13 @@ func controlConfig() *quic.Config {
 type controlServer struct {
 	env        *env
 	conn       udp.Conn // the transport's socket; the shards feed it
-	transport  *quic.Transport
+	transport  transport
 	http       *http3.Server
 	gate       gate
 	handshakes handshakes
 	amplify    *amplify.Limit // bounds what the relay's own QUIC sends
 	lobbies    lobbies
+	tunnels    *tunnels
 	closing    context.Context // done when the server closes
 	serving    sync.WaitGroup  // the goroutines that serve connections
 }
@@ -86,10 +95,11 @@ func newControlServer(closing context.Context, e *env, secrets *secrets, handler
 		gate:    gate{max: 2*e.conf.MaxSessions + spareConnections, maxEach: e.conf.MaxConnectionsPerSource},
 		amplify: amplify.New(amplify.Config{IDLen: cid.Len}),
 		lobbies: lobbies{unauthenticated: newLobby(maxUnauthenticated), listeners: newLobby(e.conf.MaxListeners)},
+		tunnels: e.sockets.tunnels,
 		closing: closing,
 	}
 	var err error
-	c.conn, err = udp.NewVirtual(&udp.VirtualConfig{Socket: e.sockets.all[0], Send: c.send})
+	c.conn, err = udp.NewVirtual(&udp.VirtualConfig{Socket: e.sockets.all[0], Send: c.send, Queue: controlQueue})
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +107,11 @@ func newControlServer(closing context.Context, e *env, secrets *secrets, handler
 	if err != nil {
 		return nil, err
 	}
-	reset, err := secrets.resetKey(e.sockets.instance())
+	reset, err := secrets.resetKey(resetName(e.conf, e.sockets))
 	if err != nil {
 		return nil, err
 	}
-	c.transport = &quic.Transport{
+	plain := &quic.Transport{
 		Conn:                  c.conn,
 		ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil),
 		StatelessResetKey:     reset,
@@ -110,11 +120,13 @@ func newControlServer(closing context.Context, e *env, secrets *secrets, handler
 		VerifySourceAddress:   func(addr net.Addr) bool { return c.gate.needsRetry(udp.AddrPort(addr).Addr()) },
 		ConnContext:           c.enterQUIC,
 	}
+	c.transport = plainTransport{plain}
 	if e.conf.Quota != nil {
-		if err := e.conf.Quota.Protect(c.transport); err != nil {
+		limited, err := e.conf.Quota.Transport(plain)
+		if err != nil {
 			return nil, err
 		}
-		handler = e.conf.Quota.Handler(handler)
+		c.transport, handler = quotaTransport{limited}, e.conf.Quota.Handler(handler)
 	}
 	c.http = &http3.Server{
 		Handler:        handler,
@@ -127,15 +139,11 @@ func newControlServer(closing context.Context, e *env, secrets *secrets, handler
 
 // start accepts control connections until the server closes.
 func (c *controlServer) start() error {
-	listener, err := c.transport.Listen(c.http.TLSConfig, controlConfig())
+	listener, err := c.transport.listen(c.http.TLSConfig, controlConfig())
 	if err != nil {
 		return err
 	}
-	var accepting http3.QUICListener = listener
-	if c.env.conf.Quota != nil {
-		accepting = c.env.conf.Quota.Listener(listener)
-	}
-	c.serving.Go(func() { c.accept(accepting) })
+	c.serving.Go(func() { c.accept(listener) })
 	return nil
 }
 
@@ -162,6 +170,10 @@ func (c *controlServer) send(m *udp.Message) error {
 	if !c.amplify.MaySend(m.Remote, m.Data) {
 		return nil
 	}
+	if tunnel.IsAddress(m.Remote.Addr()) {
+		c.tunnels.send(m)
+		return nil
+	}
 	group := c.env.sockets.toward(m.Local, m.Remote.Addr())
 	return c.env.sockets.groups[group].sockets[0].Write(m)
 }
@@ -174,13 +186,8 @@ func (c *controlServer) enterQUIC(ctx context.Context, info *quic.ClientInfo) (c
 	if a == nil {
 		return nil, errTooManyConnections
 	}
-	cl := &client{
-		events:    make(chan control.Event, eventQueue),
-		requests:  newRequests(),
-		lobbies:   &c.lobbies,
-		admission: a,
-		peer:      c.amplify.Enter(remote),
-	}
+	cl := newClient(&c.lobbies, a, c.amplify.Enter(remote))
+	cl.tunnels = c.tunnels
 	context.AfterFunc(ctx, func() {
 		a.leave()
 		cl.peer.Leave()
@@ -193,7 +200,7 @@ func (c *controlServer) enterQUIC(ctx context.Context, info *quic.ClientInfo) (c
 // for it.
 func (c *controlServer) enterHTTP(ctx context.Context, conn *quic.Conn) context.Context {
 	cl := conn.Context().Value(clientKey{}).(*client)
-	cl.conn = conn
+	cl.conn, cl.instance = conn, c.env.members.id
 	cl.peer.Follow(conn)
 	c.handshakes.add(conn.Context(), remoteAddr(conn))
 	if !cl.admission.establish() {
@@ -223,6 +230,7 @@ func (c *controlServer) serve(conn *quic.Conn) {
 		return
 	}
 	cl := conn.Context().Value(clientKey{}).(*client)
+	cl.tunnel = c.tunnels.find(remoteAddr(conn))
 	cl.updateLobby()
 	defer func() {
 		cl.over.Store(true)
@@ -231,15 +239,8 @@ func (c *controlServer) serve(conn *quic.Conn) {
 	defer cl.closeUnauthenticated()()
 	var streams sync.WaitGroup
 	defer streams.Wait()
-	streams.Go(func() {
-		for {
-			stream, err := conn.AcceptUniStream(c.closing)
-			if err != nil {
-				return
-			}
-			streams.Go(func() { raw.HandleUnidirectionalStream(stream) })
-		}
-	})
+	defer cl.errands.close()
+	streams.Go(func() { c.serveUni(conn, raw) })
 	for cl.beginRequest() {
 		stream, err := conn.AcceptStream(c.closing)
 		if err != nil {
@@ -252,4 +253,18 @@ func (c *controlServer) serve(conn *quic.Conn) {
 		})
 	}
 	cl.close("")
+}
+
+// serveUni serves the unidirectional streams of a connection, one after the other. The
+// control stream lasts as long as the connection (RFC 9114 §6.2.1), so streams that are
+// opened after it are not read, and the client cannot send more than a window on them. The
+// relay needs none of them: it has no dynamic table of QPACK, and pushes nothing.
+func (c *controlServer) serveUni(conn *quic.Conn, raw *http3.RawServerConn) {
+	for {
+		stream, err := conn.AcceptUniStream(c.closing)
+		if err != nil {
+			return
+		}
+		raw.HandleUnidirectionalStream(stream)
+	}
 }

@@ -17,6 +17,8 @@
 //	long header, DCID of a leg             forward to that leg, or drop if bit 7 of
 //	                                       the SCID is set: a relay has sent it
 //	long header, SCID of a leg             drop: the other leg is not registered
+//	for a leg without the other leg        hold for a second: the sender may be about to
+//	                                       register, and gets it forwarded then
 //	any other long header                  to the relay's own HTTP/3
 //	anything else                          drop
 //
@@ -39,7 +41,7 @@
 //
 // A client with the access token ([Config.Token], or a token that [Config.Authorize]
 // accepts) may open a session as its dialer. The dialer gets a join token for the second
-// leg, the accepter's. Only a client that knows the key of a leg can refresh, move or end
+// leg, the accepter's, or makes one from the key of its leg. Only a client that knows the key of a leg can refresh, move or end
 // the leg. The address of a leg is the one that its control connection has validated
 // (RFC 9000 §8); a client cannot name another address. The relay forwards packets only
 // between the two legs of one session.

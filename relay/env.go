@@ -14,10 +14,29 @@ type env struct {
 	conf     *Config
 	log      *slog.Logger
 	sockets  *sockets
+	members  *members
 	store    *idStore
 	offload  offload
 	slider   *slider
+	held     held
 	counters serverCounters
+}
+
+// locate returns the address of a client, as [sockets.locate] does. The address of another
+// relay is only that of a leg if it is the other relay that has connected from it. Nobody
+// else can be there, unless that relay forwards packets that it should not.
+func (e *env) locate(c *client) (legAddr, error) {
+	addr, err := e.sockets.locate(c)
+	if err != nil {
+		return legAddr{}, err
+	}
+	if member, ok := e.members.at(addr.remote); ok {
+		if !e.members.is(member, c) {
+			return legAddr{}, errMember
+		}
+		addr.member = true
+	}
+	return addr, nil
 }
 
 // idStore is the server's [cid.Store]. It counts the errors of the store, and logs the

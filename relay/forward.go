@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -15,12 +16,13 @@ import (
 // large batch has several packets of each flow, which the socket sends as trains (GSO).
 const batchSize = 256
 
-// shard is one socket, and the loop that forwards the packets that it receives.
+// shard is one socket, and the loop that forwards the packets that it receives. Each tunnel
+// has a shard as well, without a socket.
 type shard struct {
 	server   *Server
 	socket   *udp.Socket
 	group    int // of the sockets that socket belongs to
-	counters shardCounters
+	counters *shardCounters
 
 	// Used only by the loop. Outgoing messages are views of incoming ones, so
 	// they are sent before the next batch is read.
@@ -31,11 +33,12 @@ type shard struct {
 
 func newShard(s *Server, socket *udp.Socket) *shard {
 	sh := &shard{
-		server: s,
-		socket: socket,
-		group:  s.sockets.find(socket.LocalAddr()),
-		in:     make([]udp.Message, batchSize),
-		out:    make([][]udp.Message, len(s.sockets.groups)),
+		server:   s,
+		socket:   socket,
+		group:    s.sockets.find(socket.LocalAddr()),
+		counters: new(shardCounters),
+		in:       make([]udp.Message, batchSize),
+		out:      make([][]udp.Message, len(s.sockets.groups)),
 	}
 	for i := range sh.out {
 		sh.out[i] = make([]udp.Message, 0, batchSize)
@@ -62,12 +65,23 @@ func (sh *shard) step() error {
 	if err != nil {
 		return err
 	}
+	for i := range sh.in[:n] {
+		if m := &sh.in[i]; tunnel.IsAddress(m.Remote.Addr()) { // the sender has forged it
+			sh.counters.dropped[DropWrongSource].Add(uint64(m.Count()))
+			m.Data = nil
+		}
+	}
+	sh.sortBatch(n)
+	return nil
+}
+
+// sortBatch forwards the first n messages of in.
+func (sh *shard) sortBatch(n int) {
 	sh.now = time.Now()
 	for i := range sh.in[:n] {
 		sh.sort(&sh.in[i])
 	}
 	sh.flush()
-	return nil
 }
 
 // sort dispatches a message run by run: consecutive datagrams of a GRO train with the
@@ -157,6 +171,12 @@ func (sh *shard) lookup(b []byte) (route, bool) {
 func (sh *shard) forward(r *run, to *route) {
 	dst, src := to.leg, to.leg.peer()
 	dstAddr, srcAddr := dst.addr.Load(), src.addr.Load()
+	if srcAddr == nil && dstAddr != nil && r.message.HopLimit != 1 {
+		if sh.server.held.keep(r, dst, sh.now) {
+			return
+		}
+		srcAddr = src.addr.Load() // it may have been registered meanwhile
+	}
 	if srcAddr == nil || dstAddr == nil {
 		sh.drop(r, DropNoPeer)
 		return
@@ -186,8 +206,8 @@ func (sh *shard) forward(r *run, to *route) {
 	sh.queue(r, dstAddr)
 }
 
-// queue adds a run to what will be sent to dst. It lowers the hop limit by one, like a
-// router, so that no packet circulates for ever between relays.
+// queue adds a run to what will be sent to dst, or to the queue of its tunnel. It lowers
+// the hop limit by one, like a router, so that no packet circulates for ever between relays.
 func (sh *shard) queue(r *run, dst *legAddr) {
 	m := udp.Message{Data: r.data, Remote: dst.remote, Local: dst.local, ECN: r.message.ECN, HopLimit: r.message.HopLimit}
 	if m.HopLimit > 0 {
@@ -195,6 +215,12 @@ func (sh *shard) queue(r *run, dst *legAddr) {
 	}
 	if r.packets > 1 {
 		m.SegmentSize = r.message.SegmentSize
+	}
+	if dst.tunnel != nil {
+		if dropped := dst.tunnel.queue.Push(&m); dropped > 0 {
+			sh.counters.dropped[DropTunnel].Add(uint64(dropped))
+		}
+		return
 	}
 	sh.out[dst.group] = append(sh.out[dst.group], m)
 }

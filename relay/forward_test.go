@@ -358,7 +358,7 @@ func FuzzSort(f *testing.F) {
 			return
 		}
 		sh.sort(&m)
-		c := &sh.counters
+		c := sh.counters
 		got := c.packets.Load() + c.control.Load()
 		for i := range c.dropped {
 			got += c.dropped[i].Load()

@@ -13,10 +13,11 @@ import (
 // api serves the requests of the control protocol. See package internal/control for the
 // messages.
 type api struct {
-	env       *env
-	registrar *registrar
-	offers    *offerAPI
-	closing   context.Context // done when the server closes
+	env         *env
+	registrar   *registrar
+	offers      *offerAPI
+	subscribers *subscribers
+	closing     context.Context // done when the server closes
 }
 
 func (a *api) handler() http.Handler {
@@ -27,6 +28,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /v1/offers/{name}", a.serve(a.offers.serveTake))
 	mux.HandleFunc("DELETE /v1/offers/{name}/{number}", a.serve(a.offers.serveAcknowledge))
 	mux.HandleFunc("GET /v1/events", a.serve(a.serveEvents))
+	mux.HandleFunc("GET /v1/relays", a.serve(a.serveRelays))
 	return mux
 }
 
@@ -39,11 +41,16 @@ func (a *api) serve(h func(http.ResponseWriter, *http.Request, *client) error) h
 		if err == nil {
 			return
 		}
-		a.env.counters.refused.Add(1)
-		a.env.log.Warn("request refused", "what", r.Method+" "+r.URL.Path, "addr", c.conn.RemoteAddr(), "err", err)
+		a.refused(r, c, err)
 		status, problem := problemOf(err)
 		reply(w, status, problem)
 	}
+}
+
+// refused counts and logs a request, or a part of one, that is refused.
+func (a *api) refused(r *http.Request, c *client, err error) {
+	a.env.counters.refused.Add(1)
+	a.env.log.Warn("request refused", "what", r.Method+" "+r.URL.Path, "addr", c.remote(), "err", err)
 }
 
 // serveRegister gives, refreshes or moves a leg.
@@ -62,6 +69,13 @@ func (a *api) serveRegister(w http.ResponseWriter, r *http.Request, c *client) e
 	registered, err := a.registrar.register(r.Context(), c, id, &req, bearer(r))
 	if err != nil {
 		return err
+	}
+	if req.Offer != nil && (a.env.conf.Advertise == "" || req.Offer.Relay == a.env.conf.Advertise) {
+		err := a.offers.leave(r.Context(), c, bearer(r), id, req.Offer)
+		if registered.Offered = err == nil; err != nil {
+			a.refused(r, c, err)
+			_, registered.Problem = problemOf(err)
+		}
 	}
 	reply(w, http.StatusOK, registered)
 	return nil
@@ -92,28 +106,11 @@ func (a *api) serveEnd(w http.ResponseWriter, r *http.Request, _ *client) error 
 	return nil
 }
 
-// serveEvents sends the client the events of its legs until the request ends.
-func (a *api) serveEvents(w http.ResponseWriter, r *http.Request, c *client) error {
-	if !c.subscribed.CompareAndSwap(false, true) {
-		return errSubscribed
-	}
-	defer c.subscribed.Store(false)
-	c.observe()
-	w.Header().Set("Content-Type", "application/jsonl")
-	flush := http.NewResponseController(w).Flush
-	lines := json.NewEncoder(w)
-	for {
-		select {
-		case <-r.Context().Done():
-			return nil
-		case <-a.closing.Done():
-			return nil
-		case e := <-c.events:
-			if lines.Encode(e) != nil || flush() != nil {
-				return nil // the connection has ended
-			}
-		}
-	}
+// serveRelays tells the client which relays there are. Like the events, this needs no token:
+// a client that only waits for offers also has to know where else it can wait.
+func (a *api) serveRelays(w http.ResponseWriter, _ *http.Request, _ *client) error {
+	reply(w, http.StatusOK, a.env.members.all())
+	return nil
 }
 
 // bearer returns the token of a request, or "".

@@ -86,8 +86,9 @@ func (n *internet) serveBeside(addr string, c *quota.Controller) {
 	if err != nil {
 		n.Fatal(err)
 	}
-	transport := &quic.Transport{Conn: n.relay.Listen(addr)}
-	if err := c.Protect(transport); err != nil {
+	conn := n.relay.Listen(addr)
+	transport, err := c.Transport(&quic.Transport{Conn: conn})
+	if err != nil {
 		n.Fatal(err)
 	}
 	ln, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}), nil)
@@ -96,11 +97,11 @@ func (n *internet) serveBeside(addr string, c *quota.Controller) {
 	}
 	server := &http3.Server{Handler: http.NotFoundHandler()}
 	var done sync.WaitGroup
-	done.Go(func() { server.ServeListener(c.Listener(ln)) })
+	done.Go(func() { server.ServeListener(ln) })
 	n.Cleanup(func() {
 		server.Close()
 		transport.Close()
-		transport.Conn.Close()
+		conn.Close()
 		done.Wait()
 	})
 }

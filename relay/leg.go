@@ -43,10 +43,11 @@ type leg struct {
 	latePackets atomic.Uint32             // packets with counters below offloadLow
 	lastPacket  atomic.Int64              // Unix time in nanoseconds of the last packet from the leg
 	rebinding   rebindLimit
+	overheld    atomic.Bool // a packet to the leg was dropped that should have been held
 
 	// Guarded by session.mu.
 	present       bool
-	byJoin        bool // registered with the join token, and not resumed since
+	claim         claim
 	key           cid.Key
 	owner         cid.Owner
 	ids           *cid.Deriver
@@ -67,8 +68,18 @@ type leg struct {
 // legAddr is never changed: a leg that moves gets a new one.
 type legAddr struct {
 	remote netip.AddrPort
-	local  netip.Addr // invalid: the system chooses
-	group  int        // the socket group that sends to the leg
+	local  netip.Addr    // invalid: the system chooses
+	group  int           // the socket group that sends to the leg
+	tunnel *clientTunnel // what leads to the leg in place of a socket; nil: a socket does
+	member bool          // remote is another relay
+}
+
+// shown is the address for logs and operators: the client's, also if there is a tunnel.
+func (a *legAddr) shown() netip.AddrPort {
+	if a.tunnel != nil {
+		return a.tunnel.client
+	}
+	return a.remote
 }
 
 func (l *leg) init(ses *session, role control.Role) {
@@ -89,6 +100,9 @@ func (l *leg) remote() netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// liveLocked says whether the leg is registered, and has not ended.
+func (l *leg) liveLocked() bool { return l.present && l.ended.IsZero() }
 
 // connected says whether the control connection that refreshed the leg last is alive.
 func (l *leg) connected() bool { return l.present && l.client != nil && l.client.connected() }
@@ -118,9 +132,16 @@ func (l *leg) expiresLocked() time.Time {
 // followLocked moves the leg to the address that its control connection has validated
 // last.
 func (l *leg) followLocked() {
-	if addr, err := l.env().sockets.locate(l.client); err == nil {
+	if addr, err := l.env().locate(l.client); err == nil && !l.loopsLocked(addr) {
 		l.moveLocked(addr)
 	}
+}
+
+// loopsLocked says whether both legs would have the address of another relay, between
+// which packets could circulate.
+func (l *leg) loopsLocked(addr legAddr) bool {
+	peer := l.peer().addr.Load()
+	return addr.member && peer != nil && peer.member
 }
 
 // moveLocked sets the address of the leg. That is one write, however many IDs the leg
@@ -138,7 +159,7 @@ func (l *leg) moveLocked(addr legAddr) {
 		return
 	}
 	e.counters.moved.Add(1)
-	e.log.Info("leg moved", "session", l.session.id, "role", l.role, "from", old.remote, "to", addr.remote)
+	e.log.Info("leg moved", "session", l.session.id, "role", l.role, "from", old.shown(), "to", addr.shown())
 	l.client.observe()
 }
 
@@ -172,7 +193,12 @@ func (l *leg) originOf(from netip.AddrPort, packets int, now time.Time) origin {
 	return l.maybe(now, packets)
 }
 
+// maybe classifies packets from an address that is not known to be the leg's. Another relay
+// is behind no NAT.
 func (l *leg) maybe(now time.Time, packets int) origin {
+	if addr := l.addr.Load(); addr != nil && addr.member {
+		return notFromLeg
+	}
 	if l.rebinding.take(now, packets) {
 		return maybeFromLeg
 	}
@@ -211,6 +237,9 @@ func (l *leg) claimLocked(req *control.Register, resumed content, ok bool) error
 	case l.present && !l.ended.IsZero():
 		return errLegEnded
 	case l.present:
+		if ok && resumed.resumed().strength() > l.claim.strength() {
+			l.claim = resumed.resumed()
+		}
 		l.window.Extend(req.Next)
 		l.syncStoreLocked()
 		l.offloadNextLocked(req.Next)
@@ -221,11 +250,24 @@ func (l *leg) claimLocked(req *control.Register, resumed content, ok bool) error
 		return errJoinUsed
 	}
 	l.present, l.ended = true, time.Time{}
-	l.byJoin = joins && !ok
+	l.claim = l.newClaimLocked(resumed, ok)
 	l.setKeyLocked(req.Key)
 	l.window = cid.NewWindow(req.Next)
 	l.session.joined = l.session.joined || resumed.joined || joins
 	return nil
+}
+
+// newClaimLocked returns the claim of a client to the leg, which is free.
+func (l *leg) newClaimLocked(resumed content, ok bool) claim {
+	first := l.session.here && (l.role == control.Accepter || !l.session.dialed)
+	l.session.dialed = l.session.dialed || l.role == control.Dialer
+	switch {
+	case ok:
+		return resumed.resumed()
+	case first:
+		return claimFirst
+	}
+	return claimDoubtful
 }
 
 func (l *leg) setKeyLocked(key cid.Key) {
@@ -242,7 +284,7 @@ func (l *leg) arrivedLocked(next uint64, now time.Time) {
 	l.renewLocked(now)
 	l.offloadNextLocked(next)
 	e.counters.registered.Add(1)
-	e.log.Info("leg registered", "session", l.session.id, "role", l.role, "addr", l.remote())
+	e.log.Info("leg registered", "session", l.session.id, "role", l.role, "addr", l.client.remote())
 	if !l.peer().present {
 		return
 	}
@@ -314,7 +356,10 @@ func (l *leg) dropLocked() {
 
 // infoLocked describes the leg for the operator.
 func (l *leg) infoLocked() Leg {
-	out := Leg{Remote: l.remote(), Connected: l.connected(), Expires: l.expiresLocked()}
+	out := Leg{Connected: l.connected(), Expires: l.expiresLocked()}
+	if a := l.addr.Load(); a != nil {
+		out.Remote, out.Tunneled = a.shown(), a.tunnel != nil
+	}
 	if last := l.lastPacket.Load(); last > 0 {
 		out.Heard = time.Unix(0, last)
 	}

@@ -85,12 +85,13 @@ func (ses *session) countOffloadedLocked() (sent [2]bool) {
 }
 
 // withdraw counts the last offloaded packets of the session, and removes it from the
-// offload unless the offload is pinned, and goes on without the server.
+// offload unless the offload is pinned, and goes on without the server. If both peers have
+// ended the session, nothing goes on.
 func (ses *session) withdraw(pinned bool) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
 	ses.countOffloadedLocked()
-	if pinned {
+	if pinned && (ses.legs[0].liveLocked() || ses.legs[1].liveLocked()) {
 		return
 	}
 	for r := range ses.legs {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -145,12 +146,26 @@ func TestUnprovenAddressIsNotValidated(t *testing.T) {
 	}
 }
 
+// distinctIDs generates IDs of which no two are equal, up to 256 of them. Of random IDs of one byte
+// some are equal.
+type distinctIDs struct{ length, n int }
+
+func (d *distinctIDs) GenerateConnectionID() (quic.ConnectionID, error) {
+	b := make([]byte, d.length)
+	rand.Read(b)
+	d.n++
+	b[0] = byte(d.n * 37)
+	return quic.ConnectionIDFromBytes(b), nil
+}
+
+func (d *distinctIDs) ConnectionIDLen() int { return d.length }
+
 // TestPlainClients checks that an HTTP/3 client may have any connection IDs, as long as its
 // address does not change.
 func TestPlainClients(t *testing.T) {
 	runLab(t, nil, func(l *lab) {
 		for i, length := range []int{1, 4, 8, 12, 12, 20, 20, 18, 4, 4} {
-			_, h := l.plainClient(l.net.Listen(fmt.Sprintf("198.51.100.%d:1000", 100+i)), nil, length)
+			_, h := l.plainClient(l.net.Listen(fmt.Sprintf("198.51.100.%d:1000", 100+i)), &distinctIDs{length: length}, length)
 			if err := l.get(h); err != nil {
 				l.Errorf("IDs of %d bytes: %v", length, err)
 			}

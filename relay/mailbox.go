@@ -66,11 +66,13 @@ type box struct {
 	turn     uint64
 }
 
-// waiter is one request for an offer.
+// waiter is one request for offers.
 type waiter struct {
+	box       *box
 	client    *client
-	displaced bool  // by a later request for the same offers
-	why       error // nil: the later request came on the same connection
+	wake      func() // called when changed is closed; it must not block. nil: take waits for changed
+	displaced bool   // by a later request for the same offers
+	why       error  // nil: the later request came on the same connection
 }
 
 type offer struct {
@@ -83,9 +85,10 @@ type offer struct {
 	handed  []handout // the latest ones
 }
 
-// handout records that an offer was handed to a connection.
+// handout records that an offer was handed to a connection, for a request.
 type handout struct {
 	client *client
+	waiter *waiter
 	at     time.Time
 }
 
@@ -166,6 +169,22 @@ func (m *mailbox) undoHandout(o *offer, c *client) {
 	o.box.wakeLocked()
 }
 
+// undoHandouts forgets that offers were handed to a waiter, which has given up its request: those
+// that have been neither acknowledged nor joined.
+func (m *mailbox) undoHandouts(w *waiter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	undone := false
+	for _, o := range w.box.offers {
+		n := len(o.handed)
+		o.handed = slices.DeleteFunc(o.handed, func(h handout) bool { return h.waiter == w })
+		undone = undone || len(o.handed) < n
+	}
+	if undone {
+		w.box.wakeLocked()
+	}
+}
+
 // removeSession removes the offer of a session that has been joined, or is over.
 func (m *mailbox) removeSession(account accountTag, session control.SessionID) {
 	m.mu.Lock()
@@ -206,6 +225,11 @@ func (m *mailbox) removeLocked(o *offer) {
 func (b *box) wakeLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
+	for _, w := range b.waiters {
+		if w.wake != nil {
+			w.wake()
+		}
+	}
 }
 
 // take hands out an offer under name, and keeps it. If there is none that the client may
@@ -217,7 +241,7 @@ func (m *mailbox) take(ctx context.Context, name boxName, c *client, again time.
 	defer m.mu.Unlock()
 	b := m.boxLocked(name)
 	defer m.removeIfEmptyLocked(b)
-	w, err := b.waitLocked(c)
+	w, err := b.waitLocked(c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +251,7 @@ func (m *mailbox) take(ctx context.Context, name boxName, c *client, again time.
 		m.expireLocked(b, now)
 		o, next := b.chooseLocked(c, again, now)
 		if o != nil {
-			b.handOutLocked(o, c, now)
+			b.handOutLocked(o, w, now)
 			return o, nil
 		}
 		changed := b.changed
@@ -257,10 +281,48 @@ func sleepUntil(ctx context.Context, next time.Time, changed <-chan struct{}) {
 	}
 }
 
+// wait adds a waiter for the offers under name. wake is called when there may be one, or the
+// waiter has been displaced.
+func (m *mailbox) wait(name boxName, c *client, wake func()) (*waiter, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.boxLocked(name)
+	defer m.removeIfEmptyLocked(b)
+	return b.waitLocked(c, wake)
+}
+
+// next hands out an offer to a waiter, as take does. If there is none, it returns when there
+// will be one, or the zero time if that is not known. It returns an error if the waiter has
+// been displaced: errSuperseded if by a request on the same connection.
+func (m *mailbox) next(w *waiter, again time.Duration) (o *offer, next time.Time, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case w.displaced && w.why == nil:
+		return nil, time.Time{}, errSuperseded
+	case w.displaced:
+		return nil, time.Time{}, w.why
+	}
+	now := time.Now()
+	m.expireLocked(w.box, now)
+	if o, next = w.box.chooseLocked(w.client, again, now); o != nil {
+		w.box.handOutLocked(o, w, now)
+	}
+	return o, next, nil
+}
+
+// leave removes a waiter.
+func (m *mailbox) leave(w *waiter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w.box.doneLocked(w)
+	m.removeIfEmptyLocked(w.box)
+}
+
 // waitLocked adds a waiter. The owner of a key has one waiter, the latest: it displaces
 // an earlier one. The earlier one gets an error if it came on another connection, whose
 // endpoint has the same identity then.
-func (b *box) waitLocked(c *client) (*waiter, error) {
+func (b *box) waitLocked(c *client, wake func()) (*waiter, error) {
 	var waiting []*waiter
 	for _, w := range b.waiters {
 		switch {
@@ -278,7 +340,7 @@ func (b *box) waitLocked(c *client) (*waiter, error) {
 		return nil, errWaiters
 	}
 	b.wakeLocked()
-	w := &waiter{client: c}
+	w := &waiter{box: b, client: c, wake: wake}
 	b.waiters = append(b.waiters, w)
 	return w, nil
 }
@@ -288,6 +350,7 @@ func (b *box) waitLocked(c *client) (*waiter, error) {
 func (b *box) keyed() bool { return b.name.account == accountTag{} }
 
 func (b *box) doneLocked(w *waiter) {
+	w.wake = nil // an offer may remember the waiter for longer, but not the request
 	if i := slices.Index(b.waiters, w); i >= 0 {
 		b.waiters = slices.Delete(b.waiters, i, i+1)
 	}
@@ -339,13 +402,14 @@ func (o *offer) hiddenUntil(c *client, again time.Duration) (until time.Time) {
 	return until
 }
 
-// handOutLocked notes that an offer is handed to a connection.
-func (b *box) handOutLocked(o *offer, c *client, now time.Time) {
+// handOutLocked notes that an offer is handed to a waiter.
+func (b *box) handOutLocked(o *offer, w *waiter, now time.Time) {
+	c := w.client
 	o.handed = slices.DeleteFunc(o.handed, func(h handout) bool { return h.client == c || !h.client.connected() })
 	if len(o.handed) >= 2*maxWaiters {
 		o.handed = o.handed[1:]
 	}
-	o.handed = append(o.handed, handout{c, now})
+	o.handed = append(o.handed, handout{c, w, now})
 	b.turn++
 	b.served[o.from], b.accounts[o.from.account] = b.turn, b.turn
 	if len(b.served) > 4*len(b.offers)+maxWaiters {
@@ -392,10 +456,4 @@ func (m *mailbox) expire(now time.Time) {
 	for _, b := range m.boxes {
 		m.expireLocked(b, now)
 	}
-}
-
-func (m *mailbox) len() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.shares.total
 }

@@ -354,9 +354,9 @@ func TestAuthorizeGetsPurposeAndName(t *testing.T) {
 
 // again makes another connection with the same key, from the same host.
 func (p *peer) again() *peer {
-	twin := &peer{lab: p.lab, key: p.key, cert: p.cert}
+	twin := &peer{lab: p.lab, relay: p.relay, key: p.key, cert: p.cert}
 	p.lab.peers++
-	twin.conn = &dataConn{p.lab.net.Listen(fmt.Sprintf("198.51.100.%d:1000", p.lab.peers)), make(chan []byte, 16)}
+	twin.conn = &dataConn{Conn: p.lab.net.Listen(fmt.Sprintf("198.51.100.%d:1000", p.lab.peers)), data: make(chan []byte, 16)}
 	twin.reconnect()
 	p.lab.Cleanup(twin.close)
 	return twin

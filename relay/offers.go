@@ -15,27 +15,27 @@ import (
 
 // offerAPI serves the requests about offers.
 type offerAPI struct {
-	maxSize int
-	auth    *authority
-	mailbox *mailbox
-	closing context.Context // done when the server closes
+	maxSize   int
+	auth      *authority
+	mailbox   *mailbox
+	registrar *registrar
+	closing   context.Context // done when the server closes
 }
 
 // servePut leaves an offer under a name, for a client that may do so by its token.
 func (a *offerAPI) servePut(w http.ResponseWriter, r *http.Request, c *client) error {
-	name, owner, err := offerName(r)
+	name, err := a.mayLeave(r.Context(), c, bearer(r), r.PathValue("name"))
 	if err != nil {
 		return err
-	}
-	account, err := a.auth.authorize(r.Context(), c, bearer(r), LeaveOffer, name)
-	if err != nil {
-		return errToken
 	}
 	var session control.SessionID
 	if text := r.URL.Query().Get(control.SessionParameter); text != "" {
 		if err := session.UnmarshalText([]byte(text)); err != nil {
 			return err
 		}
+	}
+	if err := a.registrar.mayOffer(session); err != nil {
+		return err
 	}
 	text, err := io.ReadAll(io.LimitReader(r.Body, int64(a.maxSize)+1))
 	if err != nil {
@@ -44,19 +44,47 @@ func (a *offerAPI) servePut(w http.ResponseWriter, r *http.Request, c *client) e
 	if len(text) == 0 {
 		return fmt.Errorf("%w: the offer is empty", control.ErrBody)
 	}
-	from := sender{account, siteOf(remoteAddr(c.conn).Addr())}
-	box := boxName{text: name}
-	if owner == (pki.KeyID{}) {
-		box.account = from.account
-	}
-	if err := a.mailbox.put(box, from, session, text); err != nil {
+	if err := a.mailbox.put(name.box, name.from, session, text); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// serveTake hands out an offer. It waits for one as long as the request says.
+// leaving is what a client may do that leaves an offer: in which box, and as whom.
+type leaving struct {
+	box  boxName
+	from sender
+}
+
+// mayLeave returns how a client may leave an offer under a name by its token.
+func (a *offerAPI) mayLeave(ctx context.Context, c *client, token, name string) (leaving, error) {
+	name, owner, err := parseName(name)
+	if err != nil {
+		return leaving{}, err
+	}
+	accounts, err := a.auth.authorize(ctx, c, token, LeaveOffer, name)
+	if err != nil {
+		return leaving{}, errToken
+	}
+	l := leaving{boxName{text: name}, sender{accounts[0], siteOf(remoteAddr(c.conn).Addr())}}
+	if owner == (pki.KeyID{}) {
+		l.box.account = accounts[0]
+	}
+	return l, nil
+}
+
+// leave leaves the offer that has come with the registration of a session.
+func (a *offerAPI) leave(ctx context.Context, c *client, token string, session control.SessionID, o *control.LeftOffer) error {
+	name, err := a.mayLeave(ctx, c, token, o.Name)
+	if err != nil {
+		return err
+	}
+	return a.mailbox.put(name.box, name.from, session, []byte(o.Text))
+}
+
+// serveTake hands out an offer, or several if the client can take them. It waits for offers
+// as long as the request says.
 func (a *offerAPI) serveTake(w http.ResponseWriter, r *http.Request, c *client) error {
 	box, err := a.mayTake(r, c)
 	if err != nil {
@@ -70,8 +98,12 @@ func (a *offerAPI) serveTake(w http.ResponseWriter, r *http.Request, c *client) 
 	if err != nil {
 		return err
 	}
+	wait := min(asked, control.MaxWait)
+	if r.URL.Query().Has(control.StreamParameter) {
+		return a.serveFeed(w, c, box, wait, again)
+	}
 	defer c.listen()()
-	ctx, cancel := context.WithTimeout(r.Context(), min(asked, control.MaxWait))
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	defer context.AfterFunc(a.closing, cancel)()
 	o, err := a.mailbox.take(ctx, box, c, again)
@@ -123,7 +155,7 @@ func (a *offerAPI) serveAcknowledge(w http.ResponseWriter, r *http.Request, c *c
 // a key, the client must have that key's certificate. If not, the client must show a
 // token, and takes what its own account has left there.
 func (a *offerAPI) mayTake(r *http.Request, c *client) (boxName, error) {
-	name, owner, err := offerName(r)
+	name, owner, err := parseName(r.PathValue("name"))
 	if err != nil {
 		return boxName{}, err
 	}
@@ -137,17 +169,17 @@ func (a *offerAPI) mayTake(r *http.Request, c *client) (boxName, error) {
 		}
 		return boxName{text: name}, nil
 	}
-	account, err := a.auth.authorize(r.Context(), c, bearer(r), TakeOffer, name)
+	accounts, err := a.auth.authorize(r.Context(), c, bearer(r), TakeOffer, name)
 	if err != nil {
 		return boxName{}, errToken
 	}
-	return boxName{name, account}, nil
+	return boxName{name, accounts[0]}, nil
 }
 
-// offerName returns the name in the path of a request, in lower case, and the ID of a
-// key that it is, or the zero KeyID. A name consists of letters, digits, and "-_.~".
-func offerName(r *http.Request) (name string, owner pki.KeyID, err error) {
-	name = strings.ToLower(r.PathValue("name"))
+// parseName returns the name of an offer in lower case, and the ID of a key that it is,
+// or the zero KeyID. A name consists of letters, digits, and "-_.~".
+func parseName(text string) (name string, owner pki.KeyID, err error) {
+	name = strings.ToLower(text)
 	if len(name) > control.MaxName {
 		return "", owner, fmt.Errorf("%w: name is longer than %d bytes", control.ErrBody, control.MaxName)
 	}

@@ -25,6 +25,9 @@ type Leg struct {
 	// Remote is the address of the peer. If it is the zero AddrPort, the leg is not
 	// registered, and the other fields are zero.
 	Remote netip.AddrPort
+	// Tunneled says that the peer is reached through a tunnel ([Server.ServeTCP]). Remote
+	// is then the address of the TCP connection.
+	Tunneled bool
 	// Connected says whether the control connection is alive that registered or
 	// refreshed the leg last.
 	Connected bool
@@ -50,7 +53,8 @@ func (s *Server) Sessions() iter.Seq[Session] {
 }
 
 // AccountTag returns the tag of an account, which [Session.Account] shows: a hash keyed
-// with Config.Secret. Name is what Config.Authorize has returned, or "" without it.
+// with Config.Secret. Name is what Config.Authorize has returned, or "" without it. Sessions
+// that were opened before Secret was changed have the tag of the old secret.
 func (s *Server) AccountTag(name string) string { return s.secrets.tokens.account(name).String() }
 
 // EndSession ends a session at once, in the kernel as well, and notifies its peers. It
@@ -71,7 +75,7 @@ func (s *Server) EndSession(id string) bool {
 // many there were. Name is what Config.Authorize has returned. To keep the account from
 // opening new sessions, Config.Authorize has to refuse it from then on.
 func (s *Server) EndAccount(name string) int {
-	return s.registrar.endAccount(s.secrets.tokens.account(name))
+	return s.registrar.endAccount(name)
 }
 
 func (a accountTag) String() string { return hex.EncodeToString(a[:]) }

@@ -161,10 +161,11 @@ func TestEndSessionNotifiesPeers(t *testing.T) {
 		ses := l.server.sessions.find(alice.session)
 		clients := []*client{ses.legs[0].client, ses.legs[1].client}
 		l.server.EndSession(bob.session.String())
+		synctest.Wait()
 		for i, c := range clients {
 			gone := false
-			for len(c.events) > 0 {
-				gone = gone || (<-c.events).Type == control.EventGone
+			for _, e := range c.events.queue {
+				gone = gone || e.Type == control.EventGone
 			}
 			if !gone {
 				l.Errorf("the client of leg %d got no event", i)

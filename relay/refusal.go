@@ -21,6 +21,7 @@ var (
 	errNotAddressee = &refusal{http.StatusForbidden, control.CodeForbidden, "only the holder of the key may take its offers"}
 	errLegTaken     = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg belongs to another key"}
 	errLoop         = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg's address is the relay's own"}
+	errMember       = &refusal{http.StatusForbidden, control.CodeForbidden, "the leg's address is another relay's"}
 	errEnded        = &refusal{http.StatusForbidden, control.CodeForbidden, "the operator of the relay has ended the session"}
 	errLegEnded     = &refusal{http.StatusConflict, control.CodeConflict, "the leg has ended"}
 	errJoinUsed     = &refusal{http.StatusConflict, control.CodeConflict, "the join token has been used already"}
@@ -41,11 +42,28 @@ var (
 // errAway is the error about the address of a client that is not connected.
 var errAway = errors.New("the client is not connected")
 
+// errSuperseded ends a request for offers when a later one on the same connection gets them.
+var errSuperseded = errors.New("a later request on this connection gets the offers")
+
 // errTooManyConnections refuses, or closes, a control connection.
 var errTooManyConnections = errors.New("too many control connections")
 
+// elsewhereError refuses a session that another relay may take.
+type elsewhereError struct {
+	why   error
+	relay control.Member
+}
+
+func (e *elsewhereError) Error() string {
+	return e.why.Error() + "; another relay may: " + e.relay.Addr
+}
+
 // problemOf returns the answer to a request that failed with err.
 func problemOf(err error) (status int, p *control.Problem) {
+	var elsewhere *elsewhereError
+	if errors.As(err, &elsewhere) {
+		return http.StatusServiceUnavailable, &control.Problem{Code: control.CodeElsewhere, Message: elsewhere.Error(), Relay: elsewhere.relay}
+	}
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.status, &control.Problem{Code: r.code, Message: r.text}

@@ -2,8 +2,9 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net/netip"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -19,33 +20,37 @@ const resumeTTLs = 10
 type registrar struct {
 	env      *env
 	auth     *authority
-	tokens   *tokenKey
+	tokens   *tokenRing
 	sessions *table
 	mailbox  *mailbox
 	ended    endings
-	draining atomic.Bool // no session is opened any more
 	same     sameSource
 }
 
 // register gives a leg to a client, or refreshes it, at the address of the client's
 // connection.
 func (g *registrar) register(ctx context.Context, c *client, id control.SessionID, req *control.Register, token string) (*control.Registered, error) {
-	addr, err := g.env.sockets.locate(c)
+	addr, err := g.env.locate(c)
 	if err != nil {
 		return nil, err
 	}
-	ses, err := g.admit(ctx, c, id, req, token)
+	now := time.Now()
+	resumed, ok := g.tokens.openResume(token, id, req.Role, req.Key, now)
+	ok = ok && !g.ended.voids(resumed)
+	ses, err := g.admit(ctx, c, id, req, token, resumed, ok)
 	if err != nil {
 		return nil, err
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	l, now := &ses.legs[req.Role], time.Now()
-	resumed, ok := g.tokens.openResume(token, id, req.Role, req.Key, now)
-	if ok {
-		g.displaceLocked(l, req.Key)
+	l := &ses.legs[req.Role]
+	if l.loopsLocked(addr) {
+		return nil, errMember
 	}
-	fresh, joined := !l.present, ses.joined
+	if ok && l.yieldsLocked(resumed, req.Key) {
+		g.displaceLocked(l, resumed)
+	}
+	fresh, joined, held := !l.present, ses.joined, false
 	if err := l.claimLocked(req, resumed, ok); err != nil {
 		return nil, err
 	}
@@ -59,57 +64,114 @@ func (g *registrar) register(ctx context.Context, c *client, id control.SessionI
 	l.moveLocked(addr)
 	if fresh {
 		l.arrivedLocked(req.Next, now)
-		g.noteSource(addr.remote)
+		held = g.env.held.release(l)
+		g.noteSource(c.remote())
 	}
 	if req.Role == control.Accepter {
 		g.mailbox.removeSession(ses.account, ses.id)
 	}
 	ses.noteLocked()
 	c.authenticate()
-	return g.registeredLocked(l, now), nil
+	reply := g.registeredLocked(l, now)
+	reply.Held = held
+	return reply, nil
 }
 
 // admit returns the session of a request. It opens the session if there is none, for
-// the dialer with an access token, and for either leg with a resume token.
-func (g *registrar) admit(ctx context.Context, c *client, id control.SessionID, req *control.Register, token string) (*session, error) {
+// the dialer with an access token, and for either leg with a resume token. resumed is the
+// content of the request's resume token; ok says whether it has one.
+func (g *registrar) admit(ctx context.Context, c *client, id control.SessionID, req *control.Register, token string, resumed content, ok bool) (*session, error) {
 	ses := g.sessions.find(id)
 	if ses != nil && ses.holds(req.Role, req.Key) {
 		return ses, nil // a refresh, for which the key is enough
 	}
-	resumed, ok := g.tokens.openResume(token, id, req.Role, req.Key, time.Now())
-	ok = ok && !g.ended.voids(resumed)
-	account := resumed.account
-	if !ok && req.Role == control.Accepter {
-		if account, ok = g.tokens.openJoin(token, id, time.Now()); ok && ses == nil {
-			return nil, errNoSession
+	accounts := []accountTag{resumed.account}
+	if !ok {
+		var err error
+		if accounts, err = g.entitled(ctx, c, id, req.Role, token, ses); err != nil {
+			return nil, err
 		}
 	}
-	if !ok && req.Role == control.Dialer {
-		var err error
-		if account, err = g.auth.authorize(ctx, c, token, OpenSession, ""); err != nil {
-			return nil, errToken
+	if ses != nil && !slices.Contains(accounts, ses.account) {
+		if !ok || !resumed.precedes(ses.openedAt()) {
+			return nil, errLegTaken
 		}
-		ok = true
+		g.env.log.Warn("session given back to the account that had opened it before", "session", id)
+		ses.end()
+		ses = nil
 	}
 	switch {
-	case !ok:
-		return nil, errToken
-	case ses != nil && ses.account != account:
-		return nil, errLegTaken
+	case ses == nil && req.Role == control.Accepter && !ok:
+		return nil, errNoSession // a join token opens no session
 	case g.ended.has(id):
 		return nil, errEnded
-	case ses == nil && g.draining.Load():
-		return nil, errDraining
+	case ses != nil:
+		return ses, nil
+	case g.env.members.draining():
+		return nil, g.elsewhere(id, errDraining)
 	}
-	ses, err := g.sessions.open(id, account, func() (*quota.Slot, error) { return g.countSession(remoteAddr(c.conn)) })
+	return g.open(c, id, accounts[0], resumed, ok)
+}
+
+// entitled returns the tags of the account of a client that has no resume token, but may
+// have a leg by a join token, as the accepter, or by an access token, as the dialer.
+func (g *registrar) entitled(ctx context.Context, c *client, id control.SessionID, role control.Role, token string, ses *session) ([]accountTag, error) {
+	if role == control.Accepter {
+		account, ok := g.openJoin(token, id, ses)
+		if !ok {
+			return nil, errToken
+		}
+		return []accountTag{account}, nil
+	}
+	accounts, err := g.auth.authorize(ctx, c, token, OpenSession, "")
 	if err != nil {
+		return nil, errToken
+	}
+	return accounts, nil
+}
+
+// open opens a session for an account, with the resume token of a leg, or, if ok is false,
+// with an access token.
+func (g *registrar) open(c *client, id control.SessionID, account accountTag, resumed content, ok bool) (*session, error) {
+	made := false
+	ses, err := g.sessions.open(id, account, func() (*quota.Slot, error) {
+		made = true
+		return g.countSession(c.remote())
+	})
+	switch {
+	case errors.Is(err, errTooManySessions):
+		return nil, g.elsewhere(id, errTooManySessions)
+	case err != nil:
 		return nil, err
+	case ses.account != account:
+		return nil, errLegTaken // another client was faster
+	case made:
+		ses.begin(resumed, ok)
 	}
 	if g.ended.has(id) || g.ended.voids(resumed) { // since the check above
 		g.end(ses)
 		return nil, errEnded
 	}
 	return ses, nil
+}
+
+// elsewhere is the refusal of a session that another relay may take: by the name of that
+// relay, or, if there is none, why.
+func (g *registrar) elsewhere(id control.SessionID, why error) error {
+	return g.env.members.elsewhere(id, why)
+}
+
+// openJoin checks a join token, which the relay or the dialer has made, and returns the
+// account of its session. A dialer's own token cannot be checked without the session,
+// which may come back.
+func (g *registrar) openJoin(token string, id control.SessionID, ses *session) (accountTag, bool) {
+	switch {
+	case !control.IsJoinToken(token):
+		return g.tokens.openJoin(token, id, time.Now())
+	case ses == nil:
+		return accountTag{}, true
+	}
+	return ses.account, ses.madeJoin(token, time.Now())
 }
 
 // countSession takes a slot from Config.SessionQuota, if there is one, for a session
@@ -121,16 +183,15 @@ func (g *registrar) countSession(remote netip.AddrPort) (*quota.Slot, error) {
 	return g.env.conf.SessionQuota.Admit(remote, true)
 }
 
-// displaceLocked drops a leg that was registered with the join token, in favour of the
-// holder of a resume token for another key, who had the leg before the relay was
-// restarted. Both may have used the join token, because the restarted relay does not
-// know that it was used before.
-func (g *registrar) displaceLocked(l *leg, key cid.Key) {
-	if !l.present || !l.byJoin || l.key.Equal(key) {
-		return
-	}
-	g.env.log.Warn("leg given back to the client that had it before the restart", "session", l.session.id, "role", l.role)
+// displaceLocked drops a leg in favour of the holder of a resume token, who had the leg
+// before this server got to know the session. Somebody who has the offer may have come
+// first, because this server did not know that the tokens in it had been used.
+func (g *registrar) displaceLocked(l *leg, resumed content) {
+	g.env.log.Warn("leg given back to the client that had it before", "session", l.session.id, "role", l.role, "from", l.remote())
 	l.dropLocked()
+	if resumed.precedes(l.session.opened) {
+		l.session.opened, l.session.here = resumed.opened, false
+	}
 }
 
 // noteSource warns if all clients seem to have the same private address.
@@ -151,7 +212,11 @@ func (g *registrar) registeredLocked(l *leg, now time.Time) *control.Registered 
 		TTL:         uint32(l.ttl / time.Second),
 		Low:         lo,
 		High:        hi,
-		Resume:      g.tokens.resume(ses.id, l.role, l.key, content{now.Add(g.resumeTTL()), ses.joined, ses.account}),
+		Resume: g.tokens.resume(ses.id, l.role, l.key, content{
+			expiry: now.Add(g.resumeTTL()), joined: ses.joined, account: ses.account, claim: l.claim, opened: ses.opened,
+		}),
+		Relay:    g.env.members.advertised(),
+		Instance: g.env.members.id,
 	}
 	if l.role == control.Dialer {
 		reply.Join = g.tokens.join(ses.id, ses.account, now.Add(g.env.conf.OfferTTL))
@@ -203,10 +268,13 @@ func (g *registrar) end(ses *session) bool {
 
 // endAccount ends the sessions of an account, and voids its resume tokens. It returns
 // the number of sessions.
-func (g *registrar) endAccount(account accountTag) (n int) {
-	g.ended.account(account, time.Now().Add(g.resumeTTL()))
+func (g *registrar) endAccount(name string) (n int) {
+	tags := g.tokens.accounts(name)
+	for _, tag := range tags {
+		g.ended.account(tag, time.Now().Add(g.resumeTTL()))
+	}
 	for _, ses := range g.sessions.snapshot() {
-		if ses.account == account && g.end(ses) {
+		if slices.Contains(tags, ses.account) && g.end(ses) {
 			n++
 		}
 	}

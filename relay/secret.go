@@ -20,25 +20,70 @@ import (
 // stateless resets.
 type secrets struct {
 	token      string
-	tokens     tokenKey
+	tokens     tokenRing
 	resets     []byte // the keys of stateless resets are derived from it
 	validation quic.TokenGeneratorKey
 	identity   ed25519.PrivateKey
+
+	// What clients may still have from the old secrets, in their order, and from the next one.
+	oldTokens     []string
+	oldIdentities []ed25519.PrivateKey
 }
 
-func deriveSecrets(secret []byte) (*secrets, error) {
+// deriveSecrets derives the keys from the secret of a relay, and from those that it had
+// before. A nil secret is drawn at random.
+func deriveSecrets(secret []byte, old ...[]byte) (*secrets, error) {
 	if secret == nil {
 		secret = make([]byte, minSecret)
 		rand.Read(secret)
 	}
-	var s secrets
+	keys, err := deriveKeys(secret)
+	if err != nil {
+		return nil, err
+	}
+	s := &secrets{token: keys.token, resets: secret, validation: keys.validation, identity: keys.identity}
+	s.tokens.tokenKey = keys.tokens
+	for _, o := range old {
+		keys, err := s.accept(o)
+		if err != nil {
+			return nil, err
+		}
+		s.oldIdentities = append(s.oldIdentities, keys.identity)
+	}
+	return s, nil
+}
+
+// accept has the relay accept what was made with another secret. The key of that secret
+// vouches for nothing: if it did for the present key, and the present secret has been
+// stolen, the thief could show the certificate to clients that know only the next key.
+func (s *secrets) accept(secret []byte) (*derivedKeys, error) {
+	keys, err := deriveKeys(secret)
+	if err != nil {
+		return nil, err
+	}
+	s.tokens.old = append(s.tokens.old, keys.tokens)
+	s.oldTokens = append(s.oldTokens, keys.token)
+	return keys, nil
+}
+
+// derivedKeys are the keys that are derived from one secret.
+type derivedKeys struct {
+	token      string // the access token
+	tokens     tokenKey
+	validation quic.TokenGeneratorKey
+	identity   ed25519.PrivateKey
+}
+
+func deriveKeys(secret []byte) (*derivedKeys, error) {
+	var k derivedKeys
 	var token [24]byte
 	seed := make([]byte, ed25519.SeedSize)
 	for label, out := range map[string][]byte{
-		"access token":   token[:],
-		"session tokens": s.tokens[:],
-		"address tokens": s.validation[:],
-		"identity":       seed,
+		"access token":      token[:],
+		"session tokens":    k.tokens.secret[:],
+		"session token key": k.tokens.id[:],
+		"address tokens":    k.validation[:],
+		"identity":          seed,
 	} {
 		b, err := hkdf.Key(sha256.New, secret, nil, "quicway relay "+label, len(out))
 		if err != nil {
@@ -46,10 +91,9 @@ func deriveSecrets(secret []byte) (*secrets, error) {
 		}
 		copy(out, b)
 	}
-	s.resets = secret
-	s.token = base64.RawURLEncoding.EncodeToString(token[:])
-	s.identity = ed25519.NewKeyFromSeed(seed)
-	return &s, nil
+	k.token = base64.RawURLEncoding.EncodeToString(token[:])
+	k.identity = ed25519.NewKeyFromSeed(seed)
+	return &k, nil
 }
 
 // resetKey derives the key of stateless resets for the relay with a name. Relays with the
@@ -66,12 +110,22 @@ func (s *secrets) resetKey(name string) (*quic.StatelessResetKey, error) {
 	return key, nil
 }
 
-// tlsConfig completes the user's configuration, or makes one with the relay's own key. It
-// asks clients for a certificate, by which a peer proves that an offer is addressed to its
-// key, but does not require one.
+// resetName is the name by which the keys of resets differ: that of the configuration, or
+// else one that is made of the host's name and addresses. Those never begin with two zero
+// bytes.
+func resetName(conf *Config, s *sockets) string {
+	if conf.Name == "" {
+		return s.instance()
+	}
+	return "\x00\x00" + conf.Name
+}
+
+// tlsConfig completes the user's configuration, or makes one with the relay's own key,
+// which the keys of the old secrets vouch for. It asks clients for a certificate, by which
+// a peer proves that an offer is addressed to its key, but does not require one.
 func (s *secrets) tlsConfig(user *tls.Config) (*tls.Config, error) {
 	if user == nil {
-		cert, err := pki.SelfSigned(s.identity)
+		cert, err := pki.Vouched(s.identity, s.oldIdentities...)
 		if err != nil {
 			return nil, err
 		}

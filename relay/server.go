@@ -8,10 +8,8 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/quicway/quicway/cid"
-	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/datapath"
 	"github.com/quicway/quicway/internal/udp"
 )
@@ -28,6 +26,10 @@ type Server struct {
 	registrar *registrar
 	mailbox   *mailbox
 	control   *controlServer
+	tunnels   *tunnels
+
+	subscribers *subscribers
+	authorizes  bool // Config.Authorize was set, and the Token is not used
 
 	closing   context.Context // done when Close begins
 	close     context.CancelFunc
@@ -103,13 +105,21 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 // setup makes the parts of the server.
 func (s *Server) setup() error {
 	s.sockets.openLocal()
+	s.tunnels = newTunnels(s)
+	s.sockets.tunnels = s.tunnels
 	var err error
-	if s.secrets, err = deriveSecrets(s.conf.Secret); err != nil {
+	if s.secrets, err = deriveSecrets(s.conf.Secret, s.conf.OldSecrets...); err != nil {
 		return err
 	}
-	setDefault(&s.conf.Token, s.secrets.token)
-	if s.conf.Authorize == nil {
-		s.conf.Authorize = authorizeToken(s.conf.Token)
+	if s.conf.NextSecret != nil {
+		if _, err := s.secrets.accept(s.conf.NextSecret); err != nil {
+			return err
+		}
+	}
+	s.setupAuthorize()
+	s.members = newMembers(s.conf)
+	if err := s.members.set(s.conf.Members); err != nil {
+		return err
 	}
 	if s.conf.Store == nil {
 		s.conf.Store = cid.NewMemoryStore(&cid.MemoryConfig{MaxEntries: s.conf.MaxSessions * idsPerSession})
@@ -126,18 +136,34 @@ func (s *Server) setup() error {
 	for _, socket := range s.sockets.all {
 		s.shards = append(s.shards, newShard(s, socket))
 	}
+	s.subscribers = newSubscribers(s.members)
 	api := &api{
-		env:       s.env,
-		registrar: s.registrar,
-		offers:    &offerAPI{maxSize: s.conf.MaxOfferSize, auth: auth, mailbox: s.mailbox, closing: s.closing},
-		closing:   s.closing,
+		env:         s.env,
+		registrar:   s.registrar,
+		subscribers: s.subscribers,
+		offers:      &offerAPI{maxSize: s.conf.MaxOfferSize, auth: auth, mailbox: s.mailbox, registrar: s.registrar, closing: s.closing},
+		closing:     s.closing,
 	}
 	s.control, err = newControlServer(s.closing, s.env, s.secrets, api.handler())
 	if err != nil {
 		return err
 	}
 	s.pin = pinOf(s.control.http.TLSConfig)
+	s.members.pin = s.pin
 	return nil
+}
+
+// setupAuthorize makes the default of Config.Authorize. The token that is derived from
+// Secret has predecessors, which are derived from OldSecrets.
+func (s *Server) setupAuthorize() {
+	s.authorizes = s.conf.Authorize != nil
+	var old []string
+	if s.conf.Token == "" {
+		s.conf.Token, old = s.secrets.token, s.secrets.oldTokens
+	}
+	if s.conf.Authorize == nil {
+		s.conf.Authorize = authorizeToken(s.conf.Token, old, &s.secrets.tokens.oldUses)
+	}
 }
 
 // setupOffload makes the XDP program forward packets, unless the kernel has refused the
@@ -213,6 +239,7 @@ func (s *Server) start() error {
 	}
 	s.running.Go(func() { s.sweepLoop(s.closing) })
 	s.running.Go(func() { s.sockets.watchLocal(s.closing) })
+	s.running.Go(func() { s.members.watch(s.closing) })
 	s.running.Go(func() { s.slider.run(s.closing) })
 	s.running.Go(func() { s.sessions.followEvents(s.closing) })
 	s.log.Info("relay serves", "addr", s.Addr(), "shards", len(s.shards))
@@ -259,9 +286,11 @@ func (s *Server) Close() error {
 	s.close()
 	s.starting.Unlock()
 	s.closeOnce.Do(func() {
-		// The sockets close last, so that the control connections still send
-		// their CONNECTION_CLOSE.
-		err := errors.Join(s.control.close(), s.sockets.close())
+		// The tunnels and sockets close last, so that the control connections still
+		// send their CONNECTION_CLOSE.
+		err := s.control.close()
+		s.tunnels.close()
+		err = errors.Join(err, s.sockets.close())
 		s.running.Wait()
 		err = errors.Join(err, s.withdraw(), s.sockets.local.close())
 		s.sessions.close()
@@ -272,38 +301,17 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// Shutdown stops the server gracefully: it opens no more sessions, tells the peers, and
-// goes on to forward until the last session has ended or ctx is done. Then it closes the
-// server. It returns the error of ctx if sessions were left.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.registrar.draining.Store(true)
-	for _, ses := range s.sessions.snapshot() {
-		ses.notify(control.Event{Type: control.EventShutdown})
-	}
-	ticker := time.NewTicker(sweepPeriod)
-	defer ticker.Stop()
-	for {
-		if sessions, _ := s.sessions.count(); sessions == 0 {
-			return s.Close()
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), s.Close())
-		case <-s.closing.Done():
-			return s.Close()
-		case <-ticker.C:
-		}
-	}
-}
-
 // Addr returns the local address of the first socket.
 func (s *Server) Addr() netip.AddrPort { return s.sockets.all[0].LocalAddr() }
 
-// Token returns the access token: Config.Token, or the one derived from Config.Secret.
+// Token returns the access token: Config.Token, or the one derived from Config.Secret. The
+// relay also accepts those derived from OldSecrets and NextSecret, if Config.Token is empty.
 // It is not used if Config.Authorize is set.
 func (s *Server) Token() string { return s.conf.Token }
 
-// Pin returns the hash of the relay's public key, in the text form that package p2p
-// takes. It returns "" if Config.TLS does not have exactly one certificate, as with
-// tls.Config.GetCertificate.
+// Pin returns the hash of the relay's public key, in the text form that p2p.ParsePeerID
+// reads. [Server.URL] has it together with the rest that a peer needs. It returns "" if
+// Config.TLS does not have exactly one certificate, as with tls.Config.GetCertificate. Without
+// Config.TLS, peers that have the Pin that belongs to one of Config.OldSecrets accept the relay
+// as well.
 func (s *Server) Pin() string { return s.pin }

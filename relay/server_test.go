@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"testing"
@@ -19,19 +20,12 @@ import (
 // listen subscribes to the relay's events.
 func (p *peer) listen() <-chan control.Event {
 	p.lab.Helper()
-	req, err := http.NewRequest("GET", "https://relay"+control.EventsPath, nil)
-	if err != nil {
-		p.lab.Fatal(err)
-	}
-	resp, err := p.http.RoundTrip(req)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.lab.Fatalf("events: %v, %v", resp, err)
-	}
+	body := p.openEvents()
 	events := make(chan control.Event, 100)
 	go func() {
-		defer resp.Body.Close()
+		defer body.Close()
 		defer close(events)
-		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		for lines := bufio.NewScanner(body); lines.Scan(); {
 			var e control.Event
 			if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 				p.lab.Errorf("event %q: %v", lines.Text(), err)
@@ -40,6 +34,20 @@ func (p *peer) listen() <-chan control.Event {
 		}
 	}()
 	return events
+}
+
+// openEvents asks for events, and returns the answer's body.
+func (p *peer) openEvents() io.ReadCloser {
+	p.lab.Helper()
+	req, err := http.NewRequest("GET", "https://relay"+control.EventsPath, nil)
+	if err != nil {
+		p.lab.Fatal(err)
+	}
+	resp, err := p.http.RoundTrip(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		p.lab.Fatalf("events: %v, %v", resp, err)
+	}
+	return resp.Body
 }
 
 // next returns the next event. It fails if there is none.
@@ -81,6 +89,20 @@ func TestEvents(t *testing.T) {
 		}
 		status, _ := alice.do("GET", control.EventsPath, "", nil)
 		wantStatus(l, "second subscription", status, http.StatusConflict)
+	})
+}
+
+// TestInstance checks that a server tells each client the same ID of its own, and that another
+// server has another one.
+func TestInstance(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		a, b := l.next(alice.listen(), control.EventObserved), l.next(bob.listen(), control.EventObserved)
+		r := alice.mustRegister(control.NewSessionID(), control.Register{Key: alice.key}, l.server.Token())
+		other := newMembers(&Config{}).id
+		if id := r.Instance; id == "" || a.Instance != id || b.Instance != id || other == id {
+			l.Errorf("%q, %q and %q, of another server %q", id, a.Instance, b.Instance, other)
+		}
 	})
 }
 

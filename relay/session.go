@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/hmac"
 	"sync"
 	"time"
 
@@ -24,6 +25,11 @@ type session struct {
 	joined bool // the join token has been used
 	over   bool // removed from the table
 	legs   [2]leg
+	// opened is when the session was first opened, in whole seconds. The zero time: that
+	// is not known. here says that it was opened at this server, with an access token, and
+	// dialed that its dialer's leg has been claimed at this server since then.
+	opened       time.Time
+	here, dialed bool
 }
 
 func newSession(t *table, num uint64, id control.SessionID, account accountTag, counted *quota.Slot) *session {
@@ -42,13 +48,35 @@ func (ses *session) holds(role control.Role, key cid.Key) bool {
 	return l.present && l.key.Equal(key)
 }
 
-// notify sends an event to the clients of both legs.
-func (ses *session) notify(e control.Event) {
+// madeJoin says whether a token is the join token that the dialer has made, and is still
+// valid. Its leg must be there: the relay has the key from it.
+func (ses *session) madeJoin(token string, now time.Time) bool {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	ses.notifyLocked(e)
+	l := &ses.legs[control.Dialer]
+	return l.present && now.Before(ses.opened.Add(ses.env.conf.OfferTTL)) &&
+		hmac.Equal([]byte(token), []byte(control.JoinToken(l.key, ses.id)))
 }
 
+// begin notes how a new session was opened: with a resume token, or, if ok is false, with
+// an access token.
+func (ses *session) begin(resumed content, ok bool) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	ses.opened, ses.here = resumed.opened, !ok
+	if !ok {
+		ses.opened = time.Unix(time.Now().Unix(), 0)
+	}
+}
+
+// openedAt returns when the session was first opened.
+func (ses *session) openedAt() time.Time {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	return ses.opened
+}
+
+// notifyLocked sends an event to the clients of both legs.
 func (ses *session) notifyLocked(e control.Event) {
 	for r := range ses.legs {
 		if l := &ses.legs[r]; l.present {

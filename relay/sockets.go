@@ -7,14 +7,16 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
 
 // sockets are the sockets of a server, in groups with the same address.
 type sockets struct {
-	all    []*udp.Socket
-	groups []socketGroup
-	local  localAddrs // used only if a socket is bound to all addresses of the host
+	all     []*udp.Socket
+	groups  []socketGroup
+	tunnels *tunnels
+	local   localAddrs // used only if a socket is bound to all addresses of the host
 }
 
 // socketGroup is the sockets of one address, each of which can send from it.
@@ -74,14 +76,21 @@ func (g *socketGroup) suits(local, remote netip.Addr) int {
 }
 
 // locate returns the address of a client, which its connection has validated, and the
-// socket group that sends there. It returns errLoop for an address of the relay itself,
-// because packets to it would circulate for ever, and errAway for a client that has not
-// come back after a restart.
+// socket group or the tunnel that leads there. It returns errLoop for an address of the
+// relay itself, because packets to it would circulate for ever, and errAway for a client
+// that has not come back after a restart, or whose tunnel has ended.
 func (s *sockets) locate(c *client) (legAddr, error) {
 	if c.conn == nil {
 		return legAddr{}, errAway
 	}
-	addr := legAddr{remote: remoteAddr(c.conn), local: localAddr(c.conn)}
+	addr := legAddr{remote: remoteAddr(c.conn)}
+	if tunnel.IsAddress(addr.remote.Addr()) {
+		if addr.tunnel = s.tunnels.find(addr.remote); addr.tunnel == nil {
+			return legAddr{}, errAway
+		}
+		return addr, nil
+	}
+	addr.local = localAddr(c.conn)
 	if s.own(addr.remote) {
 		return legAddr{}, errLoop
 	}

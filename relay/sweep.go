@@ -28,6 +28,7 @@ func (s *Server) sweep(now time.Time) {
 		ses.sweep(now)
 	}
 	s.mailbox.expire(now)
+	s.counters.heldDropped.Add(uint64(s.held.expire(now)))
 	s.registrar.ended.expire(now)
 	s.store.expire(now)
 }

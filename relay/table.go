@@ -99,19 +99,17 @@ func (t *table) open(id control.SessionID, account accountTag, count func() (*qu
 	if s := t.byID[id]; s != nil {
 		return s, nil
 	}
-	if t.accounts[account] >= t.perAccount {
+	switch {
+	case !t.hasRoomLocked(): // before the account, which may have all the room there is
+		return nil, errTooManySessions
+	case t.accounts[account] >= t.perAccount:
 		return nil, errAccountSessions
 	}
 	counted, err := count()
 	if err != nil {
 		return nil, errSourceSessions
 	}
-	slot, ok := t.slotLocked()
-	if !ok {
-		release(counted)
-		return nil, errTooManySessions
-	}
-	return t.putLocked(slot, id, account, counted), nil
+	return t.putLocked(t.slotLocked(), id, account, counted), nil
 }
 
 // restore makes a session in a given slot. It may only be called before open.
@@ -135,18 +133,19 @@ func (t *table) putLocked(slot uint32, id control.SessionID, account accountTag,
 	return s
 }
 
-func (t *table) slotLocked() (uint32, bool) {
+// slotLocked takes a free slot. There is one: see hasRoomLocked.
+func (t *table) slotLocked() uint32 {
 	if n := len(t.free); n > 0 {
 		slot := t.free[n-1]
 		t.free = t.free[:n-1]
-		return slot, true
-	}
-	if int(t.next) == len(t.slots) {
-		return 0, false
+		return slot
 	}
 	t.next++
-	return t.next - 1, true
+	return t.next - 1
 }
+
+// hasRoomLocked says whether there is a slot.
+func (t *table) hasRoomLocked() bool { return len(t.free) > 0 || int(t.next) < len(t.slots) }
 
 // remove removes a session, and releases its slots here and at the quota.
 func (t *table) remove(s *session) {

@@ -18,14 +18,24 @@ import (
 const noteVersion = 1
 
 // note is what the next server has to know of a session, except for the addresses of
-// its legs, which the program has.
+// its legs, which the program has. A note of an earlier server may be shorter; what it lacks
+// is zero.
 type note struct {
 	Version uint8
-	Joined  bool
+	Flags   uint8
 	ID      control.SessionID
 	Account accountTag
 	Legs    [2]legNote
+	Opened  uint32 // Unix seconds; 0: not known
 }
+
+// Flags of a note, and where it has the claims of the two legs, of two bits each.
+const (
+	noteJoined = 1 << 0
+	noteHere   = 1 << 1 // the session was opened at this relay
+	noteDialed = 1 << 2
+	noteClaims = 4
+)
 
 // legNote is the part of a note about one leg.
 type legNote struct {
@@ -37,9 +47,10 @@ type legNote struct {
 
 // noteLocked writes the note of the session as it is now.
 func (ses *session) noteLocked() {
-	n := note{Version: noteVersion, Joined: ses.joined, ID: ses.id, Account: ses.account}
+	n := note{Version: noteVersion, Flags: ses.flagsLocked(), ID: ses.id, Account: ses.account, Opened: unixSeconds(ses.opened)}
 	for r := range ses.legs {
-		if l := &ses.legs[r]; l.present && l.ended.IsZero() {
+		if l := &ses.legs[r]; l.liveLocked() {
+			n.Flags |= uint8(l.claim) << (noteClaims + 2*r)
 			n.Legs[r] = legNote{Present: true, Key: l.key, TTL: l.ttl, Near: l.inOffload.counters.Lo}
 		}
 	}
@@ -48,6 +59,20 @@ func (ses *session) noteLocked() {
 		panic("relay: note has no fixed size: " + err.Error())
 	}
 	ses.env.offload.note(ses.num, b)
+}
+
+// flagsLocked returns the flags of the session's note.
+func (ses *session) flagsLocked() (flags uint8) {
+	if ses.joined {
+		flags |= noteJoined
+	}
+	if ses.here {
+		flags |= noteHere
+	}
+	if ses.dialed {
+		flags |= noteDialed
+	}
+	return flags
 }
 
 // takeOver continues the sessions that an earlier server has left in a pinned program.
@@ -95,7 +120,8 @@ func (g *registrar) restore(slot uint32, n *note, at [2]datapath.Leg) {
 	ses := g.sessions.restore(slot, n.ID, n.Account, counted)
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	ses.joined = n.Joined
+	ses.joined, ses.here, ses.dialed = n.Flags&noteJoined != 0, n.Flags&noteHere != 0, n.Flags&noteDialed != 0
+	ses.opened = fromUnixSeconds(n.Opened)
 	traffic := ses.env.offload.traffic(ses.num)
 	now := time.Now()
 	for r := range ses.legs {
@@ -103,6 +129,7 @@ func (g *registrar) restore(slot uint32, n *note, at [2]datapath.Leg) {
 		l.offloaded = traffic[r]
 		if was := &n.Legs[r]; was.Present {
 			l.restoreLocked(was, at[r], now)
+			l.claim = claim(n.Flags>>(noteClaims+2*r)) & claimMask
 		}
 	}
 	if legs := ses.offloadLegs(); legs != at {
