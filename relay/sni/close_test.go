@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestClose checks that Close resets connections in every state and can be repeated, and
@@ -16,7 +18,7 @@ func TestClose(t *testing.T) {
 	s := newServer(t, &Config{Routes: []*Route{{Names: []string{"a.test"}, Upstreams: []string{u.addr()}}}})
 	client, upstream := open(t, s, u, "a.test")
 	waiting := dial(t, s)
-	wait(t, "a client", func() bool { return s.Stats().Waiting == 1 })
+	nettest.Eventually(t, "a client", func() bool { return s.Stats().Waiting == 1 })
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -43,7 +45,7 @@ func TestShutdown(t *testing.T) {
 	client, upstream := open(t, s, u, "a.test")
 	down := make(chan error, 1)
 	go func() { down <- s.Shutdown(context.Background()) }()
-	wait(t, "the listener's end", func() bool {
+	nettest.Eventually(t, "the listener's end", func() bool {
 		c, err := net.Dial("tcp", s.Addr().String())
 		if err == nil {
 			c.Close()
@@ -96,7 +98,7 @@ func TestRunContext(t *testing.T) {
 	ran := make(chan error)
 	go func() { ran <- s.Run(ctx) }()
 	c := dial(t, s)
-	wait(t, "a client", func() bool { return s.Stats().Waiting == 1 })
+	nettest.Eventually(t, "a client", func() bool { return s.Stats().Waiting == 1 })
 	cancel()
 	if err := <-ran; err != nil {
 		t.Errorf("got %v", err)

@@ -21,6 +21,7 @@ const (
 	DefaultMaxConnectionsPerSource = 1024
 	DefaultMaxWaiting              = 4096
 	DefaultMaxWaitingPerSource     = 256
+	DefaultQUICIdleTimeout         = 2 * time.Minute
 )
 
 // Config configures a [Server]. The zero value refuses all connections, since it has no
@@ -36,38 +37,65 @@ type Config struct {
 	// concurrent. They count for HelloTimeout, at whose end ctx is done.
 	Router func(ctx context.Context, hello *Hello) (*Route, error)
 
-	// HelloTimeout is the time in which a client has to send its ClientHello. 0 is
+	// HelloTimeout is the time in which a client has to send its ClientHello. A QUIC client
+	// has the same time once more, to show that it receives what the upstream sends. 0 is
 	// DefaultHelloTimeout.
 	HelloTimeout time.Duration
-	// DialTimeout is the time in which an upstream has to accept a connection. 0 is
-	// DefaultDialTimeout. A connection tries three upstreams at most.
+	// DialTimeout is the time in which an upstream has to accept a connection, or to answer
+	// a QUIC client. 0 is DefaultDialTimeout. A connection tries three upstreams at most.
 	DialTimeout time.Duration
-	// IdleTimeout is the time after which a connection without new bytes in either
+	// IdleTimeout is the time after which a TCP connection without new bytes in either
 	// direction is reset. It may take a quarter longer. 0 is DefaultIdleTimeout;
 	// negative: never.
 	IdleTimeout time.Duration
+	// QUICIdleTimeout is the time after which the relay forgets a QUIC connection without
+	// datagrams in either direction. It should be longer than what clients and servers
+	// agree on, which is often 30 s: the relay does not see how a connection ends. It may
+	// take a second longer. 0 is DefaultQUICIdleTimeout.
+	QUICIdleTimeout time.Duration
 
-	// MaxConnections bounds the connections of all clients. Others stay in the system's
-	// queue of the listener. 0 is DefaultMaxConnections.
+	// The following limits hold for TCP, and once more for QUIC: whoever forges the source
+	// addresses of datagrams cannot lock out clients of TCP.
+
+	// MaxConnections bounds the connections of all clients. Further ones of TCP stay in
+	// the system's queue of the listener, and datagrams of further ones of QUIC are
+	// dropped. A QUIC connection counts when its client has shown that it receives what
+	// the upstream sends, and once for each of the client's addresses. Each takes a UDP
+	// port and a file descriptor, also while it is waiting: MaxConnections and MaxWaiting
+	// together should not be above the system's numbers of both (on Linux 28 000 ports by
+	// default, net.ipv4.ip_local_port_range, and ulimit -n). 0 is DefaultMaxConnections.
 	MaxConnections int
-	// MaxConnectionsPerSource bounds those of one source. Others are reset. 0 is
-	// DefaultMaxConnectionsPerSource. It does not hold for the sources in ProxyFrom.
+	// MaxConnectionsPerSource bounds those of one source. Others are reset, and those of
+	// QUIC dropped. 0 is DefaultMaxConnectionsPerSource. It does not hold for the sources
+	// in ProxyFrom.
 	MaxConnectionsPerSource int
-	// MaxWaiting bounds the connections whose ClientHello is not complete. Each takes
-	// up to 36 KiB. Beyond it the connection that has waited longest is reset. 0 is
-	// DefaultMaxWaiting.
+	// MaxWaiting bounds the connections whose ClientHello is not complete, and those of
+	// QUIC whose client has not yet shown that it receives what the upstream sends. Each
+	// takes up to 40 KiB. Beyond it the connection that has waited longest is reset, or
+	// forgotten if it is one of QUIC. 0 is DefaultMaxWaiting.
 	MaxWaiting int
-	// MaxWaitingPerSource bounds those of one source. Others are reset. 0 is
-	// DefaultMaxWaitingPerSource. It does not hold for the sources in ProxyFrom.
+	// MaxWaitingPerSource bounds those of one source. Others are reset; with QUIC the one
+	// that has waited longest makes room. 0 is DefaultMaxWaitingPerSource. It does not
+	// hold for the sources in ProxyFrom.
 	MaxWaitingPerSource int
 
-	// ProxyFrom lists the load balancers in front of the relay, whose connections must
+	// Shards is how many UDP sockets [Listen] opens with SO_REUSEPORT. Each has two
+	// goroutines that relay its datagrams. 0 means one for each CPU if the system can do
+	// that, and one otherwise. [New] ignores it.
+	Shards int
+
+	// ProxyFrom lists the load balancers in front of the relay, whose TCP connections must
 	// begin with a PROXY protocol header, version 1 or 2. The address in the header is
 	// then that of the client. Headers from elsewhere are not read.
 	ProxyFrom []netip.Prefix
 
-	// Quota, if set, admits or refuses each connection by the client's address. The
-	// server does not close the controller.
+	// Splice, if set, lets the kernel relay connections that are worth it. nil means that
+	// all connections stay in userspace. It is about TCP.
+	Splice *Splice
+
+	// Quota, if set, admits or refuses each connection by the client's address. A QUIC
+	// connection is half open until its client has shown that it receives what the upstream
+	// sends. The server does not close the controller.
 	Quota *quota.Controller
 
 	// Resolver looks up the names of upstreams, each time that one is dialed. nil is
@@ -75,7 +103,8 @@ type Config struct {
 	Resolver *net.Resolver
 
 	// Logger gets a line for each connection at [slog.LevelDebug], and warnings about
-	// upstreams that fail, at most one a second for each message. nil discards them.
+	// upstreams that fail, at most one a second for each message. A log that blocks holds up
+	// QUIC at LevelDebug, and nothing without it. nil discards them.
 	Logger *slog.Logger
 }
 
@@ -93,23 +122,27 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.HelloTimeout, DefaultHelloTimeout)
 	setDefault(&out.DialTimeout, DefaultDialTimeout)
 	setDefault(&out.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&out.QUICIdleTimeout, DefaultQUICIdleTimeout)
 	setDefault(&out.MaxConnections, DefaultMaxConnections)
 	setDefault(&out.MaxConnectionsPerSource, DefaultMaxConnectionsPerSource)
 	setDefault(&out.MaxWaiting, DefaultMaxWaiting)
 	setDefault(&out.MaxWaitingPerSource, DefaultMaxWaitingPerSource)
+	out.Splice = out.Splice.withDefaults()
 	out.Logger = ratelog.New(out.Logger)
 	return out
 }
 
 func (c *Config) validate() error {
-	for name, d := range map[string]time.Duration{"HelloTimeout": c.HelloTimeout, "DialTimeout": c.DialTimeout} {
+	for name, d := range map[string]time.Duration{
+		"HelloTimeout": c.HelloTimeout, "DialTimeout": c.DialTimeout, "QUICIdleTimeout": c.QUICIdleTimeout,
+	} {
 		if d < 0 {
 			return fmt.Errorf("%w: %s is %v, want a positive time", ErrConfig, name, d)
 		}
 	}
 	for name, n := range map[string]int{
 		"MaxConnections": c.MaxConnections, "MaxConnectionsPerSource": c.MaxConnectionsPerSource,
-		"MaxWaiting": c.MaxWaiting, "MaxWaitingPerSource": c.MaxWaitingPerSource,
+		"MaxWaiting": c.MaxWaiting, "MaxWaitingPerSource": c.MaxWaitingPerSource, "Shards": c.Shards,
 	} {
 		if n < 0 {
 			return fmt.Errorf("%w: %s is %d, want a positive number", ErrConfig, name, n)
@@ -120,5 +153,5 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%w: ProxyFrom has an invalid prefix", ErrConfig)
 		}
 	}
-	return nil
+	return c.Splice.validate()
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/quicway/quicway/relay/sni"
 )
 
-// relayByName relays TLS by server name until ctx is done.
+// relayByName relays TLS and QUIC by server name until ctx is done.
 func relayByName(ctx context.Context) error {
-	server, err := sni.Listen(ctx, "tcp", ":443", &sni.Config{Routes: []*sni.Route{
+	server, err := sni.Listen(ctx, "tcp+udp", ":443", &sni.Config{Routes: []*sni.Route{
 		{Names: []string{"a.example"}, Upstreams: []string{"10.0.0.2:443"}},
 		{Names: []string{"*.b.example"}, Upstreams: []string{"b1.internal:443", "b2.internal:443"}, Balance: sni.LeastConnections},
 		{Names: []string{"*.b.example"}, ALPN: []string{"acme-tls/1"}, Upstreams: []string{"10.0.0.9:443"}},
@@ -37,6 +37,19 @@ func Example() {
 	}
 	fmt.Println(server.Run(ctx), server.Stats().Accepted)
 	// Output: <nil> 0
+}
+
+// ExampleListen relays TLS over TCP and QUIC at one port, by the same routes.
+func ExampleListen() {
+	server, err := sni.Listen(context.Background(), "tcp+udp", "127.0.0.1:0", &sni.Config{
+		Routes: []*sni.Route{{Names: []string{"*.example"}, Upstreams: []string{"192.0.2.1:443"}}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(server.Addr() == server.QUICAddr(), server.Close())
+	// Output: true <nil>
 }
 
 // ExampleConfig is a relay behind a load balancer, with a quota.
@@ -80,4 +93,33 @@ func ExampleServer_SetRoutes() {
 	// true sni: invalid configuration: route "c.example": upstream "192.0.2.3", want host:port 2
 }
 
-var _ = relayByName // which docs/sni.md shows
+// relayInKernel lets the kernel relay large connections.
+func relayInKernel(ctx context.Context) error {
+	server, err := sni.Listen(ctx, "tcp", ":443", &sni.Config{
+		Splice: &sni.Splice{Interfaces: []string{"eth0", "eth1"}},
+		Routes: []*sni.Route{
+			{Names: []string{"a.example"}, Upstreams: []string{"10.0.0.2:443"}},
+			{Names: []string{"far.example"}, Upstreams: []string{"192.0.2.7:443"}, Policy: sni.Never},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}
+
+// ExamplePolicy takes connections to the kernel at night only, and only where the default
+// policy agrees.
+func ExamplePolicy() {
+	hour := 3
+	policy := func(c *sni.Candidate) bool { return hour < 6 && sni.DefaultPolicy(c) }
+	near := &sni.Candidate{ClientRTT: time.Millisecond, UpstreamRTT: time.Millisecond}
+	fmt.Println(policy(near))
+	near.InKernel, near.Retransmitted = true, 0.01 // one segment of a hundred was sent again
+	fmt.Println(policy(near))
+	// Output:
+	// true
+	// false
+}
+
+var _, _ = relayByName, relayInKernel // which docs/sni.md shows

@@ -25,6 +25,19 @@ func newServer(t *testing.T, cfg *Config) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if testLimits != nil {
+		s.short = *testLimits
+	}
+	runServer(t, s)
+	return s
+}
+
+// testLimits, if set, replaces the limits of short connections of new servers.
+var testLimits *shortLimits
+
+// runServer runs a server until the test ends, with the checks of newServer.
+func runServer(t *testing.T, s *Server) {
+	t.Helper()
 	ran := make(chan error, 1)
 	go func() { ran <- s.Run(t.Context()) }()
 	t.Cleanup(func() {
@@ -51,7 +64,6 @@ func newServer(t *testing.T, cfg *Config) *Server {
 			}
 		}
 	})
-	return s
 }
 
 // dial connects to a server.
@@ -82,15 +94,25 @@ func newUpstream(t *testing.T) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newUpstreamOn(t, l)
+}
+
+// newUpstreamOn makes an upstream of a listener.
+func newUpstreamOn(t *testing.T, l net.Listener) *server {
+	t.Helper()
 	s := &server{t, l, make(chan *net.TCPConn, 1000)}
 	var accepting sync.WaitGroup
 	accepting.Go(func() {
 		for {
 			c, err := l.Accept()
-			if err != nil {
+			switch {
+			case errors.Is(err, net.ErrClosed):
 				return
+			case err == nil:
+				s.conns <- c.(*net.TCPConn)
+			default:
+				time.Sleep(time.Millisecond) // a test has taken the descriptors away
 			}
-			s.conns <- c.(*net.TCPConn)
 		}
 	})
 	t.Cleanup(func() {
@@ -190,16 +212,6 @@ func helloOf(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return b[:n]
-}
-
-// wait waits until a condition holds.
-func wait(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in %v", what, patience)
-		}
-	}
 }
 
 // open makes a connection to an upstream through the server, and returns both ends after

@@ -19,8 +19,8 @@ type Hello struct {
 	// Client and Server are the addresses that the client uses: those of the
 	// connection, or those in the PROXY protocol header.
 	Client, Server netip.AddrPort
-	// TLS reports whether the stream begins with a ClientHello. If not, the following
-	// fields are empty.
+	// TLS reports whether the connection begins with a ClientHello. If not, ServerName,
+	// ALPN and ECH are empty.
 	TLS bool
 	// ServerName is the name in the server_name extension (RFC 6066 §3), in lower case
 	// and without a dot at its end. It comes from the client, unchecked.
@@ -31,6 +31,9 @@ type Hello struct {
 	// ServerName is then the outer name. Some clients send the extension without using
 	// it (GREASE).
 	ECH bool
+	// QUICVersion is the version of the client's first QUIC packet (RFC 9000 §15). 0: the
+	// connection is one of TLS over TCP. If the version is not known, TLS is false.
+	QUICVersion uint32
 }
 
 // maxName is the maximum length of a server name (RFC 1035 §2.3.4, with a dot at its end).
@@ -48,6 +51,18 @@ type refusal struct {
 func (e *refusal) Error() string { return e.reason.String() + ": " + e.err.Error() }
 
 func (e *refusal) Unwrap() error { return e.err }
+
+// countingReader counts the bytes that are read.
+type countingReader struct {
+	io.Reader
+	n uint64
+}
+
+func (r *countingReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.n += uint64(n)
+	return n, err
+}
 
 // readProxy reads a PROXY protocol header, and replaces the addresses of h.
 func readProxy(r *bufio.Reader, h *Hello) error {
@@ -72,28 +87,37 @@ func readHello(r *bufio.Reader, h *Hello) error {
 			return &refusal{readFailure(err), err}
 		}
 		stream, _ := r.Peek(r.Buffered())
-		msg, err := records.Next(stream)
-		switch {
-		case errors.Is(err, hello.ErrMore):
-			continue
-		case errors.Is(err, hello.ErrNotTLS):
-			return nil
-		case errors.Is(err, hello.ErrTooLong):
-			return &refusal{HelloTooLong, err}
-		case err != nil:
-			return &refusal{HelloInvalid, err}
+		if err := parseHello(&records, stream, h); !errors.Is(err, hello.ErrMore) {
+			return err
 		}
-		client, err := hello.ParseClient(msg)
-		if err == nil && len(client.ServerName) > maxName {
-			err = errName
-		}
-		if err != nil {
-			return &refusal{HelloInvalid, err}
-		}
-		h.TLS, h.ALPN, h.ECH = true, client.ALPN, client.ECH
-		h.ServerName = strings.ToLower(strings.TrimSuffix(client.ServerName, "."))
-		return nil
 	}
+}
+
+// parseHello sets h if a stream, of which all bytes so far are given, begins with a ClientHello
+// or is not TLS. It returns hello.ErrMore if there has to be more, and another error, which is a
+// refusal, if the ClientHello is not valid.
+func parseHello(records *hello.Records, stream []byte, h *Hello) error {
+	msg, err := records.Next(stream)
+	switch {
+	case errors.Is(err, hello.ErrMore):
+		return hello.ErrMore
+	case errors.Is(err, hello.ErrNotTLS):
+		return nil
+	case errors.Is(err, hello.ErrTooLong):
+		return &refusal{HelloTooLong, err}
+	case err != nil:
+		return &refusal{HelloInvalid, err}
+	}
+	client, err := hello.ParseClient(msg)
+	if err == nil && len(client.ServerName) > maxName {
+		err = errName
+	}
+	if err != nil {
+		return &refusal{HelloInvalid, err}
+	}
+	h.TLS, h.ALPN, h.ECH = true, client.ALPN, client.ECH
+	h.ServerName = strings.ToLower(strings.TrimSuffix(client.ServerName, "."))
+	return nil
 }
 
 // readFailure returns the reason for an error of a read.

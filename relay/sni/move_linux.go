@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,15 +15,18 @@ const (
 	// spliceAfter is the number of full buffers in a row after which the kernel moves
 	// the bytes, by splice(2), and spliceLen the number of bytes that it moves at once.
 	// Each splice(2) holds a pipe, of which an unprivileged user has few.
+	// offerLen is that number for a connection that has not been offered to the kernel
+	// yet, which depends on the bytes that are counted.
 	spliceAfter = 4
 	spliceLen   = 64 << 20
+	offerLen    = 256 << 10
 )
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // move copies from src to dst until src ends, and adds the number of bytes to n. While it
 // waits it has no buffer.
-func move(dst, src *net.TCPConn, n *atomic.Uint64) error {
+func move(dst, src *net.TCPConn, n *meter) error {
 	raw, err := src.SyscallConn()
 	if err != nil {
 		return err
@@ -40,7 +42,7 @@ func move(dst, src *net.TCPConn, n *atomic.Uint64) error {
 		}
 		if full == spliceAfter {
 			full = 0
-			spliced, err := io.CopyN(dst, src, spliceLen)
+			spliced, err := io.CopyN(dst, src, n.chunk())
 			n.Add(uint64(spliced))
 			if err == io.EOF {
 				return nil
@@ -85,10 +87,28 @@ func moveOnce(dst *net.TCPConn, src syscall.RawConn) (n int, err error) {
 	return dst.Write(buf[:n])
 }
 
-// progress returns a number that grows with each byte that either connection has
-// received or delivered.
-func (c *conn) progress(upstream *net.TCPConn) (sum uint64) {
-	for _, conn := range []*net.TCPConn{c.client, upstream} {
+// chunk returns the number of bytes that one splice(2) may move before they are counted.
+func (m *meter) chunk() int64 {
+	if m.conn != nil && !m.conn.offered.Load() {
+		return offerLen
+	}
+	return spliceLen
+}
+
+// tcpClose is the state TCP_CLOSE.
+const tcpClose = 7
+
+// isClosed reports whether a socket is closed on both sides. Without that both have sent a
+// FIN, it was reset.
+func isClosed(conn *net.TCPConn) bool {
+	info, err := tcpInfo(conn)
+	return err == nil && info.State == tcpClose
+}
+
+// progressOf returns a number that grows with each byte that either connection has received
+// or delivered.
+func (c *conn) progressOf(client, upstream *net.TCPConn) (sum uint64) {
+	for _, conn := range []*net.TCPConn{client, upstream} {
 		if info, err := tcpInfo(conn); err == nil {
 			sum += info.Bytes_received + info.Bytes_acked
 		}
@@ -96,12 +116,17 @@ func (c *conn) progress(upstream *net.TCPConn) (sum uint64) {
 	return sum
 }
 
-// relayed returns the numbers of bytes from the client and from the upstream so far.
-func (c *conn) relayed() (fromClient, fromUpstream uint64) {
+// relayedLocked returns the numbers of bytes from the client and from the upstream that
+// userspace has relayed so far.
+func (c *conn) relayedLocked() (fromClient, fromUpstream uint64) {
 	fromClient, fromUpstream = c.fromClient.Load(), c.fromUpstream.Load()
+	if c.client == nil {
+		return fromClient, fromUpstream
+	}
 	// The bytes of a splice(2) are added when it ends.
 	if info, err := tcpInfo(c.client); err == nil {
-		fromClient, fromUpstream = max(fromClient, info.Bytes_received), max(fromUpstream, info.Bytes_acked)
+		fromClient = max(fromClient, c.base.client+info.Bytes_received)
+		fromUpstream = max(fromUpstream, c.base.upstream+info.Bytes_acked)
 	}
 	return fromClient, fromUpstream
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 )
 
 // bufferSize is the size of the buffers, in bytes.
@@ -16,7 +15,7 @@ const bufferSize = 32 << 10
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
 // move copies from src to dst until src ends, and adds the number of bytes to n.
-func move(dst, src *net.TCPConn, n *atomic.Uint64) error {
+func move(dst, src *net.TCPConn, n *meter) error {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
 	for {
@@ -37,10 +36,16 @@ func move(dst, src *net.TCPConn, n *atomic.Uint64) error {
 	}
 }
 
-// progress returns a number that grows with each byte that is relayed.
-func (c *conn) progress(*net.TCPConn) uint64 { return c.fromClient.Load() + c.fromUpstream.Load() }
+// isClosed reports whether a socket is closed on both sides. This system does not tell.
+func isClosed(*net.TCPConn) bool { return false }
 
-// relayed returns the numbers of bytes from the client and from the upstream so far.
-func (c *conn) relayed() (fromClient, fromUpstream uint64) {
+// progressOf returns a number that grows with each byte that is relayed.
+func (c *conn) progressOf(_, _ *net.TCPConn) uint64 {
+	return c.fromClient.Load() + c.fromUpstream.Load()
+}
+
+// relayedLocked returns the numbers of bytes from the client and from the upstream that
+// userspace has relayed so far.
+func (c *conn) relayedLocked() (fromClient, fromUpstream uint64) {
 	return c.fromClient.Load(), c.fromUpstream.Load()
 }

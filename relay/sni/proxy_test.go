@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/pires/go-proxyproto"
+
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // TestSendProxy checks the header that an upstream gets.
@@ -121,7 +123,7 @@ func TestRouter(t *testing.T) {
 		}
 	}
 	wantFailed(t, s, RouterRefused, 2)
-	wait(t, "their end", func() bool { return s.Stats().Open == 2 })
+	nettest.Eventually(t, "their end", func() bool { return s.Stats().Open == 2 })
 	names := make(map[string]string)
 	for c := range s.Connections() {
 		names[c.ServerName] = c.Route

@@ -27,18 +27,24 @@ func (c *conn) refuse(err error) {
 	}
 	c.server.counters.failed[failure.reason].Add(1)
 	c.mu.Lock()
-	hello := c.hello
+	hello, client := c.hello, c.client
 	c.mu.Unlock()
 	c.server.log.Debug("refused", "client", hello.Client, "name", hello.ServerName, "reason", failure.reason.String(), "err", failure.err)
-	if hello.TLS {
-		switch failure.reason {
-		case NoRoute, RouterRefused:
-			c.alert(unrecognizedName)
-		case UpstreamFailed, RouteFull:
-			c.alert(internalError)
-		}
+	if record := alertFor(failure.reason); record != nil && hello.TLS && client != nil { // nil: it has been in a loop
+		c.alert(record)
 	}
 	c.abort(err)
+}
+
+// alertFor returns the alert for a client that speaks TLS, or nil.
+func alertFor(reason Failure) []byte {
+	switch reason {
+	case NoRoute, RouterRefused:
+		return unrecognizedName
+	case UpstreamFailed, RouteFull:
+		return internalError
+	}
+	return nil
 }
 
 // alert sends an alert, and waits until the client has closed the connection: a reset

@@ -60,12 +60,15 @@ type Route struct {
 	// Balance chooses one. An upstream that does not accept a connection is left out
 	// for a second at first, and for a minute at most, while there are others.
 	Balance Balance
-	// SendProxy is the version of the PROXY protocol header that upstreams get, 1 or 2.
-	// 0 means none.
+	// SendProxy is the version of the PROXY protocol header that upstreams of TCP get, 1 or
+	// 2. 0 means none. QUIC has no such header: the upstream sees the relay's address.
 	SendProxy int
-	// MaxConnections bounds the connections of the route. Others are refused. 0 means no
-	// limit but that of the server.
+	// MaxConnections bounds the connections of the route, of TCP and QUIC together. Others
+	// are refused. 0 means no limit but those of the server.
 	MaxConnections int
+	// Policy decides which connections of the route the kernel relays, if the server has a
+	// [Splice]. nil is Splice.Policy, and [Never] leaves all in userspace.
+	Policy Policy
 
 	once sync.Once
 	err  error
@@ -88,7 +91,7 @@ func (r *Route) compile() error {
 	r.once.Do(func() {
 		r.err = r.validate()
 		for _, address := range r.Upstreams {
-			r.pool.upstreams = append(r.pool.upstreams, &upstream{address: address})
+			r.pool.upstreams = append(r.pool.upstreams, newUpstreamOf(address))
 		}
 		r.pool.balance = r.Balance
 	})
@@ -199,7 +202,10 @@ func clash(routes []*Route, r *Route) error {
 
 // find returns the route of a hello, or nil.
 func (t *table) find(h *Hello) *Route {
-	if !h.TLS {
+	switch {
+	case !h.TLS && h.QUICVersion != 0:
+		return t.pick(keyAny, nil)
+	case !h.TLS:
 		return t.notTLS
 	}
 	if r := t.pick(h.ServerName, h.ALPN); r != nil {

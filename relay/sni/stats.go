@@ -2,6 +2,7 @@ package sni
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -38,6 +39,11 @@ const (
 	UpstreamFailed
 	// ServerClosed: the server was closed before.
 	ServerClosed
+	// ServerFull: there are Config.MaxConnections flows of QUIC.
+	ServerFull
+	// Unconfirmed: an upstream has answered over QUIC, but the client has not shown in time
+	// that it receives the answer.
+	Unconfirmed
 
 	numFailures
 )
@@ -47,6 +53,7 @@ var failureNames = [numFailures]string{
 	HelloInvalid: "hello_invalid", ProxyHeader: "proxy_header", NoRoute: "no_route", RouterRefused: "router_refused",
 	RouteFull: "route_full", SourceFull: "source_full", WaitingFull: "waiting_full", QuotaRefused: "quota_refused",
 	UpstreamFailed: "upstream_failed", ServerClosed: "server_closed",
+	ServerFull: "server_full", Unconfirmed: "unconfirmed",
 }
 
 // String returns a name that is fit for the label of a metric.
@@ -59,6 +66,16 @@ func (f Failure) String() string {
 
 // MarshalText returns the name. JSON uses it for the keys of maps.
 func (f Failure) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText is the reverse of MarshalText.
+func (f *Failure) UnmarshalText(text []byte) error {
+	i := slices.Index(failureNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("sni: unknown failure %q", text)
+	}
+	*f = Failure(i)
+	return nil
+}
 
 // Stats are the counters since the server was made. The JSON names stay. Later versions
 // may add fields.
@@ -90,6 +107,12 @@ type Stats struct {
 	AcceptErrors uint64 `json:"accept_errors"`
 	// UpstreamTime has the times from the ClientHello to the upstream's acceptance.
 	UpstreamTime Times `json:"upstream_time"`
+	// QUIC has the counters about QUIC. All others are about TCP.
+	QUIC QUICStats `json:"quic"`
+	// Splice has the counters of the kernel path.
+	Splice SpliceStats `json:"splice"`
+	// Limits are the limits of what exists.
+	Limits StatsLimits `json:"limits"`
 }
 
 // timeBounds are the upper bounds of Times.Counts.
@@ -154,9 +177,11 @@ func (s *Server) Stats() Stats {
 		Reset: c.reset.Load(), Idle: c.idle.Load(), Open: open, Waiting: waiting,
 		FromClients: c.fromClients.Load(), FromUpstreams: c.fromUpstreams.Load(),
 		DialFailures: c.dialFailures.Load(), AcceptErrors: c.acceptErrors.Load(), UpstreamTime: c.upstreamTime.times(),
+		Splice: s.spliceStats(), Limits: s.limits(),
 	}
 	for f := range numFailures {
 		out.Failed[f] = c.failed[f].Load()
 	}
+	out.QUIC = s.quic.stats()
 	return out
 }

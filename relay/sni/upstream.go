@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,12 +26,31 @@ const (
 
 // upstream is one of a route's servers.
 type upstream struct {
-	address string // host:port
+	address string         // host:port
+	literal netip.AddrPort // the same, if the host is an address, and not one of those with a meaning of their own
 	active  atomic.Int64
+	// answered is when the upstream last answered an attempt of QUIC, in ns since the epoch.
+	answered atomic.Int64
 
 	mu       sync.Mutex // guards the following
 	failures uint64     // in a row
 	until    time.Time  // left out until then
+}
+
+func newUpstreamOf(address string) *upstream {
+	u := &upstream{address: address}
+	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Zone() == "" && !a.Addr().IsUnspecified() {
+		u.literal = plain(a)
+	}
+	return u
+}
+
+// name returns host:port, or nothing if there is no upstream.
+func (u *upstream) name() string {
+	if u == nil {
+		return ""
+	}
+	return u.address
 }
 
 // failed leaves the upstream out for a while.
@@ -50,6 +70,15 @@ func (u *upstream) worked() {
 	defer u.mu.Unlock()
 	u.failures, u.until = 0, time.Time{}
 }
+
+// heard says that the upstream has answered an attempt of QUIC.
+func (u *upstream) heard(now time.Time) {
+	u.answered.Store(now.UnixNano())
+	u.worked()
+}
+
+// heardSince reports whether the upstream has answered an attempt of QUIC after t.
+func (u *upstream) heardSince(t time.Time) bool { return u.answered.Load() > t.UnixNano() }
 
 // leftOut returns until when the upstream is left out; the zero time if it is not.
 func (u *upstream) leftOut(now time.Time) time.Time {
@@ -139,34 +168,73 @@ func (e *dialError) Error() string { return fmt.Sprintf("upstream %s: %v", e.add
 
 func (e *dialError) Unwrap() error { return e.err }
 
-// dial returns a connection to one of a route's upstreams. The caller calls release when
-// the connection has ended. report gets the failure of each upstream.
-func (d *dialer) dial(ctx context.Context, p *pool, report func(*dialError)) (*net.TCPConn, *upstream, error) {
-	var last error = errNoRoute
-	for _, u := range p.order(time.Now()) {
+// tries are the upstreams that a connection has still to try, three at most in all.
+type tries struct {
+	left []*upstream
+	// began is when the connection first tried one.
+	began time.Time
+	// since is when an attempt of the first of left began, if it has had no answer yet; or the
+	// zero time.
+	since time.Time
+	// last is the failure of the one before; or nil.
+	last *dialError
+}
+
+// tries returns the upstreams that a new connection tries. It takes the connection's turn.
+func (p *pool) tries() *tries {
+	now := time.Now()
+	return &tries{left: p.order(now), began: now}
+}
+
+// failed goes on with the next upstream.
+func (t *tries) failed(e *dialError) {
+	t.left, t.since, t.last = t.left[1:], time.Time{}, e
+}
+
+// failure returns the failure of the last upstream.
+func (t *tries) failure() error {
+	if t.last == nil {
+		return errNoRoute
+	}
+	return t.last
+}
+
+// dial returns a connection to one of the upstreams that are left. The caller takes one from
+// upstream.active when the connection has ended. report gets the failure of each upstream.
+func (d *dialer) dial(ctx context.Context, t *tries, report func(*dialError)) (*net.TCPConn, *upstream, error) {
+	for len(t.left) > 0 {
+		u := t.left[0]
+		if t.since.IsZero() {
+			t.since = time.Now()
+		}
 		u.active.Add(1)
-		conn, err := d.dialOne(ctx, u.address)
+		conn, err := d.dialOne(ctx, u.address, t.since.Add(d.timeout))
 		if err == nil {
 			u.worked()
 			return conn, u, nil
 		}
-		u.active.Add(-1)
 		if ctx.Err() != nil {
+			u.active.Add(-1)
 			return nil, nil, ctx.Err() // not the upstream's fault
 		}
-		if !local(err) {
-			u.failed(time.Now())
-		}
-		failure := &dialError{u.address, err}
-		report(failure)
-		last = failure
+		t.failed(u.dialFailed(err))
+		report(t.last)
 	}
-	return nil, nil, last
+	return nil, nil, t.failure()
+}
+
+// dialFailed says that the upstream, which counts the attempt, has not accepted a connection.
+func (u *upstream) dialFailed(err error) *dialError {
+	u.active.Add(-1)
+	if !local(err) {
+		u.failed(time.Now())
+	}
+	return &dialError{u.address, err}
 }
 
 // local reports whether an error is about this host, and not about the upstream.
 func local(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL} {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAGAIN} {
 		if errors.Is(err, errno) {
 			return true
 		}
@@ -175,25 +243,25 @@ func local(err error) bool {
 }
 
 // dialOne dials an address. Another one than the first that a name has is tried as well.
-func (d *dialer) dialOne(ctx context.Context, address string) (*net.TCPConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+func (d *dialer) dialOne(ctx context.Context, address string, deadline time.Time) (*net.TCPConn, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	conn := c.(*net.TCPConn)
-	if d.isSelf(conn) {
+	if d.isSelf(addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())) {
 		return nil, errors.Join(errLoop, conn.Close())
 	}
 	return conn, nil
 }
 
 // isSelf reports whether a connection leads to the server's own listener.
-func (d *dialer) isSelf(conn *net.TCPConn) bool {
-	local, remote := conn.LocalAddr().(*net.TCPAddr), conn.RemoteAddr().(*net.TCPAddr)
-	if remote.Port != d.own.Port {
+func (d *dialer) isSelf(local, remote netip.AddrPort) bool {
+	own := plain(d.own.AddrPort())
+	if remote.Port() != own.Port() {
 		return false
 	}
-	return remote.IP.Equal(d.own.IP) || d.own.IP.IsUnspecified() && (remote.IP.Equal(local.IP) || remote.IP.IsLoopback())
+	return remote.Addr() == own.Addr() || own.Addr().IsUnspecified() && (remote.Addr() == local.Addr() || remote.Addr().IsLoopback())
 }

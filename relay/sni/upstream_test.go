@@ -94,7 +94,7 @@ func TestBackoff(t *testing.T) {
 
 // TestLocalErrors checks that an upstream is not left out for what this host lacks.
 func TestLocalErrors(t *testing.T) {
-	for err, want := range map[error]bool{syscall.EMFILE: true, syscall.EADDRNOTAVAIL: true, syscall.ECONNREFUSED: false, errLoop: false} {
+	for err, want := range map[error]bool{syscall.EMFILE: true, syscall.EADDRNOTAVAIL: true, syscall.EAGAIN: true, syscall.ECONNREFUSED: false, errLoop: false} {
 		if got := local(&net.OpError{Op: "dial", Err: os.NewSyscallError("x", err)}); got != want {
 			t.Errorf("%v: got %v", err, got)
 		}
@@ -129,7 +129,7 @@ func TestLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		_, _, err = s.dialer.dial(t.Context(), &s.Routes()[0].pool, func(*dialError) {})
+		_, _, err = s.dialer.dial(t.Context(), s.Routes()[0].pool.tries(), func(*dialError) {})
 		if !errors.Is(err, errLoop) {
 			t.Errorf("%s: got %v, want %v", listen, err, errLoop)
 		}
