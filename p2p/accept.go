@@ -2,6 +2,7 @@ package p2p
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -33,6 +34,7 @@ func (e *Endpoint) AcceptOffer(ctx context.Context, offer Offer) (*Conn, error) 
 	if err == nil {
 		conn, err = conn.awaitPolicy(ctx)
 	}
+	e.counters.offers.count(err)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: accept offer: %w", err)
 	}
@@ -71,18 +73,45 @@ func (e *Endpoint) acceptOffer(ctx context.Context, o Offer) (_ *Conn, err error
 	defer cancel()
 	ctx, stop := e.bound(ctx)
 	defer stop(nil)
-	l, err := e.join(ctx, &o)
-	if err != nil {
-		e.used.unclaim(&o)
-		return nil, err
+	from, final := o.relay, false
+	conn, joined, err := e.answer(ctx, &o)
+	if to, ok := e.elsewhere(from, err); ok {
+		o.relay = to
+		conn, joined, err = e.answer(ctx, &o)
 	}
-	defer func() {
-		if err != nil {
-			e.discard(l)
-		}
-	}()
-	conn, err := e.respond(ctx, l, &o)
-	return conn, l.explain(err)
+	if !joined && o.instead.Addr != "" && !errors.Is(err, ErrOfferUsed) && ctx.Err() == nil {
+		conn, joined, final, err = e.answerInstead(ctx, from, &o)
+	}
+	if !joined && !final {
+		e.used.unclaim(&o)
+	}
+	return conn, err
+}
+
+// answer registers this side's leg, and performs the handshake meanwhile. It returns
+// whether the leg was registered: if not, the offer may be tried again.
+func (e *Endpoint) answer(ctx context.Context, o *Offer) (_ *Conn, joined bool, err error) {
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	l, err := e.openAnswer(ctx, o)
+	if err != nil {
+		return nil, false, err
+	}
+	patience := joinPatience
+	if o.instead.Addr != "" {
+		patience = 0
+	}
+	j := e.startJoin(ctx, l, patience, abort)
+	conn, err := e.respond(ctx, l, o, j)
+	if errors.Is(err, ErrRelayUnreachable) {
+		abort(err)
+	}
+	<-j.done
+	if err != nil {
+		err = l.explain(err)
+		e.discard(l)
+	}
+	return conn, j.err == nil, err
 }
 
 // checkExpiry checks an offer by this host's clock, with a margin, because the dialer's
@@ -97,28 +126,19 @@ func (o *Offer) checkExpiry(now time.Time) error {
 	return nil
 }
 
-// join registers this side's leg of the offer's session.
-func (e *Endpoint) join(ctx context.Context, o *Offer) (*link, error) {
+// openAnswer makes the link of an answer to an offer.
+func (e *Endpoint) openAnswer(ctx context.Context, o *Offer) (*link, error) {
 	id, err := o.initialID()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformedOffer, err)
 	}
-	until, pause := time.Now().Add(joinPatience), minBackoff
-	for {
-		l, _, err := e.openLink(ctx, o.relay, o.session, control.Accepter, o.join, &id)
-		switch {
-		case err == nil:
-			return l, nil
-		case refusedAs(err, control.CodeUnauthorized):
-			return nil, fmt.Errorf("%w: %w", ErrOfferExpired, err)
-		case refusedAs(err, control.CodeConflict), refusedAs(err, control.CodeForbidden):
-			return nil, fmt.Errorf("%w: %w", ErrOfferUsed, err)
-		case !refusedAs(err, control.CodeNotFound):
-			return nil, err
-		case time.Now().After(until):
-			return nil, fmt.Errorf("%w: it has left the relay", ErrPeerGone)
-		}
-		sleep(ctx, pause)
-		pause *= 2
+	l, err := e.openLink(ctx, o.relay, o.session, control.Accepter, o.join)
+	if err != nil {
+		return nil, err
 	}
+	if err := l.routeInitial(id); err != nil {
+		e.discard(l)
+		return nil, err
+	}
+	return l, nil
 }

@@ -45,7 +45,7 @@ func (o *ownAddresses) announce() (changed bool) {
 // current returns the addresses that the peer may be told, the best first.
 func (o *ownAddresses) current() []candidate {
 	own := o.locals.all()
-	if seen := o.conn.link.observed(); seen.IsValid() {
+	if seen := o.conn.link.observedUDP(); seen.IsValid() {
 		own = withObserved(own, seen)
 	}
 	accept := o.conn.endpoint.conf.LocalCandidates

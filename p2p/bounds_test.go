@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/tunnel"
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // TestAcceptQueueIsBounded checks that connections that nobody accepts are refused when the
@@ -29,6 +31,9 @@ func TestAcceptQueueIsBounded(t *testing.T) {
 		}
 		if n := len(server.mailbox.accepted); n != acceptQueue {
 			l.Errorf("%d connections wait to be accepted, want %d", n, acceptQueue)
+		}
+		if s := server.Stats(); s.Unaccepted != s.Limits.Unaccepted || s.Offers["connected"] != acceptQueue || s.Offers["not_accepted"] != 1 {
+			l.Errorf("%d of %d wait; offers %v", s.Unaccepted, s.Limits.Unaccepted, s.Offers)
 		}
 	})
 }
@@ -69,5 +74,42 @@ func TestLinkKeepsLatestIDs(t *testing.T) {
 		if got, want := m.links[key.ID(cid.Peer, counter)] == l, counter >= 2*keptIDs; got != want {
 			t.Errorf("ID %d leads to the link: %v, want %v", counter, got, want)
 		}
+	}
+}
+
+// TestSendErrorsOfTunnels checks that a relay's client keeps no errors of tunnels that have ended.
+func TestSendErrorsOfTunnels(t *testing.T) {
+	runLab(t, func(l *lab) {
+		x := l.host(nil)
+		client, err := x.relays.acquire(l.relay())
+		if err != nil {
+			l.Fatal(err)
+		}
+		defer x.relays.release(client)
+		for i := range uint64(3) {
+			to := tunnel.Address(netip.MustParseAddrPort(relayAddr), i+1)
+			if err := client.send(&udp.Message{Data: []byte{shortHeader}, Remote: to}); err != nil {
+				l.Error(err)
+			}
+		}
+		client.mu.Lock()
+		defer client.mu.Unlock()
+		if n := len(client.sendErrors); n != 0 {
+			l.Errorf("%d errors are kept", n)
+		}
+	})
+}
+
+// TestEarlyHellosAreBounded checks that early hellos for which there is no room are not copied.
+func TestEarlyHellosAreBounded(t *testing.T) {
+	h := newEarlyHellos()
+	b := make([]byte, maxEarlyHello)
+	b[0], b[envelopeSize] = shortHeader, earlyHelloType
+	run := &udp.Message{Data: b}
+	for range maxEarlyHellos {
+		h.catch(run)
+	}
+	if n := testing.AllocsPerRun(10, func() { h.catch(run) }); n != 0 || len(h.arrived) != maxEarlyHellos {
+		t.Errorf("%v allocations, %d early hellos", n, len(h.arrived))
 	}
 }

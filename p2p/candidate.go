@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"github.com/quic-go/quic-go/quicvarint"
+
+	"github.com/quicway/quicway/internal/tunnel"
 )
 
 // CandidateKind says how an address of a peer became known.
@@ -94,7 +96,7 @@ func cutVarint(b []byte) (n uint64, rest []byte, err error) {
 // multicast or reserved.
 func isUnicast(a netip.AddrPort) bool {
 	ip := a.Addr()
-	return a.Port() != 0 && ip.IsValid() && ip.Zone() == "" && !ip.IsUnspecified() && !ip.IsLoopback() &&
+	return a.Port() != 0 && ip.IsValid() && !tunnel.IsAddress(ip) && ip.Zone() == "" && !ip.IsUnspecified() && !ip.IsLoopback() &&
 		!ip.IsMulticast() && !ip.IsLinkLocalUnicast() && ip != broadcast && !isThisNetwork(ip)
 }
 

@@ -38,7 +38,7 @@ type carrier struct {
 	left *directPath
 
 	migrations chan migration // the result of the one that is under way
-	standby    standby
+	relayPath  relayPath
 }
 
 // directPath is a path from this side to the peer, without the relay.
@@ -60,7 +60,7 @@ func newCarrier(c *Conn, list *checklist, p *pinger, sizes *pathSizes) carrier {
 		sizes:      sizes,
 		since:      c.began,
 		migrations: make(chan migration, 1),
-		standby:    standby{results: make(chan standbyResult, 1)},
+		relayPath:  relayPath{results: make(chan relayPathResult, 1)},
 	}
 }
 
@@ -106,7 +106,9 @@ func (c *carrier) enter(path *directPath, why PathReason, now time.Time) {
 // report tells the application what carries the packets now, and why.
 func (c *carrier) report(why PathReason) {
 	c.conn.paths.change(func(p *Path) {
-		p.Kind, p.Remote, p.Local, p.Why = Relayed, c.link.remote(), c.link.observed(), why
+		p.Kind, p.Remote = c.link.place()
+		p.Local, p.Why = c.link.observed(), why
+		p.Relay = c.link.relayName()
 		if c.path != nil {
 			p.Kind, p.Remote = kindOf(c.path.remote.Addr()), c.path.remote
 			if q := c.list.find(c.path.remote); q != nil && q.observed.IsValid() {
@@ -177,15 +179,15 @@ func (c *carrier) isSilent(now time.Time) bool {
 // accepter cannot, but what its quic-go sends to the dead address goes to the relay
 // from now on (sendDirect), which tells the dialer.
 func (c *carrier) abandon(now time.Time) {
-	c.conn.counters.fallbacks.Add(1)
+	c.conn.counters.fallback()
 	c.shortenKeepAlive(now)
 	dead := c.path.remote
 	c.link.size.grant(int(c.link.direct.size.granted.Load())) // an accepter's quic-go goes on to send packets of this size
 	c.link.direct.dead.Store(&dead)
 	if c.link.role == control.Dialer {
-		c.switchToStandby()
+		c.switchToRelay()
 	}
-	c.link.client.legs.hasten(c.link)
+	c.link.hasten()
 	c.enter(nil, WhyPathDied, now)
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -131,4 +133,12 @@ func (l *lab) gone(c *Conn, h *host) {
 	if len(m.links)+len(m.initials)+len(m.probed) != 0 {
 		l.Errorf("%d links, %d first IDs, %d pathfinders are left", len(m.links), len(m.initials), len(m.probed))
 	}
+}
+
+// chaosSeeds is the number of seeds of a test: n, or what QUICWAY_CHAOS_SEEDS says.
+func chaosSeeds(n uint64) uint64 {
+	if more, err := strconv.ParseUint(os.Getenv("QUICWAY_CHAOS_SEEDS"), 10, 64); err == nil {
+		return more
+	}
+	return n
 }

@@ -26,7 +26,7 @@ func TestClockOfAccepter(t *testing.T) {
 			}()
 			_, err := alice.Dial(ctx, bob.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
 				o.expires = o.expires.Add(off)
-				return alice.putOffer(ctx, bob.ID(), o)
+				return alice.putOffer(ctx, alice.conf.Relay, bob.ID(), o)
 			}})
 			if err := errors.Join(err, <-accepted); err != nil {
 				l.Errorf("mailbox, clock off by %v: %v", off, err)

@@ -4,13 +4,18 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/ratelog"
 )
@@ -28,12 +33,37 @@ const (
 )
 
 // Config configures an [Endpoint]. Accepting offers needs no field, dialing and
-// [Endpoint.Accept] need Relay. The endpoint keeps a copy. Functions may be called
-// concurrently and must not block.
+// [Endpoint.Accept] need at least one of Relay, Relays and RelaySource. The endpoint keeps a
+// copy. Functions may be called concurrently and must not block, except RelaySource.
 type Config struct {
 	// Relay is the relay that this endpoint dials through, and from whose mailbox it
 	// takes offers. [Endpoint.AcceptOffer] uses the relay that the offer names.
 	Relay Relay
+
+	// Relays are further relays, at most 16 together with Relay: NewEndpoint returns
+	// ErrConfig if there are more. The endpoint dials through the first one of
+	// RelayOrder, and keeps its connections registered at a second one (Standby), to
+	// which they go when the first one dies or drains. Relays with the same secret have
+	// the same Token and Pin, and do not authorize a connection again that comes from
+	// one of them to another. nil: only Relay.
+	Relays []Relay
+
+	// RelaySource is asked for relays besides Relay and Relays, at the start and then
+	// every five minutes, as [RelayList] and [RelaySRV] do. It may block until its
+	// context is done. If it fails, the relays of the last time stay. nil: none.
+	RelaySource func(context.Context) ([]Relay, error)
+
+	// RelayOrder sorts the relays, the first choice first. It may leave relays out, which
+	// are then not used. nil: the nearest one first; those that drain, have refused this
+	// endpoint, or do not answer come last. Another relay then becomes the first one only
+	// if its round-trip time is shorter by more than 10 ms and more than a quarter.
+	// RelayOrder is called often. It may reorder and shorten its argument, and should
+	// return only relays of its argument.
+	RelayOrder func([]RelayStatus) []RelayStatus
+
+	// Standby says whether connections are kept registered at a second relay. The zero
+	// value is StandbyLeg.
+	Standby StandbyPolicy
 
 	// Identity is the key of the endpoint. nil generates one for the lifetime of the
 	// endpoint.
@@ -48,11 +78,24 @@ type Config struct {
 	// the hash of the key in the peer's certificate. NextProtos defaults to ALPN.
 	TLS *tls.Config
 
+	// KeyLogWriter gets the secrets of all TLS connections of the endpoint, to peers and
+	// to relays, in the format of SSLKEYLOGFILE, with which Wireshark decrypts captured
+	// packets. Whoever has them reads everything: it is for debugging. The proof of the
+	// peers' identities stays. A KeyLogWriter of TLS or of Relay.TLS comes before it. Write
+	// is not called concurrently. nil: none.
+	KeyLogWriter io.Writer
+
 	// QUIC configures the connections between peers. InitialPacketSize defaults to
 	// 1200 bytes, which every path carries, and MaxIdleTimeout to one minute.
 	// HandshakeIdleTimeout is ignored in favor of OfferTTL, and KeepAlivePeriod in
 	// favor of KeepAlive.
 	QUIC *quic.Config
+
+	// SmallOffers makes the endpoint dial with X25519 as the only key exchange (also with
+	// TLS), so that an [Offer] has about 700 bytes instead of 2.4 kB, and a phone can
+	// read it as a QR code. Whoever records such a connection may decrypt it one day with
+	// a quantum computer. It changes nothing for connections that the endpoint accepts.
+	SmallOffers bool
 
 	// OfferTTL is how long an offer of Dial can be accepted. 0 means 2 minutes, and
 	// the minimum is 1 second. The relay may allow less.
@@ -77,14 +120,28 @@ type Config struct {
 	PeerCandidates func(netip.AddrPort) bool
 
 	// OfferRelays decides to which addresses of relays [Endpoint.AcceptOffer] may
-	// connect. nil allows public ones, and private ones of a range in which this host
-	// has an address, but no loopback or link-local ones. The relay in Relay may have
-	// any address.
+	// connect, and to which ones that a peer or a relay names. nil allows public ones,
+	// and private ones of a range in which this host has an address, but no loopback or
+	// link-local ones. The relays of Relay, Relays and RelaySource may have any address.
+	//
+	// With nil, an offer from a mailbox leads to another relay than these only if the
+	// relay of the mailbox names that one as a member, and only these relays, and those
+	// with their keys, send this host elsewhere. Otherwise OfferRelays alone decides.
 	OfferRelays func(netip.AddrPort) bool
 
 	// DisablePortMapping keeps the endpoint from asking the gateway to forward a port
 	// (PCP, NAT-PMP, UPnP). Without a forwarded port fewer direct paths are found.
 	DisablePortMapping bool
+
+	// DisableTunnel keeps the endpoint from reaching a relay over TCP when UDP does not
+	// reach it. An endpoint with sockets that are not *net.UDPConn never does so.
+	DisableTunnel bool
+
+	// Proxy returns the proxy through which a relay is reached over TCP, or nil if there
+	// is none, as in [http.Transport]. It gets a request to https:// and the relay's
+	// Addr. nil means [http.ProxyFromEnvironment]. A proxy with https:// needs a certificate
+	// that the system trusts.
+	Proxy func(*http.Request) (*url.URL, error)
 
 	// KeepAlive is how long a connection may be silent before it sends a keepalive,
 	// which also keeps the mappings of NATs. 0 means 15 seconds, a negative value
@@ -100,10 +157,28 @@ type Config struct {
 	Logger *slog.Logger
 
 	// For tests; nil: the system's.
-	list   func() ([]netmon.Address, error) // the host's addresses
-	listen func() ([]net.PacketConn, error) // opens sockets
-	lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	list     func() ([]netmon.Address, error) // the host's addresses
+	listen   func() ([]net.PacketConn, error) // opens sockets
+	dialTCP  func(ctx context.Context, network, address string) (net.Conn, error)
+	proxyTLS *tls.Config // for https proxies
+	lookup   func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// asOldRelay changes a registration, or the answer to it, to that of an old relay.
+	asOldRelay func(*control.Register, *control.Registered)
 }
+
+// StandbyPolicy says whether a connection is kept registered at a second relay, the standby
+// relay.
+type StandbyPolicy uint8
+
+// The policies for standby relays.
+const (
+	// StandbyLeg: a dialer with more than one relay proposes a standby relay to its
+	// peer, and an accepter takes part.
+	StandbyLeg StandbyPolicy = iota
+	// NoStandby: the endpoint proposes no standby relay, and refuses those that peers
+	// propose.
+	NoStandby
+)
 
 // PathPolicy says which paths a connection may take. If the policies of the two sides
 // differ, the one that wants less of the direct path wins: RelayOnly over PreferRelay,
@@ -139,6 +214,13 @@ func (c *Config) withDefaults() (*Config, error) {
 	if out.Policy > DirectOnly {
 		return nil, fmt.Errorf("p2p: %w: Policy is %d", ErrConfig, out.Policy)
 	}
+	if out.Standby > NoStandby {
+		return nil, fmt.Errorf("p2p: %w: Standby is %d", ErrConfig, out.Standby)
+	}
+	if n := len(out.Relays) + min(len(out.Relay.Addr), 1); n > maxRelays {
+		return nil, fmt.Errorf("p2p: %w: %d relays in Relay and Relays, want at most %d", ErrConfig, n, maxRelays)
+	}
+	out.Relays = slices.Clone(out.Relays)
 	if out.KeepAlive == 0 {
 		out.KeepAlive = defaultKeepAlive
 	}

@@ -80,16 +80,15 @@ func (e *Endpoint) newConn(l *link, qc *quic.Conn, s *signal) (*Conn, error) {
 		outbox:   make(chan frame, outboxSize),
 		remote:   remote,
 		began:    time.Now(),
+		counters: pathCounters{endpoint: &e.counters},
 		cleaned:  make(chan struct{}),
 		gone:     make(chan struct{}, 1),
 	}
-	c.paths.init(Path{
-		Kind:   Relayed,
-		Local:  l.observed(),
-		Remote: l.remote(),
-		Since:  time.Now(),
-		Why:    WhyEstablished,
-	})
+	first := Path{Local: l.observed(), Relay: l.relayName(), Since: time.Now(), Why: WhyEstablished}
+	if first.Kind, first.Remote = l.place(); first.Kind == Tunneled {
+		first.Why = WhyUDPBlocked
+	}
+	c.paths.init(first, &e.counters.events)
 	c.keepAlive.Store(int64(e.conf.KeepAlive))
 	if c.finder, err = newPathfinder(c); err != nil {
 		return nil, err
@@ -110,7 +109,7 @@ func (c *Conn) awaitPolicy(ctx context.Context) (*Conn, error) {
 	}
 	var tried []PairResult
 	for p := range c.PathEvents(ctx) {
-		if p.Kind != Relayed {
+		if p.Kind.isDirect() {
 			return c, nil
 		}
 		if p.Tried != nil {
@@ -132,7 +131,11 @@ func (c *Conn) Err() error {
 	if c.Context().Err() == nil {
 		return nil
 	}
-	err := context.Cause(c.Context())
+	return c.explain(context.Cause(c.Context()))
+}
+
+// explain returns why the connection has ended, if err is what quic-go says.
+func (c *Conn) explain(err error) error {
 	var application *quic.ApplicationError
 	if errors.As(err, &application) {
 		switch application.ErrorCode {
@@ -161,11 +164,15 @@ func (c *Conn) run() {
 	c.watch()
 	parts.Wait()
 	c.background.Wait()
+	c.finder.failover.stop()
 	c.clean()
 }
 
 // readFrames reads the peer's frames. It skips types that it does not know.
 func (c *Conn) readFrames() {
+	if c.signal.greeted != nil {
+		<-c.signal.greeted
+	}
 	for {
 		f, err := c.signal.read()
 		if err != nil {
@@ -208,10 +215,25 @@ func (c *Conn) writeFrames() {
 
 // observed is called when the relay sees another address of this host.
 func (c *Conn) observed(addr netip.AddrPort) {
-	if c.paths.kind() == Relayed {
-		c.paths.change(func(p *Path) { p.Local, p.Why = addr, WhyAddressChanged })
+	if !c.paths.kind().isDirect() {
+		c.paths.change(func(p *Path) {
+			was := p.Kind
+			p.Kind, p.Remote = c.link.place()
+			p.Local, p.Why = addr, whyObserved(was, p.Kind)
+		})
 	}
 	notify(c.finder.changed)
+}
+
+// whyObserved returns why the relay sees another address of this host.
+func whyObserved(was, is PathKind) PathReason {
+	switch {
+	case was == is:
+		return WhyAddressChanged
+	case is == Tunneled:
+		return WhyUDPBlocked
+	}
+	return WhyUDPBack
 }
 
 // relayAnswers is called when the relay begins or ceases to answer this endpoint.
@@ -234,16 +256,32 @@ func (c *Conn) setRelayFault(fault *bool, is bool) {
 	defer f.mu.Unlock()
 	*fault = is
 	lost, why := f.unanswering || f.notForwarding, WhyRelayBack
-	if lost {
+	switch {
+	case lost:
 		why = WhyRelayLost
+	case c.link.leg().client.tunneled():
+		why = WhyUDPBlocked
 	}
 	if c.relayLost.Swap(lost) == lost {
 		return
 	}
-	if c.paths.kind() == Relayed {
-		c.paths.change(func(p *Path) { p.Remote, p.Why = c.link.remote(), why })
+	if !c.paths.kind().isDirect() {
+		c.paths.change(func(p *Path) {
+			p.Kind, p.Remote = c.link.place()
+			p.Why = why
+		})
 	}
 	notify(c.finder.changed)
+}
+
+// relayTurned is called when packets go through another relay. unanswering says that it
+// does not answer this endpoint.
+func (c *Conn) relayTurned(unanswering bool) {
+	f := &c.relayFaults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unanswering, f.notForwarding = unanswering, false
+	c.relayLost.Store(unanswering)
 }
 
 // watch keeps the connection alive until it ends, or the endpoint does.
@@ -273,6 +311,7 @@ func (c *Conn) watch() {
 				_ = c.CloseWithError(CodePeerGone, ErrPeerGone.Error())
 			}
 		case now := <-keepAlive.C:
+			c.sampleRTT()
 			wait := c.keepAliveIn(now)
 			if wait <= 0 {
 				c.queueFrame(frame{kind: frameKeepAlive})
@@ -296,6 +335,8 @@ func (c *Conn) keepAliveIn(now time.Time) time.Duration {
 func (c *Conn) clean() {
 	e := c.endpoint
 	e.log.Info("connection ended", "peer", c.remote, "err", c.Err())
+	c.sampleRTT()
+	e.counters.ended[endingOf(c.Err())].Add(1)
 	c.paths.close()
 	e.endLink(c.link)
 	sleep(e.ctx, closeLinger)

@@ -12,8 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -25,8 +25,16 @@ import (
 
 // controlConn is a control connection: HTTP/3 between an endpoint and a relay.
 type controlConn struct {
-	quic *quic.Conn
-	http *http3.ClientConn
+	quic   *quic.Conn
+	http   http.RoundTripper
+	tunnel *relayTunnel // nil: over UDP
+	// isDraining says that the relay is about to stop.
+	isDraining atomic.Bool
+
+	feed *offerFeed // the request for offers; used only by the goroutine that collects from the relay
+
+	admitted atomic.Bool // the relay has registered a leg on this connection
+	leaving  atomic.Bool // a registration with an offer is under way, or was
 
 	mu   sync.Mutex     // guards the following
 	seen netip.AddrPort // this host's latest address, as the relay sees it
@@ -36,14 +44,14 @@ type controlConn struct {
 // dialControl connects to a client's relay at one of its addresses.
 func dialControl(ctx context.Context, c *relayClient, addr netip.AddrPort) (*controlConn, error) {
 	var refusal tlsRefusal
-	conf := c.relay.tlsConfig(c.endpoint.identity, &refusal)
+	conf := c.endpoint.conf.relayTLS(c.relay, &refusal)
 	conn, err := c.transport.Dial(ctx, net.UDPAddrFromAddrPort(addr), conf, controlConfig(c.endpoint.conf))
 	var untrusted *tls.CertificateVerificationError
 	switch {
 	case refusal.get() != nil:
-		return nil, fmt.Errorf("%w: %s", refusal.get(), c.relay.Addr)
+		return nil, refusal.get()
 	case errors.As(err, &untrusted):
-		return nil, fmt.Errorf("%w: %s: no pin is set, and the certificate is not trusted: %w", ErrRelayMismatch, c.relay.Addr, untrusted.Err)
+		return nil, c.relay.untrusted(untrusted)
 	case overQuota(err):
 		return nil, fmt.Errorf("%w: %s: %w", errOverQuota, c.relay.Addr, err)
 	case err != nil:
@@ -55,7 +63,8 @@ func dialControl(ctx context.Context, c *relayClient, addr netip.AddrPort) (*con
 // controlConfig is the QUIC configuration of control connections. Their keepalives keep
 // the NAT's mapping, which packets of the peers need as well. Their packets stay at 1200
 // bytes: messages are small, and quic-go would not notice when a path no longer carries
-// larger ones.
+// larger ones. The windows have room for a few offers that are not read yet; the relay keeps
+// the others, and is fair to their senders.
 func controlConfig(conf *Config) *quic.Config {
 	return &quic.Config{
 		InitialPacketSize:       packetSize,
@@ -63,6 +72,11 @@ func controlConfig(conf *Config) *quic.Config {
 		HandshakeIdleTimeout:    connectTimeout,
 		MaxIdleTimeout:          time.Minute,
 		KeepAlivePeriod:         max(conf.KeepAlive, 0),
+
+		InitialStreamReceiveWindow:     2 * maxOfferText,
+		MaxStreamReceiveWindow:         2 * maxOfferText,
+		InitialConnectionReceiveWindow: 8 * maxOfferText,
+		MaxConnectionReceiveWindow:     8 * maxOfferText,
 	}
 }
 
@@ -83,9 +97,17 @@ func (c *controlConn) register(ctx context.Context, session control.SessionID, b
 		return control.Decode(r, &reply)
 	})
 	if err == nil {
+		c.admitted.Store(true)
 		c.observed(reply.Observed, reply.ObservedSeq)
 	}
 	return &reply, err
+}
+
+// mayLeave says whether a registration may have an offer with it. A relay reads few
+// requests at once of a client that it does not know yet, and the data of those that wait
+// fills the connection's flow control. So only one of the first registrations may.
+func (c *controlConn) mayLeave() bool {
+	return c.admitted.Load() || c.leaving.CompareAndSwap(false, true)
 }
 
 // observed takes note of this host's address, as the relay sees it, if it is the latest:
@@ -119,35 +141,6 @@ func (c *controlConn) putOffer(ctx context.Context, name, token string, session 
 	return c.do(ctx, http.MethodPut, path, control.Bearer+token, offer, nil)
 }
 
-// mailboxOffer is an offer from the mailbox.
-type mailboxOffer struct {
-	conn   *controlConn
-	text   string
-	number uint64 // for the acknowledgement; zero: the relay does not say
-	sender string // who has left the offer; "" if the relay does not say
-}
-
-// takeOffer waits for an offer. It returns nil if none came in time. The token may be
-// empty, but the relay has more room for requests with one.
-func (c *controlConn) takeOffer(ctx context.Context, name, token string) (*mailboxOffer, error) {
-	authorization := ""
-	if token != "" {
-		authorization = control.Bearer + token
-	}
-	path := fmt.Sprintf(control.OffersPath+"?wait=%d&%s=%d", name, control.MaxWait/time.Second, control.AgainParameter, showAgain/time.Second)
-	var o *mailboxOffer
-	err := c.request(ctx, http.MethodGet, path, authorization, nil, func(resp *http.Response) error {
-		text, err := io.ReadAll(io.LimitReader(resp.Body, maxOfferText+1))
-		if err != nil {
-			return err
-		}
-		number, _ := strconv.ParseUint(resp.Header.Get(control.OfferField), 10, 64)
-		o = &mailboxOffer{conn: c, text: string(text), number: number, sender: resp.Header.Get(control.SenderField)}
-		return nil
-	})
-	return o, err
-}
-
 // acknowledge has the relay delete an offer.
 func (c *controlConn) acknowledge(ctx context.Context, name string, number uint64) error {
 	return c.do(ctx, http.MethodDelete, fmt.Sprintf(control.OfferPath, name, number), "", nil, nil)
@@ -160,6 +153,15 @@ func (c *controlConn) ping(ctx context.Context) error {
 		return nil // the relay has answered
 	}
 	return err
+}
+
+// members asks the relay for the relays that it knows.
+func (c *controlConn) members(ctx context.Context) ([]control.Member, error) {
+	var all control.Relays
+	err := c.do(ctx, http.MethodGet, control.RelaysPath, "", nil, func(r io.Reader) error {
+		return control.Decode(r, &all)
+	})
+	return all.Relays[:min(len(all.Relays), maxRelays)], err
 }
 
 // events calls f for each event of the relay's, until the connection ends.
@@ -194,9 +196,20 @@ func (c *controlConn) do(ctx context.Context, method, path, authorization string
 
 // request makes a request, and calls read if the relay accepts it and sends a body.
 func (c *controlConn) request(ctx context.Context, method, path, authorization string, body []byte, read func(*http.Response) error) error {
+	resp, err := c.open(ctx, method, path, authorization, body)
+	if err != nil || resp == nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return read(resp)
+}
+
+// open makes a request, and returns the answer if the relay accepts the request and sends a
+// body, or nil if there is no body. The caller closes the body.
+func (c *controlConn) open(ctx context.Context, method, path, authorization string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "https://relay"+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
@@ -204,18 +217,16 @@ func (c *controlConn) request(ctx context.Context, method, path, authorization s
 	resp, err := c.http.RoundTrip(req)
 	switch {
 	case err != nil && overQuota(context.Cause(c.quic.Context())):
-		return fmt.Errorf("%w: %w", errOverQuota, err)
+		return nil, fmt.Errorf("%w: %w", errOverQuota, err)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
+		return nil, fmt.Errorf("%w: %w", ErrRelayUnreachable, err)
+	case resp.StatusCode/100 != 2:
+		defer resp.Body.Close()
+		return nil, refusalError(resp)
+	case resp.StatusCode == http.StatusNoContent:
+		return nil, resp.Body.Close()
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return refusalError(resp)
-	}
-	if resp.StatusCode == http.StatusNoContent {
-		return nil
-	}
-	return read(resp)
+	return resp, nil
 }
 
 // refusalError is the error that an answer stands for.

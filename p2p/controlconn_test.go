@@ -35,16 +35,16 @@ func TestLateRefresh(t *testing.T) {
 		a, _ := l.connect(l.host(nil), l.host(nil))
 		ctx := context.Background()
 		link, before := a.link, a.link.observed()
-		conn, err := link.client.current(ctx)
+		conn, err := link.leg().client.current(ctx)
 		if err != nil {
 			l.Fatal(err)
 		}
-		if _, err := link.register(ctx, conn); err != nil || link.observed() != before {
+		if _, err := link.leg().register(ctx, conn); err != nil || link.observed() != before {
 			l.Fatalf("we are at %v, %v, want %v", link.observed(), err, before)
 		}
 		moved := netip.MustParseAddrPort("192.0.2.1:2")
 		conn.observed(moved, 1<<32)
-		if _, err := link.register(ctx, conn); err != nil || link.observed() != moved {
+		if _, err := link.leg().register(ctx, conn); err != nil || link.observed() != moved {
 			l.Errorf("after an old answer we are at %v, %v, want %v", link.observed(), err, moved)
 		}
 	})

@@ -15,11 +15,17 @@ import (
 // cfg says, and waits until the peer has answered, ctx is done, or the offer has expired
 // ([Config.OfferTTL]). cfg may be nil.
 //
+// With several relays ([Config.Relays]) it uses the first one in the order, and the next one
+// if that one cannot be used, or ceases to answer before the peer has answered. Each attempt
+// makes and delivers another offer. With more than three relays it leaves the offer in the
+// mailboxes of the relay that it dials through and of two that a hash of the peer's ID chooses,
+// one after the other until the peer has answered.
+//
 // With the zero PeerID and a [DialConfig.Deliver], the first one that answers the offer
 // is the peer. [Conn.RemoteID] then returns its ID.
 //
 // Errors wrap ErrConfig if there is neither a peer nor a Deliver, ErrMalformedRelay if
-// [Config.Relay] is not set, ErrOfferExpired, ErrPeerMismatch, ErrPeerRefused,
+// no relay is configured, ErrOfferExpired, ErrPeerMismatch, ErrPeerRefused,
 // ErrNoDirectPath, ErrRelayUnreachable, ErrRelayMismatch, ErrRelayRefused,
 // ErrUnauthorized, ErrClosed, ctx's error, or that of Deliver. Together with one of
 // them, ErrPeerAbsent says that nobody has taken the offer out of the mailbox, and
@@ -29,10 +35,13 @@ func (e *Endpoint) Dial(ctx context.Context, peer PeerID, cfg *DialConfig) (*Con
 	if err != nil {
 		return nil, fmt.Errorf("p2p: dial: %w", err)
 	}
-	conn, err := e.dial(ctx, peer, deliver, cfg == nil || cfg.Deliver == nil)
+	e.counters.dialing.Add(1)
+	conn, err := e.dialRelays(ctx, peer, deliver)
 	if err == nil {
 		conn, err = conn.awaitPolicy(ctx)
 	}
+	e.counters.dialing.Add(-1)
+	e.counters.dials.count(err)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: dial: %w", err)
 	}
@@ -50,7 +59,7 @@ func Dial(ctx context.Context, conn net.PacketConn, peer PeerID, cfg *Config, di
 	return soleConn(e, c, err)
 }
 
-// delivery returns what brings an offer to the peer.
+// delivery returns what brings an offer to the peer; nil: the mailbox.
 func (e *Endpoint) delivery(peer PeerID, cfg *DialConfig) (DeliverFunc, error) {
 	switch {
 	case cfg != nil && cfg.Deliver != nil:
@@ -58,12 +67,12 @@ func (e *Endpoint) delivery(peer PeerID, cfg *DialConfig) (DeliverFunc, error) {
 	case peer.IsZero():
 		return nil, fmt.Errorf("%w: neither a peer nor DialConfig.Deliver is set", ErrConfig)
 	}
-	return func(ctx context.Context, offer Offer) error { return e.putOffer(ctx, peer, offer) }, nil
+	return nil, nil
 }
 
-// putOffer leaves an offer in the relay's mailbox, addressed to a peer.
-func (e *Endpoint) putOffer(ctx context.Context, peer PeerID, offer Offer) error {
-	client, err := e.relays.acquire(e.conf.Relay)
+// putOfferAt leaves an offer in a relay's mailbox, addressed to a peer.
+func (e *Endpoint) putOfferAt(ctx context.Context, r Relay, peer PeerID, offer Offer) error {
+	client, err := e.relays.acquire(r)
 	if err != nil {
 		return err
 	}
@@ -76,37 +85,88 @@ func (e *Endpoint) putOffer(ctx context.Context, peer PeerID, offer Offer) error
 	if err != nil {
 		return err
 	}
-	return conn.putOffer(ctx, peer.String(), e.conf.Relay.Token, offer.session, text)
+	return conn.putOffer(ctx, peer.String(), r.Token, offer.session, text)
 }
 
-// makeOffer makes the offer of a link whose first flight is complete. join is the token by which
-// the peer joins the session.
-func (e *Endpoint) makeOffer(l *link, join string, expires time.Time) Offer {
+// makeOffer makes the offer of a link whose first flight is complete. The token by which
+// the peer joins the session is this side's own.
+func (e *Endpoint) makeOffer(l *link, expires time.Time) Offer {
+	r := l.leg().client.relay
 	return Offer{
 		session: l.session,
 		dialer:  e.ID(),
-		relay:   Relay{Addr: e.conf.Relay.Addr, Pin: e.conf.Relay.Pin},
-		join:    join,
+		relay:   Relay{Addr: r.Addr, Pin: r.Pin},
+		join:    control.JoinToken(l.key, l.session),
 		secret:  newSecret(),
 		expires: expires,
 		flight:  l.flight.caught(),
 	}
 }
 
-// dial opens a link, begins the handshake, delivers the offer with its first flight, and waits for
-// the peer.
-func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, mailbox bool) (_ *Conn, err error) {
-	if err := e.enter(); err != nil {
-		return nil, err
+// introduce registers the dialer's leg. An offer for the mailbox goes there in the same
+// request. introduce returns whether it is there. If not, it gives the offer the relay's
+// join token, which every relay knows, and the address that the relay wants peers to know.
+func (e *Endpoint) introduce(ctx context.Context, l *link, peer PeerID, offer *Offer, mailbox bool) (left bool, err error) {
+	if mailbox {
+		text, err := offer.MarshalText()
+		if err != nil {
+			return false, err
+		}
+		l.leave(peer, text)
 	}
-	defer e.tasks.Done()
-	expires := time.Now().Add(e.conf.OfferTTL)
-	ctx, cancel := context.WithDeadlineCause(ctx, expires, ErrOfferExpired)
-	defer cancel()
+	client := l.leg().client
+	reply, err := client.legs.register(ctx, l.leg())
+	if err != nil {
+		return false, err
+	}
+	l.admitted.Store(true)
+	if p := reply.Problem; p != nil && p.Code != control.CodeElsewhere && !e.list.hasSeveral() {
+		return false, fmt.Errorf("deliver offer: %w", &refusedError{*p})
+	}
+	if !reply.Offered {
+		offer.relay, offer.join = e.advertised(client.relay, reply), reply.Join
+	}
+	return reply.Offered, nil
+}
+
+// deliver delivers an offer in the background, and sets done when it is delivered. It
+// calls abort with the reason if that fails. A peer may answer before the delivery has
+// returned, so it goes on after Dial until the offer expires, the endpoint is closed, or
+// stop is called.
+func (e *Endpoint) deliver(ctx context.Context, deliver DeliverFunc, offer Offer, done *atomic.Bool, abort context.CancelCauseFunc) (stop context.CancelCauseFunc) {
+	ctx, cancel := context.WithDeadlineCause(context.WithoutCancel(ctx), offer.expires, ErrOfferExpired)
+	ctx, stop = e.bound(ctx)
+	context.AfterFunc(ctx, func() { // not when deliver returns: see DeliverFunc
+		stop(nil)
+		cancel()
+	})
+	e.tasks.Go(func() {
+		if err := deliver(ctx, offer); err == nil {
+			done.Store(true)
+		} else if ctx.Err() == nil {
+			abort(fmt.Errorf("deliver offer: %w", err))
+		}
+	})
+	return stop
+}
+
+// dial is dialAt, and follows a refusal that leads to another relay once.
+func (e *Endpoint) dial(ctx context.Context, r Relay, expires time.Time, peer PeerID, deliver DeliverFunc) (*Conn, error) {
+	conn, err := e.dialAt(ctx, r, r, expires, peer, deliver)
+	if to, ok := e.elsewhere(r, err); ok {
+		return e.dialAt(ctx, to, r, expires, peer, deliver)
+	}
+	return conn, err
+}
+
+// dialAt opens a link, begins the handshake, delivers the offer with its first flight, and
+// waits for the peer. waitsAt is the relay at which the peer waits, if deliver is nil: it may
+// have sent the session elsewhere.
+func (e *Endpoint) dialAt(ctx context.Context, r, waitsAt Relay, expires time.Time, peer PeerID, deliver DeliverFunc) (_ *Conn, err error) {
 	ctx, abort := e.bound(ctx)
 	defer abort(nil)
 
-	l, reply, err := e.openLink(ctx, e.conf.Relay, control.NewSessionID(), control.Dialer, e.conf.Relay.Token, nil)
+	l, err := e.openLink(ctx, r, control.NewSessionID(), control.Dialer, r.Token)
 	if err != nil {
 		return nil, err
 	}
@@ -116,21 +176,40 @@ func (e *Endpoint) dial(ctx context.Context, peer PeerID, deliver DeliverFunc, m
 		}
 	}()
 	l.flight = newFirstFlight()
+	l.hellos.Store(newEarlyHellos())
+	defer l.hellos.Store(nil)
 	handshake := e.startHandshake(ctx, l, peer)
 	select {
 	case <-handshake.done:
 		return nil, handshake.failure(ctx)
 	case <-l.flight.done:
 	}
-	offer := e.makeOffer(l, reply.Join, expires)
+	offer := e.makeOffer(l, expires)
+	mailbox := deliver == nil
+	left, err := e.introduce(ctx, l, peer, &offer, mailbox && r.same(waitsAt))
+	if err != nil {
+		return nil, err
+	}
+	if e.list.hasSeveral() {
+		e.tasks.Go(func() { l.leg().client.guard(ctx, abort) })
+	}
 	var delivered atomic.Bool
-	e.tasks.Go(func() {
-		if err := deliver(ctx, offer); err == nil {
-			delivered.Store(true)
-		} else if ctx.Err() == nil {
-			abort(fmt.Errorf("deliver offer: %w", err))
+	delivered.Store(left)
+	var meet []Relay // other mailboxes for copies of the offer
+	if mailbox {
+		meet = e.list.meeting(peer, e.list.order())
+		deliver = func(ctx context.Context, o Offer) error {
+			return e.leaveOffer(ctx, l, waitsAt, meet, peer, o, &delivered)
 		}
-	})
+	}
+	if !left || meet != nil {
+		stop := e.deliver(ctx, deliver, offer, &delivered, abort)
+		defer func() {
+			if err != nil {
+				stop(err)
+			}
+		}()
+	}
 	<-handshake.done
 	if handshake.err != nil {
 		err := handshake.failure(ctx)

@@ -176,7 +176,7 @@ func TestUselessAddressesAreNotProbed(t *testing.T) {
 // TestMalformedAddressFrames checks that malformed frames close the connection with a
 // reason.
 func TestMalformedAddressFrames(t *testing.T) {
-	for _, f := range []frame{{frameAddAddress, nil}, {frameAddAddress, []byte{1, 0, 1, 2}}, {frameRemoveAddress, nil}, {framePunchMeNow, nil}, {frameWish, nil}} {
+	for _, f := range []frame{{frameAddAddress, nil}, {frameAddAddress, []byte{1, 0, 1, 2}}, {frameRemoveAddress, nil}, {framePunchMeNow, nil}, {frameWish, nil}, {frameStandby, nil}, {frameStandbyReady, []byte{1}}, {frameTurned, nil}, {frameSpare, nil}} {
 		runLab(t, func(l *lab) {
 			a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 			if err := a.signal.write(f); err != nil {

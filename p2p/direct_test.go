@@ -81,7 +81,7 @@ func TestDirect(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		l.until(Direct, a, b)
-		time.Sleep(time.Second) // for the standby
+		time.Sleep(time.Second) // for the relay path
 		before := l.forwarded()
 		l.exchange(a, b, 4<<20)
 		if n := l.forwarded() - before; n != 0 {
@@ -89,8 +89,8 @@ func TestDirect(t *testing.T) {
 		}
 		l.alive(a, b)
 		t.Logf("time to direct %v, %v", a.Stats().TimeToDirect, b.Stats().TimeToDirect)
-		if !a.finder.carrier.standby.isReady() {
-			l.Error("the standby is not ready")
+		if !a.finder.carrier.relayPath.isReady() {
+			l.Error("the relay path is not ready")
 		}
 	})
 }

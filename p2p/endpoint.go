@@ -23,8 +23,12 @@ type Endpoint struct {
 	renewing sync.Mutex                       // held while the sockets are replaced
 
 	relays  relayClients
+	list    *relayList
 	mailbox mailbox
 	used    usedOffers
+	dialed  dialedConns
+
+	counters endpointCounters
 
 	ctx    context.Context // done when Close begins
 	cancel context.CancelFunc
@@ -46,7 +50,8 @@ type Endpoint struct {
 // *net.UDPConn is read and written in batches, where the system supports it. Any other
 // net.PacketConn works as well, packet by packet. Without conns the endpoint opens a UDP
 // socket for each address family, and opens others when these do not work any more
-// ([Endpoint.NetworkChanged]).
+// ([Endpoint.NetworkChanged]). With several relays ([Config.Relays]) it begins at once to
+// connect to them, to find the nearest ones.
 func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 	conf, err := cfg.withDefaults()
 	listen := conf.listener(conns)
@@ -73,8 +78,11 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 		conns:    make(map[*Conn]struct{}),
 	}
 	e.relays = newRelayClients(e)
+	e.list = newRelayList(e)
 	e.mailbox = newMailbox(e)
+	e.dialed = newDialedConns(e)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
+	e.list.start()
 	return e, nil
 }
 

@@ -114,7 +114,7 @@ func (l *link) carry(m *udp.Message, size *pathSize) error {
 		l.checkSize()
 	}
 	if largest <= baseSize || size.carries(largest) {
-		err := l.mux.write(m)
+		err := l.mux.writeAsQUIC(m)
 		if largest <= baseSize || !udp.IsMessageTooLong(err) {
 			return err
 		}

@@ -20,6 +20,23 @@ var (
 	// ErrMalformedPeerID: a text is not a [PeerID].
 	ErrMalformedPeerID = errors.New("malformed peer ID")
 
+	// ErrMalformedIdentity: a text or a file is not the private key of an [Identity].
+	ErrMalformedIdentity = errors.New("malformed identity")
+
+	// ErrIdentityExposed: others than its owner may read or change the file of an
+	// [Identity].
+	ErrIdentityExposed = errors.New("the identity is not protected")
+
+	// ErrMalformedKnownPeers: a file of [KnownPeers] has a malformed line, or cannot be
+	// used.
+	ErrMalformedKnownPeers = errors.New("malformed known peers")
+
+	// ErrUnknownPeer: a text is neither a name in [KnownPeers] nor a [PeerID].
+	ErrUnknownPeer = errors.New("unknown peer")
+
+	// ErrKnownPeer: [AddKnownPeer] was given a name that another peer has.
+	ErrKnownPeer = errors.New("another peer has the name")
+
 	// ErrMalformedRelay: a text is not a relay's URL, or the Addr of a [Relay] is empty
 	// or not host:port.
 	ErrMalformedRelay = errors.New("malformed relay")
@@ -64,7 +81,8 @@ var (
 	ErrRelayNotAllowed = errors.New("the address of the offer's relay is not allowed")
 
 	// ErrRelayMismatch: the relay's key is not Relay.Pin, or its certificate is not
-	// trusted.
+	// trusted. The error text has the pin of the key that the relay has shown, and
+	// Relay.Pin if there is one.
 	ErrRelayMismatch = errors.New("the relay's key is not the expected one")
 
 	// ErrRelayRefused: the relay refused a request.
@@ -80,10 +98,16 @@ var (
 	// wait has ended.
 	ErrNotForwarded = errors.New("the relay answers, but forwards nothing from the peer")
 
+	// ErrListening: an [Endpoint.Listener] takes the connections of the endpoint.
+	ErrListening = errors.New("a listener takes the connections of the endpoint")
+
 	// ErrIdentityInUse: another endpoint with the same [Identity] takes the offers that
 	// are addressed to it. A configuration or a machine has been copied.
 	ErrIdentityInUse = errors.New("another endpoint with this identity takes its offers")
 )
+
+// errNotAllowed: [Config.AllowPeer] does not allow the peer.
+var errNotAllowed = fmt.Errorf("%w", ErrPeerMismatch)
 
 // errClaimed: this endpoint has answered the offer, or is answering it.
 var errClaimed = fmt.Errorf("%w", ErrOfferUsed)

@@ -34,10 +34,22 @@ type lookupResult struct {
 // dial connects to the relay at the first of its addresses that answers, IPv4 or IPv6
 // (Happy Eyeballs, RFC 8305). It looks the name up each time. If that fails, it tries the
 // addresses of the last lookup. timeout bounds the attempt at each address.
+// If UDP does not reach the relay in time, it tries a tunnel as well.
 func (c *relayClient) dial(ctx context.Context, timeout time.Duration) (*controlConn, error) {
+	return c.dialBy(ctx, timeout, c.endpoint.tunnels())
+}
+
+// dialBy is dial, with or without tunnels.
+func (c *relayClient) dialBy(ctx context.Context, timeout time.Duration, tunnels bool) (*controlConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	lookups, count := c.relay.lookups(ctx, c.endpoint)
-	r := &race{client: c, timeout: timeout, pending: count, began: time.Now(), results: make(chan dialResult, maxRelayAddrs)}
+	r := &race{client: c, timeout: timeout, pending: count, began: time.Now(), results: make(chan dialResult, maxRelayAddrs+1)}
+	if tunnels {
+		r.tunnelDue = r.began.Add(tunnelDelay)
+		if timeout < connectTimeout { // UDP has worked, but is silent now
+			r.tunnelDue = r.began.Add(attemptDelay)
+		}
+	}
 	defer r.end(cancel)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -57,6 +69,9 @@ func (c *relayClient) dial(ctx context.Context, timeout time.Duration) (*control
 			}
 			r.errs = append(r.errs, a.err)
 			r.due = time.Now() // for the next one (RFC 8305 §5)
+			if r.running == 0 && len(r.waiting) == 0 && !r.tunnelDue.IsZero() {
+				r.tunnelDue = time.Now()
+			}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -87,10 +102,21 @@ type race struct {
 	lookup  error // of the lookups
 	fresh   bool  // addrs are from this lookup, not from the last one
 	won     netip.AddrPort
+
+	tunnelDue time.Time      // when a tunnel is to be tried; zero: not, or it has been
+	tunnel    netip.AddrPort // the address of the tunnel that has been tried
 }
 
 // wait is how long until next is to be called.
 func (r *race) wait(now time.Time) time.Duration {
+	wait := r.waitUDP(now)
+	if !r.tunnelDue.IsZero() {
+		wait = min(wait, max(r.tunnelDue.Sub(now), 0))
+	}
+	return wait
+}
+
+func (r *race) waitUDP(now time.Time) time.Duration {
 	switch {
 	case len(r.waiting) > 0:
 		return max(r.due.Sub(now), 0)
@@ -172,9 +198,36 @@ func rank(first bool) int {
 	return 1
 }
 
-// next dials the next address. If the resolver takes too long, that is one of the last
-// lookup.
+// next does what is due: it dials the next address, or tries a tunnel. If the resolver takes
+// too long, the address is one of the last lookup.
 func (r *race) next(ctx context.Context, now time.Time) {
+	if r.waitUDP(now) <= 0 {
+		r.nextUDP(ctx, now)
+	}
+	if !r.tunnelDue.IsZero() && !r.tunnelDue.After(now) {
+		r.nextTunnel(ctx, now)
+	}
+}
+
+// nextTunnel tries a tunnel, as soon as there is an address, or the lookups have ended: a
+// proxy may find the relay by its name.
+func (r *race) nextTunnel(ctx context.Context, now time.Time) {
+	if len(r.addrs) == 0 && r.pending > 0 {
+		r.tunnelDue = now.Add(attemptDelay)
+		return
+	}
+	mux, at := r.client.endpoint.mux, slices.Clone(r.addrs)
+	addr := mux.reserveTunnel()
+	r.tunnelDue, r.tunnel = time.Time{}, addr
+	r.running++
+	mux.addControl(addr, r.client)
+	go func() {
+		conn, err := r.client.dialTunnel(ctx, addr, at)
+		r.results <- dialResult{addr, conn, err}
+	}()
+}
+
+func (r *race) nextUDP(ctx context.Context, now time.Time) {
 	if len(r.addrs) == 0 {
 		r.add(r.client.known)
 	}
@@ -193,8 +246,8 @@ func (r *race) next(ctx context.Context, now time.Time) {
 	}()
 }
 
-// over says whether all addresses have failed.
-func (r *race) over() bool { return r.running == 0 && len(r.waiting) == 0 }
+// over says whether all addresses have failed, and the tunnel.
+func (r *race) over() bool { return r.running == 0 && len(r.waiting) == 0 && r.tunnelDue.IsZero() }
 
 // end cancels the attempts that have not won.
 func (r *race) end(cancel context.CancelFunc) {
@@ -202,9 +255,12 @@ func (r *race) end(cancel context.CancelFunc) {
 	for ; r.running > 0; r.running-- {
 		if a := <-r.results; a.conn != nil {
 			a.conn.close()
+			if a.conn.tunnel != nil {
+				r.client.endpoint.mux.closeTunnel(a.conn.tunnel)
+			}
 		}
 	}
-	for _, a := range r.tried {
+	for _, a := range append(r.tried, r.tunnel) {
 		if a != r.won {
 			r.client.endpoint.mux.removeControl(a, r.client)
 		}

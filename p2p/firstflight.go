@@ -84,10 +84,14 @@ func (f *firstFlight) caught() []initial {
 	return f.flight
 }
 
+// parse parses the header, whose Length field includes the AEAD tag.
+func (in *initial) parse() (wire.Header, error) {
+	return wire.Parse(append(slices.Clone(in.header), make([]byte, len(in.payload)+wire.Overhead)...), cid.Len)
+}
+
 // seal encrypts the datagram again, as the dialer's quic-go has sent it.
 func (in *initial) seal() ([]byte, error) {
-	// The Length field of the header includes the AEAD tag.
-	h, err := wire.Parse(append(slices.Clone(in.header), make([]byte, len(in.payload)+wire.Overhead)...), cid.Len)
+	h, err := in.parse()
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,8 @@ import (
 
 // The handshake of two peers has two steps: the QUIC handshake, whose first flight the
 // offer carries, and an exchange of hellos on the first bidirectional stream. By its
-// hello the accepter proves that it has the offer.
+// hello the accepter proves that it has the offer. A dialer does not wait for the hello
+// on the stream if it has got an early one (earlyhello.go).
 
 // acceptIdle is how long an accepter waits for the dialer's next packet during the
 // handshake. The dialer is waiting for the answer, so that it need not be long.
@@ -33,9 +34,12 @@ type dialHandshake struct {
 func (e *Endpoint) startHandshake(ctx context.Context, l *link, peer PeerID) *dialHandshake {
 	h := &dialHandshake{done: make(chan struct{})}
 	conf := e.conf.peerTLS(false, func(id PeerID) error { return h.refusal.set(e.checkPeer(peer, id)) })
+	if e.conf.SmallOffers {
+		conf.CurvePreferences = []tls.CurveID{tls.X25519}
+	}
 	e.tasks.Go(func() {
 		defer close(h.done)
-		h.conn, h.err = l.transport.Dial(ctx, l.relayAddr(), conf, e.conf.quicConfig())
+		h.conn, h.err = l.transport.Dial(l.withPeer(ctx), l.relayAddr(), conf, e.conf.quicConfig())
 	})
 	return h
 }
@@ -51,60 +55,90 @@ func (h *dialHandshake) failure(ctx context.Context) error {
 // greet exchanges hellos on the dialer's QUIC connection, which it closes if that
 // fails.
 func (e *Endpoint) greet(ctx context.Context, l *link, qc *quic.Conn, o *Offer) (*Conn, error) {
-	s, err := dialerHello(ctx, qc, o)
+	s, err := e.dialerHello(ctx, l, qc, o)
 	return e.greeted(l, qc, s, err)
 }
 
-// dialerHello sends the dialer's hello, and verifies the accepter's.
-func dialerHello(ctx context.Context, qc *quic.Conn, o *Offer) (*signal, error) {
-	stream, err := qc.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, handshakeError(ctx, err)
-	}
-	defer context.AfterFunc(ctx, func() { stream.CancelRead(0) })()
-	s := newSignal(stream)
-	if err := s.write(hello{version: signalVersion}.frame()); err != nil {
-		return nil, handshakeError(ctx, err)
-	}
-	h, err := s.readHello(ctx)
-	if err != nil {
-		return nil, err
-	}
+// dialerHello sends the dialer's hello, and verifies the accepter's: the early one, or the
+// one on the stream. TLS has proved the accepter's key.
+func (e *Endpoint) dialerHello(ctx context.Context, l *link, qc *quic.Conn, o *Offer) (*signal, error) {
 	want, err := offerProof(qc.ConnectionState().TLS, o.secret)
 	if err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(h.proof, want) {
-		return nil, fmt.Errorf("%w: it does not have the offer", ErrPeerMismatch)
+	stream, err := qc.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, handshakeError(ctx, err)
 	}
-	return s, nil
+	s := newSignal(stream)
+	if err := s.write(hello{version: signalVersion}.frame()); err != nil {
+		return nil, handshakeError(ctx, err)
+	}
+	late := make(chan error, 1)
+	s.greeted = make(chan struct{})
+	e.tasks.Go(func() {
+		defer close(s.greeted)
+		late <- s.verifyHello(ctx, want)
+	})
+	early := l.hellos.Load().arrived
+	if e.list.hasSeveral() {
+		early = nil // a standby relay is proposed at once, which the accepter must be ready for
+	}
+	for {
+		select {
+		case b := <-early:
+			if proves(b, want) {
+				return s, nil
+			}
+		case err := <-late:
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
-// respond performs the accepter's handshake, with the first flight that the offer holds.
-func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer) (*Conn, error) {
+// verifyHello reads the accepter's hello, and compares its proof.
+func (s *signal) verifyHello(ctx context.Context, want []byte) error {
+	h, err := s.readHello(ctx)
+	if err == nil && !hmac.Equal(h.proof, want) {
+		err = fmt.Errorf("%w: it does not have the offer", ErrPeerMismatch)
+	}
+	return err
+}
+
+// respond performs the accepter's handshake, with the first flight that the offer holds,
+// while this side's leg is being registered.
+func (e *Endpoint) respond(ctx context.Context, l *link, o *Offer, j *joining) (*Conn, error) {
 	qc, listener, err := e.respondQUIC(ctx, l, o)
 	if err != nil {
-		return nil, err
+		return nil, j.blame(err)
 	}
 	defer listener.Close() // after the hellos, since it waits for other handshakes
-	s, err := accepterHello(ctx, qc, o)
+	var s *signal
+	if err = j.wait(ctx); err == nil {
+		s, err = accepterHello(ctx, qc, o)
+	}
 	return e.greeted(l, qc, s, err)
 }
 
 // respondQUIC performs the accepter's QUIC handshake. The caller closes the listener.
-func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (_ *quic.Conn, _ *quic.Listener, err error) {
+func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (_ *quic.Conn, _ *quic.EarlyListener, err error) {
 	var refusal tlsRefusal
 	conf := e.conf.peerTLS(true, func(id PeerID) error { return refusal.set(e.checkPeer(o.dialer, id)) })
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	l.transport.ConnContext = func(conn context.Context, _ *quic.ClientInfo) (context.Context, error) {
-		// Listener.Accept does not return if a handshake fails.
+		// Neither Accept nor HandshakeComplete says that a handshake has failed.
 		context.AfterFunc(conn, func() { fail(handshakeError(ctx, context.Cause(conn))) })
-		return conn, nil
+		return l.withPeer(conn), nil
 	}
 	quicConf := e.conf.quicConfig()
 	quicConf.HandshakeIdleTimeout = min(quicConf.HandshakeIdleTimeout, acceptIdle)
-	listener, err := l.transport.Listen(conf, quicConf)
+	listener, err := l.transport.ListenEarly(conf, quicConf)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,7 +152,7 @@ func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (_ *quic.
 		return nil, nil, fmt.Errorf("%w: %w", ErrMalformedOffer, err)
 	}
 	l.inject(datagrams)
-	qc, err := listener.Accept(ctx)
+	qc, err := e.acceptQUIC(ctx, l, listener, o)
 	if err := refusal.get(); err != nil {
 		return nil, nil, err
 	}
@@ -126,6 +160,27 @@ func (e *Endpoint) respondQUIC(ctx context.Context, l *link, o *Offer) (_ *quic.
 		return nil, nil, handshakeError(ctx, err)
 	}
 	return qc, listener, nil
+}
+
+// acceptQUIC waits for the dialer's QUIC connection until its handshake is complete. With
+// a [Config.TLS] this side may still refuse the dialer's certificate. Otherwise it has
+// decided about the dialer already, and says hello early.
+func (e *Endpoint) acceptQUIC(ctx context.Context, l *link, listener *quic.EarlyListener, o *Offer) (*quic.Conn, error) {
+	qc, err := listener.Accept(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if e.conf.TLS == nil {
+		if err := l.sendEarlyHello(qc, o); err != nil {
+			e.log.Debug("no early hello", "err", err)
+		}
+	}
+	select {
+	case <-qc.HandshakeComplete():
+		return qc, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // accepterHello reads the dialer's hello, and sends the accepter's.
@@ -169,7 +224,7 @@ func (e *Endpoint) checkPeer(want, have PeerID) error {
 		return fmt.Errorf("%w: %v instead of %v", ErrPeerMismatch, have, want)
 	}
 	if e.conf.AllowPeer != nil && !e.conf.AllowPeer(have) {
-		return fmt.Errorf("%w: %v is not allowed here", ErrPeerMismatch, have)
+		return fmt.Errorf("%w: %v is not allowed here", errNotAllowed, have)
 	}
 	return nil
 }

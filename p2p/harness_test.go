@@ -58,21 +58,38 @@ func runLabSeeded(t *testing.T, seed uint64, test func(*lab)) {
 
 func (l *lab) startRelay() {
 	l.Helper()
-	server, err := relay.New(&relay.Config{Secret: relaySecret, TTL: 20 * time.Second, MaxListeners: l.maxListeners}, l.net.Listen(relayAddr))
+	l.server, l.served = l.serve(relayAddr)
+}
+
+// serve starts a relay at an address.
+func (l *lab) serve(addr string) (*relay.Server, chan error) {
+	l.Helper()
+	return l.serveWith(addr, &relay.Config{Secret: relaySecret, TTL: 20 * time.Second, MaxListeners: l.maxListeners})
+}
+
+func (l *lab) serveWith(addr string, conf *relay.Config) (*relay.Server, chan error) {
+	l.Helper()
+	server, err := relay.New(conf, l.net.Listen(addr))
 	if err != nil {
 		l.Fatal(err)
 	}
-	l.server, l.served = server, make(chan error, 1)
-	served := l.served
+	served := make(chan error, 1)
 	go func() { served <- server.Run(context.Background()) }()
+	return server, served
 }
 
 func (l *lab) stopRelay() {
 	l.Helper()
-	if err := l.server.Close(); err != nil {
+	l.unserve(l.server, l.served)
+}
+
+// unserve stops a relay.
+func (l *lab) unserve(server *relay.Server, served chan error) {
+	l.Helper()
+	if err := server.Close(); err != nil {
 		l.Errorf("close relay: %v", err)
 	}
-	if err := <-l.served; !errors.Is(err, relay.ErrClosed) {
+	if err := <-served; !errors.Is(err, relay.ErrClosed) {
 		l.Errorf("relay: %v", err)
 	}
 }

@@ -80,7 +80,7 @@ func TestOfferExpiryIsBounded(t *testing.T) {
 			o.flight = o.flight[:1]
 			clear(o.flight[0].payload)
 			o.flight[0].payload[0] = 1 // a PING and padding: no ClientHello
-			if err := mallory.putOffer(l.Context(), bob.ID(), o); err != nil {
+			if err := mallory.putOffer(l.Context(), mallory.conf.Relay, bob.ID(), o); err != nil {
 				l.Fatal(err)
 			}
 			time.Sleep(100 * time.Millisecond)
@@ -283,7 +283,7 @@ func TestFloodDelaysOnlyItself(t *testing.T) {
 					for accepting.Err() == nil {
 						o, _ := l.offer(mallory, bob.ID())
 						spoil(&o)
-						_ = mallory.putOffer(l.Context(), bob.ID(), o)
+						_ = mallory.putOffer(l.Context(), mallory.conf.Relay, bob.ID(), o)
 						time.Sleep(400 * time.Millisecond)
 					}
 					done <- struct{}{}

@@ -32,16 +32,16 @@ const (
 // legs keeps the legs of an endpoint's links registered at one relay.
 type legs struct {
 	client *relayClient
-	hurry  chan struct{} // holds a token when there are urgent links
+	hurry  chan struct{} // holds a token when there are urgent legs
 
 	mu     sync.Mutex // guards the following
-	links  map[control.SessionID]*link
-	urgent []*link   // those that the relay is to be asked about at once
+	legs   map[control.SessionID]*leg
+	urgent []*leg    // those that the relay is to be asked about at once
 	asked  time.Time // when the relay was last asked
 }
 
 func newLegs(c *relayClient) legs {
-	return legs{client: c, links: make(map[control.SessionID]*link), hurry: make(chan struct{}, 1)}
+	return legs{client: c, legs: make(map[control.SessionID]*leg), hurry: make(chan struct{}, 1)}
 }
 
 // serve refreshes the legs, regularly and after silence, until the control connection
@@ -62,11 +62,11 @@ func (g *legs) serve(ctx context.Context, conn *controlConn, lost bool) {
 		silent, suspects := g.suspects(now)
 		regular := now.Sub(refreshed) >= g.refreshPeriod() // of the legs that there are by now
 		if silent || regular {
-			links, timeout := suspects, patience
+			legs, timeout := suspects, patience
 			if regular {
-				links, timeout = g.all(), requestTimeout
+				legs, timeout = g.all(), requestTimeout
 			}
-			if err := g.refresh(ctx, conn, links, timeout); err != nil {
+			if err := g.refresh(ctx, conn, legs, timeout); err != nil {
 				log.Info("relay lost", "relay", g.client.relay.Addr, "err", err)
 				return
 			}
@@ -90,27 +90,27 @@ func (g *legs) serve(ctx context.Context, conn *controlConn, lost bool) {
 	}
 }
 
-// hasten has the relay asked about links at once: packets go through it again, and the
+// hasten has the relay asked about legs at once: packets go through it again, and the
 // NAT may have given this host another address meanwhile.
-func (g *legs) hasten(links ...*link) {
+func (g *legs) hasten(legs ...*leg) {
 	g.mu.Lock()
-	g.urgent = append(g.urgent, links...)
+	g.urgent = append(g.urgent, legs...)
 	g.mu.Unlock()
 	notify(g.hurry)
 }
 
 // suspects says whether packets to the relay have been unanswered for so long that it
-// should be asked, and on which links. The longer the silence, the more rarely the
+// should be asked, and about which legs. The longer the silence, the more rarely the
 // relay is asked.
-func (g *legs) suspects(now time.Time) (silent bool, links []*link) {
+func (g *legs) suspects(now time.Time) (silent bool, legs []*leg) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	longest := g.client.activity.overdue(now)
-	for _, l := range g.links {
-		silence := l.activity.overdue(now)
+	for _, l := range g.legs {
+		silence := l.overdue(now)
 		longest = max(longest, silence)
 		if silence >= suspicion {
-			links = append(links, l)
+			legs = append(legs, l)
 		}
 	}
 	if urgent := g.urgent; len(urgent) > 0 {
@@ -120,18 +120,18 @@ func (g *legs) suspects(now time.Time) (silent bool, links []*link) {
 	if longest < suspicion || now.Sub(g.asked) < max(suspicion, longest/2) {
 		return false, nil
 	}
-	return true, links
+	return true, legs
 }
 
 // refresh registers legs again, some at a time, or only asks whether the relay answers
 // if there are none. An error means that the relay has not answered in time, and that
 // the control connection is of no use any more. A leg that the relay refuses is no
 // error.
-func (g *legs) refresh(ctx context.Context, conn *controlConn, links []*link, timeout time.Duration) error {
+func (g *legs) refresh(ctx context.Context, conn *controlConn, legs []*leg, timeout time.Duration) error {
 	g.mu.Lock()
 	g.asked = time.Now()
 	g.mu.Unlock()
-	if len(links) == 0 {
+	if len(legs) == 0 {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		return conn.ping(ctx)
@@ -140,7 +140,7 @@ func (g *legs) refresh(ctx context.Context, conn *controlConn, links []*link, ti
 	defer fail(nil)
 	room := make(chan struct{}, refreshAtOnce)
 	var requests sync.WaitGroup
-	for _, l := range links {
+	for _, l := range legs {
 		room <- struct{}{}
 		if ctx.Err() != nil {
 			break
@@ -159,10 +159,10 @@ func (g *legs) refresh(ctx context.Context, conn *controlConn, links []*link, ti
 }
 
 // refreshLeg registers one leg again.
-func (g *legs) refreshLeg(ctx context.Context, conn *controlConn, l *link) error {
+func (g *legs) refreshLeg(ctx context.Context, conn *controlConn, l *leg) error {
 	_, err := l.register(ctx, conn)
 	if errors.Is(err, ErrRelayRefused) {
-		g.client.endpoint.log.Warn("relay refuses the leg", "relay", g.client.relay.Addr, "session", l.session, "err", err)
+		g.client.endpoint.log.Warn("relay refuses the leg", "relay", g.client.relay.Addr, "session", l.link.session, "err", err)
 		return nil
 	}
 	return err
@@ -174,15 +174,15 @@ func (g *legs) refreshPeriod() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	period := maxRefresh
-	for _, l := range g.links {
+	for _, l := range g.legs {
 		period = min(period, l.granted()/3)
 	}
 	return max(period, time.Second)
 }
 
-// register registers a link's leg, and keeps it registered from then on. It tries until
-// the relay has answered or ctx is done.
-func (g *legs) register(ctx context.Context, l *link) (*control.Registered, error) {
+// register registers a leg, and keeps it registered from then on. It tries until the
+// relay has answered or ctx is done.
+func (g *legs) register(ctx context.Context, l *leg) (*control.Registered, error) {
 	for {
 		conn, err := g.client.current(ctx)
 		if err != nil {
@@ -203,21 +203,30 @@ func (g *legs) register(ctx context.Context, l *link) (*control.Registered, erro
 	}
 }
 
-func (g *legs) add(l *link) {
+func (g *legs) add(l *leg) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.links[l.session] = l
+	g.legs[l.link.session] = l
 }
 
-// end gives a link's leg back to the relay, if there is a control connection.
-// Otherwise the leg expires.
-func (g *legs) end(ctx context.Context, l *link) {
+// forget ceases to keep a leg registered.
+func (g *legs) forget(l *leg) {
 	g.mu.Lock()
-	if g.links[l.session] != l {
+	defer g.mu.Unlock()
+	if g.legs[l.link.session] == l {
+		delete(g.legs, l.link.session)
+	}
+}
+
+// end gives a leg back to the relay, if there is a control connection. Otherwise the leg
+// expires.
+func (g *legs) end(ctx context.Context, l *leg) {
+	g.mu.Lock()
+	if g.legs[l.link.session] != l {
 		g.mu.Unlock()
 		return // not registered, or given back before
 	}
-	delete(g.links, l.session)
+	delete(g.legs, l.link.session)
 	g.mu.Unlock()
 	conn := g.client.present()
 	if conn == nil {
@@ -225,8 +234,8 @@ func (g *legs) end(ctx context.Context, l *link) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := conn.endLeg(ctx, l.session, l.role, l.key); err != nil {
-		g.client.endpoint.log.Debug("cannot give leg back", "session", l.session, "err", err)
+	if err := conn.endLeg(ctx, l.link.session, l.link.role, l.link.key); err != nil {
+		g.client.endpoint.log.Debug("cannot give leg back", "session", l.link.session, "err", err)
 	}
 }
 
@@ -237,16 +246,16 @@ func (g *legs) relayAnswers(yes bool) {
 	}
 }
 
-// all returns the links that are kept registered.
-func (g *legs) all() []*link {
+// all returns the legs that are kept registered.
+func (g *legs) all() []*leg {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Collect(maps.Values(g.links))
+	return slices.Collect(maps.Values(g.legs))
 }
 
-// find returns the link of a session, or nil.
-func (g *legs) find(session control.SessionID) *link {
+// find returns the leg of a session, or nil.
+func (g *legs) find(session control.SessionID) *leg {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.links[session]
+	return g.legs[session]
 }

@@ -17,17 +17,20 @@ import (
 	"github.com/quicway/quicway/internal/udp"
 )
 
+// registerSize is more than a registration needs besides the offer, in bytes.
+const registerSize = 512
+
 // keptIDs is how many of its latest connection IDs a link receives packets for. quic-go
 // uses at most six at a time. The others are for late packets.
 const keptIDs = 64
 
-// link is the lower layer of one connection between peers: its leg at the relay, its
+// link is the lower layer of one connection between peers: its legs at relays, its
 // connection IDs, and a QUIC transport of its own, because quic-go does not tell the
 // generator of IDs for which connection an ID is.
 type link struct {
 	mux     *mux
-	client  *relayClient   // of the relay
-	relay   netip.AddrPort // quic-go's address of the relay, which may have moved since
+	relay   netip.AddrPort // quic-go's address of the relay, whichever relay carries
+	routes  atomic.Pointer[routes]
 	session control.SessionID
 	role    control.Role
 	key     cid.Key
@@ -36,36 +39,36 @@ type link struct {
 	transport *quic.Transport
 	virtual   udp.Conn
 	flight    *firstFlight // of a dialer, nil otherwise
-	activity  activity     // of the path over the relay
+	answer    answerFlight // of an accepter
+	admitted  atomic.Bool  // the relay has registered the leg
+	hellos    atomic.Pointer[earlyHellos]
+	activity  activity // of the path over the relay that carries
+	elsewhere elsewhere
 	direct    directLink
 	size      pathSize    // of the path over the relay
-	joined    atomic.Bool // the relay has seen the peer's leg
+	joined    atomic.Bool // a relay has seen the peer's leg
 
 	envelopes          atomic.Pointer[envelopes]     // nil until there is a connection
 	peerID             atomic.Pointer[[cid.Len]byte] // the peer's connection ID that quic-go has used last
 	peerReadsEnvelopes atomic.Bool
 	pieces             pieces
 
-	mu      sync.Mutex     // guards the following
-	initial cid.ID         // of the offer, at the accepter
-	known   []cid.ID       // the latest keptIDs, oldest first
-	token   string         // what admits the leg next time
-	ttl     time.Duration  // what the relay has granted
-	seen    netip.AddrPort // this host's address, as the relay sees it
-	owner   *Conn          // once there is one
+	mu      sync.Mutex // guards the following
+	initial cid.ID     // of the offer, at the accepter
+	known   []cid.ID   // the latest keptIDs, oldest first
+	owner   *Conn      // once there is one
 }
 
 // newLink makes a link. It sends nothing.
 func newLink(c *relayClient, session control.SessionID, role control.Role, token string) (*link, error) {
 	l := &link{
 		mux:     c.endpoint.mux,
-		client:  c,
 		relay:   c.address(),
 		session: session,
 		role:    role,
 		key:     cid.NewKey(),
-		token:   token,
 	}
+	l.routes.Store(&routes{carrier: &leg{link: l, client: c, token: token}})
 	initial := int(c.endpoint.conf.quicConfig().InitialPacketSize)
 	l.size.restart(baseSize, initial)
 	l.direct.size.restart(baseSize, initial)
@@ -108,6 +111,9 @@ func (l *link) routeInitial(id cid.ID) error {
 
 // receive takes packets that carry one of the link's IDs.
 func (l *link) receive(m *udp.Message) {
+	if h := l.hellos.Load(); h != nil && l.isRelay(m.Remote) {
+		h.catch(m)
+	}
 	if e := l.envelopes.Load(); e != nil && e.anyOwn(m) {
 		l.openEnvelopes(m, e)
 		return
@@ -118,18 +124,19 @@ func (l *link) receive(m *udp.Message) {
 // accept takes packets for quic-go.
 func (l *link) accept(m *udp.Message) {
 	from := m.Remote
-	if !l.isRelay(from) {
+	switch r := l.routes.Load(); {
+	case from == r.carrier.client.address():
+		l.activity.received()
+	case len(r.others) > 0 && r.find(from) != nil:
+		l.heardElsewhere(r.find(from))
+	case from != l.relay:
 		l.receiveDirect(m)
 		return
 	}
-	l.activity.received()
 	m.Remote = l.relay
 	l.virtual.Deliver(m)
 	m.Remote = from
 }
-
-// isRelay says whether an address is the relay's, now or when the link was made.
-func (l *link) isRelay(a netip.AddrPort) bool { return a == l.relay || a == l.remote() }
 
 // inject hands datagrams to quic-go as if they came from the relay.
 func (l *link) inject(datagrams [][]byte) {
@@ -143,8 +150,8 @@ func (l *link) inject(datagrams [][]byte) {
 // The packets of an accepter go to the relay or to the peer, since a server follows its
 // client.
 func (l *link) send(m *udp.Message) error {
-	if l.flight != nil && l.flight.catch(m.Data) {
-		return nil
+	if l.flight != nil && (l.flight.catch(m.Data) || !l.admitted.Load()) {
+		return nil // quic-go repeats its first flight, which the relay would take for its own
 	}
 	out := *m
 	if l.role == control.Accepter && m.Remote != l.relay {
@@ -152,64 +159,20 @@ func (l *link) send(m *udp.Message) error {
 	}
 	l.activity.sent(m.Count())
 	out.Remote = l.remote()
+	l.answer.keep(&out)
 	return l.carry(&out, &l.size)
 }
 
-// register registers the leg at the relay, or refreshes it.
-func (l *link) register(ctx context.Context, conn *controlConn) (*control.Registered, error) {
-	request, token := l.registration()
-	reply, err := conn.register(ctx, l.session, request, token)
-	if err != nil {
-		return nil, err
+// leave has the next registration at the relay that carries leave an offer for a peer in
+// the mailbox, unless the request would be too large for a relay.
+func (l *link) leave(peer PeerID, offer []byte) {
+	if len(offer) > control.MaxBody-registerSize {
+		return
 	}
-	l.mu.Lock()
-	l.token = reply.Resume
-	l.ttl = time.Duration(reply.TTL) * time.Second
-	l.mu.Unlock()
-	l.observe(conn)
-	return reply, nil
-}
-
-// registration returns the request that registers or refreshes the leg, and its token.
-func (l *link) registration() (*control.Register, string) {
-	next := l.ids.Next() // before l.mu: the generator calls generated with its own lock held
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return &control.Register{Role: l.role, Key: l.key, Next: next, InitialID: l.initial}, l.token
-}
-
-// granted is how long the relay keeps the leg without a refresh.
-func (l *link) granted() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ttl
-}
-
-// observe takes note of this host's address, as the relay sees it.
-func (l *link) observe(conn *controlConn) {
-	l.mu.Lock()
-	addr := conn.address() // under the lock, so that the latest is written last
-	owner, changed := l.owner, l.seen != addr
-	l.seen = addr
-	l.mu.Unlock()
-	l.client.checkObserved(addr)
-	if owner != nil && changed {
-		owner.observed(addr)
-	}
-}
-
-// relayAnswers tells the link's connection whether the relay answers.
-func (l *link) relayAnswers(yes bool) {
-	if owner := l.conn(); owner != nil {
-		owner.relayAnswers(yes)
-	}
-}
-
-// peerGone tells the link's connection that the relay reports its peer as gone.
-func (l *link) peerGone() {
-	if owner := l.conn(); owner != nil {
-		owner.peerGone()
-	}
+	g := l.leg()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.leaving = &control.LeftOffer{Name: peer.String(), Text: string(offer), Relay: g.client.relay.Addr}
 }
 
 // attach sets the link's connection.
@@ -225,22 +188,22 @@ func (l *link) conn() *Conn {
 	return l.owner
 }
 
-// idle is how long nothing has been sent or received on any path.
+// idle is how long nothing has been sent or received on any path, apart from packets of
+// relays that do not carry: nobody but the peer may keep this side from sending keepalives.
 func (l *link) idle(now time.Time) time.Duration {
 	return min(l.activity.idle(now), l.direct.activity.idle(now))
 }
 
 // heardSince says whether a packet has been received after t.
 func (l *link) heardSince(t time.Time) bool {
-	return l.activity.heardSince(t) || l.direct.activity.heardSince(t)
+	return l.activity.heardSince(t) || l.direct.activity.heardSince(t) || l.elsewhere.heard.Load() > t.UnixNano()
 }
 
-// observed is this host's address, as the relay sees it.
-func (l *link) observed() netip.AddrPort {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen
-}
+// observed is this host's address, as the relay that carries sees it.
+func (l *link) observed() netip.AddrPort { return l.leg().observed() }
+
+// observedUDP is observed, or the zero AddrPort if the relay does not see UDP.
+func (l *link) observedUDP() netip.AddrPort { return l.leg().observedUDP() }
 
 // close closes the transports and removes the routes. It waits for quic-go.
 func (l *link) close() error {
@@ -260,15 +223,12 @@ func (l *link) close() error {
 // relayAddr is the address that a dialer's quic-go connects to.
 func (l *link) relayAddr() net.Addr { return net.UDPAddrFromAddrPort(l.relay) }
 
-// remote is the relay's present address.
-func (l *link) remote() netip.AddrPort { return l.client.address() }
-
-// openLink makes a link and registers its leg at a relay. initial is the random ID of the
-// offer's first flight, and nil at the dialer.
-func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string, initial *cid.ID) (*link, *control.Registered, error) {
+// openLink makes a link of a session at a relay. Its leg is not registered yet. The
+// caller discards the link.
+func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.SessionID, role control.Role, token string) (*link, error) {
 	client, err := e.relays.acquire(r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var l *link
 	if _, err = client.current(ctx); err == nil { // the relay's address is known
@@ -276,32 +236,28 @@ func (e *Endpoint) openLink(ctx context.Context, r Relay, session control.Sessio
 	}
 	if err != nil {
 		e.relays.release(client)
-		return nil, nil, err
+		return nil, err
 	}
-	var reply *control.Registered
-	if initial != nil {
-		err = l.routeInitial(*initial)
-	}
-	if err == nil {
-		reply, err = client.legs.register(ctx, l)
-	}
-	if err != nil {
-		_ = l.close()
-		e.relays.release(client)
-		return nil, nil, err
-	}
-	return l, reply, nil
+	return l, nil
 }
 
-// endLink gives the leg of a link back to the relay, which still forwards late packets for
+// endLink gives the legs of a link back to the relays, which still forward late packets for
 // a while.
-func (e *Endpoint) endLink(l *link) { l.client.legs.end(context.WithoutCancel(e.ctx), l) }
+func (e *Endpoint) endLink(l *link) {
+	var ends sync.WaitGroup
+	for _, g := range l.legs() {
+		ends.Go(func() { g.client.legs.end(context.WithoutCancel(e.ctx), g) })
+	}
+	ends.Wait()
+}
 
-// discard closes a link and gives its leg back.
+// discard closes a link and gives its legs back.
 func (e *Endpoint) discard(l *link) {
 	e.endLink(l)
 	if err := l.close(); err != nil {
 		e.log.Debug("cannot close transport", "err", err)
 	}
-	e.relays.release(l.client)
+	for _, g := range l.legs() {
+		e.relays.release(g.client)
+	}
 }

@@ -12,6 +12,7 @@ import (
 func TestIDsDuringRegistration(t *testing.T) {
 	l := &link{mux: &mux{links: make(map[cid.ID]*link)}, key: cid.NewKey()}
 	l.ids = cid.NewGenerator(l.key, cid.Peer, l.generated)
+	leg := &leg{link: l}
 	const rounds = 20_000
 	done := make(chan struct{}, 2)
 	go func() {
@@ -24,7 +25,7 @@ func TestIDsDuringRegistration(t *testing.T) {
 	}()
 	go func() {
 		for range rounds {
-			l.registration()
+			leg.registration()
 		}
 		done <- struct{}{}
 	}()

@@ -26,8 +26,10 @@ const mailboxLife = time.Hour
 
 // Accept waits for a connection that a peer has dialed through the relay's mailbox. It
 // takes the offers that are addressed to [Endpoint.ID] out of the mailbox of
-// [Config.Relay], answers them, and returns the next connection whose handshake is
-// complete. Offers that lead to no connection are logged.
+// [Config.Relay], answers them, and returns the next connection whose handshake is complete.
+// With several relays it takes them out of up to three mailboxes: with more than three
+// relays, of the first one and of two that a hash of the ID chooses. Offers that lead to no
+// connection are logged.
 //
 // It returns ErrClosed after Close, ctx's error, or the reason why the relay cannot be
 // used. It waits for a relay that has been reachable and is not now. It returns
@@ -35,16 +37,18 @@ const mailboxLife = time.Hour
 // calls then wait, longer each time, before this endpoint takes offers again.
 //
 // An offer may be on its way when Accept returns, as with a listening socket. The
-// connection then waits for the next call of Accept.
+// connection then waits for the next call of Accept. It returns ErrListening while there is an
+// [Endpoint.Listener], which takes all connections.
 func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
-	conn, err := e.accept(ctx)
+	conn, err := e.accept(ctx, false)
 	if err != nil {
 		return nil, fmt.Errorf("p2p: accept: %w", err)
 	}
 	return conn, nil
 }
 
-func (e *Endpoint) accept(ctx context.Context) (*Conn, error) {
+// accept is Accept. listener says whether the endpoint's listener calls it.
+func (e *Endpoint) accept(ctx context.Context, listener bool) (*Conn, error) {
 	if err := e.enter(); err != nil {
 		return nil, err
 	}
@@ -52,7 +56,9 @@ func (e *Endpoint) accept(ctx context.Context) (*Conn, error) {
 	ctx, stop := e.bound(ctx)
 	defer stop(nil)
 	failed := make(chan error, 1)
-	e.mailbox.addWaiter(failed)
+	if err := e.mailbox.addWaiter(failed, listener); err != nil {
+		return nil, err
+	}
 	defer e.mailbox.removeWaiter(failed)
 	select {
 	case c := <-e.mailbox.accepted:
@@ -70,12 +76,14 @@ type mailbox struct {
 	endpoint  *Endpoint
 	accepted  chan *Conn
 	answering chan struct{} // holds one token for each offer that is being answered
-	pace      pace          // used only by the collect goroutine
+	look      chan struct{} // holds a token when the list of relays has changed
 
 	mu         sync.Mutex              // guards the following
 	waiters    map[chan error]struct{} // calls of Accept, and where they take errors
+	listening  bool                    // a listener takes all connections
 	collecting bool                    // collect is running
 	senders    map[string]int          // offers that are being answered, by sender
+	paces      map[relayKey]*pace      // each is used only by the goroutine that asks that relay
 }
 
 func newMailbox(e *Endpoint) mailbox {
@@ -83,21 +91,47 @@ func newMailbox(e *Endpoint) mailbox {
 		endpoint:  e,
 		accepted:  make(chan *Conn, acceptQueue),
 		answering: make(chan struct{}, maxAnswering),
+		look:      make(chan struct{}, 1),
 		waiters:   make(map[chan error]struct{}),
 		senders:   make(map[string]int),
+		paces:     make(map[relayKey]*pace),
 	}
 }
 
 // addWaiter makes sure that offers are taken. failed gets the reason when they cannot
-// be. The caller is one of the endpoint's tasks.
-func (m *mailbox) addWaiter(failed chan error) {
+// be. The caller is one of the endpoint's tasks. It returns ErrListening if the connections
+// are a listener's, and that is not the caller.
+func (m *mailbox) addWaiter(failed chan error, listener bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.listening && !listener {
+		return ErrListening
+	}
 	m.waiters[failed] = struct{}{}
 	if !m.collecting && m.endpoint.ctx.Err() == nil {
 		m.collecting = true
 		m.endpoint.tasks.Go(m.collect)
 	}
+	return nil
+}
+
+// listen keeps the connections for a listener, until unlisten. It returns false if another
+// listener has them.
+func (m *mailbox) listen() bool {
+	m.mu.Lock()
+	was := m.listening
+	m.listening = true
+	m.mu.Unlock()
+	if !was {
+		m.fail(ErrListening)
+	}
+	return !was
+}
+
+func (m *mailbox) unlisten() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.listening = false
 }
 
 func (m *mailbox) removeWaiter(failed chan error) {
@@ -136,31 +170,47 @@ func (m *mailbox) fail(err error) {
 // offer already.
 func (m *mailbox) collect() {
 	for !m.stopCollecting() {
-		if err := m.collectFrom(m.endpoint.conf.Relay); err != nil {
-			m.fail(err)
-		}
+		m.collectAll()
 	}
 }
 
+// collectFrom takes offers from the mailbox of one relay.
 func (m *mailbox) collectFrom(r Relay) error {
+	err := m.collectAt(r)
+	if to, ok := m.endpoint.elsewhere(r, err); ok && !m.endpoint.list.isMailbox(to) { // which is asked already
+		err = m.collectAt(to)
+	}
+	return err
+}
+
+// collectAt takes offers from the mailbox of a relay that has not sent this endpoint
+// elsewhere yet.
+func (m *mailbox) collectAt(r Relay) error {
 	e := m.endpoint
+	pace, listed := m.paceOf(r), e.list.isMailbox(r)
 	client, err := e.relays.acquire(r)
 	if err != nil {
 		return err
 	}
 	defer e.relays.release(client)
-	for m.hasWaiters() {
-		m.pace.wait(e.ctx)
-		conn, err := client.current(e.ctx)
+	var conn *controlConn
+	defer func() { conn.stopOffers() }()
+	for m.hasWaiters() && (!listed || e.list.isMailbox(r)) {
+		pace.wait(e.ctx)
+		current, err := client.current(e.ctx)
+		if current != conn {
+			conn.stopOffers()
+			conn = current
+		}
 		if err == nil {
-			err = m.takeOffer(client, conn)
+			err = m.takeOffer(client, conn, pace)
 		}
 		switch {
 		case e.ctx.Err() != nil:
 			return ErrClosed
 		case refusedAs(err, control.CodeConflict):
-			m.pace.yield(time.Now())
-			e.log.Warn("another endpoint with this identity takes its offers", "relay", r.Addr, "again_in", time.Until(m.pace.next))
+			pace.yield(time.Now())
+			e.log.Warn("another endpoint with this identity takes its offers", "relay", r.Addr, "again_in", time.Until(pace.next))
 			return fmt.Errorf("%w: %w", ErrIdentityInUse, err)
 		case err == nil:
 		case errors.Is(err, ErrRelayRefused) || !client.hasWorked():
@@ -177,37 +227,47 @@ func (m *mailbox) collectFrom(r Relay) error {
 }
 
 // takeOffer waits for an offer, and has it answered.
-func (m *mailbox) takeOffer(client *relayClient, conn *controlConn) error {
+func (m *mailbox) takeOffer(client *relayClient, conn *controlConn, pace *pace) error {
 	asked := time.Now()
-	o, err := conn.takeOffer(m.endpoint.ctx, m.endpoint.ID().String(), m.endpoint.conf.Relay.Token)
+	o, err := conn.takeOffer(m.endpoint.ctx, m.endpoint.ID().String(), client.relay.Token)
 	if err != nil {
 		return err
 	}
 	if o == nil {
-		m.pace.empty(asked, time.Now())
+		pace.empty(asked, time.Now())
 		return nil
 	}
-	m.pace.brought(time.Now()) // useless offers count as well: they must not delay others
+	pace.brought(time.Now()) // useless offers count as well: they must not delay others
 	m.answer(client.relay, o)
 	return nil
 }
 
-// answer answers an offer in the background, through the relay that it came from,
-// whatever relay it names. If too many offers are being answered, this one stays in the
-// mailbox, and the relay shows it again.
+// answer answers an offer in the background, through the relay that it names if that is one
+// of the configured ones, and else through the one that it came from. If the session is not
+// there, because that relay has sent the dialer elsewhere, it uses the one that the offer
+// names, if that may be followed. If too many offers are being answered, this one stays in
+// the mailbox, and the relay shows it again.
 func (m *mailbox) answer(r Relay, o *mailboxOffer) {
 	e := m.endpoint
 	offer, err := ParseOffer(o.text)
 	if err != nil {
 		e.log.Warn("malformed offer in mailbox", "err", err)
+		e.counters.offers.count(err)
 		e.tasks.Go(func() { m.acknowledge(o) })
 		return
+	}
+	switch named := e.list.configured(offer.relay); {
+	case e.list.isOwn(named):
+		r = named
+	case !named.same(r):
+		offer.instead = named
 	}
 	offer.relay = r
 	// The clocks of the peers may be wrong. The relay has checked the age of the offer
 	// by its own clock.
 	offer.expires = time.Now().Add(mailboxLife)
 	if !m.reserve(o.sender) {
+		e.counters.busy.Add(1)
 		return
 	}
 	e.tasks.Go(func() {
@@ -221,6 +281,9 @@ func (m *mailbox) answer(r Relay, o *mailboxOffer) {
 // isFinal says whether it is useless to try an offer again that led to err. The relay
 // knows about an offer that led to no error, because its session has been joined.
 func isFinal(err error) bool {
+	if errors.Is(err, errNamedRelay) {
+		return true
+	}
 	return err != nil && !errors.Is(err, errClaimed) && !errors.Is(err, ErrRelayUnreachable) && !errors.Is(err, ErrClosed)
 }
 
@@ -272,14 +335,27 @@ func (m *mailbox) enqueue(offer Offer) error {
 	if err != nil {
 		if !errors.Is(err, errClaimed) { // the relay has shown it again while it is being answered
 			e.log.Warn("offer led to no connection", "dialer", offer.dialer, "err", err)
+			e.counters.offers.count(err)
 		}
 		return err
 	}
-	select {
-	case m.accepted <- c:
-	default:
+	if !m.keep(c) {
+		e.counters.notAccepted.Add(1)
 		e.log.Warn("connection refused: too many wait for Accept", "peer", c.RemoteID())
 		_ = c.CloseWithError(CodeHandshake, "the application does not accept connections at the moment")
 	}
 	return nil
+}
+
+// keep keeps a connection for the next call of Accept, if there is room. It counts the
+// connection before Accept can return it.
+func (m *mailbox) keep(c *Conn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.accepted) == cap(m.accepted) {
+		return false
+	}
+	m.endpoint.counters.offers.count(nil)
+	m.accepted <- c // does not block: nobody else sends
+	return true
 }

@@ -14,7 +14,7 @@ import (
 // longer than three round trips through the relay and 50 ms, or has no direct path
 // although it must.
 func TestTimeToDirect(t *testing.T) {
-	const seeds = 5
+	const seeds = 3
 	for _, a := range natKinds {
 		for _, b := range natKinds {
 			var times []time.Duration

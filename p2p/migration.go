@@ -15,8 +15,8 @@ const (
 	// migrateTimeout is how long QUIC may take to validate a path that probes have
 	// found good.
 	migrateTimeout = 2 * time.Second
-	// standbyTimeout is the same for the standby, through the relay.
-	standbyTimeout = 5 * time.Second
+	// relayPathTimeout is the same for the relay path.
+	relayPathTimeout = 5 * time.Second
 )
 
 // migration is the result of an attempt of a dialer's to migrate.
@@ -29,7 +29,7 @@ type migration struct {
 // migrate begins to migrate a dialer's connection to an address of the peer's. It
 // returns false if that is not possible now.
 func (c *carrier) migrate(remote netip.AddrPort) bool {
-	if c.forgetLeft(); c.left != nil && c.standby.isReady() {
+	if c.forgetLeft(); c.left != nil && c.relayPath.isReady() {
 		return false // the peer has not followed to the relay
 	}
 	var used *directTransport
@@ -74,7 +74,7 @@ func (c *carrier) arrive(path *directPath, p *pair, now time.Time) {
 
 // forgetLeft closes the path that was left, once the relay has delivered something.
 func (c *carrier) forgetLeft() {
-	if c.left != nil && c.standby.isReady() && c.link.activity.heardSince(c.since) {
+	if c.left != nil && c.relayPath.isReady() && c.link.activity.heardSince(c.since) {
 		_ = c.left.quicPath.Close()
 		c.left = nil
 	}
@@ -86,7 +86,7 @@ func (c *carrier) forgetLeft() {
 // returns false if QUIC refuses.
 func (c *carrier) rejoin(now time.Time) bool {
 	path := c.left
-	if c.standby.isReady() && path.quicPath.Switch() != nil {
+	if c.relayPath.isReady() && path.quicPath.Switch() != nil {
 		return false
 	}
 	c.sizes.direct.resume(now)
@@ -121,28 +121,28 @@ func (c *Conn) migrateTo(t *directTransport, remote netip.AddrPort) migration {
 // and the peer follows only a packet that is not a mere probing packet (RFC 9000 §9.1).
 func (c *Conn) wake() { c.queueFrame(frame{kind: frameKeepAlive}) }
 
-// standby is the path through the relay that a dialer keeps validated while it uses a
+// relayPath is the path through the relay that a dialer keeps validated while it uses a
 // direct one. It cannot be validated when it is needed: if the direct path has died
 // with data in flight, quic-go sends no PATH_CHALLENGE.
-type standby struct {
+type relayPath struct {
 	path      *quic.Path // nil: it is not ready
 	preparing bool       // it is being validated
 	retry     time.Time  // when to try again; zero: never
-	results   chan standbyResult
+	results   chan relayPathResult
 }
 
-// standbyResult is how the validation of the standby has ended.
-type standbyResult struct {
+// relayPathResult is how the validation of the relay path has ended.
+type relayPathResult struct {
 	path *quic.Path
 	err  error
 }
 
 // isReady says whether the connection can be switched to the relay.
-func (s *standby) isReady() bool { return s.path != nil }
+func (s *relayPath) isReady() bool { return s.path != nil }
 
-// prepareStandby begins to validate the standby, unless that is under way or done.
-func (c *carrier) prepareStandby() {
-	s := &c.standby
+// prepareRelayPath begins to validate the relay path, unless that is under way or done.
+func (c *carrier) prepareRelayPath() {
+	s := &c.relayPath
 	s.retry = time.Time{}
 	if s.preparing || s.isReady() {
 		return
@@ -150,16 +150,16 @@ func (c *carrier) prepareStandby() {
 	s.preparing = true
 	c.conn.background.Go(func() {
 		path, err := c.conn.validateRelay()
-		s.results <- standbyResult{path, err}
+		s.results <- relayPathResult{path, err}
 	})
 }
 
-// standbyReady takes the result.
-func (c *carrier) standbyReady(r standbyResult) {
-	s := &c.standby
+// relayPathReady takes the result.
+func (c *carrier) relayPathReady(r relayPathResult) {
+	s := &c.relayPath
 	s.preparing = false
 	if r.err != nil {
-		s.retry = time.Now().Add(standbyTimeout)
+		s.retry = time.Now().Add(relayPathTimeout)
 		return
 	}
 	s.path = r.path
@@ -168,25 +168,25 @@ func (c *carrier) standbyReady(r standbyResult) {
 	}
 }
 
-// retryStandby prepares the standby again if that has failed. It returns when that is
+// retryRelayPath prepares the relay path again if that has failed. It returns when that is
 // due.
-func (c *carrier) retryStandby(now time.Time) time.Time {
-	s := &c.standby
+func (c *carrier) retryRelayPath(now time.Time) time.Time {
+	s := &c.relayPath
 	if s.retry.IsZero() || s.retry.After(now) {
 		return s.retry
 	}
 	s.retry = time.Time{}
 	if c.isDirect() {
-		c.prepareStandby()
+		c.prepareRelayPath()
 	}
 	return time.Time{}
 }
 
-// switchToStandby has a dialer's quic-go send through the relay. If the standby is not
+// switchToRelay has a dialer's quic-go send through the relay. If the relay path is not
 // ready, packets go there all the same: see sendDirect.
-func (c *carrier) switchToStandby() {
-	if !c.standby.isReady() || c.standby.path.Switch() != nil {
-		c.standby.path = nil
+func (c *carrier) switchToRelay() {
+	if !c.relayPath.isReady() || c.relayPath.path.Switch() != nil {
+		c.relayPath.path = nil
 		return
 	}
 	c.conn.wake()
@@ -201,7 +201,7 @@ func (c *Conn) validateRelay() (*quic.Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), standbyTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), relayPathTimeout)
 	defer cancel()
 	if err := path.Probe(ctx); err != nil {
 		return nil, errors.Join(err, path.Close())

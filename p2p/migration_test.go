@@ -48,6 +48,8 @@ func mirror(c *Conn) {
 
 func (b *beat) run(ctx context.Context, c *Conn) {
 	defer close(b.done)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // so that the writer does not outlive the connection
 	s, err := c.OpenStreamSync(ctx)
 	if err != nil {
 		b.err = err
@@ -481,9 +483,9 @@ func TestFallbackIsAtOnce(t *testing.T) {
 	})
 }
 
-// TestFallbackWithoutStandby checks that packets go through the relay although the
-// standby could not be validated.
-func TestFallbackWithoutStandby(t *testing.T) {
+// TestFallbackWithoutRelayPath checks that packets go through the relay although the
+// relay path could not be validated.
+func TestFallbackWithoutRelayPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		const pathProbe = 1200 // what QUIC pads these to
 		l.net.Filter(func(p nettest.Packet) bool {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -24,11 +25,13 @@ type mux struct {
 	// sockets are those in use. The list is never changed, only replaced.
 	sockets atomic.Pointer[[]*udp.Socket]
 
-	mu       sync.RWMutex     // guards the following
-	links    map[cid.ID]*link // by the IDs that they have issued
-	initials map[cid.ID]*link // by the random ID of the dialer's first flight
-	controls map[netip.AddrPort][]*relayClient
-	probed   map[probeTag]*pathfinder // by the tag of their probes
+	mu         sync.RWMutex     // guards the following
+	links      map[cid.ID]*link // by the IDs that they have issued
+	initials   map[cid.ID]*link // by the random ID of the dialer's first flight
+	controls   map[netip.AddrPort][]*relayClient
+	probed     map[probeTag]*pathfinder        // by the tag of their probes
+	tunnels    map[netip.AddrPort]*relayTunnel // by the address that stands for the tunnel; nil: reserved
+	lastTunnel uint64                          // the number of the last such address
 
 	unsorted atomic.Uint64 // received packets that belong to no connection
 	refused  atomic.Uint64 // packets that the system did not send
@@ -43,6 +46,7 @@ func newMux(conns []net.PacketConn, conf *udp.Config) (*mux, error) {
 		initials: make(map[cid.ID]*link),
 		controls: make(map[netip.AddrPort][]*relayClient),
 		probed:   make(map[probeTag]*pathfinder),
+		tunnels:  make(map[netip.AddrPort]*relayTunnel),
 	}
 	sockets, err := m.open(conns)
 	if err != nil {
@@ -99,6 +103,10 @@ func (m *mux) read(socket *udp.Socket) {
 			return
 		}
 		for i := range batch[:n] {
+			if tunnel.IsAddress(batch[i].Remote.Addr()) { // the sender has forged it
+				m.unsorted.Add(uint64(batch[i].Count()))
+				continue
+			}
 			m.split(&batch[i])
 		}
 	}
@@ -177,6 +185,9 @@ var errNoSocket = errors.New("no socket for this family of addresses")
 
 // push sends a message, and returns the error of the system.
 func (m *mux) push(msg *udp.Message) error {
+	if tunnel.IsAddress(msg.Remote.Addr()) {
+		return m.pushTunnel(msg)
+	}
 	// quic-go answers from the address at which it was reached, which this host may
 	// not have any more. Let the system choose.
 	msg.Local = netip.Addr{}
@@ -192,9 +203,13 @@ func (m *mux) push(msg *udp.Message) error {
 	return err
 }
 
-// toward returns the socket for an address, or nil.
+// toward returns the socket for an address, or nil. For the address of a tunnel it returns
+// one whose capabilities a transport may assume.
 func (m *mux) toward(addr netip.Addr) *udp.Socket {
 	sockets := m.all()
+	if tunnel.IsAddress(addr) {
+		return sockets[0]
+	}
 	for _, s := range sockets {
 		if s.LocalAddr().Addr().Is4() == addr.Is4() {
 			return s
@@ -278,8 +293,9 @@ func unroute[K, W comparable](mu *sync.RWMutex, routes map[K]W, key K, who W) {
 	}
 }
 
-// close closes the sockets and waits for their readers.
+// close closes the sockets and the tunnels, and waits for their readers.
 func (m *mux) close() error {
+	m.closeTunnels()
 	var errs []error
 	for _, s := range m.all() {
 		errs = append(errs, s.Close())

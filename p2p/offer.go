@@ -1,15 +1,12 @@
 package p2p
 
 import (
-	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -52,6 +49,7 @@ type Offer struct {
 	session control.SessionID
 	dialer  PeerID
 	relay   Relay // no Token, no TLS
+	instead Relay // the relay to try if the session is not at relay; not part of the text
 	join    string
 	secret  offerSecret
 	expires time.Time
@@ -59,8 +57,9 @@ type Offer struct {
 }
 
 // DeliverFunc brings an offer to the peer. It returns when it has done so, or an error if
-// it cannot. It must return soon after ctx is done, because [Endpoint.Close] waits for
-// it.
+// it cannot. The peer may answer before, and Dial return. ctx is done when Dial fails, the
+// offer expires, or the endpoint is closed, and not yet when the function returns. The
+// function must return soon after ctx is done, because [Endpoint.Close] waits for it.
 type DeliverFunc func(ctx context.Context, offer Offer) error
 
 // Dialer returns the ID of the dialer.
@@ -96,18 +95,11 @@ func (o Offer) MarshalText() ([]byte, error) {
 	if len(o.flight) == 0 {
 		return nil, fmt.Errorf("p2p: %w: it is empty", ErrMalformedOffer)
 	}
-	var packed bytes.Buffer
-	w, err := flate.NewWriter(&packed, flate.BestCompression)
+	packed, err := compress(o.appendBinary(nil))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(o.appendBinary(nil)); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed.Bytes()), nil
+	return base64.RawURLEncoding.AppendEncode([]byte(offerPrefix), packed), nil
 }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. See [ParseOffer].
@@ -161,7 +153,7 @@ func parseOffer(text string) (Offer, error) {
 	if err != nil {
 		return Offer{}, fmt.Errorf("decode base64: %w", err)
 	}
-	b, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(compressed)), maxOfferBytes+1))
+	b, err := decompress(compressed, maxOfferBytes+1)
 	if err != nil {
 		return Offer{}, fmt.Errorf("decompress: %w", err)
 	}

@@ -375,7 +375,7 @@ func TestMailboxNamesNoRelay(t *testing.T) {
 		}()
 		_, err := alice.Dial(ctx, bob.ID(), &DialConfig{Deliver: func(ctx context.Context, o Offer) error {
 			o.relay.Addr = "203.0.113.66:666"
-			return alice.putOffer(ctx, bob.ID(), o)
+			return alice.putOffer(ctx, alice.conf.Relay, bob.ID(), o)
 		}})
 		if err != nil {
 			l.Error(err)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,9 +22,15 @@ const (
 	Direct
 	// LAN: like Direct, to a private address.
 	LAN
+	// Tunneled: like Relayed, but UDP does not reach the relay, and a TCP connection
+	// carries the packets (RFC 9298).
+	Tunneled
 )
 
-var kindNames = [...]string{Relayed: "relay", Direct: "direct", LAN: "lan"}
+var kindNames = [...]string{Relayed: "relay", Direct: "direct", LAN: "lan", Tunneled: "tunnel"}
+
+// isDirect says whether the relay does not carry the packets.
+func (k PathKind) isDirect() bool { return k == Direct || k == LAN }
 
 // String returns the kind in one word.
 func (k PathKind) String() string {
@@ -67,6 +74,22 @@ const (
 	WhyNotUsable
 	// WhyPolicy: the policy of this side or the peer's requires it.
 	WhyPolicy
+	// WhyRelayDied: the relay does not answer or forward any more, and packets go
+	// through the standby relay.
+	WhyRelayDied
+	// WhyRelayDrains: the relay is about to stop, and packets go through the standby
+	// relay.
+	WhyRelayDrains
+	// WhyRelayNearer: packets go through a relay that is nearer.
+	WhyRelayNearer
+	// WhyPeerTurned: packets go through another relay because the peer's do.
+	WhyPeerTurned
+	// WhyUDPBlocked: UDP does not reach the relay, but TCP does.
+	WhyUDPBlocked
+	// WhyUDPBack: UDP reaches the relay again.
+	WhyUDPBack
+
+	numPathReasons
 )
 
 var reasonNames = map[PathReason]string{
@@ -82,6 +105,12 @@ var reasonNames = map[PathReason]string{
 	WhyPeerMoved:      "peer moved",
 	WhyNotUsable:      "QUIC failed where probes were answered",
 	WhyPolicy:         "policy",
+	WhyRelayDied:      "relay died",
+	WhyRelayDrains:    "relay is about to stop",
+	WhyRelayNearer:    "nearer relay",
+	WhyPeerTurned:     "peer uses another relay",
+	WhyUDPBlocked:     "UDP blocked",
+	WhyUDPBack:        "UDP works again",
 }
 
 // String returns the reason in a few words.
@@ -96,10 +125,14 @@ func (r PathReason) String() string {
 type Path struct {
 	Kind PathKind
 	// Local is this side's address as the other end of the path sees it: the relay, or
-	// the peer.
+	// the peer. If Kind is Tunneled it is the address of the TCP connection.
 	Local netip.AddrPort
-	// Remote is the address that packets are sent to: the relay's, or the peer's.
+	// Remote is the address that packets are sent to: the relay's, or the peer's. If Kind
+	// is Tunneled it is that of the TCP connection, which may be a proxy's.
 	Remote netip.AddrPort
+	// Relay is the address of the relay, as configured or as the peer names it, through
+	// which packets go, or would go without the direct path.
+	Relay string
 	// RTT is the smoothed round-trip time between the peers (RFC 9002 §5.3). It is 0 in
 	// events.
 	RTT time.Duration
@@ -148,6 +181,7 @@ func (p Path) LogValue() slog.Value {
 		slog.String("kind", p.Kind.String()),
 		slog.Any("local", p.Local),
 		slog.Any("remote", p.Remote),
+		slog.String("relay", p.Relay),
 		slog.String("why", p.Why.String()),
 		slog.Any("tried", p.Tried),
 	)
@@ -179,6 +213,8 @@ const keptPaths = 64
 
 // pathLog holds the latest changes of a connection's path. They are numbered from 0.
 type pathLog struct {
+	counted *[numPathReasons]atomic.Uint64 // the endpoint's counters of changes
+
 	mu      sync.Mutex    // guards the following
 	paths   []Path        // at most keptPaths; the last one is the present one
 	number  int           // of the last one
@@ -186,7 +222,9 @@ type pathLog struct {
 	changed chan struct{} // closed and replaced when any of these changes
 }
 
-func (l *pathLog) init(first Path) {
+func (l *pathLog) init(first Path, counted *[numPathReasons]atomic.Uint64) {
+	l.counted = counted
+	counted[first.Why].Add(1)
 	l.paths = []Path{first}
 	l.changed = make(chan struct{})
 }
@@ -236,6 +274,7 @@ func (l *pathLog) change(f func(*Path)) {
 	p.Tried = nil
 	f(&p)
 	p.Since = time.Now()
+	l.counted[p.Why].Add(1)
 	l.paths = append(l.paths, p)
 	l.number++
 	if len(l.paths) > keptPaths {

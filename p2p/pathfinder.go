@@ -17,7 +17,9 @@ const probeQueue = 32
 //
 //   - the addresses of this host (ownAddresses) and of the peer (peerAddresses),
 //   - the search for a direct path, which is resting, probing or moving,
-//   - the carrier of the packets, which is the relay or a direct path with a standby.
+//   - the carrier of the packets, which is the relay, or a direct path; the relay path
+//     stays validated,
+//   - the failover to another relay.
 //
 // docs/design/p2p.md draws the states ("The direct path").
 type pathfinder struct {
@@ -31,13 +33,14 @@ type pathfinder struct {
 	sized   chan struct{} // large packets are being sent
 
 	// Used only by the run goroutine.
-	pinger  *pinger
-	own     ownAddresses
-	peer    peerAddresses
-	search  search
-	carrier carrier
-	sizes   pathSizes
-	relay   relayWatch
+	pinger   *pinger
+	own      ownAddresses
+	peer     peerAddresses
+	search   search
+	carrier  carrier
+	sizes    pathSizes
+	relay    relayWatch
+	failover failover
 }
 
 // receivedProbe is a datagram that looks like a probe.
@@ -63,6 +66,7 @@ func newPathfinder(c *Conn) (*pathfinder, error) {
 	f.pinger = newPinger(prober, c.link, list)
 	f.sizes = newPathSizes(c, f.pinger)
 	f.relay = relayWatch{conn: c, link: c.link, pinger: f.pinger}
+	f.failover = newFailover(c)
 	f.carrier = newCarrier(c, list, f.pinger, &f.sizes)
 	f.search = newSearch(c, list, f.pinger, &f.carrier)
 	f.peer = newPeerAddresses(c, list)
@@ -125,8 +129,13 @@ func (f *pathfinder) run() {
 			f.search.relayChanged(time.Now())
 		case m := <-f.carrier.migrations:
 			f.search.migrated(m, time.Now())
-		case r := <-f.carrier.standby.results:
-			f.carrier.standbyReady(r)
+		case r := <-f.carrier.relayPath.results:
+			f.carrier.relayPathReady(r)
+		case o := <-f.failover.opened:
+			f.failover.registered(o, time.Now())
+		case o := <-f.failover.resort.found:
+			f.failover.foundRelay(o, time.Now())
+		case <-f.failover.news:
 		case <-f.sized:
 		case <-timer.C:
 		}
@@ -143,7 +152,13 @@ func (f *pathfinder) runRelayOnly() {
 		select {
 		case <-f.conn.Context().Done():
 			return
-		case <-f.frames:
+		case fr := <-f.frames:
+			f.handleRelayFrame(fr)
+		case o := <-f.failover.opened:
+			f.failover.registered(o, time.Now())
+		case o := <-f.failover.resort.found:
+			f.failover.foundRelay(o, time.Now())
+		case <-f.failover.news:
 		case <-f.changed:
 		case a := <-f.probes:
 			f.handleProbe(a)
@@ -166,7 +181,7 @@ func (f *pathfinder) advance(now time.Time) time.Time {
 		f.search.sendProbes(now),
 		f.search.choose(now),
 		f.search.end(now),
-		f.carrier.retryStandby(now),
+		f.carrier.retryRelayPath(now),
 		f.search.returnToRelay(now),
 		f.carrier.enforceDirectOnly(now))
 	// The path may be another one than before.
@@ -209,8 +224,27 @@ func (f *pathfinder) watchPath(now time.Time) time.Time {
 	return next
 }
 
-// watchRelay checks whether the relay forwards, and begins to search when it does not.
+// watchRelay checks whether the relay works, and turns to another one or begins to search
+// when it does not.
 func (f *pathfinder) watchRelay(now time.Time) time.Time {
+	at, why := f.failover.watch(f.carrier.isDirect(), now)
+	f.relayTurned(why, now)
+	return earliest(now, at, f.watchForwarding(now))
+}
+
+// relayTurned takes note that packets go through another relay, unless why is
+// WhyEstablished.
+func (f *pathfinder) relayTurned(why PathReason, now time.Time) {
+	if why == WhyEstablished {
+		return
+	}
+	f.relay.reset()
+	f.sizes.relay.recheck(now)
+	f.carrier.report(why)
+}
+
+// watchForwarding checks whether the relay forwards, and begins to search when it does not.
+func (f *pathfinder) watchForwarding(now time.Time) time.Time {
 	next, lost := f.relay.watch(f.carrier.isDirect(), f.search.policy, now)
 	if lost && f.locals != nil {
 		f.search.startIfResting(now)
@@ -239,10 +273,23 @@ func (f *pathfinder) handleFrame(fr frame) {
 		if theirs, _, err = cutVarint(fr.payload); err == nil {
 			f.search.peerPolicy(PathPolicy(min(theirs, 0xff)))
 		}
+	default:
+		f.handleRelayFrame(fr)
 	}
 	if err != nil {
 		_ = f.conn.CloseWithError(CodeHandshake, err.Error())
 	}
+}
+
+// handleRelayFrame acts on a frame of the peer's that is about relays.
+func (f *pathfinder) handleRelayFrame(fr frame) {
+	now := time.Now()
+	why, err := f.failover.handleFrame(fr, now)
+	if err != nil {
+		_ = f.conn.CloseWithError(CodeHandshake, err.Error())
+		return
+	}
+	f.relayTurned(why, now)
 }
 
 // handleProbe acts on a datagram that may be a probe of the peer's.
@@ -272,6 +319,7 @@ func (f *pathfinder) handleRelayedProbe(p probe, now time.Time) {
 		f.pinger.pongByRelay(p.sequence)
 	case probePong:
 		f.relay.answered(now)
+		f.failover.trial.answered(p.answers)
 		f.sizes.relay.answer(p.answers, now)
 	}
 }

@@ -133,6 +133,14 @@ func (z *sizer) resume(now time.Time) {
 	z.size.large.Store(true)
 }
 
+// recheck measures the path again, because packets take another way.
+func (z *sizer) recheck(now time.Time) {
+	if z.active {
+		z.asking, z.tries, z.due, z.confirm = 0, 0, now, now
+		z.size.large.Store(true)
+	}
+}
+
 // searching says whether the largest size has not been found yet.
 func (z *sizer) searching() bool { return z.low < fullSize && z.high-z.low > sizeStep }
 

@@ -13,8 +13,8 @@ type PeerAddr struct {
 	ID PeerID
 	// Kind is the kind of the path.
 	Kind PathKind
-	// Via is the address that packets were sent to: the relay's if Kind is Relayed, and
-	// the peer's otherwise.
+	// Via is the address that packets were sent to: the relay's if Kind is Relayed, that
+	// of [Path.Remote] if Kind is Tunneled, and the peer's otherwise.
 	Via netip.AddrPort
 }
 

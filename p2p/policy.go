@@ -69,7 +69,7 @@ func (s *search) migrated(m migration, now time.Time) {
 	s.carrier.arrive(m.path, p, now)
 	s.pause = 0
 	s.list.settle()
-	s.carrier.prepareStandby()
+	s.carrier.prepareRelayPath()
 }
 
 // relayChanged takes note that the relay may be lost, or back. A connection that
@@ -90,10 +90,10 @@ func (s *search) returnToRelay(now time.Time) time.Time {
 	if s.policy != PreferRelay || !s.carrier.hasMigrated() || s.phase == moving || s.conn.relayLost.Load() {
 		return time.Time{}
 	}
-	if due := s.relaySeen.Add(relayProven); due.After(now) || !s.carrier.standby.isReady() {
+	if due := s.relaySeen.Add(relayProven); due.After(now) || !s.carrier.relayPath.isReady() {
 		return now.Add(relayProven)
 	}
-	s.carrier.switchToStandby()
+	s.carrier.switchToRelay()
 	s.carrier.enter(nil, WhyPolicy, now)
 	return time.Time{}
 }

@@ -115,7 +115,11 @@ func TestFirstIDIsRegistered(t *testing.T) {
 			}
 			return true
 		})
-		if _, err := bob.join(l.Context(), &offer); err != nil { // and does not answer
+		link, err := bob.openAnswer(l.Context(), &offer)
+		if err == nil {
+			err = link.join(l.Context(), joinPatience) // and does not answer
+		}
+		if err != nil {
 			l.Fatal(err)
 		}
 		time.Sleep(30 * time.Second)

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/quicway/quicway/internal/control"
 )
 
 // Relay is the address of a relay, and what is needed to use it.
@@ -20,30 +22,42 @@ type Relay struct {
 	// Pin is the hash of the key that the relay must show. With the zero Pin, the relay
 	// must show a certificate for the host of Addr that TLS's RootCAs verify.
 	Pin PeerID
+	// TunnelPort is another TCP port of the relay, besides that of Addr, which is tried
+	// when UDP does not reach it: 443 is the one that most networks and proxies allow.
+	// 0: none.
+	TunnelPort uint16
 	// TLS configures how the relay is verified if there is no Pin. nil means by the
 	// system's certificate authorities.
 	TLS *tls.Config
+	// Zone names the place where the relay is. A standby relay is preferably in another
+	// zone than the relay that carries. It may be empty.
+	Zone string
 }
 
-// relayScheme begins the text form of a [Relay].
-const relayScheme = "quicway"
-
-// ParseRelay reads the text form of a relay, which the relay example prints:
+// ParseRelay reads the text form of a relay, which relay.Server.URL returns, and the relay
+// example prints:
 //
-//	quicway://TOKEN@HOST:PORT?pin=PIN
+//	quicway://TOKEN@HOST:PORT?pin=PIN&zone=ZONE&tunnel=PORT
 //
-// Token and pin may be missing. For any other text it returns an error that wraps
-// ErrMalformedRelay.
+// Token, pin, zone and tunnel, the TunnelPort, may be missing. For any other text it returns an
+// error that wraps ErrMalformedRelay.
 func ParseRelay(s string) (Relay, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != relayScheme || u.Port() == "" || u.Hostname() == "" {
+	if err != nil || u.Scheme != control.RelayScheme || u.Port() == "" || u.Hostname() == "" {
 		return Relay{}, fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrMalformedRelay, redact(s))
 	}
-	r := Relay{Addr: u.Host, Token: u.User.Username()}
+	r := Relay{Addr: u.Host, Token: u.User.Username(), Zone: u.Query().Get("zone")}
 	if pin := u.Query().Get("pin"); pin != "" {
 		if r.Pin, err = ParsePeerID(pin); err != nil {
 			return Relay{}, fmt.Errorf("p2p: %w: pin: %w", ErrMalformedRelay, err)
 		}
+	}
+	if tunnel := u.Query().Get("tunnel"); tunnel != "" {
+		port, err := strconv.ParseUint(tunnel, 10, 16)
+		if err != nil {
+			return Relay{}, fmt.Errorf("p2p: %w: tunnel: %w", ErrMalformedRelay, err)
+		}
+		r.TunnelPort = uint16(port)
 	}
 	return r, nil
 }
@@ -58,12 +72,9 @@ func redact(s string) string {
 
 // String returns the text form, with the token: treat it as a secret.
 func (r Relay) String() string {
-	u := url.URL{Scheme: relayScheme, Host: r.Addr}
-	if r.Token != "" {
-		u.User = url.User(r.Token)
-	}
+	u := control.RelayURL{Addr: r.Addr, Token: r.Token, Zone: r.Zone, TunnelPort: r.TunnelPort}
 	if !r.Pin.IsZero() {
-		u.RawQuery = url.Values{"pin": {r.Pin.String()}}.Encode()
+		u.Pin = r.Pin.String()
 	}
 	return u.String()
 }

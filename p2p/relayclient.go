@@ -12,6 +12,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
 
@@ -34,17 +35,25 @@ type relayClient struct {
 	endpoint   *Endpoint
 	relay      Relay
 	at         atomic.Pointer[netip.AddrPort] // the relay's address, once it has answered
+	before     atomic.Pointer[netip.AddrPort] // the one before that
+	instance   atomic.Pointer[string]         // the ID that the relay's process has told, or nil
 	conn       udp.Conn
 	transport  *quic.Transport
 	activity   activity    // of the control connections
 	snatLogged atomic.Bool // the log says that the relay does not see who sends
 	legs       legs
+	asks       asks
+	vouching   vouching
+	hurry      chan struct{}  // holds a token when there should be no pause before the next attempt
+	retryUDP   chan struct{}  // holds a token when UDP should be tried at once
+	lingering  sync.WaitGroup // tunnels that are about to be closed
 	stop       context.CancelFunc
 	stopped    chan struct{}
 
 	// Used only by the run goroutine.
 	known []netip.AddrPort // the relay's addresses at the last lookup
 	tried bool             // the last attempt to connect has tried an address
+	retry udpRetry
 
 	mu      sync.Mutex    // guards the following
 	control *controlConn  // the present one, or nil
@@ -60,9 +69,12 @@ func newRelayClient(e *Endpoint, r Relay) (*relayClient, error) {
 	c := &relayClient{
 		endpoint:   e,
 		relay:      r,
+		hurry:      make(chan struct{}, 1),
 		stopped:    make(chan struct{}),
+		retryUDP:   make(chan struct{}, 1),
 		changed:    make(chan struct{}),
 		sendErrors: make(map[netip.AddrPort]error),
+		vouching:   newVouching(),
 	}
 	c.legs = newLegs(c)
 	conn, err := udp.NewVirtual(&udp.VirtualConfig{Socket: e.mux.all()[0], Send: c.send})
@@ -89,6 +101,9 @@ func (c *relayClient) send(m *udp.Message) error {
 	if err == nil || udp.IsMessageTooLong(err) {
 		return err
 	}
+	if tunnel.IsAddress(m.Remote.Addr()) {
+		return nil // a tunnel that has ended; its address is never used again
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.sendErrors) < maxRelayAddrs {
@@ -106,11 +121,18 @@ func (c *relayClient) address() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// wasAt says whether an address is the relay's before the present one.
+func (c *relayClient) wasAt(a netip.AddrPort) bool {
+	before := c.before.Load()
+	return before != nil && *before == a
+}
+
 // moved takes note of the address at which the relay has answered.
 func (c *relayClient) moved(to netip.AddrPort) {
 	if old := c.address(); old.IsValid() && old != to {
 		c.endpoint.mux.removeControl(old, c)
-		c.endpoint.log.Info("relay is at another address", "relay", c.relay.Addr, "from", old, "to", to)
+		c.before.Store(&old)
+		c.endpoint.log.Info("relay is at another address", "relay", c.relay.Addr, "from", old, "to", to, "tunnel", tunnel.IsAddress(to.Addr()))
 	}
 	c.at.Store(&to)
 }
@@ -118,17 +140,27 @@ func (c *relayClient) moved(to netip.AddrPort) {
 // run keeps a control connection up until ctx is done.
 func (c *relayClient) run(ctx context.Context) {
 	defer close(c.stopped)
+	defer c.lingering.Wait()
 	backoff, lost := minBackoff, false
 	var failures failures
+	var next *controlConn // has taken the place of the present one; nil: dial
 	for ctx.Err() == nil {
 		began := time.Now()
-		control, err := c.dial(ctx, failures.timeout(lost))
+		control, err := next, error(nil)
+		if control == nil {
+			control, err = c.dial(ctx, failures.timeout(lost))
+		}
 		c.publish(control, err)
 		if err == nil {
 			failures.clear()
 			began = time.Now()
-			c.legs.serve(ctx, control, lost)
+			next = c.serve(ctx, control, lost)
 			control.close()
+			c.leaveTunnel(ctx, control, next != nil)
+			if next != nil {
+				lost = false
+				continue
+			}
 			c.publish(nil, nil)
 			c.legs.relayAnswers(false)
 			lost = true
@@ -142,9 +174,38 @@ func (c *relayClient) run(ctx context.Context) {
 				c.endpoint.renewIfSilent(failures.since)
 			}
 		}
-		sleep(ctx, backoff)
+		c.pause(ctx, backoff)
 		backoff = min(2*backoff, maxBackoff)
 	}
+	if next != nil {
+		next.close()
+	}
+}
+
+// pause waits before the next attempt to connect, unless somebody needs the relay.
+func (c *relayClient) pause(ctx context.Context, backoff time.Duration) {
+	timer := time.NewTimer(backoff)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-c.hurry:
+		sleep(ctx, min(backoff, minBackoff))
+	}
+}
+
+// retried is current, but waits for another attempt if the last one has failed.
+func (c *relayClient) retried(ctx context.Context) (*controlConn, error) {
+	c.mu.Lock()
+	failed, changed := c.control == nil && c.err != nil, c.changed
+	c.mu.Unlock()
+	if failed {
+		notify(c.hurry)
+		if err := c.await(ctx, changed); err != nil {
+			return nil, err
+		}
+	}
+	return c.current(ctx)
 }
 
 // dialAddr connects to one address of the relay.
@@ -158,13 +219,13 @@ func (c *relayClient) dialAddr(ctx context.Context, addr netip.AddrPort, timeout
 }
 
 // mayReach returns ErrRelayNotAllowed if an address of the relay may not be sent
-// anything. Any address of [Config.Relay] may. The address of a relay that an offer
+// anything. Any address of a configured relay may. The address of a relay that an offer
 // names is checked as one that a peer names, so that the maker of an offer cannot have
 // this host connect to others within its network.
 func (c *relayClient) mayReach(a netip.AddrPort) error {
 	conf := c.endpoint.conf
 	switch {
-	case c.relay.Addr == conf.Relay.Addr:
+	case c.endpoint.list.has(c.relay.Addr):
 		return nil
 	case conf.OfferRelays != nil && conf.OfferRelays(a), conf.OfferRelays == nil && c.endpoint.mayReach(a):
 		return nil
@@ -257,12 +318,13 @@ func (c *relayClient) await(ctx context.Context, changed <-chan struct{}) error 
 func (c *relayClient) handleEvent(conn *controlConn, e control.Event) {
 	switch e.Type {
 	case control.EventObserved:
+		c.noteInstance(e.Instance)
 		for _, l := range c.legs.all() {
 			l.observe(conn)
 		}
 	case control.EventJoined:
 		if l := c.legs.find(e.Session); l != nil {
-			l.joined.Store(true)
+			l.link.joined.Store(true)
 			// The resume token does not say yet that the session is joined: without
 			// a new one the join token would be good again after a restart of the
 			// relay.
@@ -274,6 +336,7 @@ func (c *relayClient) handleEvent(conn *controlConn, e control.Event) {
 		}
 	case control.EventShutdown:
 		c.endpoint.log.Warn("relay is about to stop", "relay", c.relay.Addr)
+		c.drains(conn, e.Relays)
 	}
 }
 

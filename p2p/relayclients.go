@@ -55,6 +55,24 @@ func (s *relayClients) acquire(r Relay) (*relayClient, error) {
 	return c.relayClient, nil
 }
 
+// find returns the client of a relay, or nil if there is none.
+func (s *relayClients) find(r Relay) *relayClient {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.clients[r.key()]; c != nil {
+		return c.relayClient
+	}
+	return nil
+}
+
+// isUsed says whether something uses a relay that works.
+func (s *relayClients) isUsed(r Relay) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.clients[r.key()]
+	return c != nil && c.users > 0 && c.hasWorked()
+}
+
 // release ends one use of a client. Without users, the client is closed after a while,
 // or at once if it has never worked.
 func (s *relayClients) release(client *relayClient) {

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/relay"
 )
 
 // TestRelayRestart checks that a connection survives when the relay restarts and
@@ -31,7 +33,28 @@ func TestRelayRestart(t *testing.T) {
 	}
 }
 
-// TestRelayCrash checks the same if the relay does not announce its end.
+// TestRelaySecretChanges checks that a connection survives, and that new ones can be made with
+// the old token and pin, while the secret of the relay is changed (relay.Config.OldSecrets).
+func TestRelaySecretChanges(t *testing.T) {
+	next := bytes.Repeat([]byte{10}, len(relaySecret))
+	runLab(t, func(l *lab) {
+		alice, bob := l.host(nil), l.host(nil)
+		a, b := l.connect(alice, bob)
+		for _, conf := range []relay.Config{
+			{Secret: relaySecret, NextSecret: next},
+			{Secret: next, OldSecrets: [][]byte{relaySecret}},
+		} {
+			l.stopRelay()
+			l.server, l.served = l.serveWith(relayAddr, &conf)
+			l.exchange(a, b, 100_000)
+			l.alive(a, b)
+		}
+		c, d := l.connect(alice, bob)
+		l.exchange(c, d, 1000)
+	})
+}
+
+// TestRelayCrash checks that a connection survives the restart also if the relay does not announce its end.
 func TestRelayCrash(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.host(nil), l.host(nil))

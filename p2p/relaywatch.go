@@ -49,6 +49,9 @@ type relayWatch struct {
 // answered takes a pong that has come through the relay.
 func (w *relayWatch) answered(now time.Time) { w.pings, w.lastPong = 0, now }
 
+// reset begins with another relay.
+func (w *relayWatch) reset() { *w = relayWatch{conn: w.conn, link: w.link, pinger: w.pinger} }
+
 // doubt has the relay pinged for a while, though no packet is unanswered.
 func (w *relayWatch) doubt(now time.Time) {
 	if w.lost.IsZero() {

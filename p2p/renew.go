@@ -56,14 +56,15 @@ func (f *failures) add(began time.Time) bool {
 // clear starts again from zero.
 func (f *failures) clear() { *f = failures{} }
 
-// heardSince says whether anything has been received from a relay or peer after t.
+// heardSince says whether anything has been received by UDP, from a relay or peer, after t.
 func (e *Endpoint) heardSince(t time.Time) bool {
 	for _, c := range e.relays.all() {
-		if c.activity.heardSince(t) {
+		tunneled := c.tunneled()
+		if !tunneled && c.activity.heardSince(t) {
 			return true
 		}
 		for _, l := range c.legs.all() {
-			if l.heardSince(t) {
+			if !tunneled && l.link.activity.heardSince(t) || l.link.direct.activity.heardSince(t) {
 				return true
 			}
 		}
@@ -109,7 +110,7 @@ func (e *Endpoint) askDirectPeers() (any bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for c := range e.conns {
-		if c.paths.kind() != Relayed {
+		if c.paths.kind().isDirect() {
 			c.wake()
 			any = true
 		}
@@ -134,6 +135,7 @@ func (e *Endpoint) renew(why string) {
 	}
 	for _, c := range e.relays.all() {
 		c.legs.hasten(c.legs.all()...)
+		notify(c.retryUDP)
 	}
 	e.mu.Lock()
 	locals := e.locals

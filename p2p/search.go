@@ -73,7 +73,7 @@ func (s *search) start(now time.Time) {
 		return
 	}
 	if s.phase == resting {
-		s.conn.counters.attempts.Add(1)
+		s.conn.counters.attempt()
 		s.enter(probing)
 	}
 	s.number++

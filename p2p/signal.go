@@ -57,6 +57,9 @@ type signal struct {
 	stream io.ReadWriter
 	reader quicvarint.Reader
 	buf    []byte // of the last frame
+	// greeted is closed when nobody waits for the peer's hello any more, and frames may
+	// be read. nil: they may be read at once.
+	greeted chan struct{}
 
 	mu sync.Mutex // guards writes
 }

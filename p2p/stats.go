@@ -19,6 +19,9 @@ type Stats struct {
 	Attempts uint64
 	// Fallbacks is the number of direct paths that have died in use.
 	Fallbacks uint64
+	// RelayChanges is the number of times that packets have begun to go through another
+	// relay.
+	RelayChanges uint64
 	// Direct and LAN are the numbers of migrations to a path of that kind.
 	Direct, LAN uint64
 	// TimeToDirect is the time from the end of the handshake to the first direct path,
@@ -26,16 +29,40 @@ type Stats struct {
 	TimeToDirect time.Duration
 }
 
-// pathCounters are the counters of one connection.
+// pathCounters are the counters of one connection, which are part of those of its endpoint.
 type pathCounters struct {
-	attempts, fallbacks, direct, lan atomic.Uint64
-	first                            atomic.Int64 // nanoseconds
+	endpoint                                *endpointCounters
+	attempts, fallbacks, turns, direct, lan atomic.Uint64
+	first                                   atomic.Int64 // nanoseconds
+}
+
+// attempt counts a round of probes.
+func (c *pathCounters) attempt() {
+	c.attempts.Add(1)
+	c.endpoint.attempts.Add(1)
+}
+
+// fallback counts a direct path that has died in use.
+func (c *pathCounters) fallback() {
+	c.fallbacks.Add(1)
+	c.endpoint.fallbacks.Add(1)
+}
+
+// turn counts a change to another relay.
+func (c *pathCounters) turn() {
+	c.turns.Add(1)
+	c.endpoint.turns.Add(1)
 }
 
 // succeeded counts a migration to an address, after a time.
 func (c *pathCounters) succeeded(addr netip.Addr, after time.Duration) {
-	c.first.CompareAndSwap(0, int64(after))
-	if kindOf(addr) == LAN {
+	after = max(after, 1)
+	if c.first.CompareAndSwap(0, int64(after)) {
+		c.endpoint.timeToDirect.add(after)
+	}
+	kind := kindOf(addr)
+	c.endpoint.migrations[kind].Add(1)
+	if kind == LAN {
 		c.lan.Add(1)
 	} else {
 		c.direct.Add(1)
@@ -50,29 +77,9 @@ func (c *Conn) Stats() Stats {
 		IDs:             c.link.ids.Next(),
 		Attempts:        n.attempts.Load(),
 		Fallbacks:       n.fallbacks.Load(),
+		RelayChanges:    n.turns.Load(),
 		Direct:          n.direct.Load(),
 		LAN:             n.lan.Load(),
 		TimeToDirect:    time.Duration(n.first.Load()),
 	}
-}
-
-// EndpointStats counts packets that an [Endpoint] has lost.
-type EndpointStats struct {
-	// Unsorted is the number of received packets that belong to no connection.
-	Unsorted uint64
-	// Unsent is the number of packets that the system did not send, for example
-	// because there was no route.
-	Unsent uint64
-	// ReceiveOverflow is the number of packets that the system dropped because they
-	// were not read in time, or 0 if the system does not count them.
-	ReceiveOverflow uint64
-}
-
-// Stats returns the counters of the endpoint.
-func (e *Endpoint) Stats() EndpointStats {
-	out := EndpointStats{Unsorted: e.mux.unsorted.Load(), Unsent: e.mux.refused.Load()}
-	for _, s := range e.mux.all() {
-		out.ReceiveOverflow += s.Stats().RxOverflow
-	}
-	return out
 }

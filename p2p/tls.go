@@ -2,6 +2,8 @@ package p2p
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"sync"
 
 	"github.com/quic-go/quic-go/http3"
@@ -64,6 +66,7 @@ func (c *Config) completeTLS(conf *tls.Config, check func(PeerID) error) {
 		conf.NextProtos = []string{ALPN}
 	}
 	conf.MinVersion = tls.VersionTLS13
+	c.logKeys(conf)
 	verify := conf.VerifyConnection
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
 		if verify != nil {
@@ -82,17 +85,18 @@ func (c *Config) completeTLS(conf *tls.Config, check func(PeerID) error) {
 	}
 }
 
-// tlsConfig is the TLS configuration of a control connection. It verifies the relay by
+// relayTLS is the TLS configuration of a control connection. It verifies the relay by
 // its pin, or by its name. This side shows the certificate of its identity, which
 // entitles it to the offers that are addressed to it.
-func (r Relay) tlsConfig(identity *Identity, refusal *tlsRefusal) *tls.Config {
+func (c *Config) relayTLS(r Relay, refusal *tlsRefusal) *tls.Config {
 	conf := &tls.Config{}
 	if r.TLS != nil {
 		conf = r.TLS.Clone()
 	}
+	c.logKeys(conf)
 	conf.MinVersion = tls.VersionTLS13
 	conf.NextProtos = []string{http3.NextProtoH3}
-	conf.Certificates = []tls.Certificate{identity.cert}
+	conf.Certificates = []tls.Certificate{c.Identity.cert}
 	if conf.ServerName == "" {
 		conf.ServerName = r.hostname()
 	}
@@ -101,11 +105,35 @@ func (r Relay) tlsConfig(identity *Identity, refusal *tlsRefusal) *tls.Config {
 	}
 	conf.InsecureSkipVerify = true // the pin identifies the relay
 	conf.VerifyConnection = func(state tls.ConnectionState) error {
-		id, err := pki.PeerKeyID(state)
-		if err != nil || PeerID(id) != r.Pin {
-			return refusal.set(ErrRelayMismatch)
+		if !pki.Pinned(state, pki.KeyID(r.Pin)) {
+			return refusal.set(r.mismatch(state.PeerCertificates))
 		}
 		return nil
 	}
 	return conf
+}
+
+// mismatch is the error about a relay that has not the key of the pin.
+func (r Relay) mismatch(shown []*x509.Certificate) error {
+	if len(shown) == 0 {
+		return fmt.Errorf("%w: %s shows no key, want the one with the pin %v", ErrRelayMismatch, r.Addr, r.Pin)
+	}
+	return fmt.Errorf("%w: %s shows a key with the pin %v, want %v", ErrRelayMismatch, r.Addr, PeerIDOf(shown[0]), r.Pin)
+}
+
+// untrusted is the error about a relay whose certificate is not verified by an authority.
+func (r Relay) untrusted(err *tls.CertificateVerificationError) error {
+	pin := "no"
+	if len(err.UnverifiedCertificates) > 0 {
+		pin = PeerIDOf(err.UnverifiedCertificates[0]).String()
+	}
+	return fmt.Errorf("%w: %s shows a key with the pin %s, no pin is set, and the certificate is not trusted: %w", ErrRelayMismatch, r.Addr, pin, err.Err)
+}
+
+// logKeys makes a TLS configuration write its keys to KeyLogWriter, unless it writes them
+// elsewhere.
+func (c *Config) logKeys(conf *tls.Config) {
+	if conf.KeyLogWriter == nil {
+		conf.KeyLogWriter = c.KeyLogWriter
+	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/quicway/quicway/internal/tunnel"
 )
 
 // icmpPatience is how long an ICMP error may take.
@@ -25,6 +27,8 @@ func (c *relayClient) unreachable(ctx context.Context, addr netip.AddrPort, err 
 	switch {
 	case errors.Is(context.Cause(ctx), context.Canceled):
 		return err // the relay has answered at another address
+	case tunnel.IsAddress(addr.Addr()):
+		return fmt.Errorf("%w: %s through a tunnel: %w", ErrRelayUnreachable, c.relay.Addr, err)
 	case errors.As(err, &idle), errors.As(err, &handshake), errors.Is(err, context.DeadlineExceeded):
 		err = c.silence(addr)
 	}

@@ -49,6 +49,13 @@ func (u *usedOffers) unclaim(o *Offer) {
 	delete(u.expires, o.session)
 }
 
+// len returns the number of offers that are remembered.
+func (u *usedOffers) len() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.expires)
+}
+
 // pruneLocked forgets expired offers, once a second at most.
 func (u *usedOffers) pruneLocked(now time.Time) {
 	if now.Sub(u.pruned) < time.Second {

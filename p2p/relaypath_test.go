@@ -8,9 +8,9 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestPathDiesBeforeStandby checks that a connection gets a direct path again if its
-// path dies before the standby is validated, when quic-go cannot leave the path.
-func TestPathDiesBeforeStandby(t *testing.T) {
+// TestPathDiesBeforeRelayPath checks that a connection gets a direct path again if its
+// path dies before the relay path is validated, when quic-go cannot leave the path.
+func TestPathDiesBeforeRelayPath(t *testing.T) {
 	for _, who := range []string{"dialer", "accepter"} {
 		t.Run(who, func(t *testing.T) {
 			runLab(t, func(l *lab) {
@@ -44,10 +44,10 @@ func TestPathDiesBeforeStandby(t *testing.T) {
 	}
 }
 
-// TestMigrationDuringStandby checks that a connection that migrates again while the
-// standby is being validated, and then ends, leaves nothing behind that Close would wait
+// TestMigrationDuringRelayPath checks that a connection that migrates again while the
+// relay path is being validated, and then ends, leaves nothing behind that Close would wait
 // for.
-func TestMigrationDuringStandby(t *testing.T) {
+func TestMigrationDuringRelayPath(t *testing.T) {
 	runLab(t, func(l *lab) {
 		a, b := l.connect(l.public().peer(nil), l.public().peer(nil))
 		l.until(Direct, a, b)

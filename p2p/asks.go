@@ -1,0 +1,79 @@
+package p2p
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// asks remembers when a relay was asked whether it answers, for all connections that want
+// to know. The zero value is ready to use.
+type asks struct {
+	open     atomic.Int64 // Unix time in nanoseconds when the question under way was first asked; 0: none is
+	asked    atomic.Int64 // the same for the last question
+	answered atomic.Int64 // and of the last answer
+	took     atomic.Int64 // nanoseconds from the question to that answer
+}
+
+// ask asks the relay whether it answers, unless a question is under way, or the last one
+// was asked less than a period ago. It does not wait for the answer. A question is repeated
+// until there is an answer, or the control connection has ended. The caller is one of the
+// endpoint's tasks.
+func (c *relayClient) ask(now time.Time, every time.Duration) {
+	conn := c.present()
+	if conn == nil || !c.asks.begin(now, every) {
+		return
+	}
+	c.endpoint.tasks.Go(func() {
+		defer c.asks.end()
+		for c.present() == conn && c.endpoint.ctx.Err() == nil {
+			if c.asks.pose(c.endpoint.ctx, conn) {
+				return
+			}
+			sleep(c.endpoint.ctx, askPatience)
+		}
+	})
+}
+
+// begin begins a question, unless one is under way, or the last one was asked less than a
+// period ago.
+func (a *asks) begin(now time.Time, every time.Duration) bool {
+	at := now.UnixNano()
+	if at-a.asked.Load() < int64(every) || !a.open.CompareAndSwap(0, at) {
+		return false
+	}
+	a.asked.Store(at)
+	return true
+}
+
+// end ends the question under way.
+func (a *asks) end() { a.open.Store(0) }
+
+// unanswered is how long a question has been unanswered, or 0 if there is none.
+func (a *asks) unanswered(now time.Time) time.Duration {
+	open := a.open.Load()
+	if open == 0 {
+		return 0
+	}
+	return now.Sub(time.Unix(0, open))
+}
+
+// pose asks once, and says whether there was an answer.
+func (a *asks) pose(ctx context.Context, conn *controlConn) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	began := time.Now()
+	if conn.ping(ctx) != nil {
+		return false
+	}
+	now := time.Now()
+	a.took.Store(int64(now.Sub(began)))
+	a.answered.Store(now.UnixNano())
+	return true
+}
+
+// answeredSince says whether the relay has answered a question at t or later.
+func (c *relayClient) answeredSince(t time.Time) bool { return c.asks.answered.Load() >= t.UnixNano() }
+
+// unanswered is how long a question has been unanswered, or 0 if there is none.
+func (c *relayClient) unanswered(now time.Time) time.Duration { return c.asks.unanswered(now) }
