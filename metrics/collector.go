@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"iter"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -78,8 +79,20 @@ func counts[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter
 }
 
 // gauges returns a gauge for each value of a label.
-func gauges[S any, N ~uint64 | ~int](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
+func gauges[S any, N ~uint64 | ~int | ~float64](name, help, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
 	return labeled(name, help, prometheus.GaugeValue, label, all)
+}
+
+// limit returns a gauge that is a limit. Prometheus sees no limit as infinity, so that what
+// exists is 0 % of it.
+func limit[S any](name, help string, value func(*S) int) metric[S] {
+	return metric[S]{name: name, help: help, collect: func(s *S, e emitter) {
+		n := float64(value(s))
+		if n == 0 {
+			n = math.Inf(1)
+		}
+		e.number(prometheus.GaugeValue, n)
+	}}
 }
 
 // single returns a metric that is one number.
@@ -88,7 +101,7 @@ func single[S any, N ~uint64 | ~int](name, help string, kind prometheus.ValueTyp
 }
 
 // labeled returns a metric that has a number for each value of a label.
-func labeled[S any, N ~uint64 | ~int](name, help string, kind prometheus.ValueType, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
+func labeled[S any, N ~uint64 | ~int | ~float64](name, help string, kind prometheus.ValueType, label string, all func(*S) iter.Seq2[string, N]) metric[S] {
 	return metric[S]{name: name, help: help, labels: []string{label}, collect: func(s *S, e emitter) {
 		for value, n := range all(s) {
 			e.number(kind, float64(n), value)

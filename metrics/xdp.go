@@ -15,6 +15,6 @@ func XDP(p *xdp.Program) prometheus.Collector {
 }
 
 var xdpMetrics = []metric[map[xdp.Reason]uint64]{
-	counts("packets_total", "Packets by what the XDP program has done with them.", "reason",
+	counts("packets_total", "Packets that the XDP program has seen, by what it has done with them.", "reason",
 		func(stats *map[xdp.Reason]uint64) iter.Seq2[string, uint64] { return named(*stats) }),
 }
