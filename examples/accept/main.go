@@ -4,7 +4,9 @@
 //	go run ./examples/accept OFFER > file
 //
 // Without an offer it prints its ID, and waits for an offer in the relay's mailbox, which
-// dial -to ID puts there.
+// dial -to ID puts there. With -identity it has the same ID each time:
+//
+//	go run ./examples/accept -relay quicway://HOST:PORT?pin=PIN -identity bob.key > file
 package main
 
 import (
@@ -15,51 +17,70 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/quicway/quicway/examples/internal/peer"
 	"github.com/quicway/quicway/examples/internal/pipe"
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/p2p"
 )
 
-func main() {
-	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "`URL` of the relay at which to wait for an offer (default $QUICWAY_RELAY)")
-	from := flag.String("from", "", "`ID` of the only peer to accept (default: any)")
-	var policy pipe.Policy
-	policy.Flags()
-	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: accept [flags] [OFFER, or - to read it from the first line of stdin]")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	pipe.Fail("accept", run(*relay, *from, flag.Arg(0), &policy))
+var accept = program.Program{
+	Name: "accept",
+	Does: "answers an offer of dial, prints what the peer sends, and sends the standard input",
+	Uses: []program.Use{
+		{Args: "OFFER > FILE", Does: "answer an offer that dial has printed (- reads it from the first line of the standard input)"},
+		{Args: "-relay URL -identity KEY > FILE", Does: "wait for an offer of dial -to, under the ID of a key that is created if missing"},
+		{Args: "-relay URL -identity KEY -from bob > FILE", Does: "the same, from one peer only, by its ID or its name in the file of -peers"},
+	},
 }
 
-func run(relayURL, from, offer string, policy *pipe.Policy) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+// options has the flags.
+type options struct {
+	relays pipe.Relays
+	policy pipe.Policy
+	peer   peer.Peer
+	from   string
+}
+
+func main() {
+	var o options
+	o.relays.Flag("`URL` of a relay at which to wait for an offer")
+	flag.StringVar(&o.from, "from", "", "`ID` or name of the only peer to accept (default: any)")
+	o.policy.Flags()
+	o.peer.Flags()
+	accept.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 1); err != nil {
+			return err
+		}
+		return o.run(ctx, flag.Arg(0))
+	})
+}
+
+func (o *options) run(ctx context.Context, offer string) (err error) {
 	conf := &p2p.Config{}
-	var err error
-	if conf.Policy, err = policy.Path(); err != nil {
+	if conf.Policy, err = o.policy.Path(); err != nil {
 		return err
 	}
-	if from != "" {
-		peer, err := p2p.ParsePeerID(from)
+	if err := o.relays.Set(conf); err != nil {
+		return err
+	}
+	if offer == "" && len(conf.Relays) == 0 {
+		return program.Usagef("no offer and no relay given")
+	}
+	defer func() { err = errors.Join(err, o.peer.Close()) }()
+	if err := o.peer.Set(conf); err != nil {
+		return err
+	}
+	if o.from != "" {
+		wanted, err := o.peer.Find(o.from)
 		if err != nil {
 			return err
 		}
-		conf.AllowPeer = func(id p2p.PeerID) bool { return id == peer }
+		conf.AllowPeer = func(id p2p.PeerID) bool { return id == wanted }
 	}
 	in := pipe.Stdin()
 	if offer == "-" {
-		line, rest, err := firstLine()
-		if err != nil {
-			return err
-		}
-		offer, in = line, rest
-	}
-	if relayURL != "" {
-		if conf.Relay, err = p2p.ParseRelay(relayURL); err != nil {
+		if offer, in, err = firstLine(); err != nil {
 			return err
 		}
 	}
@@ -68,11 +89,11 @@ func run(relayURL, from, offer string, policy *pipe.Policy) error {
 		return err
 	}
 	defer endpoint.Close()
-	conn, err := accept(ctx, endpoint, relayURL, offer)
+	conn, err := o.accept(ctx, endpoint, offer)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "connected to", conn.RemoteID())
+	fmt.Fprintln(os.Stderr, "connected to", o.peer.Show(conn.RemoteID()))
 	side := pipe.Side{Conn: conn, In: in, Out: os.Stdout, Size: -1, Last: true}
 	res, err := side.Run(ctx)
 	if err != nil {
@@ -84,16 +105,13 @@ func run(relayURL, from, offer string, policy *pipe.Policy) error {
 }
 
 // accept answers the offer, or waits for one at the relay.
-func accept(ctx context.Context, endpoint *p2p.Endpoint, relayURL, offer string) (*p2p.Conn, error) {
+func (o *options) accept(ctx context.Context, endpoint *p2p.Endpoint, offer string) (*p2p.Conn, error) {
 	if offer != "" {
 		parsed, err := p2p.ParseOffer(offer)
 		if err != nil {
 			return nil, err
 		}
 		return endpoint.AcceptOffer(ctx, parsed)
-	}
-	if relayURL == "" {
-		return nil, errors.New("no offer and no relay given: see -h")
 	}
 	fmt.Fprintf(os.Stderr, "The other side runs:\n\ndial -to %v FILE\n\n", endpoint.ID())
 	return endpoint.Accept(ctx)

@@ -4,52 +4,84 @@
 //	go run ./examples/dial -relay quicway://TOKEN@HOST:PORT?pin=PIN FILE
 //
 // It prints the offer, which the peer passes to accept. With -to the offer goes through the
-// relay's mailbox.
+// relay's mailbox, to a peer that is named by its ID, or by its name in the file of -peers:
+//
+//	go run ./examples/dial -relay quicway://TOKEN@HOST:PORT?pin=PIN -to ID -remember bob FILE
+//	go run ./examples/dial -relay quicway://TOKEN@HOST:PORT?pin=PIN -to bob FILE
+//
+// With several -relay the connection survives the death of one of them.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/mdp/qrterminal/v3"
-
+	"github.com/quicway/quicway/examples/internal/peer"
 	"github.com/quicway/quicway/examples/internal/pipe"
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/p2p"
 )
 
-func main() {
-	relay := flag.String("relay", os.Getenv("QUICWAY_RELAY"), "`URL` of the relay (default $QUICWAY_RELAY)")
-	to := flag.String("to", "", "`ID` of the peer; the offer goes through the relay's mailbox (default: print the offer)")
-	qr := flag.Bool("qr", false, "also print the offer as a QR code")
-	var policy pipe.Policy
-	policy.Flags()
-	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: dial [flags] [FILE]")
-		flag.PrintDefaults()
-	}
-	flag.Parse()
-	pipe.Fail("dial", run(*relay, *to, flag.Arg(0), *qr, &policy))
+var dial = program.Program{
+	Name: "dial",
+	Does: "connects to a peer, sends it a file or the standard input, and prints what the peer sends",
+	Uses: []program.Use{
+		{Args: "-relay URL FILE", Does: "print an offer, which the other side passes to accept, and send a file"},
+		{Args: "-relay URL -identity KEY -to ID -remember bob", Does: "be a pipe to a peer that runs accept, and call it bob from now on"},
+		{Args: "-relay URL -identity KEY -to bob FILE", Does: "send a file to a peer by its name"},
+	},
 }
 
-func run(relayURL, to, file string, qr bool, policy *pipe.Policy) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	relay, err := p2p.ParseRelay(relayURL)
-	if err != nil {
+// options has the flags.
+type options struct {
+	relays       pipe.Relays
+	policy       pipe.Policy
+	peer         peer.Peer
+	to, remember string
+	qr           bool
+}
+
+func main() {
+	var o options
+	o.relays.Flag("`URL` of a relay")
+	flag.StringVar(&o.to, "to", "", "`ID` or name of the peer; the offer goes through the relay's mailbox (default: print the offer)")
+	flag.StringVar(&o.remember, "remember", "", "give the peer this `name` in the file of -peers, once it has answered")
+	flag.BoolVar(&o.qr, "qr", false, "make the offer small, with X25519 as its only key exchange, and also print it as a QR code")
+	o.policy.Flags()
+	o.peer.Flags()
+	dial.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 1); err != nil {
+			return err
+		}
+		return o.run(ctx, flag.Arg(0))
+	})
+}
+
+func (o *options) run(ctx context.Context, file string) (err error) {
+	conf := &p2p.Config{SmallOffers: o.qr}
+	if conf.Policy, err = o.policy.Path(); err != nil {
 		return err
+	}
+	if err := o.relays.Set(conf); err != nil {
+		return err
+	}
+	if o.qr && o.to != "" {
+		return program.Usagef("-qr and -to exclude each other: the offer goes through the mailbox")
+	}
+	if len(conf.Relays) == 0 {
+		return program.Usagef("no relay given: want -relay or $QUICWAY_RELAY")
 	}
 	in, size, err := open(file)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	conf := &p2p.Config{Relay: relay}
-	if conf.Policy, err = policy.Path(); err != nil {
+	defer func() { err = errors.Join(err, o.peer.Close()) }()
+	if err := o.peer.Set(conf); err != nil {
 		return err
 	}
 	endpoint, err := p2p.NewEndpoint(conf)
@@ -57,11 +89,15 @@ func run(relayURL, to, file string, qr bool, policy *pipe.Policy) error {
 		return err
 	}
 	defer endpoint.Close()
-	conn, err := dial(ctx, endpoint, to, qr)
+	conn, err := o.dial(ctx, endpoint)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(os.Stderr, "connected to", conn.RemoteID())
+	fmt.Fprintln(os.Stderr, "connected to", o.peer.Show(conn.RemoteID()))
+	if o.remember != "" {
+		remembered := o.peer.Remember(o.remember, conn.RemoteID())
+		defer func() { err = errors.Join(err, remembered) }() // the file is sent all the same
+	}
 	side := pipe.Side{Conn: conn, In: in, Out: os.Stdout, Size: size}
 	res, err := side.Run(ctx)
 	if err != nil {
@@ -71,29 +107,26 @@ func run(relayURL, to, file string, qr bool, policy *pipe.Policy) error {
 	return nil
 }
 
-func dial(ctx context.Context, endpoint *p2p.Endpoint, to string, qr bool) (*p2p.Conn, error) {
-	if to != "" {
-		peer, err := p2p.ParsePeerID(to)
-		if err != nil {
-			return nil, err
-		}
-		return endpoint.Dial(ctx, peer, nil)
+// dial connects to the peer.
+func (o *options) dial(ctx context.Context, endpoint *p2p.Endpoint) (*p2p.Conn, error) {
+	if o.to == "" {
+		return endpoint.Dial(ctx, p2p.PeerID{}, &p2p.DialConfig{Deliver: o.show})
 	}
-	return endpoint.Dial(ctx, p2p.PeerID{}, &p2p.DialConfig{Deliver: func(_ context.Context, offer p2p.Offer) error {
-		fmt.Fprintf(os.Stderr, "The other side runs, before %v:\n\n", offer.Expires().Format("15:04:05"))
-		fmt.Fprintf(os.Stderr, "accept %v\n\n", offer)
-		if qr {
-			qrterminal.GenerateWithConfig(offer.String(), qrterminal.Config{
-				Level:      qrterminal.L,
-				Writer:     os.Stderr,
-				HalfBlocks: true,
-				BlackChar:  qrterminal.BLACK_BLACK, WhiteBlackChar: qrterminal.WHITE_BLACK,
-				WhiteChar: qrterminal.WHITE_WHITE, BlackWhiteChar: qrterminal.BLACK_WHITE,
-				QuietZone: 1,
-			})
-		}
-		return nil
-	}})
+	id, err := o.peer.Find(o.to)
+	if err != nil {
+		return nil, err
+	}
+	return endpoint.Dial(ctx, id, nil)
+}
+
+// show prints the offer.
+func (o *options) show(_ context.Context, offer p2p.Offer) error {
+	fmt.Fprintf(os.Stderr, "The other side runs, before %v:\n\n", offer.Expires().Format("15:04:05"))
+	fmt.Fprintf(os.Stderr, "accept %v\n\n", offer)
+	if o.qr {
+		printQR(os.Stderr, offer.String())
+	}
+	return nil
 }
 
 // open opens a file and returns its size. Without a file it returns the standard input and -1.

@@ -3,19 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
-)
 
-// requireChromium is the environment variable that, if it is 1, makes tests fail instead
-// of being skipped without Chromium.
-const requireChromium = "QUICWAY_REQUIRE_CHROMIUM"
+	"github.com/quicway/quicway/internal/test/nettest"
+)
 
 // patience is how long a test waits for the page. A change shows within about a second.
 const patience = 10 * time.Second
@@ -31,7 +27,7 @@ type browser struct {
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1400, 1000),
+		chromedp.ExecPath(nettest.Chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1400, 1000),
 		chromedp.NoSandbox) // root has none, and the page is our own
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...) // until after the cleanups
 	t.Cleanup(stop)
@@ -59,27 +55,6 @@ func tab(t *testing.T, ctx context.Context) *browser {
 		reading.Wait()
 	})
 	return b
-}
-
-// chromium returns the path of Chromium or Chrome.
-func chromium(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		if exec.CommandContext(ctx, path, "--version").Run() == nil { // or else a stub that only names a snap
-			return path
-		}
-	}
-	if os.Getenv(requireChromium) == "1" {
-		t.Fatalf("%s=1, but there is no Chromium", requireChromium)
-	}
-	t.Skip("there is no Chromium to show the page")
-	return ""
 }
 
 // do performs actions.

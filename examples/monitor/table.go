@@ -1,48 +1,31 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/quicway/quicway/monitor"
 )
 
-// printTable prints a line for each connection, followed by a line for each of its path
-// changes, and the counters.
-func printTable(out io.Writer, all []monitor.Connection, s *monitor.Stats) error {
-	var rows bytes.Buffer
-	w := tabwriter.NewWriter(&rows, 0, 8, 2, ' ', 0)
-	if len(all) > 0 {
-		fmt.Fprintln(w, "CLIENT\tSERVER\tVERSION\tSURE\tNAME\tALPN\tRTT\tPACKETS\tBYTES\tFOR")
-	}
-	for i := range all {
-		printRow(w, &all[i])
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	n := -1 // the headline
-	for row := range strings.Lines(rows.String()) {
-		if _, err := io.WriteString(out, row); err != nil {
-			return err
-		}
-		if n >= 0 {
-			printMoves(out, all[n].PathChanges)
-		}
-		n++
-	}
-	_, err := fmt.Fprintf(out, "%d connections; %d packets, %d datagrams, %d of them QUIC; %d packets lost\n",
-		len(all), s.Packets, s.Datagrams, s.Tracked, s.SourceDropped)
-	return err
+// table has a line for each connection, followed by a line for each of its path changes. It keeps
+// texts, which are much smaller than connections.
+type table struct{ lines []line }
+
+// line is that of a connection, and those of its path changes.
+type line struct {
+	cells string // separated by tabs
+	moves string // lines
 }
 
-// printRow prints the line of a connection.
-func printRow(w io.Writer, c *monitor.Connection) {
+// headline has the names of the columns.
+const headline = "CLIENT\tSERVER\tVERSION\tSURE\tNAME\tALPN\tRTT\tPACKETS\tBYTES\tFOR"
+
+// add adds a connection.
+func (t *table) add(c *monitor.Connection) {
 	name, alpn := "-", "-"
 	if c.ServerName != "" {
 		name = printable(c.ServerName)
@@ -50,21 +33,59 @@ func printRow(w io.Writer, c *monitor.Connection) {
 	if len(c.ALPN) > 0 {
 		alpn = printable(strings.Join(c.ALPN, ","))
 	}
-	fmt.Fprintf(w, "%v\t%v\t%v\t%v\t%s\t%s\t%s\t%d\t%s\t%v\n",
-		c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Confidence, name, alpn, rtt(c),
-		c.FromClient.Packets+c.FromServer.Packets, size(c.FromClient.Bytes+c.FromServer.Bytes),
-		c.Last.Sub(c.First).Round(time.Millisecond))
+	t.lines = append(t.lines, line{
+		cells: fmt.Sprintf("%v\t%v\t%v\t%v\t%s\t%s\t%s\t%d\t%s\t%v",
+			c.Paths[0].Client, c.Paths[0].Server, c.Version, c.Confidence, name, alpn, rtt(c),
+			c.FromClient.Packets+c.FromServer.Packets, size(c.FromClient.Bytes+c.FromServer.Bytes),
+			c.Last.Sub(c.First).Round(time.Millisecond)),
+		moves: moves(c.PathChanges),
+	})
 }
 
-// printMoves prints a line for each change of path.
-func printMoves(out io.Writer, moves []monitor.PathChange) {
-	for _, m := range moves {
+// print prints the lines. Columns are as wide as their longest cell. If there are no connections it
+// prints nothing. Errors are those of out's next Flush.
+func (t *table) print(out *bufio.Writer) {
+	if len(t.lines) == 0 {
+		return
+	}
+	widths := make([]int, strings.Count(headline, "\t")+1)
+	for _, r := range append(t.lines, line{cells: headline}) {
+		i := 0
+		for cell := range strings.SplitSeq(r.cells, "\t") {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			i++
+		}
+	}
+	printCells(out, headline, widths)
+	for _, r := range t.lines {
+		printCells(out, r.cells, widths)
+		out.WriteString(r.moves)
+	}
+}
+
+// printCells prints a line. Two spaces or more are between its cells.
+func printCells(out *bufio.Writer, cells string, widths []int) {
+	i := 0
+	for cell := range strings.SplitSeq(cells, "\t") {
+		out.WriteString(cell)
+		if i++; i < len(widths) {
+			out.WriteString(strings.Repeat(" ", widths[i-1]+2-utf8.RuneCountInString(cell)))
+		}
+	}
+	out.WriteByte('\n')
+}
+
+// moves returns a line for each change of path.
+func moves(changes []monitor.PathChange) string {
+	var out strings.Builder
+	for _, m := range changes {
 		from := "?" // it is not known which connection has moved
 		if m.From.IsValid() {
 			from = m.From.String()
 		}
-		fmt.Fprintf(out, "  %v %s → %v (%v: %s)\n", m.Kind, from, m.To, m.Confidence, m.Evidence)
+		fmt.Fprintf(&out, "  %v %s → %v (%v: %s)\n", m.Kind, from, m.To, m.Confidence, m.Evidence)
 	}
+	return out.String()
 }
 
 // rtt returns the round trip by the spin bit, or else by the handshake.

@@ -12,26 +12,33 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
 
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 )
 
+var nat = program.Program{
+	Name: "nat",
+	Does: "runs two peers behind NATs, and a relay, in network namespaces (root)",
+	Uses: []program.Use{
+		{Args: "", Does: "send 64 MiB in each direction while the path is cut"},
+		{Args: "-size 1048576 -delay 50ms", Does: "send 1 MiB over slow links"},
+	},
+}
+
 func main() {
 	size := flag.Int64("size", 64<<20, "`bytes` to send in each direction while the path is cut")
 	delay := flag.Duration("delay", 5*time.Millisecond, "time that a packet takes through the core")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *size, *delay); err != nil {
-		fmt.Fprintln(os.Stderr, "nat:", err)
-		os.Exit(1)
-	}
+	nat.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 0); err != nil {
+			return err
+		}
+		return run(ctx, *size, *delay)
+	})
 }
 
 // patience is how long a step may take.
@@ -126,21 +133,27 @@ func (d *demo) build(delay time.Duration) error {
 		return err
 	}
 	d.server = server
-	d.Cleanup(func() { _ = server.Close() })
-	go server.Run(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Run(context.Background()) }()
+	d.Cleanup(func() {
+		err := server.Close()
+		if ended := <-served; !errors.Is(ended, relay.ErrClosed) {
+			err = errors.Join(err, ended)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "nat:", err)
+		}
+	})
 	return errors.Join(d.open(d.alice), d.open(d.bob))
 }
 
 // open opens a peer's endpoint.
 func (d *demo) open(p *peer) error {
-	pin, err := p2p.ParsePeerID(d.server.Pin())
+	at, err := p2p.ParseRelay(d.server.URL(""))
 	if err != nil {
 		return err
 	}
-	conf := &p2p.Config{
-		Relay:              p2p.Relay{Addr: relayHost + ":4433", Token: d.server.Token(), Pin: pin},
-		DisablePortMapping: true,
-	}
+	conf := &p2p.Config{Relay: at, DisablePortMapping: true}
 	err = p.host.Run(func() (err error) {
 		p.endpoint, err = p2p.NewEndpoint(conf)
 		return err

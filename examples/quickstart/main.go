@@ -5,54 +5,73 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 )
 
-const size = 64 << 20
-
-func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "quickstart:", err)
-		os.Exit(1)
-	}
+var quickstart = program.Program{
+	Name: "quickstart",
+	Does: "runs a relay and two peers, and sends bytes from one peer to the other",
+	Uses: []program.Use{
+		{Args: "", Does: "send 64 MiB"},
+		{Args: "-size 1048576", Does: "send 1 MiB"},
+	},
 }
 
-func run(ctx context.Context) error {
-	// A relay on any free port. Peers need its address, token and pin.
+func main() {
+	size := flag.Int64("size", 64<<20, "`bytes` to send")
+	quickstart.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 0); err != nil {
+			return err
+		}
+		if *size < 0 {
+			return program.Usagef("-size %d is negative", *size)
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return run(ctx, *size)
+	})
+}
+
+func run(ctx context.Context, size int64) (err error) {
+	// A relay on any free port. Peers need its address, token and pin, which are in its URL.
 	server, err := relay.Listen(ctx, "udp", "127.0.0.1:0", nil)
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	go server.Run(ctx)
-	pin, err := p2p.ParsePeerID(server.Pin())
+	served := make(chan error, 1)
+	go func() { served <- server.Run(ctx) }()
+	defer func() {
+		server.Close()
+		if served := <-served; !errors.Is(served, relay.ErrClosed) {
+			err = cmp.Or(err, served)
+		}
+	}()
+	at, err := p2p.ParseRelay(server.URL(""))
 	if err != nil {
 		return err
 	}
-	conf := p2p.Config{Relay: p2p.Relay{Addr: server.Addr().String(), Token: server.Token(), Pin: pin}}
 
 	// Bob accepts a connection, and Alice dials him.
-	bob, err := p2p.NewEndpoint(&p2p.Config{Relay: p2p.Relay{Addr: conf.Relay.Addr, Pin: pin}})
+	bob, err := p2p.NewEndpoint(&p2p.Config{Relay: at})
 	if err != nil {
 		return err
 	}
 	defer bob.Close()
 	received := make(chan result, 1)
 	go func() { received <- receive(ctx, bob) }()
-	alice, err := p2p.NewEndpoint(&conf)
+	alice, err := p2p.NewEndpoint(&p2p.Config{Relay: at})
 	if err != nil {
 		return err
 	}
@@ -65,7 +84,7 @@ func run(ctx context.Context) error {
 	}
 	shake := time.Since(start)
 	start = time.Now()
-	sum, err := send(ctx, conn)
+	sum, err := send(ctx, conn, size)
 	if err != nil {
 		return err
 	}
@@ -82,7 +101,7 @@ func run(ctx context.Context) error {
 }
 
 // send sends size random bytes, and returns their hash.
-func send(ctx context.Context, conn *p2p.Conn) (sum [sha256.Size]byte, err error) {
+func send(ctx context.Context, conn *p2p.Conn, size int64) (sum [sha256.Size]byte, err error) {
 	stream, err := conn.OpenStreamSync(ctx)
 	if err != nil {
 		return sum, err
@@ -90,9 +109,10 @@ func send(ctx context.Context, conn *p2p.Conn) (sum [sha256.Size]byte, err error
 	block := make([]byte, 1<<20)
 	rand.Read(block)
 	hash := sha256.New()
-	for range size / len(block) {
+	for left := size; left > 0; left -= int64(len(block)) {
+		block = block[:min(left, int64(len(block)))]
 		hash.Write(block)
-		if _, err := io.Copy(stream, bytes.NewReader(block)); err != nil {
+		if _, err := stream.Write(block); err != nil {
 			return sum, err
 		}
 	}
@@ -126,7 +146,7 @@ func receive(ctx context.Context, bob *p2p.Endpoint) (res result) {
 func report(conn *p2p.Conn, res result, server *relay.Server, shake, took time.Duration) {
 	s := server.Stats()
 	fmt.Printf("Handshake through the relay, including the offer: %v\n", shake.Round(time.Millisecond))
-	fmt.Printf("Sent %d MiB in %v: %.0f Mbit/s, SHA-256 equal\n", res.n>>20, took.Round(time.Millisecond), float64(res.n)*8/1e6/took.Seconds())
+	fmt.Printf("Sent %g MiB in %v: %.0f Mbit/s, SHA-256 equal\n", float64(res.n)/(1<<20), took.Round(time.Millisecond), float64(res.n)*8/1e6/took.Seconds())
 	fmt.Printf("Path: %v, round trip %v\n", conn.Path().Kind, conn.Path().RTT.Round(10*time.Microsecond))
 	fmt.Printf("Connection IDs issued: %d by the dialer, %d by the accepter\n", conn.Stats().IDs, res.conn.Stats().IDs)
 	fmt.Printf("The relay forwarded %d packets, %d bytes, with %d lookups, and dropped %d\n", s.ForwardedPackets, s.ForwardedBytes, s.Lookups, s.Drops())

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,24 +74,13 @@ type admin struct {
 
 // show answers with the counters, the top sources, and the entries of the lists.
 func (a *admin) show(w http.ResponseWriter, _ *http.Request) {
-	type entry struct {
-		List    string       `json:"list"`
-		Prefix  netip.Prefix `json:"prefix"`
-		Reason  string       `json:"reason,omitempty"`
-		Expires time.Time    `json:"expires,omitzero"`
-		End     bool         `json:"end,omitempty"`
-		File    string       `json:"file,omitempty"`
-		Packets uint64       `json:"packets"`
-	}
 	var out struct {
 		Stats   quota.Stats         `json:"stats"`
 		Top     []quota.SourceStats `json:"top"`
-		Entries []entry             `json:"entries"`
+		Entries []quota.Entry       `json:"entries"`
 	}
-	out.Stats, out.Top, out.Entries = a.controller.Stats(), a.controller.Top(20), []entry{}
-	for e := range a.controller.Entries() {
-		out.Entries = append(out.Entries, entry{e.List.String(), e.Prefix, e.Reason, e.Expires, e.End, e.File, e.Packets})
-	}
+	out.Stats, out.Top = a.controller.Stats(), a.controller.Top(20)
+	out.Entries = slices.AppendSeq([]quota.Entry{}, a.controller.Entries())
 	w.Header().Set("Content-Type", "application/json")
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -135,23 +125,12 @@ func answer(w http.ResponseWriter, err error) {
 
 // entryOf parses the entry in a request.
 func entryOf(r *http.Request) (e quota.Entry, err error) {
-	switch r.PathValue("list") {
-	case "deny":
-		e.List = quota.DenyList
-	case "allow":
-		e.List = quota.AllowList
-	default:
-		return e, fmt.Errorf("unknown list %q: want deny or allow", r.PathValue("list"))
+	if err := e.List.UnmarshalText([]byte(r.PathValue("list"))); err != nil {
+		return e, err
 	}
 	query := r.URL.Query()
-	if text := query.Get("prefix"); text != "" {
-		if addr, parseErr := netip.ParseAddr(text); parseErr == nil {
-			e.Prefix = netip.PrefixFrom(addr, addr.BitLen())
-		} else if e.Prefix, err = netip.ParsePrefix(text); err != nil {
-			return e, fmt.Errorf("prefix: %w", err)
-		}
-	} else {
-		return e, errors.New("no prefix given: want ?prefix=192.0.2.0/24")
+	if e.Prefix, err = quota.ParsePrefix(query.Get("prefix")); err != nil {
+		return e, fmt.Errorf("want ?prefix=192.0.2.0/24: %w", err)
 	}
 	if text := query.Get("ttl"); text != "" {
 		ttl, err := time.ParseDuration(text)

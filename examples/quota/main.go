@@ -17,13 +17,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/quota"
 	"github.com/quicway/quicway/xdp"
 )
@@ -37,6 +37,17 @@ type options struct {
 	drop, verbose             bool
 	xdp                       string
 	mode                      xdp.Mode
+	debug                     program.Debug
+}
+
+var quotaProgram = program.Program{
+	Name: "quota",
+	Does: "runs an HTTP/3 server that limits each source to a quota, and prints which sources are kept out",
+	Uses: []program.Use{
+		{Args: "-listen :4433 -connections 5", Does: "let each source have five connections"},
+		{Args: "-listen :4433 -root DIR -list FILE -requests 10", Does: "serve files, with a list of prefixes to deny and allow"},
+		{Args: "-listen :4433 -drop -xdp eth0", Does: "have the kernel drop what is beyond a quota (Linux, root)"},
+	},
 }
 
 func main() {
@@ -63,20 +74,21 @@ func main() {
 	flag.StringVar(&o.xdp, "xdp", "", "make the kernel drop packets on these `interfaces`, separated by commas (Linux, root)")
 	flag.TextVar(&o.mode, "xdp-mode", xdp.Auto, "`mode` of XDP: auto, native or generic")
 	flag.BoolVar(&o.verbose, "v", false, "log sources that are kept out")
-	flag.Parse()
-	if err := run(&o, flag.Args()); err != nil {
-		fmt.Fprintln(os.Stderr, "quota:", err)
-		os.Exit(1)
-	}
+	o.debug.Flags()
+	quotaProgram.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 0); err != nil {
+			return err
+		}
+		return run(ctx, &o)
+	})
 }
 
-// run serves until it is interrupted.
-func run(o *options, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unexpected argument %q: see -help", args[0])
+// run serves until ctx is done.
+func run(ctx context.Context, o *options) (err error) {
+	defer func() { err = errors.Join(err, o.debug.Close()) }()
+	if err := o.debug.Open(); err != nil {
+		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	s, err := newServer(o)
 	if err != nil {
 		return err

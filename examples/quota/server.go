@@ -126,18 +126,19 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 
 // serve answers requests until ctx is done.
 func (s *server) serve(ctx context.Context) error {
-	transport := &quic.Transport{Conn: s.conn}
-	if err := s.controller.Protect(transport); err != nil {
+	transport, err := s.controller.Transport(&quic.Transport{Conn: s.conn})
+	if err != nil {
 		return err
 	}
 	defer transport.Close()
-	listener, err := transport.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.cert}}), &quic.Config{Allow0RTT: true})
+	tlsConf := http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{s.cert}, KeyLogWriter: s.o.debug.Keys()})
+	listener, err := transport.ListenEarly(tlsConf, s.o.debug.QUIC(&quic.Config{Allow0RTT: true}))
 	if err != nil {
 		return err
 	}
 	server := &http3.Server{Handler: s.controller.Handler(s.handler)}
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.ServeListener(s.controller.Listener(listener)); ctx.Err() == nil {
+	if err := server.ServeListener(listener); ctx.Err() == nil {
 		return err
 	}
 	return nil

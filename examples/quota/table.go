@@ -34,14 +34,16 @@ func printTable(w io.Writer, controller *quota.Controller, mode string) {
 	_, _ = out.WriteTo(w)
 }
 
-// reasons formats counters in the order of their reasons.
+// reasons formats the counters that are not zero, in the order of their reasons.
 func reasons(all map[quota.Reason]uint64) string {
-	if len(all) == 0 {
-		return "-"
-	}
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(all)) {
-		parts = append(parts, fmt.Sprintf("%v %d", why, all[why]))
+		if all[why] > 0 {
+			parts = append(parts, fmt.Sprintf("%v %d", why, all[why]))
+		}
+	}
+	if len(parts) == 0 {
+		return "-"
 	}
 	return strings.Join(parts, ", ")
 }

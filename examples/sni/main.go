@@ -1,4 +1,4 @@
-// Sni relays TLS over TCP to servers that are chosen by the server name, and prints the
+// Sni relays TLS over TCP, and QUIC, to servers that are chosen by the server name, and prints the
 // connections. It has no certificates and no keys: these stay with the servers.
 //
 //	go run ./examples/sni -listen :8443 -route 'a.test=127.0.0.1:9001' -route '*.b.test=10.0.0.2:443,10.0.0.3:443'
@@ -6,47 +6,62 @@
 //
 // A route has server names, separated by commas, then the ALPN protocols that it wants, and
 // behind "=" its servers. The name "*" is all names, and "" none. With -plain streams that
-// are not TLS are relayed as well.
+// are not TLS are relayed as well. With -network tcp or udp it relays only TLS over TCP, or only
+// QUIC.
 //
-// With -scene it starts three TLS servers, relays clients to them, and ends:
+// With -splice the kernel relays the connections that are worth it, if it can:
+//
+//	sudo go run ./examples/sni -listen :8443 -route '*=10.0.0.2:443' -splice eth0,eth1
+//
+// With -scene it starts three servers of HTTPS and HTTP/3, relays clients to them, and ends:
 //
 //	go run ./examples/sni -scene
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/quicway/quicway/examples/internal/live"
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/relay/sni"
 )
 
 // options are the values of the flags.
 type options struct {
-	listen         string
-	routes         []*sni.Route
-	plain, from    string
-	balance        string
-	proxy          int
-	hello, idle    time.Duration
-	every          time.Duration
-	verbose, scene bool
+	listen, network string
+	routes          []*sni.Route
+	plain, from     string
+	splice, pin     string
+	balance         string
+	proxy           int
+	hello, idle     time.Duration
+	every           time.Duration
+	verbose, scene  bool
+}
+
+var sniProgram = program.Program{
+	Name: "sni",
+	Does: "relays TLS and QUIC to servers that are chosen by the server name, and prints the connections",
+	Uses: []program.Use{
+		{Args: "-listen :8443 -route 'a.test=127.0.0.1:9001' -route '*.b.test=10.0.0.2:443,10.0.0.3:443'", Does: "relay two names"},
+		{Args: "-listen :8443 -route '*=10.0.0.2:443' -splice eth0,eth1", Does: "have the kernel relay (Linux, root)"},
+		{Args: "-scene", Does: "relay to three servers of this process, and end"},
+	},
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.listen, "listen", ":8443", "TCP `address` to listen on")
+	flag.StringVar(&o.listen, "listen", ":8443", "`address` to listen on")
+	flag.StringVar(&o.network, "network", "tcp+udp", "`network`: tcp for TLS over TCP, udp for QUIC, or tcp+udp")
 	flag.Func("route", "`names=servers` of a route; may be repeated", func(s string) error {
 		r, err := parseRoute(s)
 		o.routes = append(o.routes, r)
@@ -56,16 +71,19 @@ func main() {
 	flag.StringVar(&o.balance, "balance", "round-robin", "`way` to choose a server: round-robin, least-connections or random-two")
 	flag.IntVar(&o.proxy, "proxy", 0, "`version` of the PROXY protocol header that servers get: 1 or 2 (0: none)")
 	flag.StringVar(&o.from, "proxy-from", "", "comma-separated `prefixes` of load balancers that send PROXY protocol headers (default: none)")
+	flag.StringVar(&o.splice, "splice", "", "comma-separated `interfaces` of clients and servers, between which the kernel relays (default: userspace alone)")
+	flag.StringVar(&o.pin, "pin", "", "`directory` on a BPF file system, with which connections in the kernel outlive the process (needs -splice)")
 	flag.DurationVar(&o.hello, "hello", 0, "`time` in which a client has to send its ClientHello (0: 10 s)")
-	flag.DurationVar(&o.idle, "idle", 0, "`time` after which a connection without bytes is reset (0: 10 min; negative: never)")
+	flag.DurationVar(&o.idle, "idle", 0, "`time` after which a TCP connection without bytes is reset (0: 10 min; negative: never)")
 	flag.DurationVar(&o.every, "every", 2*time.Second, "print the table at this interval (0: only at the end)")
 	flag.BoolVar(&o.verbose, "v", false, "log connections")
-	flag.BoolVar(&o.scene, "scene", false, "relay to three TLS servers of this process, and end")
-	flag.Parse()
-	if err := run(&o, flag.Args()); err != nil {
-		fmt.Fprintln(os.Stderr, "sni:", err)
-		os.Exit(1)
-	}
+	flag.BoolVar(&o.scene, "scene", false, "relay to three servers of this process, and end")
+	sniProgram.Main(func(ctx context.Context, args []string) error {
+		if err := program.Args(args, 0); err != nil {
+			return err
+		}
+		return run(ctx, &o)
+	})
 }
 
 // parseRoute parses the value of -route.
@@ -90,13 +108,13 @@ func (o *options) config() (*sni.Config, error) {
 		conf.Routes = append(conf.Routes, &sni.Route{NotTLS: true, Upstreams: commas(o.plain)})
 	}
 	if len(conf.Routes) == 0 {
-		return nil, errors.New("no routes: want -route or -scene (see -help)")
+		return nil, program.Usagef("no routes: want -route or -scene")
 	}
 	balance, ok := map[string]sni.Balance{
 		"round-robin": sni.RoundRobin, "least-connections": sni.LeastConnections, "random-two": sni.RandomTwo,
 	}[o.balance]
 	if !ok {
-		return nil, fmt.Errorf("unknown -balance %q", o.balance)
+		return nil, program.Usagef("unknown -balance %q", o.balance)
 	}
 	for _, r := range conf.Routes {
 		r.Balance, r.SendProxy = balance, o.proxy
@@ -104,9 +122,15 @@ func (o *options) config() (*sni.Config, error) {
 	for _, s := range commas(o.from) {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("-proxy-from: %w", err)
+			return nil, program.Usagef("-proxy-from: %w", err)
 		}
 		conf.ProxyFrom = append(conf.ProxyFrom, p)
+	}
+	switch {
+	case o.splice != "":
+		conf.Splice = &sni.Splice{Interfaces: commas(o.splice), Pin: o.pin}
+	case o.pin != "":
+		return nil, program.Usagef("-pin needs -splice")
 	}
 	if o.verbose {
 		conf.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -114,13 +138,8 @@ func (o *options) config() (*sni.Config, error) {
 	return conf, nil
 }
 
-// run relays until it is interrupted.
-func run(o *options, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unexpected argument %q (see -help)", args[0])
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+// run relays until ctx is done.
+func run(ctx context.Context, o *options) error {
 	if o.scene {
 		return runScene(ctx, os.Stdout)
 	}
@@ -128,7 +147,7 @@ func run(o *options, args []string) error {
 	if err != nil {
 		return err
 	}
-	server, err := sni.Listen(ctx, "tcp", o.listen, conf)
+	server, err := sni.Listen(ctx, o.network, o.listen, conf)
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"time"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/relay/sni"
 )
 
@@ -30,18 +35,19 @@ func clusterName(i int) string { return fmt.Sprintf("kafka%d.server.test", i+1) 
 // runScene starts the servers, each with a certificate for its own name only, and makes
 // HTTPS requests to each through the relay. The clients check the certificates, so that
 // a wrong route is an error.
-func runScene(ctx context.Context, w io.Writer) error {
+func runScene(ctx context.Context, w io.Writer) (err error) {
 	conf := &sni.Config{}
 	roots := x509.NewCertPool()
 	for i := range clusters {
-		server, err := newCluster(clusterName(i), roots)
+		server, stop, err := serveCluster(clusterName(i), roots)
 		if err != nil {
 			return err
 		}
 		defer server.Close()
+		defer func() { err = errors.Join(err, stop()) }()
 		conf.Routes = append(conf.Routes, &sni.Route{Names: []string{clusterName(i)}, Upstreams: []string{server.Listener.Addr().String()}})
 	}
-	relay, err := sni.Listen(ctx, "tcp", "127.0.0.1:0", conf)
+	relay, err := sni.Listen(ctx, "tcp+udp", "127.0.0.1:0", conf)
 	if err != nil {
 		return err
 	}
@@ -52,8 +58,12 @@ func runScene(ctx context.Context, w io.Writer) error {
 		DialContext:       dialOnly(relay.Addr().String()),
 		ForceAttemptHTTP2: true,
 	}}
+	overQUIC := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, Dial: dialQUICOnly(relay.QUICAddr())}
 	for i := range clusters {
 		if err = visit(ctx, w, client, clusterName(i)); err != nil {
+			break
+		}
+		if err = visit(ctx, w, &http.Client{Transport: overQUIC}, clusterName(i)); err != nil {
 			break
 		}
 	}
@@ -62,7 +72,9 @@ func runScene(ctx context.Context, w io.Writer) error {
 	}
 	printTable(w, relay)
 	client.CloseIdleConnections()
-	if err := relay.Shutdown(ctx); err != nil {
+	// The relay does not see the end of a QUIC connection, so Shutdown would wait for the idle
+	// timeout.
+	if err := errors.Join(overQUIC.Close(), relay.Close()); err != nil {
 		return err
 	}
 	if ranErr := <-ran; !errors.Is(ranErr, sni.ErrClosed) {
@@ -76,6 +88,45 @@ func dialOnly(address string) func(context.Context, string, string) (net.Conn, e
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
+}
+
+// dialQUICOnly is dialOnly for HTTP/3.
+func dialQUICOnly(to netip.AddrPort) func(context.Context, string, *tls.Config, *quic.Config) (*quic.Conn, error) {
+	return func(ctx context.Context, _ string, conf *tls.Config, quicConf *quic.Config) (*quic.Conn, error) {
+		return quic.DialAddrEarly(ctx, to.String(), conf, quicConf)
+	}
+}
+
+// serveCluster starts a server with HTTPS and HTTP/3 at one port.
+func serveCluster(name string, roots *x509.CertPool) (server *httptest.Server, stop func() error, err error) {
+	err = program.AnyPort(":0", func() (err error) {
+		if server, err = newCluster(name, roots); err != nil {
+			return err
+		}
+		if stop, err = serveHTTP3(server); err != nil {
+			server.Close()
+		}
+		return err
+	})
+	return server, stop, err
+}
+
+// serveHTTP3 serves the handler of an HTTPS server by HTTP/3 as well, at the same port.
+func serveHTTP3(server *httptest.Server) (stop func() error, err error) {
+	conn, err := net.ListenPacket("udp", server.Listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	h3 := &http3.Server{Handler: server.Config.Handler, TLSConfig: http3.ConfigureTLSConfig(server.TLS)}
+	served := make(chan error, 1)
+	go func() { served <- h3.Serve(conn) }() // until it is closed
+	return func() error {
+		err := errors.Join(h3.Close(), conn.Close())
+		if served := <-served; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+		return err
+	}, nil
 }
 
 // visit sends bytes to a server and counts what comes back.

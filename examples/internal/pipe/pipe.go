@@ -15,12 +15,13 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/p2p"
 )
 
-// Early is the application error code of a connection that is closed before both sides have
+// early is the application error code of a connection that is closed before both sides have
 // sent and received everything.
-const Early quic.ApplicationErrorCode = 1
+const early quic.ApplicationErrorCode = 1
 
 // Side is one end of the pipe.
 type Side struct {
@@ -43,11 +44,11 @@ type Result struct {
 // Run transfers data in both directions until both sides have sent and received everything,
 // or ctx is done. It shows a progress bar on stderr.
 func (s *Side) Run(ctx context.Context) (*Result, error) {
-	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(Early, "interrupted") })()
+	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(early, "interrupted") })()
 	res, err := s.run(ctx)
 	if err != nil {
 		err = s.explain(ctx, err)
-		_ = s.Conn.CloseWithError(Early, err.Error())
+		_ = s.Conn.CloseWithError(early, err.Error())
 		return nil, err
 	}
 	return res, nil
@@ -63,7 +64,7 @@ func (s *Side) run(ctx context.Context) (*Result, error) {
 	go func() {
 		var err error
 		if res.Sent, err = s.send(ctx, io.MultiWriter(sent, bar), got); err != nil {
-			_ = s.Conn.CloseWithError(Early, err.Error())
+			_ = s.Conn.CloseWithError(early, err.Error())
 		}
 		sending <- err
 	}()
@@ -137,9 +138,9 @@ func (s *Side) explain(ctx context.Context, err error) error {
 	}
 	var application *quic.ApplicationError
 	switch connErr := s.Conn.Err(); {
-	case errors.As(connErr, &application) && application.ErrorCode == Early && application.Remote:
+	case errors.As(connErr, &application) && application.ErrorCode == early && application.Remote:
 		return fmt.Errorf("the other side closed the connection early: %s", application.ErrorMessage)
-	case errors.As(connErr, &application) && application.ErrorCode == Early:
+	case errors.As(connErr, &application) && application.ErrorCode == early:
 		return errors.New(application.ErrorMessage)
 	case connErr != nil:
 		return connErr
@@ -218,7 +219,7 @@ func (p *Policy) Flags() {
 func (p *Policy) Path() (p2p.PathPolicy, error) {
 	switch {
 	case p.relayOnly && p.directOnly:
-		return 0, errors.New("-relay-only and -direct-only exclude each other")
+		return 0, program.Usagef("-relay-only and -direct-only exclude each other")
 	case p.relayOnly:
 		return p2p.RelayOnly, nil
 	case p.directOnly:
@@ -234,17 +235,4 @@ func Stdin() io.Reader {
 		return nil
 	}
 	return os.Stdin
-}
-
-// Fail prints err on one line and exits. It does nothing if err is nil.
-func Fail(program string, err error) {
-	if err == nil {
-		return
-	}
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintf(os.Stderr, "\n%s: interrupted\n", program)
-		os.Exit(130)
-	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
-	os.Exit(1)
 }
