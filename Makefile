@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni soak half-requests compare demo-netns demo-nat
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
 
 all: generate lint test
 
@@ -40,16 +40,27 @@ cross:
 test-vm:
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
+	$(GO) run ./tools/vm -kernel 6.12 -run '$(SPLICE_PACKETS)' ./internal/splice
+
+# The tests of internal/splice that give the programs single packets.
+SPLICE_PACKETS = TestLoad|TestForward|TestOptions|TestWindowScales|TestDrain|TestWrap|TestFlags|TestSYN|TestReopened|TestTTL|TestECN|TestTooBig|TestClamp|TestPending|TestBelie|TestRenumbered
 
 ## test-vm-all: all tests of these packages there, and the program on other processors
 ## (an hour)
 test-vm-all: test-vm
+	$(GO) run ./tools/vm -kernel 6.1 -run TestKernels ./internal/splice
+	$(GO) run ./tools/vm -kernel 6.12 ./internal/splice
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 2h -skip 'Chaos|Experiment|LinkQUIC|ManyFlows|TestSample$$|^Example' ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run 'Hosts|Kernel|NAT' ./p2p
 	$(GO) run ./tools/vm -arch arm64 -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -arch arm64 -kernel 6.12 -run Parity ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -arch s390x -kernel 6.1 -run Parity ./relay ./quota ./monitor
+
+## test-quic-go: the packages that run on quic-go, with the newest commit of quic-go (in a copy
+## of the tree)
+test-quic-go:
+	./tools/ci/quic-go.sh
 
 ## fuzz: every fuzz target for FUZZTIME
 fuzz:
@@ -73,7 +84,19 @@ bench-monitor:
 
 ## bench-sni: those that are about TLS by name, beside nginx and HAProxy if they are installed
 bench-sni:
-	$(GO) run ./tools/bench -run '^TLS by name'
+	$(GO) run ./tools/bench -run '^TLS by name:'
+
+## bench-waiting: what clients that wait cost the relay and themselves
+bench-waiting:
+	$(GO) run ./tools/bench -run '^Control connections:'
+
+## bench-tunnel: how fast a stream is where UDP is blocked, beside TLS over TCP
+bench-tunnel:
+	$(GO) run ./tools/bench -run 'UDP is blocked' -count 10
+
+## bench-spliced: those that are about TLS by name in the kernel (root)
+bench-spliced:
+	$(GO) run ./tools/bench -run '^TLS by name, spliced'
 
 ## half-requests: what ten thousand connections with half requests cost a relay, and how long
 ## they live (HALF_REQUESTS=flags)
@@ -85,6 +108,21 @@ half-requests:
 soak:
 	$(GO) run ./tools/soak $(SOAK)
 
+## relay-chaos: a connection has three relays, which are killed, drained, cut and slow, and
+## gets data through as long as one of them works, with a thousand seeds
+relay-chaos:
+	QUICWAY_CHAOS_SEEDS=1000 $(GO) test -run TestRelayChaos -timeout 60m ./p2p
+
+## splice-soak: the kernel takes TCP connections over, and gives them back, ten thousand times
+## (root; some minutes)
+splice-soak:
+	QUICWAY_REQUIRE_KERNEL=1 QUICWAY_SPLICE_SOAK=1 $(GO) test -count=1 -timeout 30m -v -run '^TestSoak$$' ./internal/splice
+
+## relay-soak: fifty connections, and three relays, one of which is killed every few seconds for
+## two minutes
+relay-soak:
+	QUICWAY_RELAY_SOAK=1 $(GO) test -count=1 -timeout 15m -v -run '^TestRelaysDie$$' ./tools/relaydemo
+
 ## compare: the table in docs/benchmarks.md of LinkQUIC's rules beside ours
 compare:
 	QUICWAY_WRITE=1 $(GO) test -count=1 -v -run '^TestLinkQUIC$$' ./monitor
@@ -92,6 +130,16 @@ compare:
 ## demo-netns: three processes in three network namespaces exchange 1 GiB (root)
 demo-netns:
 	./tools/ci/demo-netns.sh
+
+## demo-sni: 1 GiB over TLS through examples/sni, in userspace and in the kernel (root; SIZE in
+## bytes)
+demo-sni:
+	$(GO) run ./tools/splicedemo -size $(or $(SIZE),1073741824)
+
+## demo-relays: relays die and stop under a connection; prints a timeline, and for how long the
+## connection was silent (KILLS, DRAINS)
+demo-relays:
+	$(GO) run ./tools/relaydemo -kills $(or $(KILLS),6) -drains $(or $(DRAINS),3)
 
 ## demo-nat: two peers behind NATs find a direct path, lose it, and find it again (root)
 demo-nat:

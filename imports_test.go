@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -29,14 +30,13 @@ var importRules = []struct {
 	{"relay/sni", []string{"p2p", "relay", "monitor", "metrics"}},
 	{"relay", []string{"p2p", "relay/sni", "monitor", "metrics"}},
 	{"p2p", []string{"relay", "quota", "monitor", "metrics", "xdp", "internal/datapath"}},
-	{"metrics", []string{"p2p"}},
 }
 
 // optional are modules that only some folders may import, tests left out: other importers must
 // not have to build them.
 var optional = map[string][]string{
-	"github.com/prometheus/":    {"metrics"},
-	"github.com/cilium/":        {"internal/datapath", "internal/test"},
+	"github.com/prometheus/":    {"metrics", "examples/metrics"},
+	"github.com/cilium/":        {"internal/datapath", "internal/splice", "internal/test"},
 	"charm.land/":               {"examples"},
 	"github.com/charmbracelet/": {"examples"},
 	"github.com/chromedp/":      {"examples/monitor"}, // and there only tests do
@@ -89,6 +89,29 @@ func TestForbidden(t *testing.T) {
 	} {
 		if why := forbidden(folder, imported); why != "" {
 			t.Errorf("%s may not import %s: %s", folder, imported, why)
+		}
+	}
+}
+
+// TestDependencies checks that who imports package p2p does not build modules that only others,
+// or only tests, need.
+func TestDependencies(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./p2p").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, module+"p2p") {
+		t.Errorf("%d packages, without the package itself", len(deps))
+	}
+	for _, dep := range deps {
+		for _, never := range []string{
+			"github.com/cilium/", "github.com/prometheus/", "go.opentelemetry.io/", "google.golang.org/", "github.com/coder/",
+			"charm.land/", "github.com/charmbracelet/", "golang.org/x/term",
+		} {
+			if strings.HasPrefix(dep, never) {
+				t.Errorf("package p2p pulls in %s", dep)
+			}
 		}
 	}
 }

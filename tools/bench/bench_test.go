@@ -84,7 +84,10 @@ func TestExperiment(t *testing.T) {
 	rows := []row{{"a", "E/a", "E/b"}, {"b", "E/b", "E/a"}}
 	for want, tab := range map[string]table{
 		"| | R | D |\n|---|---:|---:|\n| a | 100 (50–100) | 5.0 (3.0–5.0) |\n| b | 40 (40–40) | not here |\n": {
-			rows: rows, columns: []column{{"R", "requests/s"}, {"D", "p50-ms"}},
+			rows: rows, columns: []column{{"R", "requests/s", ""}, {"D", "p50-ms", ""}},
+		},
+		"| | R |\n|---|---:|\n| a | 2.50 (1.25–2.50) |\n| b | 1.00 (1.00–1.00) |\n": {
+			rows: rows, columns: []column{{"R", "requests/s", "E/b"}},
 		},
 		"| percent more or less | a | b | eQUIC's own |\n|---|---:|---:|---:|\n| R | +150 | −60 | +30.9 |\n| D | not here | not here | −65 |\n": {
 			rows: rows, claims: []claim{{"R", "requests/s", "+30.9"}, {"D", "p50-ms", "−65"}},

@@ -29,8 +29,8 @@ func experiment(title, attack string, compare bool) table {
 		return t
 	}
 	t.columns = []column{
-		{"requests/s", "requests/s"}, {"p50, ms", "p50-ms"}, {"p95, ms", "p95-ms"}, {"p99, ms", "p99-ms"}, {"served, %", "served-%"},
-		{"server's CPU, %", "server-cpu-%"}, {"interrupts' CPU, %", "softirq-cpu-%"}, {"system calls/s", "syscalls/s"}, {"held live on, %", "held-%"},
+		{"requests/s", "requests/s", ""}, {"p50, ms", "p50-ms", ""}, {"p95, ms", "p95-ms", ""}, {"p99, ms", "p99-ms", ""}, {"served, %", "served-%", ""},
+		{"server's CPU, %", "server-cpu-%", ""}, {"interrupts' CPU, %", "softirq-cpu-%", ""}, {"system calls/s", "syscalls/s", ""}, {"held live on, %", "held-%", ""},
 	}
 	for _, mode := range []struct{ label, name string }{
 		{"no quota", "none"},
@@ -58,18 +58,25 @@ func (t *table) printColumns(w io.Writer, r results) error {
 	for _, row := range t.rows {
 		fmt.Fprintf(w, "| %s |", row.label)
 		for _, c := range t.columns {
-			f, ok := r.median(row.ours, c.unit)
+			name, format := row.ours, figure
+			if c.base != "" {
+				name, format = r.relative(row.ours, c.base, c.unit), ratio
+			}
+			f, ok := r.median(name, c.unit)
 			if !ok { // the benchmark has said why
 				fmt.Fprint(w, " not here |")
 				continue
 			}
-			least, greatest := r.spread(row.ours, c.unit)
-			fmt.Fprintf(w, " %s (%s–%s) |", figure(f), figure(least), figure(greatest))
+			least, greatest := r.spread(name, c.unit)
+			fmt.Fprintf(w, " %s (%s–%s) |", format(f), format(least), format(greatest))
 		}
 		fmt.Fprintln(w)
 	}
 	return nil
 }
+
+// ratio formats a ratio.
+func ratio(f float64) string { return fmt.Sprintf("%.2f", f) }
 
 // printClaims writes the change of each figure in percent, as measured here and as
 // reported by others.

@@ -45,6 +45,21 @@ func (r results) median(name, unit string) (float64, bool) {
 	return all[len(all)/2], true
 }
 
+// relative returns the figures of a benchmark, each divided by that of another one in the same
+// run, as figures of the name name/other.
+func (r results) relative(name, other, unit string) string {
+	own, base := r[name][unit], r[other][unit]
+	both := name + "/" + other
+	if r[both] == nil {
+		r[both] = make(map[string][]float64)
+	}
+	r[both][unit] = nil
+	for i := range min(len(own), len(base)) {
+		r[both][unit] = append(r[both][unit], own[i]/base[i])
+	}
+	return both
+}
+
 // spread returns the least and the greatest figure of a benchmark.
 func (r results) spread(name, unit string) (least, greatest float64) {
 	all := r[name][unit]

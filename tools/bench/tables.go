@@ -30,8 +30,9 @@ type table struct {
 	claims []claim
 }
 
-// column is a column of a table: one figure of each row.
-type column struct{ title, unit string }
+// column is a column of a table: one figure of each row. With base each figure is divided by that
+// of the benchmark base in the same run.
+type column struct{ title, unit, base string }
 
 // claim is the change of a figure in percent that others have reported (says).
 type claim struct{ label, unit, says string }
@@ -175,6 +176,26 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Control connections: 1000 clients that connect at once, and wait for offers (Linux)",
+		pkg:   "./p2p", bench: "^BenchmarkWaiting$", flags: "-benchtime=1x",
+		columns: []column{
+			{"memory of the relay (RSS), kB per client", "kB-rss/client", ""}, {"heap", "kB-heap/client", ""}, {"stacks", "kB-stacks/client", ""},
+			{"heap of an endpoint, kB", "kB-heap/endpoint", ""}, {"packets lost", "lost/op", ""}, {"attempts that failed", "failed/op", ""},
+		},
+		rows: []row{{"1000 clients", "Waiting", ""}},
+	},
+	{
+		title: "Throughput of one stream where UDP is blocked at both sides, and what bounds it",
+		pkg:   "./p2p", bench: "^BenchmarkTunnel$",
+		columns: []column{{"MB/s", "MB/s", ""}, {"of TLS over TCP, in the same run", "MB/s", "Tunnel/TLS"}, {"of quic-go alone", "MB/s", "Tunnel/plain"}},
+		rows: []row{
+			{"package p2p, in two tunnels to the relay", "Tunnel/tunnel", ""},
+			{"TLS over TCP, copied by a program", "Tunnel/TLS", ""},
+			{"package p2p, over the relay by UDP", "Tunnel/relay", ""},
+			{"quic-go alone, directly by UDP", "Tunnel/plain", ""},
+		},
+	},
+	{
 		title: "From the handshake to the direct path, ms, by what the dialer (left) and the accepter are behind",
 		pkg:   "./p2p", bench: "TimeToDirect", unit: "ms/op", none: "relay",
 		pairs: []string{"none", "full cone", "address-restricted", "port-restricted", "symmetric", "carrier-grade", "UDP blocked"},
@@ -241,17 +262,71 @@ var tables = []table{
 	nameTable("one bulk stream", "^Benchmark(Bulk|Short|Memory)$", "Bulk/streams=1/", bulkColumns),
 	nameTable("16 bulk streams", "^Benchmark(Bulk|Short|Memory)$", "Bulk/streams=16/", bulkColumns),
 	nameTable("connections with 1 kB each", "^Benchmark(Bulk|Short|Memory)$", "Short/", []column{
-		{"connections/s", "conns/s"}, {"CPU of the machine, µs per connection", "cpu-us/conn"},
+		{"connections/s", "conns/s", ""}, {"CPU of the relay, µs per connection", "relay-cpu-us/conn", ""}, {"with both ends", "cpu-us/conn", ""},
 	}),
+	{
+		title: "TLS by name: QUIC, packets of 1200 bytes per second on one CPU (Linux)",
+		pkg:   "./relay/sni", bench: "^BenchmarkQUICForward$", unit: "pps",
+		ours: "relay/sni", peer: "plain ReadFrom and Write",
+		rows: []row{
+			{"one bulk flow", "QUICForward/flows=1/relay", "QUICForward/flows=1/plain"},
+			{"64 flows in turns", "QUICForward/flows=64/relay", "QUICForward/flows=64/plain"},
+		},
+	},
 	{
 		title: "TLS by name: bytes of memory per connection that waits (Linux)",
 		pkg:   "./relay/sni", bench: "^Benchmark(Bulk|Short|Memory)$", unit: "B/conn",
 		ours: "relay/sni",
 		rows: []row{{"connection, both sides", "Memory", ""}},
 	},
+	splicedTable("one bulk stream", "Spliced/copying=false/streams=1/"),
+	splicedTable("16 bulk streams", "Spliced/copying=false/streams=16/"),
+	splicedTable("one bulk stream between ends that copy", "Spliced/copying=true/streams=1/"),
+	splicedTable("16 bulk streams between ends that copy", "Spliced/copying=true/streams=16/"),
+	{
+		title: "TLS by name, spliced: MB/s of one stream over two links with losses and 10 ms of round-trip time each (root)",
+		pkg:   "./relay/sni", bench: "^BenchmarkSplicedLoss$", flags: "-benchtime=32x",
+		columns: []column{{"MB/s", "MB/s-relayed", ""}},
+		rows: []row{
+			{"0.1 % lost on each link: routed", "SplicedLoss/loss=0.001/routed", ""},
+			{"relay/sni with Splice", "SplicedLoss/loss=0.001/spliced", ""},
+			{"relay/sni in userspace", "SplicedLoss/loss=0.001/userspace", ""},
+			{"1 % lost on each link: routed", "SplicedLoss/loss=0.01/routed", ""},
+			{"relay/sni with Splice", "SplicedLoss/loss=0.01/spliced", ""},
+			{"relay/sni in userspace", "SplicedLoss/loss=0.01/userspace", ""},
+		},
+	},
+	{
+		title: "TLS by name, spliced: bytes of kernel memory per connection that there is room for (root)",
+		pkg:   "./internal/splice", bench: "^BenchmarkMemory$", unit: "B/pair", flags: "-benchtime=1x",
+		ours: "internal/splice",
+		rows: []row{{"pair, both sides and directions", "Memory", ""}},
+	},
 }
 
-var bulkColumns = []column{{"MB/s", "MB/s-relayed"}, {"CPU of the machine, ms per GB", "cpu-ms/GB"}}
+// splicedTable returns a table of the ways from a host to another one through a third.
+func splicedTable(what, prefix string) table {
+	const speed, cpu = "MB/s-relayed", "cpu-ms/GB"
+	return table{
+		title: "TLS by name, spliced: " + what + " (root)",
+		pkg:   "./relay/sni", bench: "^BenchmarkSpliced$", flags: "-benchtime=2048x",
+		columns: []column{
+			{"MB/s", speed, ""}, {"of routed", speed, prefix + "routed"}, {"of userspace", speed, prefix + "userspace"},
+			{"CPU, ms per GB", cpu, ""}, {"of routed", cpu, prefix + "routed"}, {"of userspace", cpu, prefix + "userspace"},
+		},
+		rows: []row{
+			{"routed, without a relay", prefix + "routed", ""},
+			{"relay/sni, in the kernel", prefix + "spliced", ""},
+			{"relay/sni, in userspace by splice(2)", prefix + "userspace", ""},
+			{"nginx, ssl_preread", prefix + "nginx", ""},
+			{"HAProxy, splice-auto", prefix + "haproxy", ""},
+		},
+	}
+}
+
+var bulkColumns = []column{
+	{"MB/s", "MB/s-relayed", ""}, {"CPU of the relay, ms per GB", "relay-cpu-ms/GB", ""}, {"with both ends", "cpu-ms/GB", ""},
+}
 
 // nameTable returns a table of the relay by name beside others. Programs that are not installed
 // have no figures.

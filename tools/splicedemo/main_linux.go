@@ -1,0 +1,119 @@
+// Command splicedemo downloads bytes over TLS from a server through examples/sni, once in
+// userspace and once with -splice, and prints how long that took and the CPU time of the
+// relay. Client, relay and server are network namespaces. It fails if the kernel has not
+// taken the connection, or if the bytes are not right. It needs root, and Linux 6.6.
+//
+//	go run ./tools/splicedemo [-size BYTES]
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/quicway/quicway/internal/test/nettest"
+)
+
+func main() {
+	size := flag.Int64("size", 1<<30, "`bytes` to download")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *size); err != nil {
+		fmt.Fprintln(os.Stderr, "splicedemo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, size int64) (err error) {
+	dir, err := os.MkdirTemp("", "splicedemo")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	relay := filepath.Join(dir, "sni")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", relay, "./examples/sni").CombinedOutput(); err != nil {
+		return fmt.Errorf("build examples/sni: %w\n%s", err, out)
+	}
+	n := &network{}
+	defer n.rescue(&err)
+	n.build()
+	server, err := n.serve(size)
+	if err != nil {
+		return err
+	}
+	for _, splice := range []bool{false, true} {
+		if err := n.demonstrate(ctx, relay, server, size, splice); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// demonstrate downloads once, and prints the result.
+func (n *network) demonstrate(ctx context.Context, program, server string, size int64, splice bool) error {
+	args := []string{"-listen", relayAddress, "-route", "*=" + server, "-every", "0"}
+	where := "userspace"
+	if splice {
+		args, where = append(args, "-splice", "c1,s1"), "the kernel"
+	}
+	r, err := n.start(ctx, program, args...)
+	if err != nil {
+		return err
+	}
+	took, err := n.download(ctx, size)
+	out, cpu, stopErr := r.stop()
+	if err := errors.Join(err, stopErr); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	fmt.Printf("in %s: %d bytes in %v, %.0f MB/s; CPU time of the relay: %v\n", where, size, took, float64(size)/1e6/took.Seconds(), cpu)
+	if !splice {
+		return nil
+	}
+	lines := strings.Split(out, "\n")
+	i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, " 1 takeovers") })
+	if i < 0 {
+		return fmt.Errorf("the kernel has not taken the connection\n%s", out)
+	}
+	fmt.Println("the relay says:", strings.TrimSpace(lines[i]))
+	return nil
+}
+
+// network stands for the test that nettest's hosts expect. rescue cleans up.
+type network struct {
+	client, relay, server *nettest.Host
+	cleanup               []func()
+}
+
+// failure is the panic value of a Host's fatal error.
+type failure struct{ error }
+
+var _ nettest.TB = (*network)(nil)
+
+func (n *network) Helper()                      {}
+func (n *network) Cleanup(f func())             { n.cleanup = append(n.cleanup, f) }
+func (n *network) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
+func (n *network) Skip(args ...any)             { n.Fatal(args...) }
+func (n *network) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
+
+// rescue removes the hosts, and turns a failure into an error.
+func (n *network) rescue(err *error) {
+	if r := recover(); r != nil {
+		failed, ok := r.(failure)
+		if !ok {
+			panic(r)
+		}
+		*err = failed
+	}
+	for _, f := range slices.Backward(n.cleanup) {
+		f()
+	}
+}
