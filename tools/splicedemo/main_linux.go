@@ -1,6 +1,7 @@
 // Command splicedemo downloads bytes over TLS from a server through examples/sni, once in
 // userspace and once with -splice, and prints how long that took and the CPU time of the
-// relay. Client, relay and server are network namespaces. It fails if the kernel has not
+// relay. The server sends a little at first, and the bytes that count when the relay says that
+// the connection is where it is wanted. Client, relay and server are network namespaces. It fails if the kernel has not
 // taken the connection, or if the bytes are not right. It needs root, and Linux 6.6.
 //
 //	go run ./tools/splicedemo [-size BYTES]
@@ -18,8 +19,18 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/relay/sni"
+)
+
+const (
+	// head is the number of bytes that are sent before those that count. They make the
+	// connection worth a takeover.
+	head = 2 * sni.DefaultSpliceBytes
+	// patience is the time after which a download has failed.
+	patience = time.Minute
 )
 
 func main() {
@@ -46,7 +57,7 @@ func run(ctx context.Context, size int64) (err error) {
 	n := &network{}
 	defer n.rescue(&err)
 	n.build()
-	server, err := n.serve(size)
+	server, err := n.serve(head + size)
 	if err != nil {
 		return err
 	}
@@ -59,31 +70,31 @@ func run(ctx context.Context, size int64) (err error) {
 }
 
 // demonstrate downloads once, and prints the result.
-func (n *network) demonstrate(ctx context.Context, program, server string, size int64, splice bool) error {
-	args := []string{"-listen", relayAddress, "-route", "*=" + server, "-every", "0"}
-	where := "userspace"
+func (n *network) demonstrate(ctx context.Context, program string, server *server, size int64, splice bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	args := []string{"-listen", relayAddress, "-route", "*=" + server.address, "-every", "50ms"}
+	where, sign := "userspace", " 1 accepted"
 	if splice {
-		args, where = append(args, "-splice", "c1,s1"), "the kernel"
+		args, where, sign = append(args, "-splice", "c1,s1"), "the kernel", " 1 takeovers"
 	}
-	r, err := n.start(ctx, program, args...)
+	r, err := n.start(ctx, sign, program, args...)
 	if err != nil {
 		return err
 	}
-	took, err := n.download(ctx, size)
+	server.ready <- r.said
+	err = n.download(ctx, head+size)
+	ended := time.Now()
 	out, cpu, stopErr := r.stop()
+	if r.sign == "" {
+		err = errors.Join(err, fmt.Errorf("the relay has never said %q", sign))
+	}
 	if err := errors.Join(err, stopErr); err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+		return fmt.Errorf("in %s: %w\n%s", where, err, out)
 	}
+	took := ended.Sub(<-server.began).Round(time.Millisecond)
 	fmt.Printf("in %s: %d bytes in %v, %.0f MB/s; CPU time of the relay: %v\n", where, size, took, float64(size)/1e6/took.Seconds(), cpu)
-	if !splice {
-		return nil
-	}
-	lines := strings.Split(out, "\n")
-	i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, " 1 takeovers") })
-	if i < 0 {
-		return fmt.Errorf("the kernel has not taken the connection\n%s", out)
-	}
-	fmt.Println("the relay says:", strings.TrimSpace(lines[i]))
+	fmt.Println("the relay says:", strings.TrimSpace(r.sign))
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,23 +41,33 @@ func (n *network) build() {
 	}
 }
 
-// serve starts a TLS server that sends bytes to each client, and returns its address.
-func (n *network) serve(size int64) (string, error) {
+// server is a TLS server that sends the same number of bytes to each client.
+type server struct {
+	address string
+	// ready gets a channel for each client. The server sends more than the head when that
+	// channel is closed.
+	ready chan (<-chan struct{})
+	began chan time.Time // gets the time at which the bytes after a client's head began
+}
+
+// serve starts a server that sends size bytes.
+func (n *network) serve(size int64) (*server, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	cert, err := pki.SelfSigned(key)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var l net.Listener
 	if err := n.server.Run(func() (err error) {
 		l, err = net.Listen("tcp", serverAddress)
 		return err
 	}); err != nil {
-		return "", err
+		return nil, err
 	}
+	s := &server{address: l.Addr().String(), ready: make(chan (<-chan struct{}), 1), began: make(chan time.Time, 1)}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -64,18 +75,26 @@ func (n *network) serve(size int64) (string, error) {
 			if err != nil {
 				return
 			}
-			running.Go(func() {
-				conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
-				defer conn.Close()
-				_, _ = io.CopyN(conn, &pattern{}, size) // the client counts
-			})
+			s.send(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}}), size)
 		}
 	})
 	n.Cleanup(func() {
 		l.Close()
 		running.Wait()
 	})
-	return l.Addr().String(), nil
+	return s, nil
+}
+
+// send sends size bytes to a client. The client counts them, and says what is wrong.
+func (s *server) send(conn *tls.Conn, size int64) {
+	defer conn.Close()
+	bytes := &pattern{}
+	if _, err := io.CopyN(conn, bytes, head); err != nil {
+		return
+	}
+	<-<-s.ready
+	s.began <- time.Now()
+	_, _ = io.CopyN(conn, bytes, size-head)
 }
 
 // pattern is a stream of bytes without end. Read as a writer, it checks them.
@@ -110,15 +129,14 @@ func (p *pattern) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// download downloads all bytes, and returns how long that took.
-func (n *network) download(ctx context.Context, size int64) (time.Duration, error) {
-	began := time.Now()
+// download downloads size bytes, and checks them.
+func (n *network) download(ctx context.Context, size int64) error {
 	var c net.Conn
 	if err := n.client.Run(func() (err error) {
 		c, err = new(net.Dialer).DialContext(ctx, "tcp", relayAddress)
 		return err
 	}); err != nil {
-		return 0, err
+		return err
 	}
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	// The certificate is one that nobody knows; the bytes are checked.
@@ -128,38 +146,62 @@ func (n *network) download(ctx context.Context, size int64) (time.Duration, erro
 	if err == nil && got != size {
 		err = fmt.Errorf("%d of %d bytes have arrived", got, size)
 	}
-	return time.Since(began).Round(time.Millisecond), err
+	return err
 }
 
 // relayProcess is examples/sni, which runs.
 type relayProcess struct {
-	cmd    *exec.Cmd
-	output *bufio.Reader
+	cmd  *exec.Cmd
+	said chan struct{}   // closed once the relay has said what start waits for, or has ended
+	sign string          // the line that said so
+	out  strings.Builder // the last table
+	read chan error      // has the result when all output is read
 }
 
-// start runs the relay on its host, and waits until it says that it relays.
-func (n *network) start(ctx context.Context, program string, args ...string) (*relayProcess, error) {
-	r := &relayProcess{cmd: exec.CommandContext(ctx, program, args...)}
+// start runs the relay on its host, and waits until it says that it relays. The relay's channel
+// said is closed at the first line after that which contains sign.
+func (n *network) start(ctx context.Context, sign, program string, args ...string) (*relayProcess, error) {
+	r := &relayProcess{cmd: exec.CommandContext(ctx, program, args...), said: make(chan struct{}), read: make(chan error, 1)}
 	r.cmd.Stderr = os.Stderr
 	output, err := r.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	r.output = bufio.NewReader(output)
 	if err := n.relay.Run(r.cmd.Start); err != nil {
 		return nil, err
 	}
-	if _, err := r.output.ReadString('\n'); err != nil {
-		return nil, errors.Join(fmt.Errorf("the relay says nothing: %w", err), r.cmd.Wait())
+	lines := bufio.NewScanner(output)
+	if !lines.Scan() {
+		return nil, errors.Join(errors.New("the relay says nothing"), lines.Err(), r.cmd.Wait())
 	}
+	go r.follow(lines, sign)
 	return r, nil
 }
 
-// stop ends the relay, and returns what it has printed, and its CPU time.
+// follow reads the lines of the relay until it ends.
+func (r *relayProcess) follow(lines *bufio.Scanner, sign string) {
+	ended := false
+	for lines.Scan() {
+		if ended {
+			r.out.Reset()
+		}
+		fmt.Fprintln(&r.out, lines.Text())
+		ended = lines.Text() == ""
+		if r.sign == "" && strings.Contains(lines.Text(), sign) {
+			r.sign = lines.Text()
+			close(r.said)
+		}
+	}
+	if r.sign == "" {
+		close(r.said)
+	}
+	r.read <- lines.Err()
+}
+
+// stop ends the relay, and returns its last table, and its CPU time.
 func (r *relayProcess) stop() (out string, cpu time.Duration, err error) {
 	err = r.cmd.Process.Signal(os.Interrupt)
-	text, readErr := io.ReadAll(r.output)
-	err = errors.Join(err, readErr, r.cmd.Wait())
+	err = errors.Join(err, <-r.read, r.cmd.Wait())
 	state := r.cmd.ProcessState
-	return string(text), state.UserTime() + state.SystemTime(), err
+	return r.out.String(), state.UserTime() + state.SystemTime(), err
 }
