@@ -143,7 +143,8 @@ type Config struct {
 	// IPv4 address or 48 bits of IPv6) may have half of them, and a source (64 bits) a
 	// quarter; a new connection that is one too many is closed. A tunnel takes 100 kB.
 	// While its client does not read, it takes up to 1.4 MB more: two buffers of 512 KiB,
-	// which grow by a quarter at a time, and 65 KiB of TLS records. 0 means 4096; negative: no tunnels.
+	// which grow by a quarter at a time, and 65 KiB of TLS records. 0 means 4096; negative:
+	// no tunnels.
 	MaxTunnels int
 
 	// TTL is how long a leg lives after its last refresh or its last packet. A peer

@@ -73,14 +73,20 @@ func main() {
 	flag.StringVar(&o.from, "proxy-from", "", "comma-separated `prefixes` of load balancers that send PROXY protocol headers (default: none)")
 	flag.StringVar(&o.splice, "splice", "", "comma-separated `interfaces` of clients and servers, between which the kernel relays (default: userspace alone)")
 	flag.StringVar(&o.pin, "pin", "", "`directory` on a BPF file system, with which connections in the kernel outlive the process (needs -splice)")
+	unpin := flag.Bool("unpin", false, "remove the connections that -pin has left in the kernel, and exit")
 	flag.DurationVar(&o.hello, "hello", 0, "`time` in which a client has to send its ClientHello (0: 10 s)")
 	flag.DurationVar(&o.idle, "idle", 0, "`time` after which a TCP connection without bytes is reset (0: 10 min; negative: never)")
 	flag.DurationVar(&o.every, "every", 2*time.Second, "print the table at this interval (0: only at the end)")
 	flag.BoolVar(&o.verbose, "v", false, "log connections")
 	flag.BoolVar(&o.scene, "scene", false, "relay to three servers of this process, and end")
 	sniProgram.Main(func(ctx context.Context, args []string) error {
-		if err := program.Args(args, 0); err != nil {
+		switch err := program.Args(args, 0); {
+		case err != nil:
 			return err
+		case *unpin && o.pin == "":
+			return program.Usagef("-unpin needs -pin")
+		case *unpin:
+			return sni.Unpin(o.pin)
 		}
 		return run(ctx, &o)
 	})

@@ -14,6 +14,9 @@ var (
 	// ErrConfig is wrapped by errors about an invalid [Config] or [Route].
 	ErrConfig = errors.New("invalid configuration")
 
+	// ErrBusy is wrapped by the error of [Unpin] when a server uses the directory.
+	ErrBusy = errors.New("in use")
+
 	errName    = errors.New("the server name is too long")
 	errNoRoute = errors.New("no route")
 	errLoop    = errors.New("the upstream is this relay itself")

@@ -65,7 +65,8 @@ type Splice struct {
 	// Start it soon: a connection that was on its way back to userspace when the process was
 	// killed waits for it, and until then other connections of this host cannot use the
 	// addresses of those in the kernel. Only root and the process's user may be able to write
-	// to the directory. Empty means that both ends get a reset.
+	// to the directory. [Unpin] removes what is left there. Empty means that both ends get a reset
+	// when the process ends.
 	Pin string
 
 	// MaxSegment is the greatest number of bytes, without headers and options, that the relay

@@ -315,6 +315,32 @@ func TestSplicedKill(t *testing.T) {
 	wantResetOfWriter(t, "the upstream", upstream)
 }
 
+// TestSplicedUnpin checks that Unpin ends the connections that a killed relay has left in the
+// kernel, and leaves those of one that runs.
+func TestSplicedUnpin(t *testing.T) {
+	b := newBed(t)
+	u := b.upstream(false)
+	setup := splicing()
+	setup.Splice.Pin = nettest.BPFFS(t) + "/sni"
+	r := b.start(false, u.addr(), setup)
+	client, upstream := b.spliced(r, u)
+	if err := Unpin(setup.Splice.Pin); !errors.Is(err, ErrBusy) {
+		t.Errorf("got %v, want ErrBusy", err)
+	}
+	say(t, client, upstream, "still here")
+	r.kill()
+	for range 2 { // the second time there is nothing
+		if err := Unpin(setup.Splice.Pin); err != nil {
+			t.Error(err)
+		}
+	}
+	wantResetOfWriter(t, "the client", client)
+	wantResetOfWriter(t, "the upstream", upstream)
+	if err := Unpin(t.TempDir()); !errors.Is(err, ErrConfig) {
+		t.Errorf("a directory that is not on a BPF file system: got %v, want ErrConfig", err)
+	}
+}
+
 // TestSplicedAdoption checks that pinned connections go on when the relay is killed, and that
 // the next one adopts them.
 func TestSplicedAdoption(t *testing.T) {
