@@ -21,11 +21,11 @@ lint:
 
 ## test: what needs no privileges, with the race detector
 test:
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on -timeout 30m ./...
 
 ## test-kernel: the same, as root, with real network namespaces; skips nothing
 test-kernel:
-	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -race -shuffle=on ./...
+	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -race -shuffle=on -timeout 30m ./...
 
 ## test-unprivileged: as whoever has just cloned this, also if root runs it
 test-unprivileged:

@@ -231,12 +231,12 @@ func (r *lineLab) take(c *tcptest.Conn, injected int) *Pair {
 // mustTake takes over a connection that goes on for long enough, also if the machine is so busy that
 // it is not quiet in time at first.
 func (r *lineLab) mustTake(c *tcptest.Conn, injected int) *Pair {
-	for range 10 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if pair := r.take(c, injected); pair != nil {
 			return pair
 		}
 	}
-	r.Errorf("no takeover: %v", &r.outcome)
+	r.Errorf("no takeover within a minute: %v", &r.outcome)
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // or both directions over lines that lose, reorder and duplicate packets, and close or reset
 // in each order. Each byte has to arrive, and nothing may be left.
 func TestLossy(t *testing.T) {
-	const connections, size = 12, 768 << 10
+	const connections, size, takeovers = 12, 768 << 10, 6
 	for _, test := range []struct {
 		name       string
 		conditions nettest.LineConditions
@@ -36,7 +36,7 @@ func TestLossy(t *testing.T) {
 				if test.conditions.Loss > 0 {
 					ends = []tcptest.End{tcptest.EachWhenDone, tcptest.ClientFirst, tcptest.ServerFirst} // a reset may be lost
 				}
-				r.exchange(connections, func(i int) tcptest.Exchange {
+				exchange := func(i int) tcptest.Exchange {
 					x := tcptest.Exchange{Up: size, Down: size, End: ends[i%len(ends)], Pause: 12 * time.Millisecond}
 					switch i / len(ends) % 4 {
 					case 1:
@@ -45,14 +45,18 @@ func TestLossy(t *testing.T) {
 						x.Down = 2
 					}
 					return x
-				})
+				}
+				// On a busy machine connections are seldom quiet in time.
+				for round := 0; round == 0 || round < 10 && r.outcome.of(wasTaken) < takeovers; round++ {
+					r.exchange(connections, exchange)
+				}
 				if test.conditions.Loss == 0 {
 					r.faultless(counters)
 				}
 				r.leftovers()
 				t.Logf("%v, lost %v", &r.outcome, r.lost())
-				if n := r.outcome.of(wasTaken); n < connections/2 {
-					t.Errorf("%d connections were taken over, want %d or more: %v", n, connections/2, &r.outcome)
+				if n := r.outcome.of(wasTaken); n < takeovers {
+					t.Errorf("%d connections were taken over, want %d or more: %v", n, takeovers, &r.outcome)
 				}
 			})
 		})
@@ -108,13 +112,21 @@ var isFault = map[string]bool{
 // faultless checks that no end has got wrong packets since before.
 func (r *lineLab) faultless(before map[string]nettest.Counters) {
 	r.Helper()
-	for name, after := range r.counters() {
+	all := r.counters()
+	var handshakes uint64 // packets of handshakes that were sent again
+	for name, after := range all {
+		handshakes += after.Since(before[name])["TcpExtTCPSynRetrans"]
+	}
+	for name, after := range all {
 		if name == "relay" { // an end may send beyond the window of a socket that has come back
 			continue
 		}
 		for counter, n := range after.Since(before[name]) {
 			if counter == "TcpExtBeyondWindow" && n <= uint64(r.outcome.of(wasTaken)+r.outcome.of(wasReturned)) {
 				continue // acknowledgements that a busy machine delivers late look the same
+			}
+			if (counter == "TcpExtTCPChallengeACK" || counter == "TcpInErrs") && n <= handshakes {
+				continue // answers to a second SYN-ACK, which a busy machine sends
 			}
 			if isFault[counter] {
 				r.Errorf("%s: %s has grown by %d", name, counter, n)

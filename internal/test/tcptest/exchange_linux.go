@@ -42,7 +42,7 @@ type Exchange struct {
 	End      End           // how the connection ends
 	Pause    time.Duration // longest random pause between two writes; 0: none
 	Slow     time.Duration // longest random pause between two reads; 0: none
-	Timeout  time.Duration // after which an end gives up; 0: 60 s
+	Timeout  time.Duration // after which an end gives up; 0: 3 minutes
 
 	// Half is closed when both ends may send the last half of their bytes; nil: at any time.
 	Half <-chan struct{}
@@ -82,7 +82,7 @@ func (s *Server) Close() error {
 // found wrong.
 func (s *Server) Run(x Exchange, dial func() (*net.TCPConn, error)) error {
 	if x.Timeout == 0 {
-		x.Timeout = time.Minute
+		x.Timeout = 3 * time.Minute
 	}
 	e := &expected{Exchange: x, result: make(chan error, 1)}
 	s.mu.Lock()
