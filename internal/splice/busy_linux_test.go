@@ -299,7 +299,7 @@ func TestSlowReader(t *testing.T) {
 	if err := client.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := server.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.Copy(io.Discard, server); got != sent || err != nil {

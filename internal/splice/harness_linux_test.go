@@ -145,7 +145,7 @@ func (l *lab) chain(from, to string) *chain {
 
 func accept(t *testing.T, ln *net.TCPListener) *net.TCPConn {
 	t.Helper()
-	ln.SetDeadline(time.Now().Add(10 * time.Second))
+	ln.SetDeadline(time.Now().Add(time.Minute))
 	c, err := ln.AcceptTCP()
 	if err != nil {
 		t.Fatal(err)

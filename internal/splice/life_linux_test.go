@@ -346,7 +346,7 @@ func wantEnd(t *testing.T, p *Pair, want End) {
 
 func wantEOF(t *testing.T, c *net.TCPConn) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("read %d bytes, %v, want the end", n, err)
 	}
@@ -354,7 +354,7 @@ func wantEOF(t *testing.T, c *net.TCPConn) {
 
 func wantReset(t *testing.T, c *net.TCPConn) {
 	t.Helper()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if n, err := c.Read(make([]byte, 1)); !isReset(err) {
 		t.Errorf("read %d bytes, %v, want a reset", n, err)
 	}

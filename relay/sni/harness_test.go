@@ -15,7 +15,7 @@ import (
 )
 
 // patience is the time after which a test gives up.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // newServer runs a server on loopback until the test ends, and checks then that each
 // connection has been counted once.

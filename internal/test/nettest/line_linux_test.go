@@ -214,7 +214,7 @@ func (l *lined) connect(to string) (client, server net.Conn) {
 		l.Fatal(err)
 	}
 	l.Cleanup(func() { client.Close(); server.Close() })
-	if err := client.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := client.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		l.Fatal(err)
 	}
 	return client, server
