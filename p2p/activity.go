@@ -1,32 +1,34 @@
 package p2p
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // activity remembers when packets were sent and received on a path, and how many are
-// unanswered. It is used without a lock, by each packet.
+// unanswered. It is used without a lock, by each packet. Times are those of package monotime.
 type activity struct {
-	// unanswered is the Unix time in nanoseconds of the first packet sent
-	// since the last one received, or 0.
+	// unanswered is the time of the first packet sent since the last one received, or 0.
 	unanswered atomic.Int64
 	// owed is the number of packets sent since then.
 	owed atomic.Uint32
 	// last is the time of the last packet in either direction, heard that of
-	// the last one received.
+	// the last one received. 0: there was none.
 	last, heard atomic.Int64
 }
 
 func (a *activity) sent(packets int) {
-	now := time.Now().UnixNano()
+	now := monotime.Now()
 	a.unanswered.CompareAndSwap(0, now)
 	a.owed.Add(uint32(packets))
 	a.last.Store(now)
 }
 
 func (a *activity) received() {
-	now := time.Now().UnixNano()
+	now := monotime.Now()
 	a.unanswered.Store(0)
 	a.owed.Store(0)
 	a.heard.Store(now)
@@ -39,7 +41,7 @@ func (a *activity) silence(now time.Time) time.Duration {
 	if since == 0 {
 		return 0
 	}
-	return now.Sub(time.Unix(0, since))
+	return monotime.Age(since, now)
 }
 
 // overdue is silence, or 0 while only one packet is unanswered: that may be an
@@ -53,11 +55,18 @@ func (a *activity) overdue(now time.Time) time.Duration {
 }
 
 // heardSince says whether a packet has been received after t.
-func (a *activity) heardSince(t time.Time) bool { return a.heard.Load() > t.UnixNano() }
+func (a *activity) heardSince(t time.Time) bool { return isSince(a.heard.Load(), t) }
+
+// isSince says whether a time of package monotime is after t. 0 is no time.
+func isSince(at int64, t time.Time) bool { return at != 0 && at > monotime.Of(t) }
 
 // idle is how long nothing has been sent or received.
 func (a *activity) idle(now time.Time) time.Duration {
-	return now.Sub(time.Unix(0, a.last.Load()))
+	last := a.last.Load()
+	if last == 0 {
+		return math.MaxInt64
+	}
+	return monotime.Age(last, now)
 }
 
 // forgive counts the packets sent so far as answered.
@@ -69,6 +78,6 @@ func (a *activity) forgive() {
 // reset begins with another path.
 func (a *activity) reset(now time.Time) {
 	a.forgive()
-	a.heard.Store(now.UnixNano())
-	a.last.Store(now.UnixNano())
+	a.heard.Store(monotime.Of(now))
+	a.last.Store(monotime.Of(now))
 }

@@ -4,14 +4,16 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // asks remembers when a relay was asked whether it answers, for all connections that want
-// to know. The zero value is ready to use.
+// to know. Times are those of package monotime. The zero value is ready to use.
 type asks struct {
-	open     atomic.Int64 // Unix time in nanoseconds when the question under way was first asked; 0: none is
-	asked    atomic.Int64 // the same for the last question
-	answered atomic.Int64 // and of the last answer
+	open     atomic.Int64 // when the question under way was first asked; 0: none is
+	asked    atomic.Int64 // when the last question was; 0: never
+	answered atomic.Int64 // when the last answer came; 0: never
 	took     atomic.Int64 // nanoseconds from the question to that answer
 }
 
@@ -27,7 +29,7 @@ func (c *relayClient) ask(now time.Time, every time.Duration) {
 	c.endpoint.tasks.Go(func() {
 		defer c.asks.end()
 		for c.present() == conn && c.endpoint.ctx.Err() == nil {
-			if c.asks.pose(c.endpoint.ctx, conn) {
+			if c.asks.pose(c.endpoint.ctx, conn.ping) {
 				return
 			}
 			sleep(c.endpoint.ctx, askPatience)
@@ -38,8 +40,8 @@ func (c *relayClient) ask(now time.Time, every time.Duration) {
 // begin begins a question, unless one is under way, or the last one was asked less than a
 // period ago.
 func (a *asks) begin(now time.Time, every time.Duration) bool {
-	at := now.UnixNano()
-	if at-a.asked.Load() < int64(every) || !a.open.CompareAndSwap(0, at) {
+	at, last := monotime.Of(now), a.asked.Load()
+	if last != 0 && at-last < int64(every) || !a.open.CompareAndSwap(0, at) {
 		return false
 	}
 	a.asked.Store(at)
@@ -55,25 +57,27 @@ func (a *asks) unanswered(now time.Time) time.Duration {
 	if open == 0 {
 		return 0
 	}
-	return now.Sub(time.Unix(0, open))
+	return monotime.Age(open, now)
 }
 
 // pose asks once, and says whether there was an answer.
-func (a *asks) pose(ctx context.Context, conn *controlConn) bool {
+func (a *asks) pose(ctx context.Context, ping func(context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := time.Now()
-	if conn.ping(ctx) != nil {
+	if ping(ctx) != nil {
 		return false
 	}
-	now := time.Now()
-	a.took.Store(int64(now.Sub(began)))
-	a.answered.Store(now.UnixNano())
+	a.took.Store(int64(time.Since(began)))
+	a.answered.Store(monotime.Now())
 	return true
 }
 
 // answeredSince says whether the relay has answered a question at t or later.
-func (c *relayClient) answeredSince(t time.Time) bool { return c.asks.answered.Load() >= t.UnixNano() }
+func (c *relayClient) answeredSince(t time.Time) bool {
+	answered := c.asks.answered.Load()
+	return answered != 0 && answered >= monotime.Of(t)
+}
 
 // unanswered is how long a question has been unanswered, or 0 if there is none.
 func (c *relayClient) unanswered(now time.Time) time.Duration { return c.asks.unanswered(now) }

@@ -195,8 +195,8 @@ func (c *carrier) abandon(now time.Time) {
 // NAT has forgotten it.
 func (c *carrier) shortenKeepAlive(now time.Time) {
 	configured := c.conn.endpoint.conf.KeepAlive
-	heard := time.Unix(0, c.link.direct.activity.heard.Load())
-	if configured > 0 && now.Sub(heard) >= shortestKeepAlive {
+	silent := !c.link.direct.activity.heardSince(now.Add(-shortestKeepAlive))
+	if configured > 0 && silent {
 		present := time.Duration(c.conn.keepAlive.Load())
 		c.conn.keepAlive.Store(int64(max(present/2, min(configured, shortestKeepAlive))))
 	}

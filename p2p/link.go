@@ -196,7 +196,7 @@ func (l *link) idle(now time.Time) time.Duration {
 
 // heardSince says whether a packet has been received after t.
 func (l *link) heardSince(t time.Time) bool {
-	return l.activity.heardSince(t) || l.direct.activity.heardSince(t) || l.elsewhere.heard.Load() > t.UnixNano()
+	return l.activity.heardSince(t) || l.direct.activity.heardSince(t) || isSince(l.elsewhere.heard.Load(), t)
 }
 
 // observed is this host's address, as the relay that carries sees it.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/netmon"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/wire"
@@ -663,7 +664,7 @@ func TestLiveness(t *testing.T) {
 	} {
 		var a activity
 		if test.owed > 0 {
-			a.unanswered.Store(now.Add(-test.silence).UnixNano())
+			a.unanswered.Store(monotime.Of(now.Add(-test.silence)))
 			a.owed.Store(test.owed)
 		}
 		v := liveness{rtt: test.rtt, asks: test.asks, asked: now.Add(-askEvery)}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // followAfter is how long this side's packets must be unanswered, plus the round-trip time,
@@ -84,7 +86,7 @@ func (l *link) carryBy(g *leg) {
 // elsewhere remembers that packets come from a relay that does not carry. They may be the
 // peer's, or the relay's own.
 type elsewhere struct {
-	heard atomic.Int64 // Unix time in nanoseconds of the last one
+	heard atomic.Int64 // time of the last one, of package monotime; 0: none
 	leg   atomic.Pointer[leg]
 }
 
@@ -93,7 +95,7 @@ type elsewhere struct {
 // follow the peer.
 func (l *link) heardElsewhere(g *leg) {
 	now := time.Now()
-	l.elsewhere.heard.Store(now.UnixNano())
+	l.elsewhere.heard.Store(monotime.Of(now))
 	if l.activity.silence(now) < followAfter {
 		return
 	}
