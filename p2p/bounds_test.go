@@ -2,10 +2,13 @@ package p2p
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/tunnel"
 	"github.com/quicway/quicway/internal/udp"
 )
@@ -74,6 +77,34 @@ func TestLinkKeepsLatestIDs(t *testing.T) {
 		if got, want := m.links[key.ID(cid.Peer, counter)] == l, counter >= 2*keptIDs; got != want {
 			t.Errorf("ID %d leads to the link: %v, want %v", counter, got, want)
 		}
+	}
+}
+
+// TestUrgentLegsAreBounded checks that what a relay says about one leg, however often, has the
+// relay asked about it once, and not any more when the leg has been given back.
+func TestUrgentLegsAreBounded(t *testing.T) {
+	e := &Endpoint{conf: &Config{Logger: slog.New(slog.DiscardHandler)}}
+	c := &relayClient{endpoint: e}
+	c.legs = newLegs(c)
+	g := &leg{link: &link{session: control.NewSessionID()}, client: c}
+	g.link.routes.Store(&routes{carrier: g})
+	c.legs.add(g)
+	say := func() {
+		for range 1000 {
+			c.handleEvent(nil, control.Event{Type: control.EventJoined, Session: g.link.session})
+		}
+	}
+	say()
+	if silent, urgent := c.legs.suspects(time.Now()); !silent || len(urgent) != 1 {
+		t.Errorf("joined 1000 times: ask %v, about %d legs, want 1", silent, len(urgent))
+	}
+	if silent, urgent := c.legs.suspects(time.Now()); silent {
+		t.Errorf("asked again, about %d legs", len(urgent))
+	}
+	say()
+	c.legs.forget(g)
+	if _, urgent := c.legs.suspects(time.Now()); len(urgent) != 0 {
+		t.Error("a leg that was given back is registered again")
 	}
 }
 

@@ -36,12 +36,17 @@ type legs struct {
 
 	mu     sync.Mutex // guards the following
 	legs   map[control.SessionID]*leg
-	urgent []*leg    // those that the relay is to be asked about at once
-	asked  time.Time // when the relay was last asked
+	urgent map[*leg]struct{} // those that the relay is to be asked about at once
+	asked  time.Time         // when the relay was last asked
 }
 
 func newLegs(c *relayClient) legs {
-	return legs{client: c, legs: make(map[control.SessionID]*leg), hurry: make(chan struct{}, 1)}
+	return legs{
+		client: c,
+		legs:   make(map[control.SessionID]*leg),
+		urgent: make(map[*leg]struct{}),
+		hurry:  make(chan struct{}, 1),
+	}
 }
 
 // serve refreshes the legs, regularly and after silence, until the control connection
@@ -91,10 +96,15 @@ func (g *legs) serve(ctx context.Context, conn *controlConn, lost bool) {
 }
 
 // hasten has the relay asked about legs at once: packets go through it again, and the
-// NAT may have given this host another address meanwhile.
+// NAT may have given this host another address meanwhile. It ignores legs that are not kept
+// registered.
 func (g *legs) hasten(legs ...*leg) {
 	g.mu.Lock()
-	g.urgent = append(g.urgent, legs...)
+	for _, l := range legs {
+		if g.legs[l.link.session] == l {
+			g.urgent[l] = struct{}{}
+		}
+	}
 	g.mu.Unlock()
 	notify(g.hurry)
 }
@@ -113,8 +123,9 @@ func (g *legs) suspects(now time.Time) (silent bool, legs []*leg) {
 			legs = append(legs, l)
 		}
 	}
-	if urgent := g.urgent; len(urgent) > 0 {
-		g.urgent = nil
+	if len(g.urgent) > 0 {
+		urgent := slices.Collect(maps.Keys(g.urgent))
+		clear(g.urgent)
 		return true, urgent
 	}
 	if longest < suspicion || now.Sub(g.asked) < max(suspicion, longest/2) {
@@ -213,24 +224,28 @@ func (g *legs) add(l *leg) {
 func (g *legs) forget(l *leg) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.legs[l.link.session] == l {
-		delete(g.legs, l.link.session)
+	g.forgetLocked(l)
+}
+
+// forgetLocked is forget. It returns false if the leg was not kept registered.
+func (g *legs) forgetLocked(l *leg) bool {
+	if g.legs[l.link.session] != l {
+		return false
 	}
+	delete(g.legs, l.link.session)
+	delete(g.urgent, l)
+	return true
 }
 
 // end gives a leg back to the relay, if there is a control connection. Otherwise the leg
 // expires.
 func (g *legs) end(ctx context.Context, l *leg) {
 	g.mu.Lock()
-	if g.legs[l.link.session] != l {
-		g.mu.Unlock()
-		return // not registered, or given back before
-	}
-	delete(g.legs, l.link.session)
+	kept := g.forgetLocked(l)
 	g.mu.Unlock()
 	conn := g.client.present()
-	if conn == nil {
-		return
+	if !kept || conn == nil {
+		return // not registered, given back before, or the leg expires
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
