@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // shards is the number of shards of a [MemoryStore]. Get takes the read lock of one shard.
@@ -27,7 +29,7 @@ type MemoryStore struct {
 	now    func() time.Time
 	max    int64
 	count  atomic.Int64
-	swept  atomic.Int64 // Unix time in nanoseconds of the last sweep of the full store
+	swept  atomic.Int64 // time of the last sweep of the full store, of package monotime
 	seed   maphash.Seed // secret, because attackers may choose IDs
 	shards [shards]shard
 }
@@ -40,7 +42,7 @@ type shard struct {
 
 type entry struct {
 	Association
-	expires int64 // Unix time in nanoseconds
+	expires int64 // time of package monotime
 }
 
 var _ Store = (*MemoryStore)(nil)
@@ -84,14 +86,14 @@ func (s *MemoryStore) put(id ID, a Association, now time.Time, ttl time.Duration
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	old, ok := sh.entries[id]
-	if ok && old.Owner != a.Owner && old.expires > now.UnixNano() {
+	if ok && old.Owner != a.Owner && old.expires > monotime.Of(now) {
 		return ErrConflict
 	}
 	if !ok && s.count.Add(1) > s.max {
 		s.count.Add(-1)
 		return ErrFull
 	}
-	sh.entries[id] = entry{a, now.Add(ttl).UnixNano()}
+	sh.entries[id] = entry{a, monotime.Of(now.Add(ttl))}
 	return nil
 }
 
@@ -99,7 +101,7 @@ func (s *MemoryStore) put(id ID, a Association, now time.Time, ttl time.Duration
 // notes that there is one now.
 func (s *MemoryStore) maySweep(now time.Time) bool {
 	last := s.swept.Load()
-	return now.UnixNano()-last >= int64(time.Second) && s.swept.CompareAndSwap(last, now.UnixNano())
+	return monotime.Age(last, now) >= time.Second && s.swept.CompareAndSwap(last, monotime.Of(now))
 }
 
 // Get implements [Store].
@@ -108,7 +110,7 @@ func (s *MemoryStore) Get(id ID) (Association, bool) {
 	sh.mu.RLock()
 	e, ok := sh.entries[id]
 	sh.mu.RUnlock()
-	if !ok || e.expires <= s.now().UnixNano() {
+	if !ok || e.expires <= monotime.Of(s.now()) {
 		return Association{}, false
 	}
 	return e.Association, true
@@ -133,7 +135,7 @@ func (s *MemoryStore) Cap() int { return int(s.max) }
 
 // Expire removes the expired IDs, and returns how many there were.
 func (s *MemoryStore) Expire() int {
-	now := s.now().UnixNano()
+	now := monotime.Of(s.now())
 	n := 0
 	for i := range s.shards {
 		sh := &s.shards[i]

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/cid/storetest"
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 func TestMemoryStore(t *testing.T) {
@@ -53,5 +54,27 @@ func TestMemoryStoreGetDoesNotAllocate(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestMemoryStoreClockThatIsSet checks that setting the wall clock neither expires an ID nor keeps
+// it alive.
+func TestMemoryStoreClockThatIsSet(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, time.Hour} {
+		began := time.Now()
+		now := began
+		s := cid.NewMemoryStore(&cid.MemoryConfig{Now: func() time.Time { return now }})
+		id := cid.NewKey().ID(cid.Peer, 0)
+		if err := s.Put(id, cid.Association{}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		now = nettest.SetClock(began.Add(time.Second), by)
+		if _, ok := s.Get(id); !ok || s.Expire() != 0 {
+			t.Errorf("clock set by %v: the ID has expired after a second", by)
+		}
+		now = nettest.SetClock(began.Add(time.Minute), by)
+		if _, ok := s.Get(id); ok || s.Expire() != 1 {
+			t.Errorf("clock set by %v: the ID is there after a minute", by)
+		}
 	}
 }

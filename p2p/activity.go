@@ -57,8 +57,8 @@ func (a *activity) overdue(now time.Time) time.Duration {
 // heardSince says whether a packet has been received after t.
 func (a *activity) heardSince(t time.Time) bool { return isSince(a.heard.Load(), t) }
 
-// isSince says whether a time of package monotime is after t. 0 is no time.
-func isSince(at int64, t time.Time) bool { return at != 0 && at > monotime.Of(t) }
+// isSince says whether a time of package monotime is after t. 0 is before all times.
+func isSince(at int64, t time.Time) bool { return at > monotime.Of(t) }
 
 // idle is how long nothing has been sent or received.
 func (a *activity) idle(now time.Time) time.Duration {

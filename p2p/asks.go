@@ -40,8 +40,8 @@ func (c *relayClient) ask(now time.Time, every time.Duration) {
 // begin begins a question, unless one is under way, or the last one was asked less than a
 // period ago.
 func (a *asks) begin(now time.Time, every time.Duration) bool {
-	at, last := monotime.Of(now), a.asked.Load()
-	if last != 0 && at-last < int64(every) || !a.open.CompareAndSwap(0, at) {
+	at := monotime.Of(now)
+	if at-a.asked.Load() < int64(every) || !a.open.CompareAndSwap(0, at) {
 		return false
 	}
 	a.asked.Store(at)
@@ -75,8 +75,7 @@ func (a *asks) pose(ctx context.Context, ping func(context.Context) error) bool 
 
 // answeredSince says whether the relay has answered a question at t or later.
 func (c *relayClient) answeredSince(t time.Time) bool {
-	answered := c.asks.answered.Load()
-	return answered != 0 && answered >= monotime.Of(t)
+	return c.asks.answered.Load() >= monotime.Of(t)
 }
 
 // unanswered is how long a question has been unanswered, or 0 if there is none.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // When a leg counts as left, after the server has begun to drain.
@@ -104,8 +105,8 @@ func (l *leg) inUseLocked(since, now time.Time) bool {
 	if !l.ended.IsZero() || !l.connected() {
 		quiet, notice = drainLinger, drainLinger
 	}
-	last := max(l.lastRefreshed.UnixNano(), l.lastPacket.Load())
-	return now.Sub(since) < notice || now.UnixNano()-last < int64(quiet)
+	last := max(monotime.Of(l.lastRefreshed), l.lastPacket.Load())
+	return now.Sub(since) < notice || monotime.Age(last, now) < quiet
 }
 
 // mayOffer says whether an offer to a session can be left. A server that drains takes only

@@ -199,7 +199,7 @@ func (sh *shard) forward(r *run, to *route) {
 		sh.server.slider.hit(dst, to.counter)
 	}
 	if from == fromLeg {
-		src.lastPacket.Store(sh.now.UnixNano())
+		src.heardAt(sh.now)
 	}
 	sh.counters.packets.Add(uint64(r.packets))
 	sh.counters.bytes.Add(uint64(len(r.data)))

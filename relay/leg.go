@@ -10,6 +10,7 @@ import (
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
 	"github.com/quicway/quicway/internal/datapath"
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // linger is how long an ended leg still gets packets, so that the last ones
@@ -41,7 +42,7 @@ type leg struct {
 	hitQueued   atomic.Bool               // a hit of the leg waits for the slider
 	offloadLow  atomic.Uint64             // the offload does not know the IDs below this counter
 	latePackets atomic.Uint32             // packets with counters below offloadLow
-	lastPacket  atomic.Int64              // Unix time in nanoseconds of the last packet from the leg
+	lastPacket  atomic.Int64              // time of the last packet from the leg, of package monotime; 0: none
 	rebinding   rebindLimit
 	overheld    atomic.Bool // a packet to the leg was dropped that should have been held
 
@@ -101,6 +102,9 @@ func (l *leg) remote() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// heardAt takes note of a packet from the leg.
+func (l *leg) heardAt(now time.Time) { l.lastPacket.Store(monotime.Of(now)) }
+
 // liveLocked says whether the leg is registered, and has not ended.
 func (l *leg) liveLocked() bool { return l.present && l.ended.IsZero() }
 
@@ -113,7 +117,7 @@ func (l *leg) connected() bool { return l.present && l.client != nil && l.client
 // own control connection is alive. If only the other leg's is alive, packets count for
 // resumeTTLs TTLs after the last refresh; if none is, they do not count.
 func (l *leg) expiresLocked() time.Time {
-	last, packet := l.lastRefreshed, time.Unix(0, l.lastPacket.Load())
+	last, packet := l.lastRefreshed, monotime.Time(l.lastPacket.Load())
 	switch {
 	case l.connected():
 	case l.peer().connected():
@@ -361,7 +365,7 @@ func (l *leg) infoLocked() Leg {
 		out.Remote, out.Tunneled = a.shown(), a.tunnel != nil
 	}
 	if last := l.lastPacket.Load(); last > 0 {
-		out.Heard = time.Unix(0, last)
+		out.Heard = monotime.Time(last)
 	}
 	if !l.ended.IsZero() {
 		out.Expires = l.ended.Add(linger)

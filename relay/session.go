@@ -92,7 +92,7 @@ func (ses *session) sweep(now time.Time) {
 	defer ses.mu.Unlock()
 	for role, sent := range ses.countOffloadedLocked() {
 		if sent {
-			ses.legs[role].lastPacket.Store(now.UnixNano())
+			ses.legs[role].heardAt(now)
 		}
 	}
 	legs := 0

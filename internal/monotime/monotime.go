@@ -8,21 +8,28 @@ import "time"
 // began is near the beginning of the process.
 var began = time.Now()
 
-// Now returns the current time: nanoseconds since a moment near the beginning of the process.
-// It is never 0, which may stand for no time.
-func Now() int64 { return nonzero(time.Since(began)) }
+// century is how long before began the times of this package begin. The fake clock of
+// testing/synctest is decades behind.
+const century = 100 * 365 * 24 * time.Hour
+
+// Now returns the current time in nanoseconds. It is positive: 0 may stand for no time, which is
+// before all others.
+func Now() int64 { return of(time.Since(began)) }
 
 // Of returns a time that [time.Now] has returned, or that differs from such a time by a
-// duration. It is never 0. For a time without a reading of the monotonic clock, such as one that
+// duration. It is positive. For a time without a reading of the monotonic clock, such as one that
 // was parsed, the wall clock decides.
-func Of(t time.Time) int64 { return nonzero(t.Sub(began)) }
+func Of(t time.Time) int64 { return of(t.Sub(began)) }
+
+// Time returns a time of Now or Of as package time has it.
+func Time(at int64) time.Time {
+	now := time.Now()
+	return now.Add(-Age(at, now))
+}
 
 // Age returns how long before now a time of Now or Of was.
-func Age(at int64, now time.Time) time.Duration { return now.Sub(began) - time.Duration(at) }
+func Age(at int64, now time.Time) time.Duration { return time.Duration(Of(now) - at) }
 
-func nonzero(d time.Duration) int64 {
-	if d == 0 {
-		d = 1
-	}
-	return int64(d)
+func of(sinceBegan time.Duration) int64 {
+	return int64(century + min(max(sinceBegan, 1-century), century))
 }
