@@ -51,7 +51,6 @@ type leg struct {
 	claim         claim
 	key           cid.Key
 	owner         cid.Owner
-	ids           *cid.Deriver
 	window        cid.Window       // which IDs the store should know
 	inStore       knownIDs         // the IDs that the store knows
 	inOffload     knownIDs         // the IDs that the offload knows, a part of those
@@ -277,7 +276,6 @@ func (l *leg) newClaimLocked(resumed content, ok bool) claim {
 func (l *leg) setKeyLocked(key cid.Key) {
 	l.key = key
 	l.owner = ownerOf(l.session.id, l.role, key)
-	l.ids = key.Deriver(cid.Peer)
 }
 
 // arrivedLocked routes the IDs of a new leg, and notifies both clients if the other
@@ -353,7 +351,7 @@ func (l *leg) dropLocked() {
 	l.inStore.clear(l)
 	l.addr.Store(nil)
 	l.routedOwner.Store(nil)
-	l.present, l.client, l.ids = false, nil, nil
+	l.present, l.client = false, nil
 	l.env().offload.putSession(l.session.num, l.session.offloadLegs())
 	l.session.noteLocked()
 }

@@ -30,31 +30,33 @@ type knownIDs struct {
 // of counters that were not in the old one.
 func (k *knownIDs) moveTo(l *leg, now cid.Range) {
 	old := k.counters
+	ids := l.key.Deriver(cid.Peer)
 	if k.putFirst {
-		k.put(l, now, old)
+		k.put(l, ids, now, old)
 	}
 	for c := old.Lo; c < old.Hi; c++ {
 		if !contains(now, c) {
-			k.table.deleteRoute(l.ids.ID(c), l.owner)
+			k.table.deleteRoute(ids.ID(c), l.owner)
 		}
 	}
 	if !k.putFirst {
-		k.put(l, now, old)
+		k.put(l, ids, now, old)
 	}
 	k.counters = now
 }
 
-// put puts the routes of counters in a range, except those in another one.
-func (k *knownIDs) put(l *leg, counters, except cid.Range) {
+// put puts the routes of counters in a range, except those in another one. ids makes the IDs
+// of the leg.
+func (k *knownIDs) put(l *leg, ids *cid.Deriver, counters, except cid.Range) {
 	for c := counters.Lo; c < counters.Hi; c++ {
 		if !contains(except, c) {
-			k.table.putRoute(l.ids.ID(c), l.association(c))
+			k.table.putRoute(ids.ID(c), l.association(c))
 		}
 	}
 }
 
 // renew puts all routes again, before they expire in the table.
-func (k *knownIDs) renew(l *leg) { k.put(l, k.counters, cid.Range{}) }
+func (k *knownIDs) renew(l *leg) { k.put(l, l.key.Deriver(cid.Peer), k.counters, cid.Range{}) }
 
 // clear deletes all routes.
 func (k *knownIDs) clear(l *leg) { k.moveTo(l, cid.Range{}) }
