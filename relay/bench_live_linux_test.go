@@ -1,0 +1,284 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/udp"
+)
+
+const (
+	liveFlows  = 64
+	liveTurn   = 300 * time.Millisecond
+	liveSender = "QUICWAY_LIVE_SENDER" // set: the process is the sender of BenchmarkLive
+)
+
+// liveKey is the key of the leg at the sink of a flow. The sender knows it without being told.
+func liveKey(flow int) cid.Key { return cid.Key{1, byte(flow)} }
+
+// live is a host with a relay and a plain loop between a sender, which is another process on a
+// CPU of its own, and sinks that nobody reads.
+type live struct {
+	*testing.B
+	sender, relay, sink *nettest.Host
+	from, to            []*net.UDPConn
+	server              *Server
+	plainSent           atomic.Uint64
+	say                 io.Writer
+	hear                *bufio.Reader
+}
+
+func newLive(b *testing.B) *live {
+	b.Helper()
+	l := &live{B: b, sender: nettest.NewHost(b), relay: nettest.NewHost(b), sink: nettest.NewHost(b)}
+	for i, h := range []*nettest.Host{l.sender, l.sink} {
+		ours, theirs := fmt.Sprintf("10.%d.0.1", i+2), fmt.Sprintf("10.%d.0.2/24", i+2)
+		nettest.Cable(l.relay, fmt.Sprintf("eth%d", i), []string{ours + "/24"}, h, "eth0", []string{theirs})
+		h.Route("10.1.0.0/24", ours)
+	}
+	l.relay.Address("lo", "10.1.0.2/32")
+	for range liveFlows {
+		l.from = append(l.from, l.socket(l.sender, "10.2.0.2:0"))
+		l.to = append(l.to, l.socket(l.sink, "10.3.0.2:0"))
+	}
+	l.serve()
+	l.plain()
+	l.send()
+	return l
+}
+
+func (l *live) socket(h *nettest.Host, addr string) *net.UDPConn {
+	conn := h.Listen(addr)
+	l.Cleanup(func() { conn.Close() })
+	if err := conn.SetReadBuffer(4096); err != nil { // soon full: a sink drops what comes
+		l.Fatal(err)
+	}
+	return conn
+}
+
+// serve runs a relay that knows all flows.
+func (l *live) serve() {
+	s, err := New(nil, l.relay.Listen("10.1.0.2:4433"))
+	if err != nil {
+		l.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Run(context.Background()) }()
+	l.Cleanup(func() {
+		s.Close()
+		<-served
+	})
+	for i := range l.from {
+		ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
+		if err != nil {
+			l.Fatal(err)
+		}
+		ses.mu.Lock()
+		for role, end := range [2]*net.UDPConn{control.Dialer: l.from[i], control.Accepter: l.to[i]} {
+			key := liveKey(i)
+			if control.Role(role) == control.Dialer {
+				key = cid.NewKey()
+			}
+			putLegLocked(&ses.legs[role], key, legAddr{remote: udp.AddrPort(end.LocalAddr()), local: netip.MustParseAddr("10.1.0.2")})
+		}
+		ses.mu.Unlock()
+	}
+	l.server = s
+}
+
+// plain runs a simple loop: ReadFrom, look-up, WriteTo.
+func (l *live) plain() {
+	conn := l.relay.Listen("10.1.0.2:4434")
+	forceReadBuffer(l.B, conn)
+	routes := make(map[cid.ID]netip.AddrPort)
+	for i, to := range l.to {
+		for counter := range uint64(cid.Ahead) {
+			routes[liveKey(i).ID(cid.Peer, counter)] = udp.AddrPort(to.LocalAddr())
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			id, _ := cid.IDFrom(buf[1 : 1+cid.Len])
+			if _, err := conn.WriteToUDPAddrPort(buf[:n], routes[id]); err == nil {
+				l.plainSent.Add(1)
+			}
+		}
+	}()
+	l.Cleanup(func() {
+		conn.Close()
+		<-ended
+	})
+}
+
+// send starts the process of the sender, which gets the sockets.
+func (l *live) send() {
+	exe, err := os.Executable()
+	if err != nil {
+		l.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestLiveSender$")
+	cmd.Env, cmd.Stderr = append(os.Environ(), liveSender+"=1"), os.Stderr
+	for _, conn := range l.from {
+		file, err := conn.File()
+		if err != nil {
+			l.Fatal(err)
+		}
+		defer file.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		l.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		l.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		l.Fatal(err)
+	}
+	l.say, l.hear = stdin, bufio.NewReader(stdout)
+	l.Cleanup(func() {
+		stdin.Close()
+		_ = cmd.Wait()
+	})
+}
+
+// TestLiveSender is the process of the sender: for each line with an address and a number of
+// flows, it sends for the time of a turn.
+func TestLiveSender(t *testing.T) {
+	if os.Getenv(liveSender) == "" {
+		t.Skip("is run by BenchmarkLive")
+	}
+	runtime.LockOSThread()
+	var cpu unix.CPUSet
+	cpu.Set(0)
+	if err := unix.SchedSetaffinity(0, &cpu); err != nil {
+		t.Fatal(err)
+	}
+	var from []*udp.Socket
+	for i := range liveFlows {
+		conn, err := net.FilePacketConn(os.NewFile(uintptr(3+i), "socket"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		socket, err := udp.New(conn, &udp.Config{ReadBuffer: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		from = append(from, socket)
+	}
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var to string
+		var flows int
+		if _, err := fmt.Sscan(lines.Text(), &to, &flows); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println(sendTurn(from[:flows], netip.MustParseAddrPort(to)))
+	}
+}
+
+// sendTurn sends packets of all flows in turns, or trains of the only one, for a turn. It
+// returns how many packets it has sent.
+func sendTurn(from []*udp.Socket, to netip.AddrPort) (sent int) {
+	packets := make([][]byte, len(from))
+	for i := range packets {
+		packets[i] = append([]byte{0x40}, liveKey(i).ID(cid.Peer, 0).Bytes()...)
+		packets[i] = append(packets[i], make([]byte, benchPacket-len(packets[i]))...)
+	}
+	train := udp.Message{Data: bytes.Repeat(packets[0], benchTrain), SegmentSize: benchPacket, Remote: to}
+	for end := time.Now().Add(liveTurn); time.Now().Before(end); {
+		for i, socket := range from {
+			if len(from) == 1 {
+				_ = socket.Write(&train)
+				sent += benchTrain
+			} else if _, err := socket.Conn().(*net.UDPConn).WriteToUDPAddrPort(packets[i], to); err == nil {
+				sent++
+			}
+		}
+	}
+	return sent
+}
+
+// liveResult is what a turn has shown.
+type liveResult struct{ pps, cpu float64 }
+
+// turn lets the sender send to one of the loops. It returns how many packets the loop has
+// sent in a second, and the CPU time of this process for each, in nanoseconds.
+func (l *live) turn(port uint16, flows int, forwarded func() uint64) liveResult {
+	before, cpu, begin := forwarded(), processTime(l.B), time.Now()
+	fmt.Fprintf(l.say, "10.1.0.2:%d %d\n", port, flows)
+	if _, err := l.hear.ReadString('\n'); err != nil {
+		l.Fatalf("the sender has ended: %v", err)
+	}
+	n := float64(forwarded() - before)
+	return liveResult{n / time.Since(begin).Seconds(), float64((processTime(l.B) - cpu).Nanoseconds()) / n}
+}
+
+// processTime returns the CPU time of this process.
+func processTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLive measures how many packets that arrive from another process a relay forwards,
+// beside a simple loop that takes turns with it: packets of 64 flows in turns, which find the
+// loop waiting when it is fast, and trains of one flow. One op is a turn of each. It reports
+// medians, also of what a figure is of the simple loop's in the same round.
+func BenchmarkLive(b *testing.B) {
+	for _, flows := range []int{1, liveFlows} {
+		b.Run(fmt.Sprintf("flows=%d", flows), func(b *testing.B) {
+			l := newLive(b)
+			relayed := func() uint64 { return l.server.Stats().ForwardedPackets }
+			var pps, cpu, plainPPS, plainCPU, ofPPS, ofCPU []float64
+			for round := range b.N {
+				var ours, plain liveResult
+				if round%2 == 0 {
+					ours = l.turn(4433, flows, relayed)
+					plain = l.turn(4434, flows, l.plainSent.Load)
+				} else {
+					plain = l.turn(4434, flows, l.plainSent.Load)
+					ours = l.turn(4433, flows, relayed)
+				}
+				pps, cpu = append(pps, ours.pps), append(cpu, ours.cpu)
+				plainPPS, plainCPU = append(plainPPS, plain.pps), append(plainCPU, plain.cpu)
+				ofPPS, ofCPU = append(ofPPS, ours.pps/plain.pps), append(ofCPU, ours.cpu/plain.cpu)
+			}
+			for unit, all := range map[string][]float64{
+				"pps": pps, "pps-plain": plainPPS, "of-plain-pps": ofPPS,
+				"cpu-ns": cpu, "cpu-ns-plain": plainCPU, "of-plain-cpu": ofCPU,
+			} {
+				slices.Sort(all)
+				b.ReportMetric(all[len(all)/2], unit)
+			}
+			b.Logf("packets a second, of those of the plain loop: %.2f to %.2f", ofPPS[0], ofPPS[len(ofPPS)-1])
+		})
+	}
+}
