@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// TestDocsExamples checks that the Go code in the documents is part of an example, and so
-// compiles.
+// TestDocsExamples checks that the Go code in the documents is part of an example, or is a whole
+// program. TestOutside builds both.
 func TestDocsExamples(t *testing.T) {
 	var code strings.Builder
 	for _, name := range append(glob(t, "*/example_test.go"), glob(t, "*/*/example_test.go")...) {
@@ -22,10 +22,10 @@ func TestDocsExamples(t *testing.T) {
 	}
 	blocks := 0
 	for _, doc := range documents(t) {
-		for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(read(t, doc), -1) {
+		for _, block := range codeOf(t, doc) {
 			blocks++
-			if !strings.Contains(code.String(), flat(block[1])) {
-				t.Errorf("%s: in no example_test.go:\n%s", doc, block[1])
+			if !isProgram.MatchString(block) && !strings.Contains(code.String(), flat(block)) {
+				t.Errorf("%s: in no example_test.go:\n%s", doc, block)
 			}
 		}
 	}
