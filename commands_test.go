@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,14 +15,15 @@ var (
 	quote = regexp.MustCompile(`'[^']*'`)
 	// aFlag is an option of a command line, and declared is where a program declares one.
 	aFlag    = regexp.MustCompile(`\s--?([A-Za-z][\w-]*)`)
-	declared = regexp.MustCompile(`\.(?:\w*Var|Func|Bool|String|Int|Int64|Uint|Duration|Float64)\((?:&?[\w.]+, )?"([\w-]+)"`)
+	declared = regexp.MustCompile(
+		`\.(?:\w*Var|Func|Bool|String|Int|Int64|Uint|Duration|Float64)\((?:&?[\w.]+, )?"([\w-]+)"`)
 )
 
 // TestDocsCommands checks that the programs which the documents, the Makefile and the comments of
 // packages run exist, and have these flags.
 func TestDocsCommands(t *testing.T) {
 	checked := 0
-	for _, doc := range append(append(documents(t), "Makefile"), glob(t, "examples/*/main*.go")...) {
+	for _, doc := range slices.Concat(documents(t), []string{"Makefile"}, glob(t, "examples/*/main*.go")) {
 		text := strings.ReplaceAll(read(t, doc), "\\\n", " ")
 		for _, m := range goRun.FindAllStringSubmatch(text, -1) {
 			checked++
