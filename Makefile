@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
 
 all: generate lint test
 
@@ -93,6 +93,11 @@ bench-waiting:
 ## bench-tunnel: how fast a stream is where UDP is blocked, beside TLS over TCP
 bench-tunnel:
 	$(GO) run ./tools/bench -run 'UDP is blocked' -count 10
+
+## bench-relayed: a stream and connections through a relay, where both peers and the relay are
+## processes of their own, beside quic-go and TLS over TCP
+bench-relayed:
+	$(GO) run ./tools/bench -run '^Processes:' -count 10
 
 ## bench-spliced: those that are about TLS by name in the kernel (root)
 bench-spliced:

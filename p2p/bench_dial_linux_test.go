@@ -41,7 +41,7 @@ func BenchmarkDial(b *testing.B) {
 }
 
 // cpuTime is the CPU time that the process has used.
-func cpuTime(b *testing.B) time.Duration {
+func cpuTime(b testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		b.Fatal(err)

@@ -90,7 +90,7 @@ func benchHost(b *testing.B) net.IP {
 	return nil
 }
 
-func benchSocket(b *testing.B, host net.IP) *net.UDPConn {
+func benchSocket(b testing.TB, host net.IP) *net.UDPConn {
 	b.Helper()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: host})
 	if err != nil {

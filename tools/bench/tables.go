@@ -196,6 +196,33 @@ var tables = []table{
 		},
 	},
 	{
+		title: "Processes: one stream between two processes of this host, and through a third one (Linux)",
+		pkg:   "./p2p", bench: "^BenchmarkProcesses$", flags: "-benchtime=256x",
+		columns: []column{
+			{"MB/s", "MB/s", ""}, {"of quic-go alone, in the same run", "MB/s", "Processes/plain"},
+			{"CPU of all processes, ms per GB", "cpu-ms/GB", ""}, {"of the relay alone", "relay-cpu-ms/GB", ""},
+		},
+		rows: []row{
+			{"quic-go alone, directly", "Processes/plain", ""},
+			{"package p2p, directly", "Processes/direct", ""},
+			{"package p2p, over the relay", "Processes/relayed", ""},
+			{"TLS over TCP, directly", "Processes/TLS", ""},
+			{"TLS over TCP, copied by the relay's process", "Processes/TLS-relayed", ""},
+		},
+	},
+	{
+		title: "Processes: connections made, eight at a time (Linux)",
+		pkg:   "./p2p", bench: "^BenchmarkProcesses$", flags: "-benchtime=256x",
+		columns: []column{
+			{"connections/s", "dials/s", ""}, {"CPU of all processes, µs each", "cpu-us/dial", ""},
+			{"of the relay alone", "relay-cpu-us/dial", ""},
+		},
+		rows: []row{
+			{"quic-go alone, directly", "Processes/dial-plain", ""},
+			{"package p2p, through the relay's mailbox", "Processes/dial-relayed", ""},
+		},
+	},
+	{
 		title: "From the handshake to the direct path, ms, by what the dialer (left) and the accepter are behind",
 		pkg:   "./p2p", bench: "TimeToDirect", unit: "ms/op", none: "relay",
 		pairs: []string{"none", "full cone", "address-restricted", "port-restricted", "symmetric", "carrier-grade", "UDP blocked"},
