@@ -208,15 +208,20 @@ func TestMarkedPath(t *testing.T) {
 					r.relay.Sysctl("net/ipv4/tcp_ecn", "1")
 				}
 				r.set(nettest.LineConditions{Delay: time.Millisecond})
+				taken := make(chan struct{})
 				r.each = func(c *tcptest.Conn) {
-					if pair := r.mustTake(c, 0); pair != nil {
-						r.set(nettest.LineConditions{Delay: time.Millisecond, CE: 0.05})
+					pair := r.mustTake(c, 0)
+					r.set(nettest.LineConditions{Delay: time.Millisecond, CE: 0.2})
+					close(taken)
+					if pair != nil {
 						<-pair.Done()
 					}
 				}
 				r.start()
 				counters := r.server.Counters()
-				r.exchange(1, busyExchange)
+				half := busy
+				half.Half = taken
+				r.exchange(1, func(int) tcptest.Exchange { return half })
 				changed := r.server.Counters().Since(counters)
 				marks := changed["IpExtInCEPkts"] + changed["Ip6InCEPkts"]
 				stats, err := r.program.Stats()
