@@ -57,8 +57,12 @@ func dialControl(ctx context.Context, c *relayClient, addr netip.AddrPort) (*con
 	case err != nil:
 		return nil, c.unreachable(ctx, addr, err)
 	}
-	return &controlConn{quic: conn, http: (&http3.Transport{}).NewClientConn(conn)}, nil
+	transport := &http3.Transport{MaxResponseHeaderBytes: maxAnswerHeader}
+	return &controlConn{quic: conn, http: transport.NewClientConn(conn)}, nil
 }
+
+// maxAnswerHeader bounds the header of an answer of a relay, in bytes.
+const maxAnswerHeader = 8 << 10
 
 // controlConfig is the QUIC configuration of control connections. Their keepalives keep
 // the NAT's mapping, which packets of the peers need as well. Their packets stay at 1200

@@ -39,14 +39,18 @@ type Relay struct {
 //
 //	quicway://TOKEN@HOST:PORT?pin=PIN&zone=ZONE&tunnel=PORT
 //
-// Token, pin, zone and tunnel, the TunnelPort, may be missing. For any other text it returns an
-// error that wraps ErrMalformedRelay.
+// Token, pin, zone and tunnel, the TunnelPort, may be missing. Other parameters are ignored. For
+// any other text it returns an error that wraps ErrMalformedRelay.
 func ParseRelay(s string) (Relay, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != control.RelayScheme || u.Port() == "" || u.Hostname() == "" {
-		return Relay{}, fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrMalformedRelay, redact(s))
+	if err != nil || u.Scheme != control.RelayScheme || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
+		return Relay{}, notRelay(s)
 	}
 	r := Relay{Addr: u.Host, Token: u.User.Username(), Zone: u.Query().Get("zone")}
+	_, isCut := u.User.Password() // the token has a colon that is not escaped
+	if _, _, err := r.split(); err != nil || isCut {
+		return Relay{}, notRelay(s)
+	}
 	if pin := u.Query().Get("pin"); pin != "" {
 		if r.Pin, err = ParsePeerID(pin); err != nil {
 			return Relay{}, fmt.Errorf("p2p: %w: pin: %w", ErrMalformedRelay, err)
@@ -60,6 +64,11 @@ func ParseRelay(s string) (Relay, error) {
 		r.TunnelPort = uint16(port)
 	}
 	return r, nil
+}
+
+// notRelay is the error about a text that is not a relay's.
+func notRelay(s string) error {
+	return fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrMalformedRelay, redact(s))
 }
 
 // redact removes the token from a text that may be a URL, for an error text.

@@ -194,7 +194,7 @@ func (c *relayClient) tunnelTransport(port uint16, at []netip.AddrPort, refusal 
 		},
 		TLSClientConfig:        conf,
 		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxTunnelAnswer,
+		MaxResponseHeaderBytes: maxAnswerHeader,
 		MaxConnsPerHost:        1,
 	}
 	if proxy != nil && proxy.Scheme == "https" {
@@ -232,9 +232,6 @@ func (c *Config) startProxyTLS(ctx context.Context, conn net.Conn, host string) 
 // errProxyTLS: the proxy, and not the relay, has no certificate that the system trusts, or speaks
 // no TLS.
 var errProxyTLS = errors.New("TLS with the proxy")
-
-// maxTunnelAnswer bounds the header of the answer to a request for a tunnel, in bytes.
-const maxTunnelAnswer = 8 << 10
 
 // errNoAddress: the relay's name was not found, and there is no proxy that could look it up.
 var errNoAddress = errors.New("no address")
