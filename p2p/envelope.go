@@ -189,8 +189,12 @@ func (l *link) sendPieces(m *udp.Message, peer probeTag) error {
 	return last
 }
 
-// maxHalves bounds the halves of one link that wait for the other half.
-const maxHalves = 256
+// maxHalves bounds the halves of one link that wait for the other half, and maxHalf their size
+// in bytes.
+const (
+	maxHalves = 256
+	maxHalf   = (fullSize + 1) / 2
+)
 
 // pieces joins the halves of packets.
 type pieces struct {
@@ -205,7 +209,7 @@ type pieces struct {
 // otherwise. An attacker who has seen a tag can send pieces, but quic-go discards a packet
 // that it cannot decrypt.
 func (p *pieces) add(b []byte) []byte {
-	if len(b) <= pieceHeader {
+	if len(b) <= pieceHeader || len(b) > pieceHeader+maxHalf {
 		return nil
 	}
 	number, data := binary.BigEndian.Uint32(b[pieceHeader-4:]), b[pieceHeader:]

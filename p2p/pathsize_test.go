@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -257,6 +258,10 @@ func TestPieces(t *testing.T) {
 		if p.add(b) != nil {
 			t.Errorf("%d bytes are a packet", len(b))
 		}
+	}
+	huge := strings.Repeat("x", fullSize/2+1)
+	if p.add(piece(9, huge)); len(p.halves[9]) > 0 {
+		t.Error("more than half of a packet is kept as a half")
 	}
 }
 
