@@ -181,20 +181,10 @@ func (l *kernelLab) connect() (dialed, accepted *Conn) {
 // may be busy.
 const kernelPatience = 45 * time.Second
 
-// eventually waits for a condition.
-func (l *kernelLab) eventually(what string, so func() bool) {
-	l.Helper()
-	for deadline := time.Now().Add(kernelPatience); !so(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			l.Fatalf("not within %v: %s", kernelPatience, what)
-		}
-	}
-}
-
 // becomes waits until the paths of both sides are of a kind.
 func (l *kernelLab) becomes(want PathKind, a, b *Conn) {
 	l.Helper()
-	l.eventually(fmt.Sprintf("paths of kind %v, but %v and %v", want, a.Path(), b.Path()), func() bool {
+	nettest.Eventually(l, fmt.Sprintf("paths of kind %v, but %v and %v", want, a.Path(), b.Path()), func() bool {
 		l.alive(a, b)
 		return a.Path().Kind == want && b.Path().Kind == want
 	})
@@ -204,7 +194,7 @@ func (l *kernelLab) becomes(want PathKind, a, b *Conn) {
 // still forwards some while the relay path is being validated.
 func (l *kernelLab) pastRelay(a, b *Conn) {
 	l.Helper()
-	l.eventually("nothing by the relay", func() bool {
+	nettest.Eventually(l, "nothing by the relay", func() bool {
 		l.becomes(Direct, a, b)
 		before := l.server.Stats().ForwardedPackets
 		l.exchange(a, b, 2<<20)
@@ -315,7 +305,7 @@ func TestKernelMatrix(t *testing.T) {
 // staysRelayed checks that a connection stays on the relay, works, and knows why.
 func (l *kernelLab) staysRelayed(a, b *Conn) {
 	l.Helper()
-	l.eventually("both sides know that there is no answer", func() bool {
+	nettest.Eventually(l, "both sides know that there is no answer", func() bool {
 		return a.Path().Why == WhyNoAnswer && b.Path().Why == WhyNoAnswer
 	})
 	l.exchange(a, b, 256<<10)
@@ -416,7 +406,7 @@ func TestKernelRelayRestart(t *testing.T) {
 	l.startRelay()
 	l.exchange(a, b, 1<<20)
 	l.becomes(Direct, a, b)
-	l.eventually("both legs are back", func() bool { return l.server.Stats().Legs == 2 })
+	nettest.Eventually(l, "both legs are back", func() bool { return l.server.Stats().Legs == 2 })
 	l.cut()
 	l.exchange(a, b, 1<<20)
 	l.becomes(Relayed, a, b)
@@ -432,7 +422,7 @@ func TestKernelRelayGone(t *testing.T) {
 	a, b := l.connect()
 	l.pastRelay(a, b)
 	l.stopRelay()
-	l.eventually("both sides know that the relay is lost", func() bool { return a.relayLost.Load() && b.relayLost.Load() })
+	nettest.Eventually(l, "both sides know that the relay is lost", func() bool { return a.relayLost.Load() && b.relayLost.Load() })
 	l.exchange(a, b, 1<<20)
 	if a.Path().Kind != Direct || b.Path().Kind != Direct {
 		t.Errorf("paths %v and %v, want direct ones", a.Path(), b.Path())

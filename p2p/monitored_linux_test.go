@@ -29,7 +29,7 @@ func TestMonitoredMigration(t *testing.T) {
 			l.exchange(a, b, 1<<20)
 			l.pastRelay(a, b)
 			relay, peer := netip.MustParseAddrPort(kernelRelay), a.Path().Remote
-			l.eventually("the monitor sees the move to the peer", func() bool {
+			nettest.Eventually(l, "the monitor sees the move to the peer", func() bool {
 				l.exchange(a, b, 10_000) // a packet socket may have lost what came before
 				return moved(m, relay, peer)
 			})

@@ -68,7 +68,7 @@ func (s *kernelSite) stay(c *Config) {
 // settles waits until the paths are of these kinds, the dialer's first.
 func (l *kernelLab) settles(a, b *Conn, kinds [2]PathKind) {
 	l.Helper()
-	l.eventually(fmt.Sprintf("paths of the kinds %v", kinds), func() bool {
+	nettest.Eventually(l, fmt.Sprintf("paths of the kinds %v", kinds), func() bool {
 		l.alive(a, b)
 		return a.Path().Kind == kinds[0] && b.Path().Kind == kinds[1]
 	})
@@ -109,7 +109,7 @@ func TestKernelUDPBlocked(t *testing.T) {
 			l.Logf("connected after %v", time.Since(began))
 			l.settles(a, b, test.kinds)
 			l.exchange(a, b, 128<<10)
-			l.eventually("a tunnel for each blocked site", func() bool { return l.server.Stats().Tunnels == len(test.sites) })
+			nettest.Eventually(l, "a tunnel for each blocked site", func() bool { return l.server.Stats().Tunnels == len(test.sites) })
 			l.settles(a, b, test.kinds)
 		})
 	}
@@ -159,7 +159,7 @@ func (l *kernelLab) proceed(flows []*flow) {
 	l.Helper()
 	for i, f := range flows {
 		before := f.got.Load()
-		l.eventually(fmt.Sprintf("data by flow %d", i), func() bool { return f.got.Load() > before+128<<10 })
+		nettest.Eventually(l, fmt.Sprintf("data by flow %d", i), func() bool { return f.got.Load() > before+128<<10 })
 	}
 }
 

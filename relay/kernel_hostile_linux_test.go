@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/net/ipv4"
 
@@ -46,7 +45,7 @@ func TestKernelFollowsRoamingLeg(t *testing.T) {
 			n.moves("the kernel forwards", n.relayed)
 			for i := range 2 {
 				n.alice.Readdress("eth0", fmt.Sprintf("10.2.0.%d/24", 3+i), "fd02::2/64")
-				n.until("the leg has not moved", func() bool { return n.server.Stats().Moved > uint64(i) })
+				nettest.Eventually(n, "the leg moves", func() bool { return n.server.Stats().Moved > uint64(i) })
 				n.moves("after the peer has moved the kernel forwards", n.relayed)
 			}
 			close(done)
@@ -56,15 +55,6 @@ func TestKernelFollowsRoamingLeg(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func (n *internet) until(otherwise string, ok func() bool) {
-	n.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			n.Fatal(otherwise)
-		}
 	}
 }
 
@@ -87,7 +77,7 @@ func TestKernelRefusesOtherSources(t *testing.T) {
 		ids++
 		packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 		seen := wrong()
-		n.until("Go has dropped next to none", func() bool {
+		nettest.Eventually(n, "Go drops them", func() bool {
 			if _, err := liar.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(f.relay))); err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +109,7 @@ func TestKernelPassesLastHop(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, dropped := n.stats(), n.server.Stats().Dropped[relay.DropHopLimit]
-	n.until("nothing is dropped for its hop limit", func() bool {
+	nettest.Eventually(n, "packets are dropped for their hop limit", func() bool {
 		for id := range xdptest.Relay(n, n.program).Routes() {
 			packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 			if _, err := conn.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(f.relay))); err != nil {
