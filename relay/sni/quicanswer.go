@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"time"
 
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
 
 // answers relays what upstreams have sent. The loop of the group calls it.
 func (sh *shard) answers(batch []udp.Received) {
-	now := time.Now().UnixNano()
+	now := monotime.Now()
 	for i := range batch {
 		r := &batch[i]
 		f := r.Owner.(*flow)

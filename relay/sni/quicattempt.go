@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/quicway/quicway/internal/hello"
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -157,7 +157,7 @@ func (sh *shard) makeRoom(p *peer) bool {
 func (sh *shard) admit(at endpoints, a *attempt, cheap bool) *flow {
 	q := sh.relay
 	q.counters.accepted.Add(1)
-	c := &quicConn{began: time.Unix(0, sh.now)}
+	c := &quicConn{began: monotime.Time(sh.now)}
 	c.idLen.Store(-1)
 	c.hello.Client = at.client
 	f := &flow{shard: sh, endpoints: at, conn: c, attempt: a, cheap: cheap, began: c.began, first: none, final: none}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/quota"
 )
@@ -202,7 +203,7 @@ func (q *quicRelay) establishLocked(c *quicConn) (Failure, bool) {
 func (sh *shard) sweep(now time.Time) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.now = now.UnixNano()
+	sh.now = monotime.Of(now)
 	for _, p := range sh.peers {
 		for _, f := range p.flows {
 			sh.expire(f, now)
@@ -214,7 +215,7 @@ func (sh *shard) sweep(now time.Time) {
 // expire ends a flow that has expired, or goes on with the next upstream of its attempt.
 func (sh *shard) expire(f *flow, now time.Time) {
 	q, conf := sh.relay, sh.relay.conf
-	quiet := time.Duration(now.UnixNano() - f.active.Load())
+	quiet := monotime.Age(f.active.Load(), now)
 	switch {
 	case f.ended.Load():
 	case f.confirmed.Load():

@@ -5,8 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
@@ -131,7 +131,7 @@ func TestQUICFailedAreForgotten(t *testing.T) {
 	at := endpoints{relay: s.QUICAddr().Addr()}
 	for i := range 100 {
 		at.client = netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(10_000+i))
-		sortAt(s, at, time.Now().UnixNano(), initials(t, wire.Version1, testID(8), quicHello(t, "nowhere.test"), 1)[0], 0)
+		sortAt(s, at, monotime.Now(), initials(t, wire.Version1, testID(8), quicHello(t, "nowhere.test"), 1)[0], 0)
 	}
 	if n := s.Stats().QUIC.Failed[NoRoute]; n != 100 {
 		t.Errorf("%d attempts have failed, want 100", n)
@@ -171,7 +171,7 @@ func TestQUICMixedTrain(t *testing.T) {
 	there := here
 	there.client = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 9)
 	for name, at := range map[string]endpoints{"same address": here, "other address": there} {
-		sortAt(s, at, time.Now().UnixNano(), train, 100)
+		sortAt(s, at, monotime.Now(), train, 100)
 		sources := make(map[string]map[netip.AddrPort]int)
 		for range 3 {
 			data, from := recv(t, upstream)
@@ -205,7 +205,7 @@ func TestQUICGuesses(t *testing.T) {
 	nettest.Eventually(t, "the drop", func() bool { return s.Stats().QUIC.Dropped[DropUnknownID] == 1 })
 	a.confirm()
 	b.confirm()
-	at, now, unknown := endpointsOf(t, s, client), time.Now().UnixNano(), shortPacket(testID(8), 100)
+	at, now, unknown := endpointsOf(t, s, client), monotime.Now(), shortPacket(testID(8), 100)
 	sortAt(s, at, now, unknown, 0)
 	recv(t, upstream)
 	recv(t, upstream)

@@ -2,12 +2,13 @@ package sni
 
 import (
 	"slices"
-	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 // newMoved returns the flow of a connection that has come from another address.
 func (sh *shard) newMoved(at endpoints, c *quicConn) *flow {
-	f := &flow{shard: sh, endpoints: at, conn: c, moved: true, began: time.Unix(0, sh.now), first: none, final: none}
+	f := &flow{shard: sh, endpoints: at, conn: c, moved: true, began: monotime.Time(sh.now), first: none, final: none}
 	f.answered.Store(true)
 	return f
 }
@@ -40,7 +41,7 @@ func (sh *shard) move(f *flow, r *run, e evidence) {
 // to the upstream of a connection c.
 func (sh *shard) moveUnknown(at endpoints, c *quicConn, r *run) {
 	q := sh.relay
-	own := &quicConn{began: time.Unix(0, sh.now), fresh: true, answered: true}
+	own := &quicConn{began: monotime.Time(sh.now), fresh: true, answered: true}
 	own.idLen.Store(c.idLen.Load())
 	q.table.mu.Lock()
 	own.hello, own.route, own.at = c.hello, c.route, c.at

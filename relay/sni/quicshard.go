@@ -7,8 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
+	"github.com/quicway/quicway/internal/monotime"
 	"github.com/quicway/quicway/internal/udp"
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -93,7 +93,7 @@ func (sh *shard) step() error {
 	if err != nil {
 		return err
 	}
-	sh.batch(time.Now().UnixNano(), sh.in[:n])
+	sh.batch(monotime.Now(), sh.in[:n])
 	return nil
 }
 

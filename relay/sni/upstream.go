@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 const (
@@ -73,12 +75,12 @@ func (u *upstream) worked() {
 
 // heard says that the upstream has answered an attempt of QUIC.
 func (u *upstream) heard(now time.Time) {
-	u.answered.Store(now.UnixNano())
+	u.answered.Store(monotime.Of(now))
 	u.worked()
 }
 
 // heardSince reports whether the upstream has answered an attempt of QUIC after t.
-func (u *upstream) heardSince(t time.Time) bool { return u.answered.Load() > t.UnixNano() }
+func (u *upstream) heardSince(t time.Time) bool { return u.answered.Load() > monotime.Of(t) }
 
 // leftOut returns until when the upstream is left out; the zero time if it is not.
 func (u *upstream) leftOut(now time.Time) time.Time {
