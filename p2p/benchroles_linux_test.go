@@ -274,14 +274,28 @@ func benchSend(s io.ReadWriter, chunks int) error {
 	if err := binary.Write(s, binary.BigEndian, uint64(chunks)*benchChunk); err != nil {
 		return err
 	}
-	chunk := make([]byte, benchChunk)
+	chunk := make([]byte, min(1, chunks)*benchChunk)
 	for range chunks {
 		if _, err := s.Write(chunk); err != nil {
 			return err
 		}
 	}
-	_, err := io.ReadFull(s, chunk[:1])
+	_, err := io.ReadFull(s, make([]byte, 1))
 	return err
+}
+
+// benchDial makes a connection, waits until the peer has answered on a stream, and ends it.
+func benchDial(dial func(context.Context) (*quic.Conn, error)) error {
+	c, err := dial(context.Background())
+	if err != nil {
+		return err
+	}
+	defer c.CloseWithError(0, "")
+	s, err := c.OpenStreamSync(context.Background())
+	if err != nil {
+		return err
+	}
+	return benchSend(s, 0)
 }
 
 // benchDials makes and ends connections, eight at a time.
@@ -296,12 +310,9 @@ func benchDials(dial func(context.Context) (*quic.Conn, error), n int) error {
 	for i := range errs {
 		wg.Go(func() {
 			for range todo {
-				c, err := dial(context.Background())
-				if err != nil {
-					errs[i] = err
+				if errs[i] = benchDial(dial); errs[i] != nil {
 					return
 				}
-				_ = c.CloseWithError(0, "")
 			}
 		})
 	}
