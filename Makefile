@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
+.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-alone bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
 
 all: generate lint test
 
@@ -73,6 +73,10 @@ bench:
 ## bench-kernel: those that are about the relay in the kernel (root)
 bench-kernel:
 	$(GO) run ./tools/bench -run '^Kernel:'
+
+## bench-alone: those that are about the relay without a sender and a sink (root)
+bench-alone:
+	$(GO) run ./tools/bench -run '^The relay alone:'
 
 ## bench-quota: those that are about the quota, with eQUIC's experiment (root)
 bench-quota:

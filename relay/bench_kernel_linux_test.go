@@ -97,21 +97,24 @@ func (r *rig) serve(program *xdp.Program) *Server {
 	return s
 }
 
-// meet opens a session of the sender and the sink, as if both had registered.
+// meet opens a session of the sender and the sink.
 func (r *rig) meet(s *Server) {
 	r.Helper()
+	keys := [2]cid.Key{control.Dialer: cid.NewKey(), control.Accepter: r.key}
+	openSession(r.B, s, keys, [2]netip.AddrPort{r.from.LocalAddr(), r.to.LocalAddr()}, netip.MustParseAddr("10.1.0.2"))
+}
+
+// openSession opens a session of legs with these addresses, as if both had registered.
+func openSession(b *testing.B, s *Server, keys [2]cid.Key, remotes [2]netip.AddrPort, local netip.Addr) {
+	b.Helper()
 	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
 	if err != nil {
-		r.Fatal(err)
+		b.Fatal(err)
 	}
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
-	for role, remote := range [2]netip.AddrPort{r.from.LocalAddr(), r.to.LocalAddr()} {
-		role, key := control.Role(role), r.key
-		if role == control.Dialer {
-			key = cid.NewKey()
-		}
-		putLegLocked(&ses.legs[role], key, legAddr{remote: remote, local: netip.MustParseAddr("10.1.0.2")})
+	for role, remote := range remotes {
+		putLegLocked(&ses.legs[role], keys[role], legAddr{remote: remote, local: local})
 	}
 }
 
@@ -172,18 +175,18 @@ func BenchmarkEndToEnd(b *testing.B) {
 	})
 	b.Run("plain", func(b *testing.B) {
 		r := newRig(b)
-		r.plain()
+		routes := make(map[cid.ID]netip.AddrPort)
+		for counter := range uint64(cid.Ahead) {
+			routes[r.key.ID(cid.Peer, counter)] = r.to.LocalAddr()
+		}
+		r.plain(rigRelay, routes)
 		r.flood()
 	})
 }
 
-// plain runs the loop that everybody writes first.
-func (r *rig) plain() {
-	conn := r.relay.Listen(rigRelay)
-	routes := make(map[cid.ID]netip.AddrPort)
-	for counter := range uint64(cid.Ahead) {
-		routes[r.key.ID(cid.Peer, counter)] = r.to.LocalAddr()
-	}
+// plain runs the loop that everybody writes first, and returns its socket.
+func (r *rig) plain(addr string, routes map[cid.ID]netip.AddrPort) *net.UDPConn {
+	conn := r.relay.Listen(addr)
 	var running sync.WaitGroup
 	running.Go(func() {
 		buf := make([]byte, 2048)
@@ -200,6 +203,7 @@ func (r *rig) plain() {
 		conn.Close()
 		running.Wait()
 	})
+	return conn
 }
 
 // flood sends as fast as possible until b.N packets have arrived.
@@ -361,15 +365,8 @@ func BenchmarkSessionMemory(b *testing.B) {
 }
 
 func openPair(b *testing.B, s *Server) {
-	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
-	if err != nil {
-		b.Fatal(err)
-	}
-	ses.mu.Lock()
-	defer ses.mu.Unlock()
-	for role, remote := range [2]string{"192.0.2.2:1", "192.0.2.3:1"} {
-		putLegLocked(&ses.legs[role], cid.NewKey(), legAddr{remote: netip.MustParseAddrPort(remote), local: netip.MustParseAddr("192.0.2.1")})
-	}
+	remotes := [2]netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:1"), netip.MustParseAddrPort("192.0.2.3:1")}
+	openSession(b, s, [2]cid.Key{cid.NewKey(), cid.NewKey()}, remotes, netip.MustParseAddr("192.0.2.1"))
 }
 
 func heap() uint64 {

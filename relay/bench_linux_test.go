@@ -131,22 +131,11 @@ func benchRelay(b *testing.B, flows []*flow) {
 	}
 }
 
-// connectFlow opens a session with a leg at each end of the flow, as if both had
-// registered.
+// connectFlow opens a session with a leg at each end of the flow.
 func connectFlow(b *testing.B, s *Server, f *flow) {
 	b.Helper()
-	ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
-	if err != nil {
-		b.Fatal(err)
-	}
-	ends := [2]*udp.Socket{control.Dialer: f.sender, control.Accepter: f.sink}
-	for role := range control.Role(2) {
-		key := f.key
-		if role == control.Dialer {
-			key = cid.NewKey()
-		}
-		putLegLocked(&ses.legs[role], key, legAddr{remote: ends[role].LocalAddr(), local: netip.MustParseAddr("127.0.0.1")})
-	}
+	keys := [2]cid.Key{control.Dialer: cid.NewKey(), control.Accepter: f.key}
+	openSession(b, s, keys, [2]netip.AddrPort{f.sender.LocalAddr(), f.sink.LocalAddr()}, netip.MustParseAddr("127.0.0.1"))
 }
 
 func benchPlain(b *testing.B, flows []*flow) {

@@ -126,8 +126,13 @@ var tables = []table{
 			{"all three", "Verifier/relay+quota+monitor", ""},
 		},
 	},
+	aloneTable("one ID in use", 1),
+	aloneTable("64 IDs in use", 64),
+	aloneTable("4096 IDs in use", 1<<12),
+	aloneTable("131 072 IDs in use", 1<<17),
+	aloneTable("1 048 576 IDs in use", 1<<20),
 	{
-		title: "Kernel: packets of 1200 bytes per second from a sender with GSO to a sink, all on the same CPUs (root)",
+		title: "Kernel: with a sender (GSO) and a sink on the same CPUs, packets of 1200 bytes per second (root)",
 		pkg:   "./relay", bench: "^BenchmarkEndToEnd$", unit: "pps",
 		ours: "relay", peer: "plain ReadFrom and WriteTo",
 		rows: []row{
@@ -137,7 +142,7 @@ var tables = []table{
 		},
 	},
 	{
-		title: "Kernel: the same, ns of all CPUs per packet (root)",
+		title: "Kernel: with a sender (GSO) and a sink on the same CPUs, ns of all CPUs per packet (root)",
 		pkg:   "./relay", bench: "^BenchmarkEndToEnd$", unit: "cpu-ns/packet",
 		ours: "relay", peer: "plain ReadFrom and WriteTo",
 		rows: []row{
@@ -329,6 +334,26 @@ var tables = []table{
 		ours: "internal/splice",
 		rows: []row{{"pair, both sides and directions", "Memory", ""}},
 	},
+}
+
+// aloneTable returns a table of ways to forward, of which nothing but these is measured.
+func aloneTable(what string, ids int) table {
+	prefix := fmt.Sprintf("Alone/ids=%d/", ids)
+	return table{
+		title: "The relay alone: " + what + " (root)",
+		pkg:   "./relay", bench: "^BenchmarkAlone$",
+		columns: []column{
+			{"ns of CPU per packet", "net-ns/op", ""}, {"packets/s of one CPU", "net-pps", ""}, {"of the plain loop", "net-pps", prefix + "plain"},
+			{"with the generator, ns", "ns/op", ""}, {"of the plain loop", "pps", prefix + "plain"},
+		},
+		rows: []row{
+			{"XDP, native", prefix + "native", ""},
+			{"XDP, generic", prefix + "generic", ""},
+			{"Go", prefix + "loop", ""},
+			{"plain ReadFrom and WriteTo", prefix + "plain", ""},
+			{"routed by the kernel, without a relay", prefix + "routed", ""},
+		},
+	}
 }
 
 // splicedTable returns a table of the ways from a host to another one through a third.

@@ -41,6 +41,14 @@ func (h *Host) SendOffloads(name string) {
 	h.Do(func() error { return setOffloads(name, on, 1) })
 }
 
+// ReceiveOffloads lets an interface of the host put packets together (GRO), as one with a network
+// card does. An XDP program at the other end of a cable can only send to an interface that does, or
+// that has a program as well.
+func (h *Host) ReceiveOffloads(name string) {
+	h.tb.Helper()
+	h.Do(func() error { return setOffloads(name, receiveOffloads, 1) })
+}
+
 // switchOff switches offloads of an interface off, as ethtool -K does.
 func switchOff(name string, offloads []offload) error { return setOffloads(name, offloads, 0) }
 
