@@ -226,7 +226,8 @@ func (a *alone) floor(b *testing.B, g *livetest.Generator, ids int) time.Duratio
 	defer g.Attach(b)()
 	defer a.counter.Frames(b, a.rig.relay, "eth0")()
 	g.Use(b, ids)
-	return a.flood(b, g, 1<<17)
+	a.flood(b, g, 1<<14)
+	return a.flood(b, g, 1<<18)
 }
 
 // flood measures the time for each of n packets.

@@ -2,7 +2,7 @@
 // figures as tables. It runs all benchmarks of a table in turn, several times. Each figure
 // is the median of these runs, and each ratio that of two medians.
 //
-//	go run ./tools/bench [-run REGEXP] [-count N] [-w docs/benchmarks.md [-mark NAME]]
+//	go run ./tools/bench [-run REGEXP] [-skip REGEXP] [-count N] [-w docs/benchmarks.md [-mark NAME]]
 package main
 
 import (
@@ -29,6 +29,7 @@ func main() {
 
 func run(ctx context.Context, out io.Writer) error {
 	only := flag.String("run", ".", "tables to make, by `regexp` over their titles")
+	skip := flag.String("skip", "^$", "tables not to make, in the same way")
 	count := flag.Int("count", 5, "runs that each figure is the median of")
 	write := flag.String("w", "", "put the tables into this `file`, between its marks")
 	mark := flag.String("mark", "make bench", "the `name` of these marks")
@@ -37,11 +38,15 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	skipped, err := regexp.Compile(*skip)
+	if err != nil {
+		return err
+	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, %s, %d CPUs; medians of %d runs.\n", kernel(), runtime.Version(), runtime.NumCPU(), *count)
 	measured := make(map[string]results) // by benchmark
 	for _, t := range tables {
-		if !pattern.MatchString(t.title) {
+		if !pattern.MatchString(t.title) || skipped.MatchString(t.title) {
 			continue
 		}
 		results := measured[t.pkg+t.bench]

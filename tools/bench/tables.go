@@ -10,8 +10,8 @@ import (
 // table is one table of figures.
 type table struct {
 	title string
-	pkg   string // or several
-	bench string // of go test
+	pkg   string // or several; or a program that prints what go test does
+	bench string // of go test; empty: pkg is a program
 	unit  string // of the figures, as go test prints it
 	flags string // for go test; if set, figures are printed with their spread
 	ours  string // title of the column of our figures
@@ -311,6 +311,21 @@ var tables = []table{
 		ours: "relay/sni",
 		rows: []row{{"connection, both sides", "Memory", ""}},
 	},
+	peersTable("one bulk flow, in trains of 32 packets", "Peers/bulk/"),
+	peersTable("64 flows in turns, packet by packet", "Peers/flows/"),
+	{
+		title: "The peers: reading a capture file of QUIC connections",
+		pkg:   "./tools/peers",
+		columns: []column{
+			{"packets/s", "pps", ""}, {"CPU, ns per packet", "cpu-ns/packet", ""}, {"of ours", "cpu-ns/packet", "Readers/monitor"},
+			{"memory (peak RSS), MB", "MB", ""}, {"QUIC connections found", "connections", ""}, {"of these, with the server's name", "names", ""},
+		},
+		rows: []row{
+			{"our monitor", "Readers/monitor", ""},
+			{"ndpiReader", "Readers/ndpiReader", ""},
+			{"tshark", "Readers/tshark", ""},
+		},
+	},
 	splicedTable("one bulk stream", "Spliced/copying=false/streams=1/"),
 	splicedTable("16 bulk streams", "Spliced/copying=false/streams=16/"),
 	splicedTable("one bulk stream between ends that copy", "Spliced/copying=true/streams=1/"),
@@ -336,12 +351,38 @@ var tables = []table{
 	},
 }
 
+// peersTable returns a table of relays of several kinds in the same network.
+func peersTable(what, prefix string) table {
+	const speed, cpu, ours = "pps", "cpu-ns/packet", "quicway-go"
+	return table{
+		title: "The peers: " + what + " (root)",
+		pkg:   "./tools/peers",
+		columns: []column{
+			{"packets/s", speed, ""}, {"of ours in Go", speed, prefix + ours},
+			{"CPU, ns per packet", cpu, ""}, {"of ours in Go", cpu, prefix + ours},
+			{"of which the relay's process", "relay-ns/packet", ""}, {"its memory (RSS), MB", "MB", ""},
+		},
+		rows: []row{
+			{"routed by the kernel, without a relay", prefix + "routed", ""},
+			{"ours, XDP, native", prefix + "quicway-native", ""},
+			{"ours, XDP, generic", prefix + "quicway-generic", ""},
+			{"ours, Go", prefix + ours, ""},
+			{"plain ReadFrom and WriteTo", prefix + "plain", ""},
+			{"Tailscale, net/udprelay", prefix + "tailscale", ""},
+			{"coturn", prefix + "coturn", ""},
+			{"pion/turn", prefix + "pion", ""},
+			{"nginx, stream", prefix + "nginx", ""},
+			{"HAProxy", prefix + "haproxy", ""},
+		},
+	}
+}
+
 // aloneTable returns a table of ways to forward, of which nothing but these is measured.
 func aloneTable(what string, ids int) table {
 	prefix := fmt.Sprintf("Alone/ids=%d/", ids)
 	return table{
 		title: "The relay alone: " + what + " (root)",
-		pkg:   "./relay", bench: "^BenchmarkAlone$",
+		pkg:   "./relay", bench: "^BenchmarkAlone$", flags: "-benchtime=0.5s",
 		columns: []column{
 			{"ns of CPU per packet", "net-ns/op", ""}, {"packets/s of one CPU", "net-pps", ""}, {"of the plain loop", "net-pps", prefix + "plain"},
 			{"with the generator, ns", "ns/op", ""}, {"of the plain loop", "pps", prefix + "plain"},
@@ -413,6 +454,9 @@ func quotaRows(sources string) (rows []row) {
 
 // command returns the arguments of the go command that prints the figures.
 func (t *table) command() []string {
+	if t.bench == "" {
+		return []string{"run", t.pkg}
+	}
 	if t.pairs != nil {
 		return append([]string{"test", "-count", "1", "-v", "-run", "^Test" + t.bench + "$"}, strings.Fields(t.pkg)...)
 	}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/quicway/quicway/internal/test/livetest"
+	"github.com/quicway/quicway/internal/test/nettest"
+)
+
+// Addresses. The sender's flows have ports from 2000 on, and the sink's from 3000 on.
+//
+//	sender 10.2.0.2 — eth0 relay eth1 — sink 10.3.0.2
+const (
+	senderAddr, relayToSender = "10.2.0.2", "10.2.0.1"
+	sinkAddr, relayToSink     = "10.3.0.2", "10.3.0.1"
+	relayPort                 = 4433
+	senderPort, sinkPort      = 2000, 3000
+)
+
+// bed is a network with a relay, for one flood. It is the [nettest.TB] of its hosts.
+type bed struct {
+	dir   string // for programs
+	shape *shape
+	whole bool // trains cross the network whole
+
+	sender, relay, sink *nettest.Host
+	counter             *livetest.Sink
+	flows               []*flow
+	pids                []int        // of the relay
+	said                bytes.Buffer // standard error of all programs; complete at the end
+	cleanups            []func()
+}
+
+var _ nettest.TB = (*bed)(nil)
+
+// build makes and connects the hosts.
+func (b *bed) build() {
+	b.sender, b.relay, b.sink = nettest.NewHost(b), nettest.NewHost(b), nettest.NewHost(b)
+	nettest.Cable(b.relay, "eth0", []string{relayToSender + "/24"}, b.sender, "eth0", []string{senderAddr + "/24"})
+	nettest.Cable(b.relay, "eth1", []string{relayToSink + "/24"}, b.sink, "eth0", []string{sinkAddr + "/24"})
+	b.sender.Route("10.3.0.0/24", relayToSender)
+	b.sink.Route("10.2.0.0/24", relayToSink)
+	for _, iface := range []string{"eth0", "eth1"} {
+		b.relay.Sysctl("net/ipv4/conf/"+iface+"/forwarding", "1")
+		if b.whole {
+			b.relay.SendOffloads(iface)
+		}
+	}
+	if b.whole {
+		b.sender.SendOffloads("eth0")
+		b.sink.SendOffloads("eth0")
+	} else {
+		b.relay.ReceiveOffloads("eth0")
+	}
+	b.counter = livetest.NewSink(b)
+}
+
+// arrive counts and drops what arrives at the sink from now on.
+func (b *bed) arrive() {
+	if b.whole {
+		b.Cleanup(b.counter.Trains(b, b.sink, "eth0"))
+	} else {
+		b.Cleanup(b.counter.Frames(b, b.sink, "eth0"))
+	}
+}
+
+// stopped is the reason why a bed cannot go on.
+type stopped struct{ error }
+
+// end removes the network. It recovers from what Fatal and Skip have stopped.
+func (b *bed) end(err *error) {
+	switch why := recover().(type) {
+	case nil:
+	case stopped:
+		*err = why.error
+	default:
+		panic(why)
+	}
+	for _, f := range slices.Backward(b.cleanups) {
+		f()
+	}
+	if *err != nil && b.said.Len() > 0 {
+		*err = fmt.Errorf("%w; it says: %s", *err, bytes.TrimSpace(b.said.Bytes()))
+	}
+}
+
+// Helper does nothing.
+func (b *bed) Helper() {}
+
+// Cleanup has f called at the end.
+func (b *bed) Cleanup(f func()) { b.cleanups = append(b.cleanups, f) }
+
+// Fatal ends the flood.
+func (b *bed) Fatal(args ...any) { panic(stopped{errors.New(fmt.Sprint(args...))}) }
+
+// Fatalf ends the flood.
+func (b *bed) Fatalf(format string, args ...any) { panic(stopped{fmt.Errorf(format, args...)}) }
+
+// Skip ends the flood.
+func (b *bed) Skip(args ...any) { b.Fatal(args...) }

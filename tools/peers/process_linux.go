@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/test/livetest"
+	"github.com/quicway/quicway/internal/test/nettest"
+)
+
+// built is what has been built, and why something has not been.
+var built = make(map[string]error)
+
+// compile builds a program of this module, or of another one in a folder, and returns its file.
+func (b *bed) compile(folder string) (string, error) {
+	file := filepath.Join(b.dir, filepath.Base(folder))
+	if _, ok := built[folder]; !ok {
+		out, err := exec.Command("go", "build", "-C", folder, "-o", file, ".").CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("build %s: %w: %s", folder, err, out)
+		}
+		built[folder] = err
+	}
+	return file, built[folder]
+}
+
+// serve starts a relay. It returns its output.
+func (b *bed) serve(stdin io.Reader, name string, args ...string) (*bufio.Scanner, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Stdin, cmd.Stderr = stdin, &b.said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.relay.Run(cmd.Start); err != nil {
+		return nil, err
+	}
+	b.pids = append(b.pids, cmd.Process.Pid)
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(unix.SIGTERM) // it may have ended
+		kill := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		kill.Stop()
+	})
+	return bufio.NewScanner(out), nil
+}
+
+// lines reads lines of a relay up to one that says that it is ready.
+func lines(out *bufio.Scanner) (all []string, err error) {
+	for out.Scan() {
+		if out.Text() == "ready" {
+			return all, nil
+		}
+		all = append(all, out.Text())
+	}
+	return nil, errors.Join(out.Err(), errors.New("the relay has ended"))
+}
+
+// knock runs a client, which makes the relay ready to relay the flows. It prints what the packets of
+// each flow begin with.
+func (b *bed) knock(h *nettest.Host, stdin, name string, args ...string) (begins [][]byte, err error) {
+	cmd := exec.Command(name, args...)
+	var out strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &b.said
+	if err := h.Run(cmd.Run); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
+	}
+	for line := range strings.Lines(out.String()) {
+		begin, err := hex.DecodeString(strings.TrimSpace(line))
+		if err != nil {
+			return nil, err
+		}
+		begins = append(begins, begin)
+	}
+	if len(begins) != b.shape.flows {
+		return nil, fmt.Errorf("%s: %d flows, want %d", filepath.Base(name), len(begins), b.shape.flows)
+	}
+	return begins, nil
+}
+
+// toRelay is where the sender finds the relay.
+var toRelay = netip.AddrPortFrom(netip.MustParseAddr(relayToSender), relayPort)
+
+// openAll opens the flows to the relay.
+func (b *bed) openAll(begins [][]byte) {
+	for _, begin := range begins {
+		b.open(begin, toRelay)
+	}
+}
+
+// await waits until a relay that says nothing has opened its UDP port.
+func (b *bed) await() error {
+	const patience = 5 * time.Second
+	port := fmt.Sprintf(":%04X ", relayPort)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var sockets []byte
+		if err := b.relay.Run(func() (err error) {
+			sockets, err = os.ReadFile("/proc/thread-self/net/udp")
+			return err
+		}); err != nil {
+			return err
+		}
+		if strings.Contains(string(sockets), port) {
+			b.adopt()
+			return nil
+		}
+	}
+	return errors.New("the relay does not listen")
+}
+
+// adopt adds the children of the relay's process, which have been forked.
+func (b *bed) adopt() {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, name := range stats {
+		stat, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ") // the name; then the state and the parent
+		fields := strings.Fields(rest)
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(b.pids[0]) {
+			b.pids = append(b.pids, pid)
+		}
+	}
+}
+
+// relayTime returns the CPU time of the relay's processes.
+func (b *bed) relayTime() time.Duration {
+	return livetest.CPUTime(b, b.pids...) - livetest.CPUTime(b)
+}
+
+// memory returns how much memory of the relay's processes is resident, in bytes.
+func (b *bed) memory() (sum int64) {
+	for _, pid := range b.pids {
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		_, rest, _ := strings.Cut(string(status), "VmRSS:")
+		var kB int64
+		_, _ = fmt.Sscan(rest, &kB)
+		sum += kB << 10
+	}
+	return sum
+}
