@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-alone bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
+.PHONY: all peers generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-alone bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
 
 all: generate lint test
 
@@ -68,7 +68,12 @@ fuzz:
 
 ## bench: the tables in docs/benchmarks.md; BENCH is a regexp over their titles (root)
 bench:
-	$(GO) run ./tools/bench -run '$(BENCH)'
+	$(GO) run ./tools/bench -run '$(BENCH)' -skip '^The peers'
+
+## peers: our relays beside others in one network, into docs/benchmarks.md (root; some minutes; apt
+## install coturn nginx libnginx-mod-stream)
+peers:
+	$(GO) run ./tools/bench -run '^The peers' -count $(or $(ROUNDS),5) -w docs/benchmarks.md -mark 'make peers'
 
 ## bench-kernel: those that are about the relay in the kernel (root)
 bench-kernel:

@@ -313,19 +313,6 @@ var tables = []table{
 	},
 	peersTable("one bulk flow, in trains of 32 packets", "Peers/bulk/"),
 	peersTable("64 flows in turns, packet by packet", "Peers/flows/"),
-	{
-		title: "The peers: reading a capture file of QUIC connections",
-		pkg:   "./tools/peers",
-		columns: []column{
-			{"packets/s", "pps", ""}, {"CPU, ns per packet", "cpu-ns/packet", ""}, {"of ours", "cpu-ns/packet", "Readers/monitor"},
-			{"memory (peak RSS), MB", "MB", ""}, {"QUIC connections found", "connections", ""}, {"of these, with the server's name", "names", ""},
-		},
-		rows: []row{
-			{"our monitor", "Readers/monitor", ""},
-			{"ndpiReader", "Readers/ndpiReader", ""},
-			{"tshark", "Readers/tshark", ""},
-		},
-	},
 	splicedTable("one bulk stream", "Spliced/copying=false/streams=1/"),
 	splicedTable("16 bulk streams", "Spliced/copying=false/streams=16/"),
 	splicedTable("one bulk stream between ends that copy", "Spliced/copying=true/streams=1/"),
