@@ -16,7 +16,7 @@ func startCoturn(b *bed) error {
 		"-L", relayToSender, "-p", strconv.Itoa(relayPort), "-E", relayToSink, "-a", "-u", "user:password", "-r", "realm"); err != nil {
 		return err
 	}
-	if err := b.await(); err != nil {
+	if err := b.await(1); err != nil {
 		return err
 	}
 	return b.openChannels()

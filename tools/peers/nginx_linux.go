@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 )
 
 // startNginx starts nginx with the stream module, which makes a socket for each flow.
@@ -25,7 +26,7 @@ stream { server { listen %[2]s udp reuseport; proxy_pass %[3]s; proxy_timeout 60
 	if _, err := b.serve(nil, path, "-e", filepath.Join(b.dir, "nginx.log"), "-c", file); err != nil {
 		return err
 	}
-	if err := b.await(); err != nil {
+	if err := b.await(1 + runtime.NumCPU()); err != nil {
 		return err
 	}
 	for range b.shape.flows {

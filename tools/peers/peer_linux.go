@@ -68,11 +68,11 @@ func measure(dir string, p *peer, s *shape, d time.Duration) (f figures, err err
 	}
 	b.arrive()
 	b.flood(d / 5)
-	start, all, relay, packets := time.Now(), livetest.CPUTime(b, b.pids...), b.relayTime(), b.counter.Count(b)
+	start, all, relay, packets := time.Now(), livetest.CPUTime(b, b.pids...), livetest.ProcessTime(b, b.pids...), b.counter.Count(b)
 	b.flood(d)
 	f = figures{
 		packets: b.counter.Count(b) - packets, took: time.Since(start),
-		all: livetest.CPUTime(b, b.pids...) - all, relay: b.relayTime() - relay, memory: b.memory(),
+		all: livetest.CPUTime(b, b.pids...) - all, relay: livetest.ProcessTime(b, b.pids...) - relay, memory: b.memory(),
 	}
 	if f.packets == 0 {
 		return f, fmt.Errorf("nothing has arrived")

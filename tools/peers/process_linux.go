@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/quicway/quicway/internal/test/livetest"
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
@@ -100,8 +99,8 @@ func (b *bed) openAll(begins [][]byte) {
 	}
 }
 
-// await waits until a relay that says nothing has opened its UDP port.
-func (b *bed) await() error {
+// await waits until a relay that says nothing has opened its UDP port, and has so many processes.
+func (b *bed) await(processes int) error {
 	const patience = 5 * time.Second
 	port := fmt.Sprintf(":%04X ", relayPort)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
@@ -112,16 +111,17 @@ func (b *bed) await() error {
 		}); err != nil {
 			return err
 		}
-		if strings.Contains(string(sockets), port) {
-			b.adopt()
+		b.pids = family(b.pids[0])
+		if strings.Contains(string(sockets), port) && len(b.pids) >= processes {
 			return nil
 		}
 	}
 	return errors.New("the relay does not listen")
 }
 
-// adopt adds the children of the relay's process, which have been forked.
-func (b *bed) adopt() {
+// family returns a process and its children.
+func family(parent int) []int {
+	all := []int{parent}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, name := range stats {
 		stat, err := os.ReadFile(name)
@@ -131,15 +131,11 @@ func (b *bed) adopt() {
 		_, rest, _ := strings.Cut(string(stat), ") ") // the name; then the state and the parent
 		fields := strings.Fields(rest)
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(b.pids[0]) {
-			b.pids = append(b.pids, pid)
+		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(parent) {
+			all = append(all, pid)
 		}
 	}
-}
-
-// relayTime returns the CPU time of the relay's processes.
-func (b *bed) relayTime() time.Duration {
-	return livetest.CPUTime(b, b.pids...) - livetest.CPUTime(b)
+	return all
 }
 
 // memory returns how much memory of the relay's processes is resident, in bytes.

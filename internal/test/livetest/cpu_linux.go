@@ -48,13 +48,19 @@ func setAffinity(tb nettest.TB, set *unix.CPUSet) {
 // CPUTime returns the CPU time of this process, of others, and of the kernel's threads for what
 // interrupts leave over. What a process does in interrupts counts for it, so that this is all the
 // work for the packets. Processes that take no part do not disturb it much.
-func CPUTime(tb nettest.TB, pids ...int) (sum time.Duration) {
+func CPUTime(tb nettest.TB, pids ...int) time.Duration {
 	tb.Helper()
 	kernel, err := interruptThreads()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, pid := range slices.Concat(pids, kernel, []int{os.Getpid()}) {
+	return ProcessTime(tb, slices.Concat(pids, kernel, []int{os.Getpid()})...)
+}
+
+// ProcessTime returns the CPU time of processes alone.
+func ProcessTime(tb nettest.TB, pids ...int) (sum time.Duration) {
+	tb.Helper()
+	for _, pid := range pids {
 		const allThreads = 2 // CPUCLOCK_SCHED of a process: see clock_getcpuclockid(3)
 		var t unix.Timespec
 		if err := unix.ClockGettime(int32(^pid<<3|allThreads), &t); err != nil {
