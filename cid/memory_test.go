@@ -1,6 +1,7 @@
 package cid_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -75,6 +76,56 @@ func TestMemoryStoreClockThatIsSet(t *testing.T) {
 		now = nettest.SetClock(began.Add(time.Minute), by)
 		if _, ok := s.Get(id); ok || s.Expire() != 1 {
 			t.Errorf("clock set by %v: the ID is there after a minute", by)
+		}
+	}
+}
+
+// TestMemoryStoreLikeMap puts, gets, deletes and expires IDs at random, and checks that the
+// store does what a map does, while its tables grow and shrink, and slots and legs are used
+// again.
+func TestMemoryStoreLikeMap(t *testing.T) {
+	now := time.Unix(1, 0)
+	s := cid.NewMemoryStore(&cid.MemoryConfig{Now: func() time.Time { return now }})
+	model := make(map[cid.ID]cid.Association)
+	r := rand.New(rand.NewPCG(1, 2))
+	const most = 40_000
+	ids := make([]cid.ID, most)
+	for i := range ids {
+		ids[i] = cid.NewKey().ID(cid.Peer, 0)
+		if i%100 == 0 {
+			ids[i], _ = cid.IDFrom(append(ids[i].Bytes(), 1))
+		}
+	}
+	for phase := range 6 {
+		for range 3 * most {
+			id := ids[r.IntN(most)]
+			if a, ok := model[id]; ok && r.IntN(2+phase%2) == 0 {
+				s.Delete(id, a.Owner)
+				delete(model, id)
+				continue
+			}
+			leg := r.Uint64N(500)
+			a := cid.Association{Owner: cid.Owner{1}, Session: leg, Leg: uint8(leg % 2), Counter: r.Uint64() >> r.IntN(64)}
+			if err := s.Put(id, a, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			model[id] = a
+		}
+		if len(model) != s.Len() {
+			t.Fatalf("phase %d: %d IDs, want %d", phase, s.Len(), len(model))
+		}
+		for _, id := range ids {
+			want, ok := model[id]
+			if got, found := s.Get(id); found != ok || got != want {
+				t.Fatalf("phase %d: %v leads to %+v, %v, want %+v, %v", phase, id, got, found, want, ok)
+			}
+		}
+		if phase%2 == 1 {
+			now = now.Add(time.Minute)
+			if n := s.Expire(); n != len(model) || s.Len() != 0 {
+				t.Fatalf("%d expired, %d left, want %d and 0", n, s.Len(), len(model))
+			}
+			clear(model)
 		}
 	}
 }

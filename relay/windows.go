@@ -30,6 +30,9 @@ type knownIDs struct {
 // of counters that were not in the old one.
 func (k *knownIDs) moveTo(l *leg, now cid.Range) {
 	old := k.counters
+	if now == old {
+		return
+	}
 	ids := l.key.Deriver(cid.Peer)
 	if k.putFirst {
 		k.put(l, ids, now, old)

@@ -48,7 +48,7 @@ func experiment(title, attack string, compare bool) table {
 }
 
 // printColumns writes a table with a column for each unit. Each cell is the median, with
-// the least and the greatest figure.
+// the least and the greatest figure. A unit that begins with "of-" is that of a ratio.
 func (t *table) printColumns(w io.Writer, r results) error {
 	fmt.Fprint(w, "| |")
 	for _, c := range t.columns {
@@ -59,6 +59,9 @@ func (t *table) printColumns(w io.Writer, r results) error {
 		fmt.Fprintf(w, "| %s |", row.label)
 		for _, c := range t.columns {
 			name, format := row.ours, figure
+			if strings.HasPrefix(c.unit, "of-") {
+				format = ratio
+			}
 			if c.base != "" {
 				name, format = r.relative(row.ours, c.base, c.unit), ratio
 			}

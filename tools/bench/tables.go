@@ -46,7 +46,7 @@ type row struct {
 
 var tables = []table{
 	{
-		title: "Forwarding, packets of 1200 bytes per second on one CPU",
+		title: "Forwarding, packets of 1200 bytes per second on one CPU, which are in the queue beforehand",
 		pkg:   "./relay", bench: "^BenchmarkForward$", unit: "pps",
 		ours: "relay", peer: "plain ReadFrom and WriteTo",
 		rows: []row{
@@ -55,14 +55,32 @@ var tables = []table{
 		},
 	},
 	{
-		title: "Looking up one of 1 048 576 connection IDs, ns",
-		pkg:   "./cid", bench: "^BenchmarkGet$", unit: "ns/op",
-		ours: "MemoryStore", peer: "map under one RWMutex",
-		rows: []row{
-			{"alone", "Get/MemoryStore/serial", "Get/RWMutex/serial"},
-			{"on all CPUs", "Get/MemoryStore/parallel", "Get/RWMutex/parallel"},
-			{"on all CPUs, every 16th access a refresh", "Get/MemoryStore/refreshed", "Get/RWMutex/refreshed"},
+		title: "Forwarding live: packets of 1200 bytes that another process sends meanwhile (root)",
+		pkg:   "./relay", bench: "^BenchmarkLive$", flags: "-benchtime=9x",
+		columns: []column{
+			{"relay, packets/s", "pps", ""}, {"plain loop", "pps-plain", ""}, {"ratio", "of-plain-pps", ""},
+			{"relay, CPU ns per packet", "cpu-ns", ""}, {"plain loop", "cpu-ns-plain", ""}, {"ratio", "of-plain-cpu", ""},
 		},
+		rows: []row{{"trains of one bulk flow", "Live/flows=1", ""}, {"64 flows in turns", "Live/flows=64", ""}},
+	},
+	{
+		title: "Looking up one of 1 048 576 connection IDs, ns",
+		pkg:   "./cid", bench: "^BenchmarkGet$", flags: "-benchtime=60x",
+		columns: []column{
+			{"MemoryStore", "ns-MemoryStore", ""}, {"map under one RWMutex", "ns-RWMutex", ""}, {"ratio", "of-map-MemoryStore", ""},
+			{"sync.Map", "ns-sync.Map", ""}, {"ratio", "of-map-sync.Map", ""},
+		},
+		rows: []row{
+			{"alone", "Get/serial", ""},
+			{"on all CPUs", "Get/parallel", ""},
+			{"on all CPUs, every 16th access a refresh", "Get/refreshed", ""},
+		},
+	},
+	{
+		title: "Memory of a connection ID in a MemoryStore with 524 288 to 1 048 576, bytes",
+		pkg:   "./cid", bench: "^BenchmarkMemoryStoreSize$", flags: "-benchtime=1x",
+		columns: []column{{"mean", "B/ID", ""}, {"most", "B/ID-most", ""}},
+		rows:    []row{{"24 IDs of each leg", "MemoryStoreSize", ""}},
 	},
 	{
 		title: "Quota: ns per decision, about a random one of 1 048 576 sources",
