@@ -28,10 +28,6 @@ func (r Range) Len() int {
 	return int(r.Hi - r.Lo)
 }
 
-// HasLow says whether the range has a counter with the given low 32 bits. The range must
-// have less than 2^31 counters.
-func (r Range) HasLow(low uint32) bool { return int(low-uint32(r.Lo)) < r.Len() }
-
 // Window is the range of counters whose IDs a relay knows for one leg. It moves up as the
 // IDs are used, and never down. It is not safe for concurrent use.
 type Window struct{ known Range }

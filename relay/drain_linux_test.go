@@ -57,8 +57,8 @@ func TestKernelForwardsWhileDraining(t *testing.T) {
 				t.Error(err)
 			}
 			stage := xdptest.Relay(t, n.program)
-			for id, r := range stage.Routes() {
-				t.Errorf("ID %v of session %d is left", id, r.Session)
+			for r := range stage.Routes() {
+				t.Errorf("an ID of session %d is left", r.Session)
 			}
 			if pinned {
 				if err := errors.Join(n.program.Close(), xdp.Unpin(conf.Pin)); err != nil {

@@ -63,7 +63,7 @@ func (s *idStore) putRoute(id cid.ID, a cid.Association) {
 	}
 }
 
-func (s *idStore) deleteRoute(id cid.ID, owner cid.Owner) { s.Delete(id, owner) }
+func (s *idStore) deleteRoute(id cid.ID, a cid.Association) { s.Delete(id, a.Owner) }
 
 func (s *idStore) failed(err error) {
 	s.errors.Add(s.log, slog.LevelError, "the store does not take connection IDs", err)

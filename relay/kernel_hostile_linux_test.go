@@ -13,7 +13,6 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"github.com/quicway/quicway/internal/test/nettest"
-	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
 )
@@ -73,7 +72,7 @@ func TestKernelRefusesOtherSources(t *testing.T) {
 	before := n.stats()
 	wrong := func() uint64 { return n.server.Stats().Dropped[relay.DropWrongSource] }
 	ids := 0
-	for id := range xdptest.Relay(n, n.program).Routes() {
+	for _, id := range n.kernelIDs() {
 		ids++
 		packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 		seen := wrong()
@@ -110,7 +109,7 @@ func TestKernelPassesLastHop(t *testing.T) {
 	}
 	before, dropped := n.stats(), n.server.Stats().Dropped[relay.DropHopLimit]
 	nettest.Eventually(n, "packets are dropped for their hop limit", func() bool {
-		for id := range xdptest.Relay(n, n.program).Routes() {
+		for _, id := range n.kernelIDs() {
 			packet := append(append([]byte{0x40}, id.Bytes()...), make([]byte, 1187)...)
 			if _, err := conn.WriteTo(packet, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(f.relay))); err != nil {
 				t.Fatal(err)

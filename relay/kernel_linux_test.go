@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/datapath"
-
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/p2p"
@@ -30,6 +30,7 @@ type internet struct {
 	router            *nettest.Host // nil: there is none
 	program           *xdp.Program
 	server            *relay.Server
+	ids               *seenIDs // nil: not needed
 	ifaces            []string // of the relay
 	passing           sync.Once
 	pass              []func() // make the veths deliver what a native program sends
@@ -103,7 +104,8 @@ func newInternetWith(t *testing.T, build func(*internet), f family, conf *xdp.Co
 	t.Helper()
 	n := newHosts(t, build)
 	n.load(conf)
-	n.serve(f, &relay.Config{Logger: log})
+	n.ids = &seenIDs{MemoryStore: cid.NewMemoryStore(nil)}
+	n.serve(f, &relay.Config{Logger: log, Store: n.ids})
 	return n
 }
 
@@ -369,8 +371,8 @@ func TestKernelIsEmptyAfterClose(t *testing.T) {
 			t.Errorf("session %d is left: %+v, %v", index, traffic, err)
 		}
 	}
-	for id := range xdptest.Relay(n, n.program).Routes() {
-		t.Errorf("ID %v is left", id)
+	for r := range xdptest.Relay(n, n.program).Routes() {
+		t.Errorf("an ID of session %d is left", r.Session)
 	}
 }
 

@@ -18,6 +18,11 @@ const lateBudget = 64
 func (l *leg) offloadNextLocked(next uint64) {
 	first := next - min(next, kernelIDs-1)
 	if first > l.inOffload.counters.Lo || l.inOffload.counters.Len() == 0 {
+		due := first
+		if l.inOffload.counters.Len() > 0 {
+			due = max(due, l.due.Load())
+		}
+		l.setDueLocked(due)
 		l.offloadFromLocked(first)
 	}
 }
@@ -25,9 +30,15 @@ func (l *leg) offloadNextLocked(next uint64) {
 // offloadAroundLocked makes the offload know the IDs around the one that the leg uses.
 func (l *leg) offloadAroundLocked(counter uint64) {
 	l.offloadFromLocked(counter - min(counter, 1))
+	l.setDueLocked(counter + 1)
+}
+
+// setDueLocked sets from which counter on a packet moves the IDs that the offload knows. An offload
+// with IDs knows no others than those near that counter.
+func (l *leg) setDueLocked(counter uint64) {
 	if o := l.env().offload; o.idsPerLeg() > 0 {
-		o.setDue(l.session.num, l.role, counter+1)
-		l.due.Store(counter + 1)
+		o.setDue(l.session.num, l.role, counter)
+		l.due.Store(counter)
 	}
 }
 

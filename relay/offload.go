@@ -48,7 +48,7 @@ type noOffload struct{}
 var _ offload = noOffload{}
 
 func (noOffload) putRoute(cid.ID, cid.Association)          {}
-func (noOffload) deleteRoute(cid.ID, cid.Owner)             {}
+func (noOffload) deleteRoute(cid.ID, cid.Association)       {}
 func (noOffload) setDue(uint64, control.Role, uint64)       {}
 func (noOffload) putSession(uint64, [2]datapath.Leg)        {}
 func (noOffload) deleteSession(uint64)                      {}
@@ -121,7 +121,11 @@ func (o *kernelOffload) putRoute(id cid.ID, a cid.Association) {
 	}
 }
 
-func (o *kernelOffload) deleteRoute(id cid.ID, _ cid.Owner) { o.check(o.stage.DeleteRoute(id)) }
+func (o *kernelOffload) deleteRoute(id cid.ID, a cid.Association) {
+	if index, ok := o.index(a.Session); ok {
+		o.check(o.stage.DeleteRoute(id, datapath.Route{Session: index, Leg: a.Leg, Counter: a.Counter}))
+	}
+}
 
 func (o *kernelOffload) setDue(num uint64, role control.Role, counter uint64) {
 	if index, ok := o.index(num); ok {

@@ -16,6 +16,7 @@ type fakeOffload struct {
 	noOffload
 	packets atomic.Uint64 // to each leg
 	routes  map[cid.ID]cid.Association
+	due     [2]uint64 // of each leg of the last session
 }
 
 func (o *fakeOffload) idsPerLeg() uint64 { return kernelIDs }
@@ -25,8 +26,14 @@ func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 	return [2]datapath.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
 }
 
+func (o *fakeOffload) setDue(_ uint64, role control.Role, counter uint64) { o.due[role] = counter }
+
 func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }
-func (o *fakeOffload) deleteRoute(id cid.ID, _ cid.Owner)    { delete(o.routes, id) }
+func (o *fakeOffload) deleteRoute(id cid.ID, a cid.Association) {
+	if o.routes[id] == a {
+		delete(o.routes, id)
+	}
+}
 
 // runOffload is runLab with a fakeOffload.
 func runOffload(t *testing.T, conf *Config, test func(*lab, *fakeOffload)) {
@@ -109,5 +116,34 @@ func TestOffloadKnowsTheIDsInUse(t *testing.T) {
 		knows(8)
 		ses.legs[control.Accepter].slideLow(1 << 31) // after an invalid event
 		knows(8)
+	})
+}
+
+// TestOffloadKnowsWhatIsNear checks that the offload, which knows only the low bits of counters, knows no ID
+// far away from the one that is due, also if the client goes far ahead without a packet, and if another
+// client takes its place.
+func TestOffloadKnowsWhatIsNear(t *testing.T) {
+	runOffload(t, nil, func(l *lab, o *fakeOffload) {
+		_, bob := l.pair()
+		leg := &l.server.sessions.find(bob.session).legs[control.Accepter]
+		near := func(first uint64) {
+			l.Helper()
+			due := o.due[control.Accepter]
+			if known := leg.inOffload.counters; known.Lo != first || due < known.Lo || due > known.Lo+2 || leg.due.Load() != due {
+				l.Errorf("knows the counters %v, and %d is due, in the loop %d; want the counters from %d", known, due, leg.due.Load(), first)
+			}
+		}
+		near(0)
+		for _, next := range []uint64{50, 100, 1000} {
+			leg.session.mu.Lock()
+			leg.offloadNextLocked(next)
+			leg.session.mu.Unlock()
+			near(next - kernelIDs + 1)
+		}
+		leg.session.mu.Lock()
+		leg.leaveOffloadLocked()
+		leg.offloadNextLocked(0)
+		leg.session.mu.Unlock()
+		near(0)
 	})
 }

@@ -102,13 +102,7 @@ func (p *parity) serve(tb testing.TB, family int) {
 		l.addr.Store(&legAddr{remote: p.peers[family][role], local: p.local[family].Addr()})
 	}
 	server.offload.putSession(ses.num, ses.offloadLegs())
-	if family == 1 {
-		for role := range p.keys { // of the other family
-			for c := range uint64(kernelIDs) {
-				server.offload.deleteRoute(p.keys[role].ID(cid.Peer, c), cid.Owner{})
-			}
-		}
-	}
+	p.forget(tb, 1-family)
 	for role := range control.Role(2) {
 		ses.legs[role].renewLocked(now)
 	}
@@ -119,9 +113,22 @@ func (p *parity) serve(tb testing.TB, family int) {
 // know makes the IDs lead to the session of one IP version. The keys are the same for both.
 func (p *parity) know(tb testing.TB, family int) {
 	tb.Helper()
+	p.forget(tb, 1-family)
+	p.each(tb, family, xdptest.Relay(tb, p.program).PutRoute)
+}
+
+// forget makes the IDs lead nowhere, if they led to the session of an IP version.
+func (p *parity) forget(tb testing.TB, family int) {
+	tb.Helper()
+	p.each(tb, family, xdptest.Relay(tb, p.program).DeleteRoute)
+}
+
+// each calls a function for each ID, with its route to the session of an IP version.
+func (p *parity) each(tb testing.TB, family int, do func(cid.ID, datapath.Route) error) {
+	tb.Helper()
 	for role, key := range p.keys {
 		for c := range uint64(kernelIDs) {
-			if err := xdptest.Relay(tb, p.program).PutRoute(key.ID(cid.Peer, c), datapath.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
+			if err := do(key.ID(cid.Peer, c), datapath.Route{Session: uint32(family), Leg: uint8(role), Counter: c}); err != nil {
 				tb.Fatal(err)
 			}
 		}

@@ -72,6 +72,66 @@ func TestRestoreChecksNotes(t *testing.T) {
 	}
 }
 
+// TestRestoreChecksRoutes checks that a server keeps of the pinned routes those of the IDs that the legs use,
+// and deletes others, also if they have the session, the leg and the counter of one.
+func TestRestoreChecksRoutes(t *testing.T) {
+	program := xdptest.Load(t, &xdp.Config{Sessions: 8, Pin: filepath.Join(nettest.BPFFS(t), "quicway")})
+	stage := xdptest.Relay(t, program)
+	legs := [2]datapath.Leg{
+		{Remote: netip.MustParseAddrPort("192.0.2.1:1"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
+		{Remote: netip.MustParseAddrPort("192.0.2.2:2"), Local: netip.MustParseAddrPort("127.0.0.1:4433")},
+	}
+	const near = 1000
+	n := note{Version: noteVersion, ID: control.SessionID{1}}
+	for r := range n.Legs {
+		n.Legs[r] = legNote{Present: true, Key: cid.NewKey(), TTL: time.Minute, Near: near}
+	}
+	b, err := binary.Append(nil, binary.BigEndian, &n)
+	if err := errors.Join(err, stage.PutSession(1, legs), stage.PutNote(1, b)); err != nil {
+		t.Fatal(err)
+	}
+	known, stray := n.Legs[1].Key.Deriver(cid.Peer), cid.NewKey().Deriver(cid.Peer)
+	for id, r := range map[cid.ID]datapath.Route{
+		known.ID(near):            {Session: 1, Leg: 1, Counter: near},
+		known.ID(near - 1):        {Session: 1, Leg: 1, Counter: near - 1},
+		known.ID(near + 128):      {Session: 1, Leg: 1, Counter: near + 128},
+		stray.ID(near):            {Session: 1, Leg: 1, Counter: near},
+		stray.ID(1):               {Session: 2},
+		n.Legs[0].Key.ID(0, near): {Session: 1, Leg: 1, Counter: near},
+	} {
+		if err := stage.PutRoute(id, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := New(&Config{XDP: program}, conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	routes := 0
+	for range stage.Routes() {
+		routes++
+	}
+	if routes != 2*pinnedIDs {
+		t.Errorf("%d routes, want %d", routes, 2*pinnedIDs)
+	}
+	for leg := range uint8(2) {
+		for c := uint64(near); c < near+pinnedIDs; c++ {
+			want := datapath.Route{Session: 1, Leg: leg, Counter: c % (1 << datapath.CounterBits)}
+			if r, ok, err := stage.Route(n.Legs[leg].Key.ID(cid.Peer, c)); r != want || !ok || err != nil {
+				t.Errorf("ID %d of leg %d: %+v, %v, %v", c, leg, r, ok, err)
+			}
+		}
+	}
+	if got := server.Stats().OffloadErrors; got != 0 {
+		t.Errorf("%d errors of the offload", got)
+	}
+}
+
 // TestEndPinnedSessions checks that the operator can list and end sessions that an earlier
 // server has opened, and that they are removed from the program.
 func TestEndPinnedSessions(t *testing.T) {
@@ -133,9 +193,9 @@ func TestEndPinnedSessions(t *testing.T) {
 	if got := left(server); len(got) != 1 || got[0] != last {
 		t.Errorf("left %v, want %v", got, last)
 	}
-	for id, r := range stage.Routes() {
+	for r := range stage.Routes() {
 		if r.Session != 3 {
-			t.Errorf("%v leads to session %d", id, r.Session)
+			t.Errorf("a route leads to session %d", r.Session)
 		}
 	}
 	if err := server.Close(); err != nil {

@@ -99,6 +99,7 @@ func (g *registrar) takeOver(stage *datapath.Relay) error {
 		}
 	}
 	g.sessions.deleteStaleRoutes(stage)
+	g.sessions.putLostRoutes()
 	if sessions, legs := g.sessions.count(); sessions > 0 {
 		g.env.log.Info("sessions taken over", "sessions", sessions, "legs", legs)
 	}
@@ -157,14 +158,31 @@ func (l *leg) restoreLocked(was *legNote, at datapath.Leg, now time.Time) {
 // deleteStaleRoutes deletes the routes of the program that belong to no session. A
 // server that was killed may have left some.
 func (t *table) deleteStaleRoutes(stage *datapath.Relay) {
-	var stale []cid.ID
-	for id, r := range stage.Routes() {
+	stage.KeepRoutes(func(r datapath.Route) (cid.ID, bool) {
 		ses := t.atSlot(r.Session)
-		if ses == nil || !ses.legs[r.Leg].inOffload.counters.HasLow(uint32(r.Counter)) {
-			stale = append(stale, id)
+		if ses == nil {
+			return cid.ID{}, false
 		}
-	}
-	for _, id := range stale {
-		t.env.offload.deleteRoute(id, cid.Owner{})
+		l := &ses.legs[r.Leg]
+		known := l.inOffload.counters
+		counter := known.Lo + (r.Counter-known.Lo)%(1<<datapath.CounterBits)
+		if !contains(known, counter) {
+			return cid.ID{}, false
+		}
+		return l.key.ID(cid.Peer, counter), true
+	})
+}
+
+// putLostRoutes puts the routes that the program lacks. A server that was killed may
+// have just deleted some.
+func (t *table) putLostRoutes() {
+	for _, ses := range t.snapshot() {
+		ses.mu.Lock()
+		for r := range ses.legs {
+			if l := &ses.legs[r]; l.present {
+				l.inOffload.renew(l)
+			}
+		}
+		ses.mu.Unlock()
 	}
 }

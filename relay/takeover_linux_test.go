@@ -251,7 +251,7 @@ func testTakeover(t *testing.T, f family, mode xdp.Mode) {
 // forwarded.
 func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	t.Helper()
-	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-2", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-3", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,10 +288,10 @@ func leftInPinned(t *testing.T, dir string) {
 		t.Fatalf("sessions %v, want one", live)
 	}
 	ids := 0
-	for id, route := range stage.Routes() {
+	for route := range stage.Routes() {
 		ids++
 		if route.Session != live[0] {
-			t.Errorf("ID %v leads to session %d", id, route.Session)
+			t.Errorf("an ID leads to session %d", route.Session)
 		}
 	}
 	if want := 2 * cid.Ahead; ids != want {

@@ -13,8 +13,8 @@ import (
 type routeTable interface {
 	// putRoute says which leg is behind an ID.
 	putRoute(id cid.ID, a cid.Association)
-	// deleteRoute removes the route that the owner has put for an ID.
-	deleteRoute(id cid.ID, owner cid.Owner)
+	// deleteRoute removes the route that was put for an ID.
+	deleteRoute(id cid.ID, a cid.Association)
 }
 
 // knownIDs is the range of a leg's counters whose IDs a table knows.
@@ -39,7 +39,7 @@ func (k *knownIDs) moveTo(l *leg, now cid.Range) {
 	}
 	for c := old.Lo; c < old.Hi; c++ {
 		if !contains(now, c) {
-			k.table.deleteRoute(ids.ID(c), l.owner)
+			k.table.deleteRoute(ids.ID(c), l.association(c))
 		}
 	}
 	if !k.putFirst {
@@ -122,7 +122,7 @@ func (l *leg) forgetInitialLocked() {
 	if l.initial.IsZero() {
 		return
 	}
-	l.env().store.deleteRoute(l.initial, l.owner)
+	l.env().store.deleteRoute(l.initial, l.association(noCounter))
 	l.initial = cid.ID{}
 }
 

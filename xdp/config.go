@@ -21,8 +21,9 @@ type Config struct {
 	// Sessions bounds the sessions that the relay stage forwards for. Go forwards for the
 	// others. Each takes 256 bytes, allocated by Load. 0 means 65 536.
 	Sessions int
-	// IDs bounds the connection IDs of these sessions. Each takes about 96 bytes while it is
-	// in use. 0 means ten for each session, or 32 with Pin.
+	// IDs is how many connection IDs of these sessions there is room for. Each takes 13 to 26
+	// bytes, allocated by Load. Go forwards for IDs without room. 0 means ten for each
+	// session, or 32 with Pin.
 	IDs int
 
 	// Prefixes bounds the prefixes on the allow list of the quota stage, those on its deny
@@ -48,8 +49,8 @@ type Config struct {
 	// directory if it does not exist. Only root and the process's user may be able to write to
 	// it. With Pin the program stays attached and forwards on when the process ends, however it
 	// ends. The next process that loads with the same Pin takes over: the maps of the relay
-	// stage in Load, and each interface in Attach, without losing a packet. Maps of other sizes
-	// are not taken over, and work until then. The quota stage and the monitor stage begin anew
+	// stage in Load, and each interface in Attach, without losing a packet. Maps of other sizes,
+	// or of another version, are not taken over, and work until then. The quota stage and the monitor stage begin anew
 	// with each process. The verdicts of the old quota stage hold until Attach, but not beyond
 	// their lease. [Unpin] ends it all. Empty means that the program ends with the process.
 	Pin string

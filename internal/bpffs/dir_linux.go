@@ -126,8 +126,25 @@ func (d *Dir) RemoveMaps(names ...string) error {
 	return errors.Join(errs...)
 }
 
+// RemoveFormer removes folders for maps of other layouts, with all that is in them, and reports whether there
+// was one.
+func (d *Dir) RemoveFormer(names ...string) (found bool, err error) {
+	for _, name := range names {
+		files, failed := os.ReadDir(d.Path(name))
+		if errors.Is(failed, fs.ErrNotExist) {
+			continue
+		}
+		found = true
+		for _, f := range files {
+			failed = errors.Join(failed, RemoveFile(filepath.Join(d.Path(name), f.Name())))
+		}
+		err = errors.Join(err, failed, RemoveFile(d.Path(name)))
+	}
+	return found, err
+}
+
 // Remove removes the directory. It fails if the directory is not empty.
-func (d *Dir) Remove() error { return errors.Join(os.Remove(d.Maps()), os.Remove(d.path)) }
+func (d *Dir) Remove() error { return errors.Join(RemoveFile(d.Maps()), os.Remove(d.path)) }
 
 // Close unlocks the directory, so that the next process can use it.
 func (d *Dir) Close() error { return d.lock.Close() }

@@ -145,7 +145,7 @@ func TestAttachErrors(t *testing.T) {
 	for name, err := range map[string]error{
 		"Stats": statsErr, "Traffic": trafficErr, "SetNext": second.SetNext(-1),
 		"OpenPort": second.relay.OpenPort(1), "ClosePort": second.relay.ClosePort(1),
-		"PutRoute": second.relay.PutRoute(cid.ID{}, Route{}), "DeleteRoute": second.relay.DeleteRoute(cid.ID{}),
+		"PutRoute": second.relay.PutRoute(cid.ID{}, Route{}), "DeleteRoute": second.relay.DeleteRoute(cid.ID{}, Route{}),
 		"PutSession": second.relay.PutSession(0, [2]Leg{}), "SetDue": second.relay.SetDue(0, 0, 0),
 	} {
 		if !errors.Is(err, ErrClosed) {
@@ -181,14 +181,14 @@ func TestRelayFull(t *testing.T) {
 	if err := p.relay.PutSession(2, [2]Leg{}); !errors.Is(err, ErrFull) {
 		t.Errorf("third session: %v, want %v", err, ErrFull)
 	}
-	for counter := range uint64(4) {
+	for counter := range uint64(routeSlots + 1) { // three IDs have one set
 		err := p.relay.PutRoute(w.key.ID(0, counter), Route{})
-		if want := counter == 3; errors.Is(err, ErrFull) != want {
+		if want := counter == uint64(routeSlots); errors.Is(err, ErrFull) != want {
 			t.Errorf("ID %d: %v", counter, err)
 		}
 	}
-	if n := countRoutes(p); n != 3 {
-		t.Errorf("%d routes, want 3", n)
+	if n := countRoutes(p); n != routeSlots {
+		t.Errorf("%d routes, want %d", n, routeSlots)
 	}
 }
 

@@ -104,7 +104,7 @@ func benchRandom(b *testing.B, family int, floor bool) {
 	if floor {
 		then = loadTX(b)
 	}
-	prog := w.withRandomID(w.randomIDs(family, perSession), bytes.Index(frame, f.Payload)+1, 1, then)
+	prog := w.withRandomID(w.randomIDs(family, perSession), bytes.Index(frame, f.Payload)+1, 1, 1<<20, then)
 	defer attachTo(b, prog, "in0p")()
 	benchRun(b, prog, w.in.Index, frame)
 }
@@ -128,7 +128,7 @@ func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 			ids.Put(i, append(id.Bytes(), 0, 0, 0, 0)),
 		)
 		if i%uint32(perSession) == 0 {
-			err = errors.Join(err, w.program.relay.PutSession(session, [2]Leg{end, end}), w.program.relay.SetDue(session, 0, 1<<30))
+			err = errors.Join(err, w.program.relay.PutSession(session, [2]Leg{end, end}), w.program.relay.SetDue(session, 0, 64))
 		}
 		if err != nil {
 			w.Fatal(err)
@@ -137,10 +137,10 @@ func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 	return ids
 }
 
-// withRandomID returns a program that writes a random ID from a map into the packet, and then calls
-// another program. Every ID is for so many packets in a row, 1 or 2. The lowest bit of the packet
+// withRandomID returns a program that writes a random one of the first IDs of a map into the packet, and
+// then calls another program. of is how many these are, a power of two. Every ID is for so many packets in a row, 1 or 2. The lowest bit of the packet
 // says which of two it is.
-func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, then *ebpf.Program) *ebpf.Program {
+func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, of int32, then *ebpf.Program) *ebpf.Program {
 	w.Helper()
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
@@ -153,7 +153,7 @@ func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, then *ebpf.Program) 
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "MIT", Instructions: asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.FnGetPrandomU32.Call(),
-		asm.And.Imm(asm.R0, 1<<20-1),
+		asm.And.Imm(asm.R0, of-1),
 		asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
 		asm.LoadMapPtr(asm.R1, ids.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP),
@@ -213,7 +213,7 @@ func BenchmarkKernelMemory(b *testing.B) {
 func (w *wire) memory() (sum uint64) {
 	w.Helper()
 	o := &w.program.objects
-	for _, m := range []*ebpf.Map{o.Counters, o.Devices, o.Events, o.Next, o.Ports, o.Routes, o.Sessions} {
+	for _, m := range []*ebpf.Map{o.Counters, o.Devices, o.Events, o.Next, o.Ports, o.RouteSets, o.Sessions} {
 		info, err := m.Info()
 		if err != nil {
 			w.Fatal(err)

@@ -127,7 +127,7 @@ func benchNew(b *testing.B, family int, on bool, packets int, empty *ebpf.Progra
 	f := packet.Frame{Src: alice.at(family, 1000), Dst: bob.at(family, 443), TTL: 64, Payload: initial}
 	// The offset of the bytes to randomize: with IPv4 the addresses and ports.
 	at := map[int]int{0: 14 + 12, 1: 14 + 8 + 4}[family]
-	prog := w.withRandomID(w.randomPairs(pairs), at, packets, then)
+	prog := w.withRandomID(w.randomPairs(pairs), at, packets, 1<<20, then)
 	defer attachTo(b, prog, "in0p")()
 	opts := ebpf.RunOptions{Data: f.Build(edgeMAC, peerMAC), DataOut: make([]byte, 2048), Repeat: repeat}
 	n := 0

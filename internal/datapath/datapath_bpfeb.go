@@ -104,6 +104,11 @@ type datapathRefusal struct {
 	Packets uint64
 }
 
+type datapathRouteSet struct {
+	_    structs.HostLayout
+	Slot [8]uint64
+}
+
 type datapathRule struct {
 	_       structs.HostLayout
 	Until   uint64
@@ -214,7 +219,7 @@ const (
 	datapathMapPolicy        = "policy"
 	datapathMapPorts         = "ports"
 	datapathMapRefused       = "refused"
-	datapathMapRoutes        = "routes"
+	datapathMapRouteSets     = "route_sets"
 	datapathMapSamples       = "samples"
 	datapathMapSeen          = "seen"
 	datapathMapSessions      = "sessions"
@@ -232,6 +237,8 @@ const (
 	datapathVarPairKeys      = "pair_keys"
 	datapathVarQuotaOn       = "quota_on"
 	datapathVarRelayOn       = "relay_on"
+	datapathVarRouteKeys     = "route_keys"
+	datapathVarRouteMask     = "route_mask"
 	datapathVarSlotsShift    = "slots_shift"
 	datapathVarTickNs        = "tick_ns"
 	datapathVarTicks         = "ticks"
@@ -309,7 +316,7 @@ type datapathMapSpecs struct {
 	Policy        *ebpf.MapSpec `ebpf:"policy"`
 	Ports         *ebpf.MapSpec `ebpf:"ports"`
 	Refused       *ebpf.MapSpec `ebpf:"refused"`
-	Routes        *ebpf.MapSpec `ebpf:"routes"`
+	RouteSets     *ebpf.MapSpec `ebpf:"route_sets"`
 	Samples       *ebpf.MapSpec `ebpf:"samples"`
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
 	Sessions      *ebpf.MapSpec `ebpf:"sessions"`
@@ -331,6 +338,8 @@ type datapathVariableSpecs struct {
 	PairKeys     *ebpf.VariableSpec `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
+	RouteKeys    *ebpf.VariableSpec `ebpf:"route_keys"`
+	RouteMask    *ebpf.VariableSpec `ebpf:"route_mask"`
 	SlotsShift   *ebpf.VariableSpec `ebpf:"slots_shift"`
 	TickNs       *ebpf.VariableSpec `ebpf:"tick_ns"`
 	Ticks        *ebpf.VariableSpec `ebpf:"ticks"`
@@ -378,7 +387,7 @@ type datapathMaps struct {
 	Policy        *ebpf.Map `ebpf:"policy"`
 	Ports         *ebpf.Map `ebpf:"ports"`
 	Refused       *ebpf.Map `ebpf:"refused"`
-	Routes        *ebpf.Map `ebpf:"routes"`
+	RouteSets     *ebpf.Map `ebpf:"route_sets"`
 	Samples       *ebpf.Map `ebpf:"samples"`
 	Seen          *ebpf.Map `ebpf:"seen"`
 	Sessions      *ebpf.Map `ebpf:"sessions"`
@@ -409,7 +418,7 @@ func (m *datapathMaps) Close() error {
 		m.Policy,
 		m.Ports,
 		m.Refused,
-		m.Routes,
+		m.RouteSets,
 		m.Samples,
 		m.Seen,
 		m.Sessions,
@@ -432,6 +441,8 @@ type datapathVariables struct {
 	PairKeys     *ebpf.Variable `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
+	RouteKeys    *ebpf.Variable `ebpf:"route_keys"`
+	RouteMask    *ebpf.Variable `ebpf:"route_mask"`
 	SlotsShift   *ebpf.Variable `ebpf:"slots_shift"`
 	TickNs       *ebpf.Variable `ebpf:"tick_ns"`
 	Ticks        *ebpf.Variable `ebpf:"ticks"`

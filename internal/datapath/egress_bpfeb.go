@@ -27,7 +27,6 @@ const (
 	egressMapNext         = "next"
 	egressMapOutcomes     = "outcomes"
 	egressMapPorts        = "ports"
-	egressMapRoutes       = "routes"
 	egressMapSamples      = "samples"
 	egressMapSeen         = "seen"
 	egressMapSessions     = "sessions"
@@ -105,7 +104,6 @@ type egressMapSpecs struct {
 	Next         *ebpf.MapSpec `ebpf:"next"`
 	Outcomes     *ebpf.MapSpec `ebpf:"outcomes"`
 	Ports        *ebpf.MapSpec `ebpf:"ports"`
-	Routes       *ebpf.MapSpec `ebpf:"routes"`
 	Samples      *ebpf.MapSpec `ebpf:"samples"`
 	Seen         *ebpf.MapSpec `ebpf:"seen"`
 	Sessions     *ebpf.MapSpec `ebpf:"sessions"`
@@ -159,7 +157,6 @@ type egressMaps struct {
 	Next         *ebpf.Map `ebpf:"next"`
 	Outcomes     *ebpf.Map `ebpf:"outcomes"`
 	Ports        *ebpf.Map `ebpf:"ports"`
-	Routes       *ebpf.Map `ebpf:"routes"`
 	Samples      *ebpf.Map `ebpf:"samples"`
 	Seen         *ebpf.Map `ebpf:"seen"`
 	Sessions     *ebpf.Map `ebpf:"sessions"`
@@ -179,7 +176,6 @@ func (m *egressMaps) Close() error {
 		m.Next,
 		m.Outcomes,
 		m.Ports,
-		m.Routes,
 		m.Samples,
 		m.Seen,
 		m.Sessions,

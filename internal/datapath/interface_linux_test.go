@@ -93,7 +93,7 @@ func TestInvalidLeg(t *testing.T) {
 	if err := p.relay.SetDue(1, 2, 7); !errors.Is(err, ErrConfig) {
 		t.Errorf("set due of leg 2: %v, want %v", err, ErrConfig)
 	}
-	for _, r := range []Route{{Session: 1, Leg: 2}, {Session: 1 << routeLeg}} {
+	for _, r := range []Route{{Session: 1, Leg: 2}, {Session: 1 << sessionBits}} {
 		if err := p.relay.PutRoute(cid.NewKey().ID(cid.Peer, 1), r); !errors.Is(err, ErrConfig) {
 			t.Errorf("put %+v: %v, want %v", r, err, ErrConfig)
 		}

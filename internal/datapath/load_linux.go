@@ -31,6 +31,9 @@ func Load(cfg *Config) (*Program, error) {
 	if err = p.load(conf); err == nil && p.pin != nil {
 		p.relay.notes, err = p.pin.newNotes(max(p.relay.sessions, 1)) // a map has at least one entry
 	}
+	if err == nil {
+		err = p.pin.removeFormer(p.log)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("xdp: load: %w", errors.Join(explain(err), p.release(), p.pin.abandon()))
 	}
@@ -78,7 +81,11 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	if err := spec.Variables[datapathVarNoPerfmon].Set(noPerfmon); err != nil {
 		return err
 	}
-	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf), specQuota(spec, conf, &p.hashKeys)); err != nil {
+	routes, err := p.pin.routeKeys()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf, &routes), specQuota(spec, conf, &p.hashKeys)); err != nil {
 		return err
 	}
 	hash := newPairHash(conf.Flows)
@@ -90,6 +97,9 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	}
 	if p.relay.memory, err = p.objects.Sessions.Memory(); err == nil {
 		p.relay.events, err = ringbuf.NewReader(p.objects.Events)
+	}
+	if err == nil {
+		p.relay.routes, err = newRouteTable(routes, p.objects.RouteSets)
 	}
 	if err == nil {
 		err = p.relay.readPorts()
@@ -111,7 +121,7 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 
 // release closes everything that loadFor has opened.
 func (p *Program) release() error {
-	errs := []error{p.egress.close(), p.known.close(), p.relay.notes.Close(), p.objects.Close()}
+	errs := []error{p.egress.close(), p.known.close(), p.relay.routes.close(), p.relay.notes.Close(), p.objects.Close()}
 	for _, ring := range []*ringbuf.Reader{p.relay.events, p.drops} {
 		if ring != nil {
 			errs = append(errs, ring.Close())
@@ -132,14 +142,20 @@ func specClock(v *ebpf.VariableSpec) error {
 }
 
 // specRelay enables the relay stage, if the configuration has it, and sets the sizes of its
-// maps.
-func specRelay(spec *ebpf.CollectionSpec, conf *Config) error {
+// maps, and the hash of its routes.
+func specRelay(spec *ebpf.CollectionSpec, conf *Config, routes *routeHash) error {
 	if !conf.has(RelayStage) {
 		return nil
 	}
+	sets := routeSets(conf.IDs)
+	routes.mask = sets - 1
 	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
-	spec.Maps[datapathMapRoutes].MaxEntries = uint32(conf.IDs)
-	return spec.Variables[datapathVarRelayOn].Set(true)
+	spec.Maps[datapathMapRouteSets].MaxEntries = sets
+	return errors.Join(
+		spec.Variables[datapathVarRelayOn].Set(true),
+		spec.Variables[datapathVarRouteKeys].Set(routes.keys),
+		spec.Variables[datapathVarRouteMask].Set(routes.mask),
+	)
 }
 
 // specQuota enables the quota stage, if the configuration has it, and sets the sizes of its

@@ -63,7 +63,7 @@ func (v *Relay) ClosePort(uint16) error { return ErrUnsupported }
 func (v *Relay) PutRoute(cid.ID, Route) error { return ErrUnsupported }
 
 // DeleteRoute returns ErrUnsupported.
-func (v *Relay) DeleteRoute(cid.ID) error { return ErrUnsupported }
+func (v *Relay) DeleteRoute(cid.ID, Route) error { return ErrUnsupported }
 
 // PutSession returns ErrUnsupported.
 func (v *Relay) PutSession(uint32, [2]Leg) error { return ErrUnsupported }
@@ -87,7 +87,10 @@ func (v *Relay) Session(uint32) ([2]Leg, error) { return [2]Leg{}, ErrUnsupporte
 func (v *Relay) Route(cid.ID) (Route, bool, error) { return Route{}, false, ErrUnsupported }
 
 // Routes yields nothing.
-func (v *Relay) Routes() iter.Seq2[cid.ID, Route] { return func(func(cid.ID, Route) bool) {} }
+func (v *Relay) Routes() iter.Seq[Route] { return func(func(Route) bool) {} }
+
+// KeepRoutes does nothing.
+func (v *Relay) KeepRoutes(func(Route) (cid.ID, bool)) {}
 
 // PutNote returns ErrUnsupported.
 func (v *Relay) PutNote(uint32, []byte) error { return ErrUnsupported }

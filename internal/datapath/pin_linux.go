@@ -25,15 +25,19 @@ type pin struct{ *bpffs.Dir }
 // Names in the directory. The name of the maps' directory changes when their layout changes,
 // so that no process takes over maps of another layout.
 const (
-	pinnedMaps  = "maps-2"
+	pinnedMaps  = "maps-3"
 	pinnedNotes = "notes"
+	pinnedKeys  = "route_keys"
 	pinnedLinks = "link-" // followed by the index of the interface
 )
+
+// formerMaps are the names that the maps' directory had in earlier versions.
+var formerMaps = []string{"maps-1", "maps-2"}
 
 // keptMaps are the maps that the next process takes over. The maps of the quota stage and of
 // the monitor stage are not among them: each process begins with empty ones.
 var keptMaps = []string{
-	datapathMapCounters, datapathMapPorts, datapathMapRoutes, datapathMapSessions,
+	datapathMapCounters, datapathMapPorts, datapathMapRouteSets, datapathMapSessions,
 	datapathMapEvents, datapathMapDevices, datapathMapNext,
 }
 
@@ -99,7 +103,7 @@ func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs
 	err := spec.LoadAndAssign(objects, opts)
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
 		log.Warn("not taking over the pinned maps: their sizes differ from the configuration", "err", err)
-		if err := p.unpinMaps(); err != nil {
+		if err := p.unpinState(); err != nil {
 			return err
 		}
 		err = spec.LoadAndAssign(objects, opts)
@@ -107,8 +111,28 @@ func (p *pin) load(spec *ebpf.CollectionSpec, objects *datapathObjects, programs
 	return err
 }
 
-func (p *pin) unpinMaps() error {
+// unpinState unpins the maps, and keeps the keys of the routes, which do not depend on sizes.
+func (p *pin) unpinState() error {
 	return p.RemoveMaps(append([]string{pinnedNotes}, keptMaps...)...)
+}
+
+// unpinMaps unpins all maps, also those of earlier versions.
+func (p *pin) unpinMaps() error {
+	_, err := p.RemoveFormer(formerMaps...)
+	return errors.Join(err, p.unpinState(), p.RemoveMaps(pinnedKeys))
+}
+
+// removeFormer unpins the maps of an earlier version. The program of that version works with them
+// until this one takes its place.
+func (p *pin) removeFormer(log *slog.Logger) error {
+	if p == nil {
+		return nil
+	}
+	found, err := p.RemoveFormer(formerMaps...)
+	if found {
+		log.Warn("not taking over the pinned maps: they are of an earlier version")
+	}
+	return err
 }
 
 func (p *pin) linkPath(iface int) string {

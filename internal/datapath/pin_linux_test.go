@@ -220,7 +220,9 @@ func TestFailedLoadLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := other.Pin(filepath.Join(dir, pinnedMaps, pinnedNotes)); err != nil {
+	keys := newRouteKeys() // without keys all maps would be replaced
+	err = errors.Join(pinRouteKeys(filepath.Join(dir, pinnedMaps, pinnedKeys), &keys), other.Pin(filepath.Join(dir, pinnedMaps, pinnedNotes)))
+	if err != nil {
 		t.Fatal(err)
 	}
 	before := countDescriptors(t)

@@ -10,9 +10,12 @@ type Route struct {
 	// Session is the index of the session, and Leg is 0 or 1.
 	Session uint32
 	Leg     uint8
-	// Counter is the counter of the ID. The kernel keeps only its low 32 bits.
+	// Counter is the counter of the ID. The kernel keeps only its low [CounterBits] bits.
 	Counter uint64
 }
+
+// CounterBits is how many bits of the counter of an ID the kernel keeps.
+const CounterBits = 7
 
 // Leg is one of the two legs of a session. The zero Leg has no addresses.
 type Leg struct {

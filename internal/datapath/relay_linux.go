@@ -13,8 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
-
-	"github.com/quicway/quicway/cid"
 )
 
 // Relay gives access to the relay stage of a program: the sessions and connection IDs that the
@@ -24,7 +22,8 @@ type Relay struct {
 	program  *Program
 	sessions uint32
 	memory   *ebpf.Memory // of the map of sessions
-	notes    *ebpf.Map    // nil: not pinned
+	routes   routeTable
+	notes    *ebpf.Map // nil: not pinned
 	events   *ringbuf.Reader
 	changing sync.Mutex // held while the addresses of a leg change
 
@@ -79,52 +78,6 @@ func (v *Relay) setPort(port uint16, open bool) error {
 		return fmt.Errorf("xdp: set port %d: %w", port, err)
 	}
 	return nil
-}
-
-// routeLeg is ROUTE_LEG in bpf/maps.h.
-const routeLeg = 31
-
-// kernelRoute is struct route in bpf/maps.h.
-type kernelRoute struct{ Session, Counter uint32 }
-
-// PutRoute sets the leg that an ID leads to. It returns ErrFull if there is no room, and
-// ErrConfig if the session or the leg is out of range.
-func (v *Relay) PutRoute(id cid.ID, r Route) error {
-	if r.Leg > 1 || r.Session >= 1<<routeLeg {
-		return fmt.Errorf("xdp: put route: %w: session %d, leg %d, want leg 0 or 1", ErrConfig, r.Session, r.Leg)
-	}
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return ErrClosed
-	}
-	value := kernelRoute{r.Session | uint32(r.Leg)<<routeLeg, uint32(r.Counter)}
-	err := v.program.objects.Routes.Put(idKey(id), &value)
-	switch {
-	case errors.Is(err, unix.E2BIG):
-		return fmt.Errorf("xdp: put route: %w", ErrFull)
-	case err != nil:
-		return fmt.Errorf("xdp: put route: %w", err)
-	}
-	return nil
-}
-
-// DeleteRoute removes the route of an ID. It returns nil if there is none.
-func (v *Relay) DeleteRoute(id cid.ID) error {
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return ErrClosed
-	}
-	if err := v.program.objects.Routes.Delete(idKey(id)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("xdp: delete route: %w", err)
-	}
-	return nil
-}
-
-// idKey returns an ID as a key of the map of routes, padded with zeros or cut to cid.Len bytes.
-func idKey(id cid.ID) [cid.Len]byte {
-	return [cid.Len]byte(append(id.Bytes(), make([]byte, cid.Len)...))
 }
 
 // Sizes of struct session and struct leg, and the offsets of the fields of struct leg, in
@@ -247,8 +200,9 @@ func endpoint(a netip.AddrPort) []byte {
 }
 
 // SetDue makes the program report when packets to a leg carry an ID with this counter, or one of
-// the 2^31 counters after it: at most once per tick of the kernel (1 to 10 ms), until SetDue is
-// called with another counter. It returns ErrConfig if the leg is not 0 or 1.
+// the 63 counters after it: at most once per tick of the kernel (1 to 10 ms), until SetDue is
+// called with another counter. IDs of the leg with counters further away than 64 may be taken for
+// others. SetDue returns ErrConfig if the leg is not 0 or 1.
 func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
 	if leg > 1 {
 		return fmt.Errorf("xdp: set due: %w: leg %d, want 0 or 1", ErrConfig, leg)
@@ -352,57 +306,4 @@ func parseEndpoint(b []byte) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[:16])), port)
 	}
 	return netip.AddrPort{}
-}
-
-// Route returns the route of an ID, and whether it exists. Of the counter only the low 32 bits are
-// set.
-func (v *Relay) Route(id cid.ID) (Route, bool, error) {
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return Route{}, false, ErrClosed
-	}
-	var r kernelRoute
-	err := v.program.objects.Routes.Lookup(idKey(id), &r)
-	if errors.Is(err, ebpf.ErrKeyNotExist) {
-		return Route{}, false, nil
-	}
-	if err != nil {
-		return Route{}, false, fmt.Errorf("xdp: get route: %w", err)
-	}
-	return r.route(), true, nil
-}
-
-func (r kernelRoute) route() Route {
-	return Route{Session: r.Session &^ (1 << routeLeg), Leg: uint8(r.Session >> routeLeg), Counter: uint64(r.Counter)}
-}
-
-// Routes yields all IDs with their routes, as [Relay.Route] returns them, until the program is
-// closed. Routes that are added or removed meanwhile may be missing, or appear twice.
-func (v *Relay) Routes() iter.Seq2[cid.ID, Route] {
-	const batch = 1024
-	return func(yield func(cid.ID, Route) bool) {
-		var cursor ebpf.MapBatchCursor
-		keys, routes := make([][cid.Len]byte, batch), make([]kernelRoute, batch)
-		for err := error(nil); err == nil; {
-			var n int
-			n, err = v.nextRoutes(&cursor, keys, routes)
-			for i := range n {
-				id, _ := cid.IDFrom(keys[i][:])
-				if !yield(id, routes[i].route()) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// nextRoutes reads the next batch of routes. It releases the program's mutex between batches.
-func (v *Relay) nextRoutes(cursor *ebpf.MapBatchCursor, keys [][cid.Len]byte, routes []kernelRoute) (int, error) {
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return 0, ErrClosed
-	}
-	return v.program.objects.Routes.BatchLookup(cursor, keys, routes, nil)
 }

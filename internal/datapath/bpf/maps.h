@@ -55,27 +55,6 @@ struct {
 	__uint(max_entries, 65536 / 64);
 } ports SEC(".maps");
 
-#define ID_LEN 12
-
-struct id {
-	__u32 word[ID_LEN / 4];
-};
-
-// route is the leg of a session that an ID leads to.
-struct route {
-	__u32 session; // the index of the session, and in bit ROUTE_LEG the leg
-	__u32 counter; // the low bits of the ID's counter
-};
-#define ROUTE_LEG 31
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct id);
-	__type(value, struct route);
-	__uint(max_entries, 1); // set before load
-} routes SEC(".maps");
-
 // endpoint is an address and a port. An IPv4 address is in the last word of addr.
 struct endpoint {
 	__be32 addr[4];
@@ -91,7 +70,7 @@ struct leg {
 	struct endpoint sender_local; // the address of the relay that the other leg sends to
 	struct endpoint local;        // the address of the relay that this leg sees
 	struct endpoint remote;       // the address of this leg
-	__u32 due;                    // IDs from this counter on are reported to Go
+	__u32 due;                    // IDs from this counter on are reported to Go: see is_due
 	__u16 version;                // odd while Go changes the fields above, and a new even number afterwards
 	__u16 reported;               // when an ID was last reported, in ticks
 

@@ -4,6 +4,7 @@
 #include "csum.h"
 #include "maps.h"
 #include "parse.h"
+#include "routes.h"
 
 // Times are in ticks of the kernel, of which there are 100 to 1000 in a second. Reading a finer
 // clock would take a seventh of the time that the stage needs for a packet.
@@ -110,15 +111,22 @@ static __always_inline bool lookup_hop(struct xdp_md *ctx, struct forward *fwd, 
 	return true;
 }
 
-// report_id reports to Go that packets to a leg carry a new ID. Go then advances the window of IDs.
-static __always_inline void report_id(struct leg *leg, struct route *r, __u32 now) {
+// is_due says whether an ID is to be reported to Go: the low bits of its counter are those of due, or
+// of one of the next counters, up to half of all there are.
+static __always_inline bool is_due(route r, __u32 due) {
+	return (r - due) % ROUTE_COUNTERS < ROUTE_COUNTERS / 2;
+}
+
+// report_id reports to Go that packets to a leg carry an ID that is due. Go then advances the window
+// of IDs.
+static __always_inline void report_id(struct leg *leg, route r, __u32 due, __u32 now) {
 	if ((__u16)(now - leg->reported) < REPORT_EVERY)
 		return;
 	leg->reported  = now;
 	struct event e = {
-	    .session = r->session & ~(1U << ROUTE_LEG),
-	    .leg     = r->session >> ROUTE_LEG,
-	    .counter = r->counter,
+	    .session = route_session(r),
+	    .leg     = route_leg(r),
+	    .counter = due + (r - due) % ROUTE_COUNTERS,
 	};
 	if (bpf_ringbuf_output(&events, &e, sizeof(e), 0))
 		count(EVENT_LOST);
@@ -166,23 +174,20 @@ static __always_inline void rewrite6(struct packet *p, struct forward *fwd) {
 }
 
 // find_leg finds the leg that a packet goes to. It returns RELAYED, or why the packet is passed.
-static __always_inline enum reason find_leg(struct packet *p, struct route **found_route, struct leg **found_leg, __u16 *version) {
+static __always_inline enum reason find_leg(struct packet *p, route *r, struct leg **found_leg, __u16 *version) {
 	if (p->payload + 1 + ID_LEN > (__u8 *)p->end || ntohs(p->udp->len) < sizeof(*p->udp) + 1 + ID_LEN)
 		return PASS_SHORT;
 	if (p->payload[0] & 0x80)
 		return PASS_LONG;
 	if (p->payload[1] & 0x80)
 		return PASS_CONTROL;
-	struct id id;
-	__builtin_memcpy(&id, p->payload + 1, sizeof(id));
-	struct route *r = bpf_map_lookup_elem(&routes, &id);
-	if (!r)
+	if (!find_route(p->payload + 1, r))
 		return PASS_UNKNOWN;
-	__u32 index       = r->session & ~(1U << ROUTE_LEG);
+	__u32 index       = route_session(*r);
 	struct session *s = bpf_map_lookup_elem(&sessions, &index);
 	if (!s)
 		return PASS_UNKNOWN;
-	struct leg *leg = &s->legs[r->session >> ROUTE_LEG];
+	struct leg *leg = &s->legs[route_leg(*r)];
 	*version        = READ_ONCE(leg->version);
 	barrier();
 	if (*version & 1)
@@ -202,8 +207,7 @@ static __always_inline enum reason find_leg(struct packet *p, struct route **fou
 		if (p->ip6->hop_limit <= 1)
 			return PASS_TTL;
 	}
-	*found_route = r;
-	*found_leg   = leg;
+	*found_leg = leg;
 	return RELAYED;
 }
 
@@ -230,11 +234,11 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		count(PASS_OTHER);
 		return NEXT;
 	}
-	struct route *r = NULL;
+	route r         = 0;
 	struct leg *leg = NULL;
 	struct forward fwd;
 	enum reason why = find_leg(p, &r, &leg, &fwd.version);
-	if (why != RELAYED || !r || !leg) {
+	if (why != RELAYED || !leg) {
 		count(why);
 		return NEXT;
 	}
@@ -244,8 +248,9 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		count(why);
 		return NEXT;
 	}
-	if ((__s32)(r->counter - leg->due) >= 0)
-		report_id(leg, r, now);
+	__u32 due = READ_ONCE(leg->due);
+	if (is_due(r, due))
+		report_id(leg, r, due, now);
 	__sync_fetch_and_add(&leg->packets, 1);
 	__sync_fetch_and_add(&leg->bytes, ntohs(p->udp->len) - sizeof(*p->udp));
 	count(RELAYED);
