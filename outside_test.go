@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // outside is a new module in a folder of its own, which requires this one as it is here, and
@@ -22,6 +24,9 @@ type outside struct {
 // examples, of which the code in the documents is part (TestDocsExamples), and the whole
 // programs in the documents build, pass vet, and do what they say.
 func TestOutside(t *testing.T) {
+	if nettest.RaceDetector {
+		t.Skip("it builds everything without the race detector, as the run without that does")
+	}
 	m := newOutside(t)
 	m.copyExamples()
 	programs := m.writePrograms()
