@@ -101,6 +101,9 @@ func (ses *session) countOffloadedLocked() (sent [2]bool) {
 func (ses *session) withdraw(pinned bool) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
+	if ses.over { // its place in the offload may be another session's
+		return
+	}
 	ses.countOffloadedLocked()
 	if pinned && (ses.legs[0].liveLocked() || ses.legs[1].liveLocked()) {
 		return

@@ -16,7 +16,8 @@ type fakeOffload struct {
 	noOffload
 	packets atomic.Uint64 // to each leg
 	routes  map[cid.ID]cid.Association
-	due     [2]uint64 // of each leg of the last session
+	due     [2]uint64        // of each leg of the last session
+	deleted func(num uint64) // called when a session is deleted; nil: nothing
 }
 
 func (o *fakeOffload) idsPerLeg() uint64 { return kernelIDs }
@@ -27,6 +28,12 @@ func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 }
 
 func (o *fakeOffload) setDue(_ uint64, role control.Role, counter uint64) { o.due[role] = counter }
+
+func (o *fakeOffload) deleteSession(num uint64) {
+	if o.deleted != nil {
+		o.deleted(num)
+	}
+}
 
 func (o *fakeOffload) putRoute(id cid.ID, a cid.Association) { o.routes[id] = a }
 func (o *fakeOffload) deleteRoute(id cid.ID, a cid.Association) {
@@ -145,5 +152,28 @@ func TestOffloadKnowsWhatIsNear(t *testing.T) {
 		leg.offloadNextLocked(0)
 		leg.session.mu.Unlock()
 		near(0)
+	})
+}
+
+// TestOffloadForgetsFirst checks that the offload forgets a session before another one can have its
+// place, and that a session that is over then leaves what is in its place alone.
+func TestOffloadForgetsFirst(t *testing.T) {
+	runOffload(t, nil, func(l *lab, o *fakeOffload) {
+		_, bob := l.pair()
+		ses := l.server.sessions.find(bob.session)
+		deletions := 0
+		o.deleted = func(num uint64) {
+			if deletions++; num != ses.num || l.server.sessions.at(num) != ses || len(o.routes) != 0 {
+				l.Errorf("with %d routes left, session %d is deleted when %v has its place", len(o.routes), num, l.server.sessions.at(num))
+			}
+		}
+		ses.end()
+		before := l.server.Stats().OffloadedPackets
+		o.packets.Add(5) // of the next session
+		ses.sweep(time.Now())
+		ses.withdraw(false)
+		if n := l.server.Stats().OffloadedPackets - before; n != 0 || deletions != 1 {
+			l.Errorf("%d packets of another session were counted, and %d sessions deleted, want 0 and 1", n, deletions)
+		}
 	})
 }

@@ -90,6 +90,9 @@ func (ses *session) notifyLocked(e control.Event) {
 func (ses *session) sweep(now time.Time) {
 	ses.mu.Lock()
 	defer ses.mu.Unlock()
+	if ses.over { // its place in the offload may be another session's
+		return
+	}
 	for role, sent := range ses.countOffloadedLocked() {
 		if sent {
 			ses.legs[role].heardAt(now)
@@ -101,7 +104,7 @@ func (ses *session) sweep(now time.Time) {
 			legs++
 		}
 	}
-	if legs == 0 && !ses.over {
+	if legs == 0 {
 		ses.removeLocked()
 	}
 }
@@ -125,11 +128,12 @@ func (ses *session) end() bool {
 	return true
 }
 
-// removeLocked removes a session without legs from the table and the offload.
+// removeLocked removes a session without legs from the offload, and then from the table, so that
+// no other session can have its place meanwhile.
 func (ses *session) removeLocked() {
 	ses.over = true
-	ses.table.remove(ses)
 	ses.env.offload.deleteSession(ses.num)
+	ses.table.remove(ses)
 	ses.env.log.Info("session over", "session", ses.id)
 }
 
