@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
+
+	"github.com/quicway/quicway/internal/hashspread"
 )
 
 // Load loads the program into the kernel, with the stages of the configuration, and attaches
@@ -184,7 +186,7 @@ func specQuota(spec *ebpf.CollectionSpec, conf *Config, keys *[hashKeys]uint64) 
 	sets := deniedSets(conf.Prefixes)
 	spec.Maps[datapathMapDeniedSources].MaxEntries = sets
 	for i := range keys {
-		keys[i] = rand.Uint64()
+		keys[i] = hashspread.Key()
 	}
 	return errors.Join(
 		spec.Variables[datapathVarQuotaOn].Set(true),

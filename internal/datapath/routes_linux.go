@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"math/rand/v2"
 	"os"
 	"sync/atomic"
 	"unsafe"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/hashspread"
 )
 
 // routeTable is the table of routes in the memory that the program reads: bpf/routes.h describes it,
@@ -151,7 +151,7 @@ type routeKeys [2 * routeWords]uint64
 // newRouteKeys returns random keys.
 func newRouteKeys() (k routeKeys) {
 	for i := range k {
-		k[i] = rand.Uint64()
+		k[i] = hashspread.Key()
 	}
 	return k
 }

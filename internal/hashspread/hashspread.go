@@ -1,9 +1,12 @@
-// Package hashspread checks the random keys of linear hashes. Such a hash is fast, and random inputs
+// Package hashspread makes and checks the secret keys of linear hashes. Such a hash is fast, and random inputs
 // are spread well by all keys. But real addresses and ports follow each other, and some keys put many
 // of these into few sets of a table.
 package hashspread
 
-import "math/rand/v2"
+import (
+	"crypto/rand"
+	"encoding/binary"
+)
 
 const (
 	// tries is how often keys are chosen at most.
@@ -19,11 +22,18 @@ type Sequence struct {
 	Set    func(n uint32) (set uint32) // of the n-th input, by the present keys
 }
 
+// Key returns a random number that nobody can guess.
+func Key() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return binary.NativeEndian.Uint64(b[:])
+}
+
 // Choose fills keys with random numbers of which each sequence spreads well over a table with so many
 // sets, of so many slots each: if the table gets count inputs, at most one in a hundred finds its
 // set full.
 func Choose(keys []uint64, sets uint32, slots, count int, sequences []Sequence) {
-	choose(keys, sets, slots, count, sequences, rand.Uint64)
+	choose(keys, sets, slots, count, sequences, Key)
 }
 
 // choose is Choose with another source of numbers.
