@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/quicway/quicway/internal/test/livetest"
 	"github.com/quicway/quicway/internal/test/nettest"
@@ -22,16 +24,35 @@ const (
 
 // bed is a network with a relay, for one flood. It is the [nettest.TB] of its hosts.
 type bed struct {
-	dir   string // for programs
+	ctx   context.Context // ends the programs
+	dir   string          // for programs
 	shape *shape
 	whole bool // trains cross the network whole
 
 	sender, relay, sink *nettest.Host
 	counter             *livetest.Sink
 	flows               []*flow
-	pids                []int        // of the relay
-	said                bytes.Buffer // standard error of all programs; complete at the end
+	pids                []int // of the relay
+	said                said  // complete at the end
 	cleanups            []func()
+}
+
+// said is what the programs have written to standard error, several of them at the same time.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(bytes.TrimSpace(s.text.Bytes()))
 }
 
 var _ nettest.TB = (*bed)(nil)
@@ -82,8 +103,8 @@ func (b *bed) end(err *error) {
 	for _, f := range slices.Backward(b.cleanups) {
 		f()
 	}
-	if *err != nil && b.said.Len() > 0 {
-		*err = fmt.Errorf("%w; it says: %s", *err, bytes.TrimSpace(b.said.Bytes()))
+	if text := b.said.String(); *err != nil && text != "" {
+		*err = fmt.Errorf("%w; it says: %s", *err, text)
 	}
 }
 

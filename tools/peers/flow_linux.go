@@ -71,7 +71,7 @@ func (b *bed) flood(d time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	next := 0
-	for end := time.Now().Add(d); time.Now().Before(end); {
+	for end := time.Now().Add(d); time.Now().Before(end) && b.ctx.Err() == nil; {
 		for range 16 {
 			f := b.flows[next]
 			// What the kernel does not take is lost, as if it had been sent.

@@ -10,14 +10,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"regexp"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -31,11 +35,13 @@ func main() {
 	if err != nil {
 		exit(err)
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
 	dir, err := os.MkdirTemp("", "peers")
 	if err != nil {
 		exit(err)
 	}
-	err = errors.Join(run(os.Stdout, dir, pattern, *duration), os.RemoveAll(dir))
+	err = errors.Join(run(ctx, os.Stdout, dir, pattern, *duration), os.RemoveAll(dir))
 	exit(err)
 }
 
@@ -47,8 +53,8 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// run measures what the pattern matches. Programs are built in dir.
-func run(out io.Writer, dir string, pattern *regexp.Regexp, d time.Duration) error {
+// run measures what the pattern matches, until ctx is done. Programs are built in dir.
+func run(ctx context.Context, out io.Writer, dir string, pattern *regexp.Regexp, d time.Duration) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, to make network namespaces")
 	}
@@ -59,7 +65,10 @@ func run(out io.Writer, dir string, pattern *regexp.Regexp, d time.Duration) err
 			if !pattern.MatchString(name) {
 				continue
 			}
-			f, err := measure(dir, p, s, d)
+			f, err := measure(ctx, dir, p, s, d)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			if err != nil {
 				fmt.Fprintf(os.Stderr, "peers: %s: %v\n", name, err)
 				continue

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -58,9 +59,9 @@ func (f figures) String() string {
 		n/f.took.Seconds(), float64(f.all)/n, float64(f.relay)/n, float64(f.memory)/1e6)
 }
 
-// measure floods a relay for some time.
-func measure(dir string, p *peer, s *shape, d time.Duration) (f figures, err error) {
-	b := &bed{dir: dir, shape: s, whole: s.train > 1 && !p.xdp}
+// measure floods a relay for some time, or until ctx is done. It leaves nothing.
+func measure(ctx context.Context, dir string, p *peer, s *shape, d time.Duration) (f figures, err error) {
+	b := &bed{ctx: ctx, dir: dir, shape: s, whole: s.train > 1 && !p.xdp}
 	defer b.end(&err)
 	b.build()
 	if err := p.start(b); err != nil {

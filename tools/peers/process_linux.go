@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ var built = make(map[string]error)
 func (b *bed) compile(folder string) (string, error) {
 	file := filepath.Join(b.dir, filepath.Base(folder))
 	if _, ok := built[folder]; !ok {
-		out, err := exec.Command("go", "build", "-C", folder, "-o", file, ".").CombinedOutput()
+		out, err := exec.CommandContext(b.ctx, "go", "build", "-C", folder, "-o", file, ".").CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("build %s: %w: %s", folder, err, out)
 		}
@@ -35,10 +36,14 @@ func (b *bed) compile(folder string) (string, error) {
 	return file, built[folder]
 }
 
-// serve starts a relay. It returns its output.
+// serve starts a relay, which the end of the flood ends. It returns its output.
 func (b *bed) serve(stdin io.Reader, name string, args ...string) (*bufio.Scanner, error) {
-	cmd := exec.Command(name, args...)
+	ctx, end := context.WithCancel(b.ctx)
+	b.Cleanup(end)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdin, cmd.Stderr = stdin, &b.said
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+	cmd.WaitDelay = 3 * time.Second // then it is killed
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -48,10 +53,8 @@ func (b *bed) serve(stdin io.Reader, name string, args ...string) (*bufio.Scanne
 	}
 	b.pids = append(b.pids, cmd.Process.Pid)
 	b.Cleanup(func() {
-		_ = cmd.Process.Signal(unix.SIGTERM) // it may have ended
-		kill := time.AfterFunc(3*time.Second, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait()
-		kill.Stop()
+		end()
+		_ = cmd.Wait() // it has been ended
 	})
 	return bufio.NewScanner(out), nil
 }
@@ -70,7 +73,7 @@ func lines(out *bufio.Scanner) (all []string, err error) {
 // knock runs a client, which makes the relay ready to relay the flows. It prints what the packets of
 // each flow begin with.
 func (b *bed) knock(h *nettest.Host, stdin, name string, args ...string) (begins [][]byte, err error) {
-	cmd := exec.Command(name, args...)
+	cmd := exec.CommandContext(b.ctx, name, args...)
 	var out strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &b.said
 	if err := h.Run(cmd.Run); err != nil {
@@ -103,7 +106,7 @@ func (b *bed) openAll(begins [][]byte) {
 func (b *bed) await(processes int) error {
 	const patience = 5 * time.Second
 	port := fmt.Sprintf(":%04X ", relayPort)
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && b.ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		var sockets []byte
 		if err := b.relay.Run(func() (err error) {
 			sockets, err = os.ReadFile("/proc/thread-self/net/udp")

@@ -65,17 +65,17 @@ func (b *bed) meet(flow int, token string) (begin []byte, err error) {
 	session, key := control.NewSessionID(), cid.NewKey()
 	dialer := control.Register{Role: control.Dialer, Key: cid.NewKey()}
 	accepter := control.Register{Role: control.Accepter, Key: key}
-	reply, err := register(b.sender, b.senderOf(flow), toRelay, session, &dialer, token)
+	reply, err := register(b.ctx, b.sender, b.senderOf(flow), toRelay, session, &dialer, token)
 	if err != nil {
 		return nil, err
 	}
 	far := netip.AddrPortFrom(netip.MustParseAddr(relayToSink), relayPort)
-	_, err = register(b.sink, b.sinkOf(flow), far, session, &accepter, reply.Join)
+	_, err = register(b.ctx, b.sink, b.sinkOf(flow), far, session, &accepter, reply.Join)
 	return shortHeader(key), err
 }
 
 // register registers a leg from the address that it has.
-func register(h *nettest.Host, from, relay netip.AddrPort, session control.SessionID, req *control.Register, token string) (reply control.Registered, err error) {
+func register(ctx context.Context, h *nettest.Host, from, relay netip.AddrPort, session control.SessionID, req *control.Register, token string) (reply control.Registered, err error) {
 	conn := h.Listen(from.String())
 	defer conn.Close()
 	transport := &quic.Transport{Conn: conn, ConnectionIDGenerator: cid.NewGenerator(cid.NewKey(), cid.Relay, nil)}
@@ -84,7 +84,7 @@ func register(h *nettest.Host, from, relay netip.AddrPort, session control.Sessi
 	if err != nil {
 		return reply, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	qc, err := transport.Dial(ctx, net.UDPAddrFromAddrPort(relay), conf, nil)
 	if err != nil {
