@@ -1,6 +1,7 @@
 // Command bench runs the benchmarks whose figures are in docs/benchmarks.md, and prints the
 // figures as tables. It runs all benchmarks of a table in turn, several times. Each figure
-// is the median of these runs, and each ratio that of two medians.
+// is the median of these runs. A ratio is that of two medians, or, if it is printed with its spread,
+// the median of the ratios within each run.
 //
 //	go run ./tools/bench [-run REGEXP] [-skip REGEXP] [-count N] [-w docs/benchmarks.md [-mark NAME]]
 package main
