@@ -9,12 +9,12 @@ import (
 
 func TestTable(t *testing.T) {
 	r := make(results)
-	for _, text := range []string{
+	for run, text := range []string{
 		"goos: linux\nBenchmarkX/ours-2   100   30 ns/op   9 pps   0 B/op   0 allocs/op\nBenchmarkX/peer-2 1 60.0 ns/op\nPASS\n",
 		"BenchmarkX/ours-2   100   10 ns/op   0 B/op   0 allocs/op\nBenchmarkX/peer-2 1 12345678 ns/op\n",
 		"BenchmarkX/ours-2   100   20 ns/op   0 B/op   2 allocs/op\nBenchmarkX/peer-2 1 2 ns/op\n",
 	} {
-		r.add([]byte(text))
+		r.add(run, []byte(text))
 	}
 	tab := table{title: "T", unit: "ns/op", ours: "ours", peer: "peer", rows: []row{{"x", "X/ours", "X/peer"}}}
 	var out strings.Builder
@@ -62,7 +62,7 @@ func TestReplace(t *testing.T) {
 
 func TestPairs(t *testing.T) {
 	r := make(results)
-	r.add([]byte("    BenchmarkT/a_b/a_b 1 55.0 ms/op\nBenchmarkT/a_b/c 1 0.0 ms/op\nBenchmarkT/c/a_b 1 84.6 ms/op\nBenchmarkT/c/c 1 7.0 ms/op\n"))
+	r.add(0, []byte("    BenchmarkT/a_b/a_b 1 55.0 ms/op\nBenchmarkT/a_b/c 1 0.0 ms/op\nBenchmarkT/c/a_b 1 84.6 ms/op\nBenchmarkT/c/c 1 7.0 ms/op\n"))
 	tab := table{title: "T", bench: "T", unit: "ms/op", pairs: []string{"a b", "c"}, none: "none"}
 	var out strings.Builder
 	if err := tab.print(&out, r); err != nil {
@@ -79,8 +79,8 @@ func TestPairs(t *testing.T) {
 
 func TestExperiment(t *testing.T) {
 	r := make(results)
-	r.add([]byte("BenchmarkE/a-2 1 100 requests/s 3 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
-	r.add([]byte("BenchmarkE/a-2 1 50 requests/s 5 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
+	r.add(0, []byte("BenchmarkE/a-2 1 100 requests/s 3 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
+	r.add(1, []byte("BenchmarkE/a-2 1 50 requests/s 5 p50-ms\nBenchmarkE/b-2 1 40 requests/s\n"))
 	rows := []row{{"a", "E/a", "E/b"}, {"b", "E/b", "E/a"}}
 	for want, tab := range map[string]table{
 		"| | R | D |\n|---|---:|---:|\n| a | 100 (50–100) | 5.0 (3.0–5.0) |\n| b | 40 (40–40) | not here |\n": {
@@ -100,6 +100,16 @@ func TestExperiment(t *testing.T) {
 		if !strings.HasSuffix(out.String(), want) {
 			t.Errorf("printed %q, want it to end in %q", out.String(), want)
 		}
+	}
+}
+
+// TestRelative checks that a ratio is of figures of the same run, also if a run lacks one of them.
+func TestRelative(t *testing.T) {
+	r := make(results)
+	r.add(0, []byte("BenchmarkE/b 1 10 pps\n"))
+	r.add(1, []byte("BenchmarkE/a 1 60 pps\nBenchmarkE/b 1 20 pps\n"))
+	if got, ok := r.median(r.relative("E/a", "E/b", "pps"), "pps"); !ok || got != 3 {
+		t.Errorf("the ratio is %v, %v, want 3", got, ok)
 	}
 }
 

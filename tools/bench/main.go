@@ -79,7 +79,7 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%v: %w\n%s", cmd, err, text)
 		}
-		all.add(text)
+		all.add(i, text)
 	}
 	return all, nil
 }
