@@ -170,18 +170,26 @@ const (
 	burst = 512
 	// lost is how long a packet may take.
 	lost = 100 * time.Millisecond
+	// vain is how many bursts in a row, of which nothing arrives, show that nothing ever will.
+	vain = 50
 )
 
 // Flood sends n frames, or some more, in bursts. It waits until each burst has arrived at the sink,
-// but not for what is lost. It returns how many have arrived.
+// but not for what is lost. It returns how many have arrived, and fails if nothing arrives for
+// seconds.
 func (g *Generator) Flood(s *Sink, n uint64) (arrived uint64, err error) {
 	err = g.host.Run(func() error {
 		start, err := s.count()
-		for arrived < n && err == nil {
+		for empty := 0; arrived < n && err == nil; {
+			before := arrived
 			if arrived, err = g.burst(s); err != nil {
 				return err
 			}
-			arrived -= start
+			if arrived -= start; arrived > before {
+				empty = 0
+			} else if empty++; empty == vain {
+				return fmt.Errorf("of %d bursts nothing has arrived at the sink: what is between does not forward", vain)
+			}
 		}
 		return err
 	})
