@@ -20,6 +20,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/test/livetest"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/udp"
 )
@@ -33,8 +34,8 @@ const (
 // liveKey is the key of the leg at the sink of a flow. The sender knows it without being told.
 func liveKey(flow int) cid.Key { return cid.Key{1, byte(flow)} }
 
-// live is a host with a relay and a plain loop between a sender, which is another process on a
-// CPU of its own, and sinks that nobody reads.
+// live is a host with a relay and a plain loop between a sender, which is another process that
+// stays on one CPU, and sinks that nobody reads.
 type live struct {
 	*testing.B
 	sender, relay, sink *nettest.Host
@@ -86,19 +87,9 @@ func (l *live) serve() {
 		<-served
 	})
 	for i := range l.from {
-		ses, err := s.sessions.open(control.NewSessionID(), s.secrets.tokens.account(""), uncounted)
-		if err != nil {
-			l.Fatal(err)
-		}
-		ses.mu.Lock()
-		for role, end := range [2]*net.UDPConn{control.Dialer: l.from[i], control.Accepter: l.to[i]} {
-			key := liveKey(i)
-			if control.Role(role) == control.Dialer {
-				key = cid.NewKey()
-			}
-			putLegLocked(&ses.legs[role], key, legAddr{remote: udp.AddrPort(end.LocalAddr()), local: netip.MustParseAddr("10.1.0.2")})
-		}
-		ses.mu.Unlock()
+		keys := [2]cid.Key{control.Dialer: cid.NewKey(), control.Accepter: liveKey(i)}
+		ends := [2]netip.AddrPort{control.Dialer: udp.AddrPort(l.from[i].LocalAddr()), control.Accepter: udp.AddrPort(l.to[i].LocalAddr())}
+		openSession(l.B, s, keys, ends, netip.MustParseAddr("10.1.0.2"))
 	}
 	l.server = s
 }
@@ -228,24 +219,20 @@ func sendTurn(from []*udp.Socket, to netip.AddrPort) (sent int) {
 type liveResult struct{ pps, cpu float64 }
 
 // turn lets the sender send to one of the loops. It returns how many packets the loop has
-// sent in a second, and the CPU time of this process for each, in nanoseconds.
+// sent in a second, and the CPU time of this process for each, in nanoseconds. What is then left in
+// the queue is forwarded before the next turn.
 func (l *live) turn(port uint16, flows int, forwarded func() uint64) liveResult {
-	before, cpu, begin := forwarded(), processTime(l.B), time.Now()
+	before, cpu, begin := forwarded(), livetest.ProcessTime(l, os.Getpid()), time.Now()
 	fmt.Fprintf(l.say, "10.1.0.2:%d %d\n", port, flows)
 	if _, err := l.hear.ReadString('\n'); err != nil {
 		l.Fatalf("the sender has ended: %v", err)
 	}
-	n := float64(forwarded() - before)
-	return liveResult{n / time.Since(begin).Seconds(), float64((processTime(l.B) - cpu).Nanoseconds()) / n}
-}
-
-// processTime returns the CPU time of this process.
-func processTime(b *testing.B) time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
+	n, took := float64(forwarded()-before), time.Since(begin)
+	cpu = livetest.ProcessTime(l, os.Getpid()) - cpu
+	for last := uint64(0); forwarded() != last; time.Sleep(50 * time.Millisecond) {
+		last = forwarded()
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return liveResult{n / took.Seconds(), float64(cpu.Nanoseconds()) / n}
 }
 
 // BenchmarkLive measures how many packets that arrive from another process a relay forwards,
