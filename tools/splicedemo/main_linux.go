@@ -1,8 +1,9 @@
 // Command splicedemo downloads bytes over TLS from a server through examples/sni, once in
 // userspace and once with -splice, and prints how long that took and the CPU time of the
 // relay. The server sends a little at first, and the bytes that count when the relay says that
-// the connection is where it is wanted. Client, relay and server are network namespaces. It fails if the kernel has not
-// taken the connection, or if the bytes are not right. It needs root, and Linux 6.6.
+// the connection is where it is wanted. Client, relay and server are network namespaces. It
+// fails if the kernel has not taken the connection, or if the bytes are not right. It needs
+// root, and Linux 6.6.
 //
 //	go run ./tools/splicedemo [-size BYTES]
 package main
