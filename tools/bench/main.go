@@ -44,7 +44,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s, %s, %d CPUs; medians of %d runs.\n", kernel(), runtime.Version(), runtime.NumCPU(), *count)
+	fmt.Fprintf(&text, "%s, %s, %d CPUs; %s.\n", kernel(), runtime.Version(), runtime.NumCPU(), basis(*count))
 	measured := make(map[string]results) // by benchmark
 	for _, t := range tables {
 		if !pattern.MatchString(t.title) || skipped.MatchString(t.title) {
@@ -82,6 +82,14 @@ func measure(ctx context.Context, t table, count int) (results, error) {
 		all.add(i, text)
 	}
 	return all, nil
+}
+
+// basis says what the figures of so many runs are.
+func basis(runs int) string {
+	if runs == 1 {
+		return "figures of one run"
+	}
+	return fmt.Sprintf("medians of %d runs", runs)
 }
 
 // kernel returns the name and the version of this system.
