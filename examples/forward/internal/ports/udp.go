@@ -13,6 +13,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
+
+	"github.com/quicway/quicway/internal/monotime"
 )
 
 const (
@@ -34,7 +36,7 @@ type flow struct {
 	stream  *quic.Stream
 	deliver func([]byte) // to the socket of this side
 	known   atomic.Bool  // by the peer
-	used    atomic.Int64 // Unix time in nanoseconds of the last datagram
+	used    atomic.Int64 // time of the last datagram, of package monotime
 	records chan []byte  // that wait for the stream
 	queued  atomic.Int64 // bytes of the records, and of the one that is being written
 	ctx     context.Context
@@ -44,7 +46,7 @@ type flow struct {
 // newFlow makes a flow, which counts from now on.
 func (s *Session) newFlow(ctx context.Context, stream *quic.Stream, deliver func([]byte)) *flow {
 	f := &flow{session: s, stream: stream, deliver: deliver, records: make(chan []byte, maxRecords)}
-	f.used.Store(time.Now().UnixNano())
+	f.used.Store(monotime.Now())
 	f.ctx, f.end = context.WithCancel(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +86,7 @@ func (f *flow) close() {
 // expire ends the flow when it has been idle for too long.
 func (f *flow) expire() {
 	idle := f.session.conf.UDPIdle
-	for wait := idle; wait > 0; wait = idle - time.Duration(time.Now().UnixNano()-f.used.Load()) {
+	for wait := idle; wait > 0; wait = idle - f.idle(time.Now()) {
 		select {
 		case <-time.After(wait):
 		case <-f.ctx.Done():
@@ -93,6 +95,9 @@ func (f *flow) expire() {
 	}
 	f.end()
 }
+
+// idle is how long there has been no datagram.
+func (f *flow) idle(now time.Time) time.Duration { return monotime.Age(f.used.Load(), now) }
 
 // read delivers what comes on the stream.
 func (f *flow) read() {
@@ -133,13 +138,13 @@ func (f *flow) write() {
 
 // receive delivers a datagram of the peer.
 func (f *flow) receive(b []byte) {
-	f.used.Store(time.Now().UnixNano())
+	f.used.Store(monotime.Now())
 	f.deliver(b)
 }
 
 // send sends a datagram to the peer.
 func (f *flow) send(b []byte) {
-	f.used.Store(time.Now().UnixNano())
+	f.used.Store(monotime.Now())
 	if f.known.Load() {
 		d := quicvarint.Append(make([]byte, 0, quicvarint.Len(uint64(f.stream.StreamID()))+len(b)), uint64(f.stream.StreamID()))
 		var tooLong *quic.DatagramTooLargeError

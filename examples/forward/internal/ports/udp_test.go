@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/quicway/quicway/internal/test/nettest"
 )
 
 // udpServer answers each datagram with its own text after "re: ".
@@ -33,6 +35,18 @@ func (l *lab) udpServer() *net.UDPConn {
 		}
 	})
 	return c
+}
+
+// TestUDPClockThatIsSet checks that setting the wall clock neither ends a flow nor keeps one alive.
+func TestUDPClockThatIsSet(t *testing.T) {
+	for _, by := range []time.Duration{-time.Hour, time.Hour} {
+		f := &flow{deliver: func([]byte) {}}
+		f.receive(nil)
+		soon := nettest.SetClock(time.Now().Add(time.Minute), by)
+		if d := f.idle(soon); d < time.Minute || d > 2*time.Minute {
+			t.Errorf("clock set by %v: idle for %v after a minute", by, d)
+		}
+	}
 }
 
 // exchange sends a datagram until its answer arrives. It may be lost, as in a flow that is ending,
