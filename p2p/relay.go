@@ -46,17 +46,21 @@ func ParseRelay(s string) (Relay, error) {
 	if err != nil || u.Scheme != control.RelayScheme || strings.Trim(u.Path, "/") != "" || u.Fragment != "" {
 		return Relay{}, notRelay(s)
 	}
-	r := Relay{Addr: u.Host, Token: u.User.Username(), Zone: u.Query().Get("zone")}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // without what is malformed the pin may be missing
+		return Relay{}, notRelay(s)
+	}
+	r := Relay{Addr: u.Host, Token: u.User.Username(), Zone: query.Get("zone")}
 	_, isCut := u.User.Password() // the token has a colon that is not escaped
 	if _, _, err := r.split(); err != nil || isCut {
 		return Relay{}, notRelay(s)
 	}
-	if pin := u.Query().Get("pin"); pin != "" {
+	if pin := query.Get("pin"); pin != "" {
 		if r.Pin, err = ParsePeerID(pin); err != nil {
 			return Relay{}, fmt.Errorf("p2p: %w: pin: %w", ErrMalformedRelay, err)
 		}
 	}
-	if tunnel := u.Query().Get("tunnel"); tunnel != "" {
+	if tunnel := query.Get("tunnel"); tunnel != "" {
 		port, err := strconv.ParseUint(tunnel, 10, 16)
 		if err != nil {
 			return Relay{}, fmt.Errorf("p2p: %w: tunnel: %w", ErrMalformedRelay, err)
@@ -71,10 +75,11 @@ func notRelay(s string) error {
 	return fmt.Errorf("p2p: %w: want quicway://TOKEN@HOST:PORT?pin=PIN, got %q", ErrMalformedRelay, redact(s))
 }
 
-// redact removes the token from a text that may be a URL, for an error text.
+// redact removes the token, which may have an @ itself, from a text that may be a URL, for an error
+// text.
 func redact(s string) string {
-	if _, host, ok := strings.Cut(s, "@"); ok {
-		return "…@" + host
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "…" + s[i:]
 	}
 	return s
 }

@@ -55,6 +55,8 @@ func TestMalformedRelays(t *testing.T) {
 		"quicway://secret@relay.example.org:70000", "quicway://secret@relay.example.org:4433/path",
 		"quicway://secret:more@relay.example.org:4433", "quicway://secret@relay.example.org:4433#part",
 		"quicway://secret@relay.example.org:4433?pin=short", "quicway://secret@relay.example.org:4433?tunnel=x",
+		"quicway://secret@relay.example.org:4433?pin=%zz", "quicway://secret@relay.example.org:4433?zone=a;pin=b",
+		"quicway://part@secret@relay.example.org:0",
 	} {
 		_, err := ParseRelay(text)
 		if !errors.Is(err, ErrMalformedRelay) || strings.Contains(err.Error(), "secret") {
