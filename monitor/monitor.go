@@ -113,11 +113,11 @@ func (m *Monitor) tickWhileIdle(ticking, ctx context.Context) {
 		select {
 		case <-ticking.Done():
 			return
-		case now := <-ticker.C:
+		case <-ticker.C:
 			if m.kernel.flows.Pending() {
 				continue
 			}
-			m.tracker.tick(now.UnixNano())
+			m.tracker.tick(m.kernel.flows.Now().UnixNano())
 			if m.tracker.events.wanted.Load() {
 				m.deliver(ctx)
 			}

@@ -24,7 +24,8 @@ type Monitor struct {
 	program *Program
 	samples *ringbuf.Reader
 	record  ringbuf.Record
-	started int64        // the wall clock when the monotonic clock was 0, in nanoseconds
+	opened  time.Time    // when it was opened
+	started int64        // the wall clock of then, less the monotonic clock, in nanoseconds
 	ahead   atomic.Int64 // how far the monotonic clock is ahead of the program's, in nanoseconds
 	closed  atomic.Bool
 	once    sync.Once  // for Close
@@ -56,10 +57,15 @@ func (p *Program) Monitor() (*Monitor, error) {
 	if err != nil {
 		return nil, errors.Join(err, samples.Close())
 	}
-	p.monitor = &Monitor{program: p, samples: samples, started: time.Now().UnixNano() - mono.Nano()}
+	now := time.Now()
+	p.monitor = &Monitor{program: p, samples: samples, opened: now, started: now.UnixNano() - mono.Nano()}
 	p.monitor.ahead.Store(c.ahead())
 	return p.monitor, nil
 }
+
+// Now returns the current time as samples and flows have it: setting the wall clock of the host
+// later does not change their times.
+func (v *Monitor) Now() time.Time { return v.opened.Add(time.Since(v.opened)) }
 
 // Close removes all flows from the kernel, and makes Read return. Further calls do nothing and
 // return nil.

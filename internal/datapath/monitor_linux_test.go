@@ -2,11 +2,14 @@ package datapath
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/quicway/quicway/internal/test/nettest"
+	"github.com/quicway/quicway/internal/test/packet"
 )
 
 // loadFlows loads a program with the monitor stage.
@@ -73,6 +76,35 @@ func TestMonitorCloseWhileInUse(t *testing.T) {
 		callers.Wait()
 		if f.Pending() {
 			t.Error("Pending is true after Close")
+		}
+	}
+}
+
+// TestMonitorClockThatIsSet checks that Now goes with the times of samples and flows when the wall
+// clock has been set since the monitor was opened.
+func TestMonitorClockThatIsSet(t *testing.T) {
+	p := loadFlows(t)
+	m, err := p.Monitor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	f := packet.Frame{
+		Src: netip.MustParseAddrPort("10.0.0.1:1000"), Dst: netip.MustParseAddrPort("192.0.2.1:443"),
+		TTL: 64, Payload: append([]byte{0x40}, make([]byte, 60)...),
+	}
+	opened, started := m.opened, m.started
+	for _, by := range []time.Duration{-time.Hour, time.Hour} {
+		m.opened, m.started = nettest.SetClock(opened, by), started+int64(by)
+		if _, _, err := p.Test(1, f.Build(edgeMAC, peerMAC)); err != nil {
+			t.Fatal(err)
+		}
+		var s Sample
+		if err := m.Read(&s); err != nil {
+			t.Fatal(err)
+		}
+		if d := m.Now().Sub(s.Time); d.Abs() > time.Minute {
+			t.Errorf("clock set by %v: a packet of this moment was %v ago", -by, d)
 		}
 	}
 }

@@ -124,6 +124,9 @@ func (v *Monitor) Close() error { return nil }
 // Read returns ErrUnsupported.
 func (v *Monitor) Read(*Sample) error { return ErrUnsupported }
 
+// Now returns the zero time.
+func (v *Monitor) Now() time.Time { return time.Time{} }
+
 // Pending returns false.
 func (v *Monitor) Pending() bool { return false }
 
