@@ -20,11 +20,17 @@ type activity struct {
 	last, heard atomic.Int64
 }
 
-func (a *activity) sent(packets int) {
+// sent takes note of packets that are sent. It returns for how long packets have been unanswered.
+func (a *activity) sent(packets int) (silence time.Duration) {
 	now := monotime.Now()
-	a.unanswered.CompareAndSwap(0, now)
+	if since := a.unanswered.Load(); since != 0 {
+		silence = time.Duration(now - since)
+	} else {
+		a.unanswered.CompareAndSwap(0, now)
+	}
 	a.owed.Add(uint32(packets))
 	a.last.Store(now)
+	return silence
 }
 
 func (a *activity) received() {

@@ -157,7 +157,9 @@ func (l *link) send(m *udp.Message) error {
 	if l.role == control.Accepter && m.Remote != l.relay {
 		return l.sendDirect(&out)
 	}
-	l.activity.sent(m.Count())
+	if l.activity.sent(m.Count()) >= followAfter {
+		l.sendElsewhere(out)
+	}
 	out.Remote = l.remote()
 	l.answer.keep(&out)
 	return l.carry(&out, &l.size)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quicway/quicway/internal/monotime"
+	"github.com/quicway/quicway/internal/udp"
 )
 
 // followAfter is how long this side's packets must be unanswered, plus the round-trip time,
@@ -87,7 +88,8 @@ func (l *link) carryBy(g *leg) {
 // peer's, or the relay's own.
 type elsewhere struct {
 	heard atomic.Int64 // time of the last one, of package monotime; 0: none
-	leg   atomic.Pointer[leg]
+	from  atomic.Pointer[leg]
+	leg   atomic.Pointer[leg] // for the failover, which takes it; nil: nothing has come since
 }
 
 // heardElsewhere takes note of a packet that has come through another relay than the one
@@ -95,6 +97,7 @@ type elsewhere struct {
 // follow the peer.
 func (l *link) heardElsewhere(g *leg) {
 	now := time.Now()
+	l.elsewhere.from.Store(g)
 	l.elsewhere.heard.Store(monotime.Of(now))
 	if l.activity.silence(now) < followAfter {
 		return
@@ -103,4 +106,17 @@ func (l *link) heardElsewhere(g *leg) {
 	if owner := l.conn(); owner != nil {
 		notify(owner.finder.failover.news)
 	}
+}
+
+// sendElsewhere sends packets also through another relay, if something has just come from there.
+// The caller sends them through the relay that carries, which is silent. quic-go acknowledges the
+// peer's packets before the failover follows the peer, and only once: without the acknowledgement
+// the peer would wait for its next probe timeout, which has grown while the relay was silent.
+func (l *link) sendElsewhere(m udp.Message) {
+	g := l.elsewhere.from.Load()
+	if g == nil || monotime.Age(l.elsewhere.heard.Load(), time.Now()) > followAfter {
+		return
+	}
+	m.Remote = g.client.address()
+	_ = l.carry(&m, &l.size)
 }
