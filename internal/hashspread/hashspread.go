@@ -14,11 +14,15 @@ const (
 	// most is how many inputs of a sequence are tried at most. Larger tables are checked for their
 	// first part only.
 	most = 1 << 18
+	// starts is from how many inputs on a sequence is tried. The first one is input 0. The others are
+	// random: a sequence that starts elsewhere is moved over the sets, so that inputs which two sets
+	// share may come into one.
+	starts = 4
 )
 
 // Sequence is inputs that follow each other.
 type Sequence struct {
-	Length int                         // how many different inputs there are; 0: no limit
+	Length int                         // how many different inputs there are; 0: all numbers
 	Set    func(n uint32) (set uint32) // of the n-th input, by the present keys
 }
 
@@ -43,36 +47,52 @@ func choose(keys []uint64, sets uint32, slots, count int, sequences []Sequence, 
 		for i := range keys {
 			keys[i] = random()
 		}
-		if even(used, slots, count, sequences) {
+		if even(used, slots, count, sequences, random) {
 			return
 		}
 	}
 }
 
-// even says whether each sequence spreads well.
-func even(used []uint8, slots, count int, sequences []Sequence) bool {
-	for _, s := range sequences {
-		n := min(count, most)
-		if s.Length > 0 {
-			n = min(n, s.Length)
-		}
-		if overflows(used, slots, n, s.Set)*100 > n {
-			return false
+// even says whether each sequence spreads well from all starts.
+func even(used []uint8, slots, count int, sequences []Sequence, random func() uint64) bool {
+	for i := range starts {
+		for _, s := range sequences {
+			start := uint32(0)
+			if i > 0 {
+				start = uint32(random())
+			}
+			if !s.spreads(used, slots, count, start) {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// overflows returns how many of the first inputs of a sequence find their set full.
-func overflows(used []uint8, slots, count int, set func(n uint32) uint32) (n int) {
+// spreads says whether so many inputs of a sequence spread well from a start on.
+func (s *Sequence) spreads(used []uint8, slots, count int, start uint32) bool {
+	n := min(count, most)
+	if s.Length > 0 {
+		n = min(n, s.Length)
+		start %= uint32(s.Length)
+	}
+	return s.overflows(used, slots, n, start)*100 <= n
+}
+
+// overflows returns how many of count inputs from a start on find their set full.
+func (s *Sequence) overflows(used []uint8, slots, count int, start uint32) (n int) {
 	clear(used)
 	for i := range uint32(count) {
-		s := set(i)
-		if int(used[s]) == slots {
+		input := start + i
+		if s.Length > 0 {
+			input %= uint32(s.Length)
+		}
+		set := s.Set(input)
+		if int(used[set]) == slots {
 			n++
 			continue
 		}
-		used[s]++
+		used[set]++
 	}
 	return n
 }

@@ -17,24 +17,32 @@ func TestChoose(t *testing.T) {
 		}
 		for range 20 {
 			Choose(keys[:], sets, slots, int(sets)*2, sequences)
-			if !even(make([]uint8, sets), slots, int(sets)*2, sequences) {
-				t.Errorf("%d sets: the keys %x are bad", sets, keys)
+			for i, s := range sequences {
+				if !s.spreads(make([]uint8, sets), slots, int(sets)*2, 0) {
+					t.Errorf("%d sets: the keys %x are bad for sequence %d", sets, keys, i)
+				}
 			}
 		}
 	}
 }
 
-// TestOverflows checks the count of inputs that find their set full.
+// TestOverflows checks the count of inputs that find their set full, and that a sequence begins again
+// after its last input.
 func TestOverflows(t *testing.T) {
 	used := []uint8{9, 9}
-	if n := overflows(used, 3, 10, func(n uint32) uint32 { return n & 1 }); n != 4 {
+	parity := Sequence{Set: func(n uint32) uint32 { return n & 1 }}
+	if n := parity.overflows(used, 3, 10, 7); n != 4 {
 		t.Errorf("got %d, want 4", n)
 	}
-	bad := []Sequence{{0, func(uint32) uint32 { return 0 }}}
-	if even(used, 8, 1000, bad) {
+	short := Sequence{Length: 4, Set: func(n uint32) uint32 { return n }}
+	if n := short.overflows(make([]uint8, 4), 1, 4, 3); n != 0 {
+		t.Errorf("a short sequence overflows %d times", n)
+	}
+	bad := Sequence{Set: func(uint32) uint32 { return 0 }}
+	if bad.spreads(used, 8, 1000, 0) {
 		t.Error("one set for all is even")
 	}
-	if bad[0].Length = 8; !even(used, 8, 1000, bad) {
+	if bad.Length = 8; !bad.spreads(used, 8, 1000, 3) {
 		t.Error("a short sequence is too long")
 	}
 }
