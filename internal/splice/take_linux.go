@@ -76,18 +76,31 @@ func (p *Program) take(ctx context.Context, client, upstream *net.TCPConn, injec
 	if !p.keeper.do(func() { p.keeper.take(t) }) {
 		return nil, ErrClosed
 	}
+	if err := p.keeper.await(ctx, t); err != nil {
+		return nil, err
+	}
+	return pair, nil
+}
+
+// await waits for the end of a takeover, which ctx ends early.
+func (k *keeper) await(ctx context.Context, t *taking) error {
 	select {
 	case err := <-t.result:
-		return pair, err
+		return err
 	case <-ctx.Done():
-		p.keeper.do(func() { t.canceled = ctx.Err() })
-	case <-p.keeper.done:
+		k.do(func() { t.canceled = ctx.Err() })
+	case <-k.done:
 	}
 	select {
 	case err := <-t.result:
-		return pair, err
-	case <-p.keeper.done: // the program was closed, and the connections were reset
-		return nil, ErrClosed
+		return err
+	case <-k.done:
+	}
+	select {
+	case err := <-t.result: // the takeover ended before the program was closed
+		return err
+	default: // the connections were reset
+		return ErrClosed
 	}
 }
 

@@ -63,7 +63,7 @@ func (k *keeper) wait(ctx context.Context, w *wayBack) error {
 	case <-w.done:
 		return w.err
 	case <-k.done:
-		return ErrClosed
+		return w.result()
 	case <-ctx.Done():
 	}
 	others := 0
@@ -77,12 +77,22 @@ func (k *keeper) wait(ctx context.Context, w *wayBack) error {
 	select {
 	case <-w.done:
 	case <-k.done:
+	}
+	if err := w.result(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// result returns the error of a way back after its end or the keeper's. Both may have ended, and then
+// the way back was first.
+func (w *wayBack) result() error {
+	select {
+	case <-w.done:
+		return w.err
+	default:
 		return ErrClosed
 	}
-	if errors.Is(w.err, context.Canceled) {
-		return ctx.Err()
-	}
-	return w.err
 }
 
 // comeBack begins a way back, or joins the one that is in progress.
