@@ -42,11 +42,16 @@ func TestFaults(t *testing.T) {
 			r.start()
 			counters := r.counters()
 			x := tcptest.Exchange{Seed: 1, Up: 2 << 20, Down: 2 << 20, Pause: 10 * time.Millisecond, Slow: 10 * time.Millisecond}
+			result := make(chan error, 1)
+			go func() { result <- r.ends.Run(x, r.dial(r.client, labNear)) }()
 			if test.dies {
-				x.Timeout = 3 * time.Second
+				r.untilGrown(test.at, test.counter, counters[test.at])
+				close(ended)
 			}
-			err := r.ends.Run(x, r.dial(r.client, labNear))
-			close(ended)
+			err := <-result
+			if !test.dies {
+				close(ended)
+			}
 			if (err != nil) != test.dies {
 				t.Errorf("the exchange: %v, want that it fails: %v", err, test.dies)
 			}
@@ -82,5 +87,15 @@ func (r *lineLab) takeFaulty(c *tcptest.Conn, fault func(client, upstream *splic
 	<-ended
 	if err := pair.Abort(); err != nil {
 		r.Error(err)
+	}
+}
+
+// untilGrown waits until a counter of a host has grown, at most a minute.
+func (r *lineLab) untilGrown(host, counter string, before nettest.Counters) {
+	r.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if r.hosts()[host].Counters().Since(before)[counter] > 0 {
+			return
+		}
 	}
 }
