@@ -143,7 +143,7 @@ func (k *kernel) moduleFiles(ctx context.Context) (files []string) {
 	for _, name := range modules {
 		out, err := exec.CommandContext(ctx, "modprobe", "-d", k.folder, "-S", k.release, "--show-depends", name).Output()
 		if err != nil {
-			fmt.Printf("this kernel has no module %s\n", name)
+			fmt.Printf("%s: has no module %s\n", k.release, name)
 			continue
 		}
 		for line := range strings.Lines(string(out)) {

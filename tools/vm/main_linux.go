@@ -5,12 +5,13 @@
 //	go run ./tools/vm [-arch amd64] [-kernel 6.1,6.12] [-run REGEXP] PACKAGE...
 //
 // It prints the output of failed and skipped tests, and one line for each package and
-// kernel. It fails if a test fails, or if a test is skipped because the kernel lacks
+// kernel; each line begins with the kernel. It fails if a test fails, or if a test is skipped because the kernel lacks
 // something.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // options are the flags and arguments.
@@ -79,15 +82,9 @@ func runAll(ctx context.Context, o *options) error {
 		}
 		o.cache = base + "/quicway-vm"
 	}
-	var table []row
-	failed := 0
-	for _, version := range o.kernels {
-		r, err := runKernel(ctx, o, arch, version)
-		if err != nil {
-			return fmt.Errorf("kernel %s: %w", version, err)
-		}
-		table = append(table, r.rows...)
-		failed += r.failed
+	table, failed, err := runKernels(ctx, o, arch)
+	if err != nil {
+		return err
 	}
 	if o.matrix != "" {
 		rows, err := hostRows(ctx)
@@ -103,4 +100,31 @@ func runAll(ctx context.Context, o *options) error {
 		return fmt.Errorf("%d of the runs failed", failed)
 	}
 	return nil
+}
+
+// runKernels tests on all kernels at the same time: the tests keep one processor busy most of the
+// time.
+func runKernels(ctx context.Context, o *options, a arch) (table []row, failed int, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	reports := make([]*report, len(o.kernels))
+	for i, version := range o.kernels {
+		k, err := a.fetchKernel(ctx, o.cache, version)
+		if err != nil {
+			return nil, 0, errors.Join(fmt.Errorf("kernel %s: %w", version, err), g.Wait())
+		}
+		g.Go(func() (err error) {
+			if reports[i], err = runKernel(ctx, o, a, k); err != nil {
+				return fmt.Errorf("kernel %s: %w", version, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, 0, err
+	}
+	for _, r := range reports {
+		table = append(table, r.rows...)
+		failed += r.failed
+	}
+	return table, failed, nil
 }

@@ -17,19 +17,16 @@ import (
 
 // report is the result of a virtual machine.
 type report struct {
+	kernel  string
 	rows    []row // of the table of stages
 	results int   // packages whose tests ended
 	failed  int   // packages whose tests failed
 }
 
 // runKernel boots a kernel in a virtual machine, which runs the tests of all packages.
-func runKernel(ctx context.Context, o *options, a arch, version string) (*report, error) {
+func runKernel(ctx context.Context, o *options, a arch, k *kernel) (*report, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	k, err := a.fetchKernel(ctx, o.cache, version)
-	if err != nil {
-		return nil, err
-	}
 	folder, err := os.MkdirTemp("", "quicway-vm-")
 	if err != nil {
 		return nil, err
@@ -39,7 +36,6 @@ func runKernel(ctx context.Context, o *options, a arch, version string) (*report
 	if err != nil {
 		return nil, err
 	}
-	fmt.Printf("=== Linux %s\n", k.release)
 	r, err := boot(ctx, o, a, k, image)
 	if err != nil {
 		return nil, err
@@ -64,7 +60,7 @@ func boot(ctx context.Context, o *options, a arch, k *kernel, image string) (*re
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%w: install %s", err, a.qemu[0])
 	}
-	r := &report{}
+	r := &report{kernel: k.release}
 	err = r.read(out, o.verbose)
 	return r, errors.Join(err, cmd.Wait())
 }
@@ -84,15 +80,18 @@ func (r *report) read(out io.Reader, verbose bool) error {
 			if !strings.HasSuffix(result, " passed") {
 				r.failed++
 			}
-			fmt.Println("   ", result)
+			r.print(result)
 			continue
 		}
 		if row, ok := parseRow(line); ok {
 			r.rows = append(r.rows, row)
 		}
 		if verbose || printed.MatchString(line) {
-			fmt.Println(line)
+			r.print(line)
 		}
 	}
 	return lines.Err()
 }
+
+// print prints a line, after the kernel.
+func (r *report) print(line string) { fmt.Printf("%s: %s\n", r.kernel, line) }
