@@ -22,34 +22,39 @@ import (
 const (
 	// benchClients is how many clients wait at the relay.
 	benchClients = 1000
-	// waitingRelay is set in the process of startWaitingRelay.
-	waitingRelay = "QUICWAY_TEST_WAITING_RELAY"
+	// waitingServer is set in the process of startWaiting, to what it serves: waitsAtRelay,
+	// waitsAtHTTP or waitsAtQUIC.
+	waitingServer = "QUICWAY_TEST_WAITING_SERVER"
+	waitsAtRelay  = "relay"
 )
 
-// relayMemory is what the process of startWaitingRelay tells of itself, after a garbage
+// serverMemory is what the process of startWaiting tells of itself, after a garbage
 // collection.
-type relayMemory struct {
+type serverMemory struct {
 	RSS, Heap, Stacks, Goroutines, Lost uint64
 }
 
-// BenchmarkWaiting has 1000 endpoints connect at once to a relay in a process of its own, and
-// wait for offers. It reports the memory of the relay and of the endpoints, for each of them,
-// and how many packets of the burst the relay has lost.
+// BenchmarkWaiting has 1000 clients connect at once to a server in a process of its own, and wait: to
+// a relay for offers, and to servers of quic-go alone.
 func BenchmarkWaiting(b *testing.B) {
+	b.Run(waitsAtRelay, benchWaitingAtRelay)
+	b.Run(waitsAtHTTP, func(b *testing.B) { benchWaitingAlone(b, waitsAtHTTP, waitForHTTP) })
+	b.Run(waitsAtQUIC, func(b *testing.B) { benchWaitingAlone(b, waitsAtQUIC, waitForQUIC) })
+}
+
+// benchWaitingAtRelay reports the memory of the relay and of the endpoints, for each of them, and how
+// many packets of the burst the relay has lost.
+func benchWaitingAtRelay(b *testing.B) {
 	for range b.N {
-		r := startWaitingRelay(b)
+		r := startWaiting(b, waitsAtRelay)
 		ctx, cancel := context.WithCancel(context.Background())
 		r.wait(ctx, b, benchClients, 10, new(warnings)) // what the first clients cost is not counted
 		before, heap := r.memory(b), heapInUse()
 		failures := new(warnings)
 		r.wait(ctx, b, 0, benchClients, failures)
-		time.Sleep(15 * time.Second) // until nothing of the burst is left to do, and no buffers are kept
+		time.Sleep(afterBurst)
 		after, endpointHeap := r.memory(b), heapInUse()
-		each := func(n, before uint64) float64 { return (float64(n) - float64(before)) / benchClients }
-		b.ReportMetric(each(after.RSS, before.RSS)/1000, "kB-rss/client")
-		b.ReportMetric(each(after.Heap, before.Heap)/1000, "kB-heap/client")
-		b.ReportMetric(each(after.Stacks, before.Stacks)/1000, "kB-stacks/client")
-		b.ReportMetric(each(after.Goroutines, before.Goroutines), "goroutines/client")
+		after.report(b, before)
 		b.ReportMetric(each(endpointHeap, heap)/1000, "kB-heap/endpoint")
 		b.ReportMetric(float64(after.Lost-before.Lost), "lost/op")
 		b.ReportMetric(float64(failures.n.Load()), "failed/op")
@@ -58,8 +63,22 @@ func BenchmarkWaiting(b *testing.B) {
 	}
 }
 
+// afterBurst is how long after a burst nothing of it is left to do, and no buffers are kept.
+const afterBurst = 15 * time.Second
+
+// each returns for one client what all have added.
+func each(n, before uint64) float64 { return (float64(n) - float64(before)) / benchClients }
+
+// report reports what all clients have added to the memory since before.
+func (m *serverMemory) report(b *testing.B, before serverMemory) {
+	b.ReportMetric(each(m.RSS, before.RSS)/1000, "kB-rss/client")
+	b.ReportMetric(each(m.Heap, before.Heap)/1000, "kB-heap/client")
+	b.ReportMetric(each(m.Stacks, before.Stacks)/1000, "kB-stacks/client")
+	b.ReportMetric(each(m.Goroutines, before.Goroutines), "goroutines/client")
+}
+
 // wait has n endpoints connect at once, and wait for offers. first numbers their addresses.
-func (r *waitingRelayProcess) wait(ctx context.Context, b *testing.B, first, n int, failures *warnings) {
+func (r *waitingProcess) wait(ctx context.Context, b *testing.B, first, n int, failures *warnings) {
 	b.Helper()
 	endpoints := make([]*Endpoint, n)
 	for i := range endpoints {
@@ -79,7 +98,7 @@ func (r *waitingRelayProcess) wait(ctx context.Context, b *testing.B, first, n i
 }
 
 // close closes the endpoints and the relay.
-func (r *waitingRelayProcess) close() {
+func (r *waitingProcess) close() {
 	for _, e := range r.endpoints {
 		e.Close()
 	}
@@ -129,8 +148,9 @@ func awaitRelay(b *testing.B, e *Endpoint) {
 	}
 }
 
-// waitingRelayProcess is a relay in a process of its own.
-type waitingRelayProcess struct {
+// waitingProcess is a server in a process of its own.
+type waitingProcess struct {
+	address   string // what it has printed
 	relay     Relay
 	in        func(string)
 	out       *bufio.Reader
@@ -138,11 +158,11 @@ type waitingRelayProcess struct {
 	endpoints []*Endpoint
 }
 
-// startWaitingRelay starts this program again as a relay.
-func startWaitingRelay(b *testing.B) *waitingRelayProcess {
+// startWaiting starts this program again as a server.
+func startWaiting(b *testing.B, serves string) *waitingProcess {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestWaitingRelayProcess$")
-	cmd.Env = append(os.Environ(), waitingRelay+"=1")
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestWaitingProcess$")
+	cmd.Env = append(os.Environ(), waitingServer+"="+serves)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -155,7 +175,7 @@ func startWaitingRelay(b *testing.B) *waitingRelayProcess {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	r := &waitingRelayProcess{
+	r := &waitingProcess{
 		in:  func(s string) { fmt.Fprintln(stdin, s) },
 		out: bufio.NewReader(stdout),
 		stop: func() {
@@ -168,14 +188,18 @@ func startWaitingRelay(b *testing.B) *waitingRelayProcess {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if r.relay, err = ParseRelay(strings.TrimSpace(line)); err != nil {
+	r.address = strings.TrimSpace(line)
+	if serves != waitsAtRelay {
+		return r
+	}
+	if r.relay, err = ParseRelay(r.address); err != nil {
 		b.Fatal(err)
 	}
 	return r
 }
 
 // endpoint makes an endpoint with an address of its own.
-func (r *waitingRelayProcess) endpoint(b *testing.B, i int, failures *warnings) *Endpoint {
+func (r *waitingProcess) endpoint(b *testing.B, i int, failures *warnings) *Endpoint {
 	b.Helper()
 	v4, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 1, byte(i/250), byte(1+i%250))})
 	if err != nil {
@@ -193,47 +217,63 @@ func (r *waitingRelayProcess) endpoint(b *testing.B, i int, failures *warnings) 
 }
 
 // memory asks the relay for its memory.
-func (r *waitingRelayProcess) memory(b *testing.B) relayMemory {
+func (r *waitingProcess) memory(b *testing.B) serverMemory {
 	b.Helper()
 	r.in("memory")
 	line, err := r.out.ReadBytes('\n')
 	if err != nil {
 		b.Fatal(err)
 	}
-	var m relayMemory
+	var m serverMemory
 	if err := json.Unmarshal(line, &m); err != nil {
 		b.Fatal(err)
 	}
 	return m
 }
 
-// TestWaitingRelayProcess is the process of startWaitingRelay. It serves until its input ends,
+// TestWaitingProcess is the process of startWaiting. It serves until its input ends,
 // and answers each line with its memory.
-func TestWaitingRelayProcess(t *testing.T) {
-	if os.Getenv(waitingRelay) == "" {
+func TestWaitingProcess(t *testing.T) {
+	lost := func() uint64 { return 0 }
+	switch os.Getenv(waitingServer) {
+	case "":
 		t.Skip("only a process of a benchmark runs it")
+	case waitsAtRelay:
+		lost = serveRelay(t)
+	case waitsAtHTTP:
+		serveHTTP(t)
+	case waitsAtQUIC:
+		serveQUIC(t)
 	}
+	out := json.NewEncoder(os.Stdout)
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		out.Encode(ownMemory(lost()))
+	}
+}
+
+// serveRelay serves as a relay, and prints its address. The function that it returns counts the packets
+// that were lost.
+func serveRelay(t *testing.T) (lost func() uint64) {
 	server, err := relay.Listen(context.Background(), "udp4", "127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go server.Run(context.Background())
-	defer server.Close()
+	t.Cleanup(func() { server.Close() })
 	pin, err := ParsePeerID(server.Pin())
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println(Relay{Addr: server.Addr().String(), Token: server.Token(), Pin: pin})
-	out := json.NewEncoder(os.Stdout)
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
+	return func() uint64 {
 		stats := server.Stats()
-		out.Encode(ownMemory(stats.Dropped[relay.DropControlQueue] + stats.ReceiveOverflow))
+		return stats.Dropped[relay.DropControlQueue] + stats.ReceiveOverflow
 	}
 }
 
 // ownMemory returns the memory of this process after a garbage collection.
-func ownMemory(lost uint64) relayMemory {
+func ownMemory(lost uint64) serverMemory {
 	runtime.GC()
 	debug.FreeOSMemory()
 	var m runtime.MemStats
@@ -245,5 +285,5 @@ func ownMemory(lost uint64) relayMemory {
 			fmt.Sscan(text, &rss)
 		}
 	}
-	return relayMemory{RSS: rss << 10, Heap: m.HeapAlloc, Stacks: m.StackInuse, Goroutines: uint64(runtime.NumGoroutine()), Lost: lost}
+	return serverMemory{RSS: rss << 10, Heap: m.HeapAlloc, Stacks: m.StackInuse, Goroutines: uint64(runtime.NumGoroutine()), Lost: lost}
 }

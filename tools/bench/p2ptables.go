@@ -12,13 +12,17 @@ var p2pTables = []table{
 		},
 	},
 	{
-		title: "Control connections: 1000 clients that connect at once, and wait for offers (Linux)",
+		title: "Control connections: 1000 clients that connect at once, and wait (Linux)",
 		pkg:   "./p2p", bench: "^BenchmarkWaiting$", flags: "-benchtime=1x",
 		columns: []column{
-			{"memory of the relay (RSS), kB per client", "kB-rss/client", ""}, {"heap", "kB-heap/client", ""}, {"stacks", "kB-stacks/client", ""},
+			{"memory of the server (RSS), kB per client", "kB-rss/client", ""}, {"heap", "kB-heap/client", ""}, {"stacks", "kB-stacks/client", ""},
 			{"heap of an endpoint, kB", "kB-heap/endpoint", ""}, {"packets lost", "lost/op", ""}, {"attempts that failed", "failed/op", ""},
 		},
-		rows: []row{{"1000 clients", "Waiting", ""}},
+		rows: []row{
+			{"a relay: endpoints that wait for offers", "Waiting/relay", ""},
+			{"HTTP/3 of quic-go alone: the rest of an answer", "Waiting/http3", ""},
+			{"quic-go alone: bytes of a stream", "Waiting/quic", ""},
+		},
 	},
 	{
 		title: "Throughput of one stream where UDP is blocked at both sides, and what bounds it",
