@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sender is the memory for sendmmsg. Each write uses a sender of its own.
+// sender is the memory for sendmmsg. Each write uses a sender of its own, for as long as the socket
+// has no room.
 type sender struct {
 	engine *kernelEngine // of the present write
-	hdrs   [maxBatch]mmsghdr
-	iovs   [maxBatch][maxGather]unix.Iovec
-	names  [maxBatch]sockaddr
-	oobs   [maxBatch]control
-	trains [maxBatch]train // the train of each hdr
-	n      int             // how many hdrs are in use
+	hdrs   []mmsghdr
+	iovs   [][maxGather]unix.Iovec
+	names  []sockaddr
+	oobs   []control
+	trains []train // the train of each hdr
+	n      int     // how many hdrs are in use
 	recent recent
 	single bool // do not make trains
 	raw    syscall.RawConn
@@ -28,11 +29,25 @@ type sender struct {
 	errno  unix.Errno
 }
 
-// senders are those that no write uses at the moment.
-var senders = sync.Pool{New: func() any { return newSender() }}
+// senders are those that no write uses at the moment. Those of smallSenders have room for
+// fewMessages in 12 KiB, and the others for maxBatch: thousands of connections of quic-go may wait
+// for a socket at the same time, each with one message.
+var (
+	senders      = sync.Pool{New: func() any { return newSender(maxBatch) }}
+	smallSenders = sync.Pool{New: func() any { return newSender(fewMessages) }}
+)
 
-func newSender() *sender {
-	s := &sender{}
+const fewMessages = 16
+
+// newSender returns a sender with room for so many trains.
+func newSender(n int) *sender {
+	s := &sender{
+		hdrs:   make([]mmsghdr, n),
+		iovs:   make([][maxGather]unix.Iovec, n),
+		names:  make([]sockaddr, n),
+		oobs:   make([]control, n),
+		trains: make([]train, n),
+	}
 	for i := range s.hdrs {
 		h := &s.hdrs[i].hdr
 		h.Iov = &s.iovs[i][0]
@@ -57,7 +72,7 @@ func (e *kernelEngine) write(ms []Message) error { return e.writeTo(e.raw, true,
 
 // writeTo sends messages on a socket. to says that it is not connected.
 func (e *kernelEngine) writeTo(raw syscall.RawConn, to bool, ms []Message) error {
-	s := takeSender(e, raw, to)
+	s := takeSender(e, raw, to, len(ms))
 	defer s.release()
 	s.single = !e.socket.gso.Load()
 	var last error
@@ -73,9 +88,13 @@ func (e *kernelEngine) writeTo(raw syscall.RawConn, to bool, ms []Message) error
 	return keep(last, s.flush())
 }
 
-// takeSender returns a sender for one write on a socket.
-func takeSender(e *kernelEngine, raw syscall.RawConn, to bool) *sender {
-	s := senders.Get().(*sender)
+// takeSender returns a sender for one write of so many messages on a socket.
+func takeSender(e *kernelEngine, raw syscall.RawConn, to bool, messages int) *sender {
+	pool := &senders
+	if messages <= fewMessages {
+		pool = &smallSenders
+	}
+	s := pool.Get().(*sender)
 	s.engine, s.raw, s.to = e, raw, to
 	return s
 }
@@ -83,6 +102,10 @@ func takeSender(e *kernelEngine, raw syscall.RawConn, to bool) *sender {
 // release makes the sender available for other writes, on any socket.
 func (s *sender) release() {
 	s.engine, s.raw = nil, nil
+	if len(s.hdrs) == fewMessages {
+		smallSenders.Put(s)
+		return
+	}
 	senders.Put(s)
 }
 
@@ -116,7 +139,7 @@ func (s *sender) add(m *Message) error {
 		return nil
 	}
 	var last error
-	if s.n == maxBatch {
+	if s.n == len(s.hdrs) {
 		last = s.flush()
 	}
 	*slot = uint8(s.n)
@@ -204,7 +227,7 @@ func (s *sender) refused(i int, errno unix.Errno) error {
 // writeSplit sends the datagrams of a train one by one. It uses another sender, because the
 // caller's is in use.
 func (s *sender) writeSplit(train Message, pieces []unix.Iovec) error {
-	other := takeSender(s.engine, s.raw, s.to)
+	other := takeSender(s.engine, s.raw, s.to, len(pieces))
 	defer other.release()
 	other.single = true
 	var last error

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -259,7 +260,7 @@ func drain(t *testing.T, s *Socket) {
 func TestRefusedTrain(t *testing.T) {
 	a, b := listen(t, "udp", "127.0.0.1:0", nil), listen(t, "udp", "127.0.0.1:0", &Config{DisableGRO: true})
 	engine := a.engine.(*kernelEngine)
-	sender := takeSender(engine, engine.raw, true)
+	sender := takeSender(engine, engine.raw, true, maxBatch)
 	for _, errno := range []unix.Errno{unix.EINVAL, unix.EIO} {
 		train := Message{Data: pattern(3 * 1000), SegmentSize: 1000, Remote: b.LocalAddr()}
 		sender.add(&train)
@@ -403,5 +404,26 @@ func TestECNAfterOverflow(t *testing.T) {
 	got := receive(t, b, 3)
 	if got[0].ECN != 2 || got[0].Local != to.Addr() {
 		t.Errorf("mark %d, reached at %v", got[0].ECN, got[0].Local)
+	}
+}
+
+// TestSmallSenders checks that a write of few messages holds little memory, and that senders go back to
+// where they are from.
+func TestSmallSenders(t *testing.T) {
+	engine := listen(t, "udp", "127.0.0.1:0", nil).engine.(*kernelEngine)
+	for messages, room := range map[int]int{1: fewMessages, fewMessages: fewMessages, fewMessages + 1: maxBatch} {
+		for range 2 {
+			s := takeSender(engine, engine.raw, true, messages)
+			if len(s.hdrs) != room {
+				t.Errorf("%d messages: room for %d, want %d", messages, len(s.hdrs), room)
+			}
+			s.release()
+		}
+	}
+	each := unsafe.Sizeof(mmsghdr{}) + maxGather*unsafe.Sizeof(unix.Iovec{}) + unsafe.Sizeof(sockaddr{}) + unsafe.Sizeof(control{}) + unsafe.Sizeof(train{})
+	if size := fewMessages * each; size > 16<<10 {
+		t.Errorf("a small sender has %d bytes", size)
+	} else {
+		t.Logf("%d bytes", size)
 	}
 }
