@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/quicway/quicway/examples/internal/program"
@@ -53,11 +52,11 @@ const (
 
 // demo is the network and the connection.
 type demo struct {
+	nettest.Program
 	*timeline
 	core       *core
 	server     *relay.Server
 	alice, bob *peer
-	cleanup    []func()
 }
 
 // peer is one end of the connection.
@@ -70,18 +69,7 @@ type peer struct {
 
 func run(ctx context.Context, size int64, delay time.Duration) (err error) {
 	d := &demo{timeline: newTimeline(os.Stdout)}
-	defer func() {
-		if r := recover(); r != nil {
-			failed, ok := r.(failure)
-			if !ok {
-				panic(r)
-			}
-			err = failed
-		}
-		for _, f := range slices.Backward(d.cleanup) {
-			f()
-		}
-	}()
+	defer d.End(&err)
 	if err := d.build(delay); err != nil {
 		return err
 	}
@@ -90,18 +78,6 @@ func run(ctx context.Context, size int64, delay time.Duration) (err error) {
 	}
 	return d.play(ctx, size)
 }
-
-// failure is the panic value of a Host's fatal error.
-type failure struct{ error }
-
-// The demo stands for the test that nettest's hosts expect.
-var _ nettest.TB = (*demo)(nil)
-
-func (d *demo) Helper()                      {}
-func (d *demo) Cleanup(f func())             { d.cleanup = append(d.cleanup, f) }
-func (d *demo) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
-func (d *demo) Skip(args ...any)             { d.Fatal(args...) }
-func (d *demo) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
 
 // build makes the hosts and the relay.
 func (d *demo) build(delay time.Duration) error {

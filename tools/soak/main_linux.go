@@ -9,12 +9,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -70,7 +68,7 @@ func run(ctx context.Context, o *options, which string) (ok bool, err error) {
 			which, o.endpoints, o.attack, o.bodies, o.every)
 	}
 	h := new(hosts)
-	defer h.rescue(&err)
+	defer h.End(&err)
 	h.build()
 	ok = true
 	for _, name := range stages {
@@ -84,34 +82,9 @@ func run(ctx context.Context, o *options, which string) (ok bool, err error) {
 	return ok, nil
 }
 
-// hosts stands for the test that nettest's hosts expect. rescue cleans up.
+// hosts are the hosts of all stages.
 type hosts struct {
+	nettest.Program
 	relay, mallory *nettest.Host
 	sides          [2]*nettest.Host
-	cleanup        []func()
-}
-
-// failure is the panic value of a Host's fatal error.
-type failure struct{ error }
-
-var _ nettest.TB = (*hosts)(nil)
-
-func (h *hosts) Helper()                      {}
-func (h *hosts) Cleanup(f func())             { h.cleanup = append(h.cleanup, f) }
-func (h *hosts) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
-func (h *hosts) Skip(args ...any)             { h.Fatal(args...) }
-func (h *hosts) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
-
-// rescue removes the hosts, and turns a failure into an error.
-func (h *hosts) rescue(err *error) {
-	if r := recover(); r != nil {
-		failed, ok := r.(failure)
-		if !ok {
-			panic(r)
-		}
-		*err = failed
-	}
-	for _, f := range slices.Backward(h.cleanup) {
-		f()
-	}
 }

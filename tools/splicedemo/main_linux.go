@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -56,7 +55,7 @@ func run(ctx context.Context, size int64) (err error) {
 		return fmt.Errorf("build examples/sni: %w\n%s", err, out)
 	}
 	n := &network{}
-	defer n.rescue(&err)
+	defer n.End(&err)
 	n.build()
 	server, err := n.serve(head + size)
 	if err != nil {
@@ -99,33 +98,8 @@ func (n *network) demonstrate(ctx context.Context, program string, server *serve
 	return nil
 }
 
-// network stands for the test that nettest's hosts expect. rescue cleans up.
+// network is three hosts.
 type network struct {
+	nettest.Program
 	client, relay, server *nettest.Host
-	cleanup               []func()
-}
-
-// failure is the panic value of a Host's fatal error.
-type failure struct{ error }
-
-var _ nettest.TB = (*network)(nil)
-
-func (n *network) Helper()                      {}
-func (n *network) Cleanup(f func())             { n.cleanup = append(n.cleanup, f) }
-func (n *network) Fatal(args ...any)            { panic(failure{errors.New(fmt.Sprint(args...))}) }
-func (n *network) Skip(args ...any)             { n.Fatal(args...) }
-func (n *network) Fatalf(f string, args ...any) { panic(failure{fmt.Errorf(f, args...)}) }
-
-// rescue removes the hosts, and turns a failure into an error.
-func (n *network) rescue(err *error) {
-	if r := recover(); r != nil {
-		failed, ok := r.(failure)
-		if !ok {
-			panic(r)
-		}
-		*err = failed
-	}
-	for _, f := range slices.Backward(n.cleanup) {
-		f()
-	}
 }
