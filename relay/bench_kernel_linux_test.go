@@ -20,6 +20,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/test/livetest"
 	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/test/xdptest"
 	"github.com/quicway/quicway/internal/udp"
@@ -189,15 +190,7 @@ func (r *rig) plain(addr string, routes map[cid.ID]netip.AddrPort) *net.UDPConn 
 	conn := r.relay.Listen(addr)
 	var running sync.WaitGroup
 	running.Go(func() {
-		buf := make([]byte, 2048)
-		for {
-			n, _, err := conn.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			id, _ := cid.IDFrom(buf[1 : 1+cid.Len])
-			_, _ = conn.WriteToUDPAddrPort(buf[:n], routes[id])
-		}
+		_ = (&livetest.Plain{Conn: conn, Routes: routes}).Run() // until it is closed
 	})
 	r.Cleanup(func() {
 		conn.Close()

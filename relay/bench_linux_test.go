@@ -13,6 +13,7 @@ import (
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
+	"github.com/quicway/quicway/internal/test/livetest"
 	"github.com/quicway/quicway/internal/udp"
 )
 
@@ -151,19 +152,13 @@ func benchPlain(b *testing.B, flows []*flow) {
 			routes[f.key.ID(cid.Peer, counter)] = f.sink.LocalAddr()
 		}
 	}
-	buf := make([]byte, 2048)
+	sent := 0
+	plain := &livetest.Plain{Conn: conn, Routes: routes, Sent: func() { sent++ }}
 	benchForward(b, flows, conn, func(n int) {
-		for range n {
-			size, _, err := conn.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				b.Fatal(err)
-			}
-			id, err := cid.IDFrom(buf[1 : 1+cid.Len])
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := conn.WriteToUDPAddrPort(buf[:size], routes[id]); err != nil {
-				b.Fatal(err)
+		for until := sent + n; sent < until; {
+			before := sent
+			if err := plain.Step(); err != nil || sent == before {
+				b.Fatalf("a packet is not forwarded: %v", err)
 			}
 		}
 	})

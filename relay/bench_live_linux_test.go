@@ -107,17 +107,8 @@ func (l *live) plain() {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		buf := make([]byte, 2048)
-		for {
-			n, _, err := conn.ReadFromUDPAddrPort(buf)
-			if err != nil {
-				return
-			}
-			id, _ := cid.IDFrom(buf[1 : 1+cid.Len])
-			if _, err := conn.WriteToUDPAddrPort(buf[:n], routes[id]); err == nil {
-				l.plainSent.Add(1)
-			}
-		}
+		p := livetest.Plain{Conn: conn, Routes: routes, Sent: func() { l.plainSent.Add(1) }}
+		_ = p.Run() // until it is closed
 	}()
 	l.Cleanup(func() {
 		conn.Close()
