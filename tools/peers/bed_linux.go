@@ -2,10 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/quicway/quicway/internal/test/livetest"
@@ -22,10 +19,10 @@ const (
 	senderPort, sinkPort      = 2000, 3000
 )
 
-// bed is a network with a relay, for one flood. It is the [nettest.TB] of its hosts.
+// bed is a network with a relay, for one flood.
 type bed struct {
-	ctx   context.Context // ends the programs
-	dir   string          // for programs
+	nettest.Program
+	*builder
 	shape *shape
 	whole bool // trains cross the network whole
 
@@ -34,7 +31,6 @@ type bed struct {
 	flows               []*flow
 	pids                []int // of the relay
 	said                said  // complete at the end
-	cleanups            []func()
 }
 
 // said is what the programs have written to standard error, several of them at the same time.
@@ -54,8 +50,6 @@ func (s *said) String() string {
 	defer s.mu.Unlock()
 	return string(bytes.TrimSpace(s.text.Bytes()))
 }
-
-var _ nettest.TB = (*bed)(nil)
 
 // build makes and connects the hosts.
 func (b *bed) build() {
@@ -88,37 +82,9 @@ func (b *bed) arrive() {
 	}
 }
 
-// stopped is the reason why a bed cannot go on.
-type stopped struct{ error }
-
-// end removes the network. It recovers from what Fatal and Skip have stopped.
-func (b *bed) end(err *error) {
-	switch why := recover().(type) {
-	case nil:
-	case stopped:
-		*err = why.error
-	default:
-		panic(why)
-	}
-	for _, f := range slices.Backward(b.cleanups) {
-		f()
-	}
+// explain adds to an error what the programs have said.
+func (b *bed) explain(err *error) {
 	if text := b.said.String(); *err != nil && text != "" {
 		*err = fmt.Errorf("%w; it says: %s", *err, text)
 	}
 }
-
-// Helper does nothing.
-func (b *bed) Helper() {}
-
-// Cleanup has f called at the end.
-func (b *bed) Cleanup(f func()) { b.cleanups = append(b.cleanups, f) }
-
-// Fatal ends the flood.
-func (b *bed) Fatal(args ...any) { panic(stopped{errors.New(fmt.Sprint(args...))}) }
-
-// Fatalf ends the flood.
-func (b *bed) Fatalf(format string, args ...any) { panic(stopped{fmt.Errorf(format, args...)}) }
-
-// Skip ends the flood.
-func (b *bed) Skip(args ...any) { b.Fatal(args...) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -59,10 +58,14 @@ func (f figures) String() string {
 		n/f.took.Seconds(), float64(f.all)/n, float64(f.relay)/n, float64(f.memory)/1e6)
 }
 
-// measure floods a relay for some time, or until ctx is done. It leaves nothing.
-func measure(ctx context.Context, dir string, p *peer, s *shape, d time.Duration) (f figures, err error) {
-	b := &bed{ctx: ctx, dir: dir, shape: s, whole: s.train > 1 && !p.xdp}
-	defer b.end(&err)
+// measure floods a relay for some time. It leaves nothing.
+func (b *builder) measure(p *peer, s *shape, d time.Duration) (figures, error) {
+	return (&bed{builder: b, shape: s, whole: s.train > 1 && !p.xdp}).measure(p, d)
+}
+
+func (b *bed) measure(p *peer, d time.Duration) (f figures, err error) {
+	defer b.explain(&err)
+	defer b.End(&err)
 	b.build()
 	if err := p.start(b); err != nil {
 		return f, err

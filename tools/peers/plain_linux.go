@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/quicway/quicway/cid"
+	"github.com/quicway/quicway/internal/test/livetest"
 )
 
 // plainCommand makes this program the plain loop: the program that one writes first.
@@ -74,22 +75,5 @@ func servePlain(in io.Reader, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, "ready")
-	return forwardPlain(conn, routes)
-}
-
-func forwardPlain(conn *net.UDPConn, routes map[cid.ID]netip.AddrPort) error {
-	buf := make([]byte, 2048)
-	for {
-		n, _, err := conn.ReadFromUDPAddrPort(buf)
-		if err != nil {
-			return err
-		}
-		if n < 1+cid.Len {
-			continue
-		}
-		id, _ := cid.IDFrom(buf[1 : 1+cid.Len]) // the length is right
-		if to, ok := routes[id]; ok {
-			_, _ = conn.WriteToUDPAddrPort(buf[:n], to) // the packet is lost
-		}
-	}
+	return (&livetest.Plain{Conn: conn, Routes: routes}).Run()
 }

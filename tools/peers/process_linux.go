@@ -20,22 +20,6 @@ import (
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// built is what has been built, and why something has not been.
-var built = make(map[string]error)
-
-// compile builds a program of this module, or of another one in a folder, and returns its file.
-func (b *bed) compile(folder string) (string, error) {
-	file := filepath.Join(b.dir, filepath.Base(folder))
-	if _, ok := built[folder]; !ok {
-		out, err := exec.CommandContext(b.ctx, "go", "build", "-C", folder, "-o", file, ".").CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("build %s: %w: %s", folder, err, out)
-		}
-		built[folder] = err
-	}
-	return file, built[folder]
-}
-
 // serve starts a relay, which the end of the flood ends. It returns its output.
 func (b *bed) serve(stdin io.Reader, name string, args ...string) (*bufio.Scanner, error) {
 	ctx, end := context.WithCancel(b.ctx)
@@ -144,11 +128,16 @@ func family(parent int) []int {
 // memory returns how much memory of the relay's processes is resident, in bytes.
 func (b *bed) memory() (sum int64) {
 	for _, pid := range b.pids {
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		_, rest, _ := strings.Cut(string(status), "VmRSS:")
-		var kB int64
-		_, _ = fmt.Sscan(rest, &kB)
-		sum += kB << 10
+		sum += memoryOf(pid, "VmRSS:")
 	}
 	return sum
+}
+
+// memoryOf returns a size in the status of a process, in bytes; 0 if the process has ended.
+func memoryOf(pid int, what string) int64 {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), what)
+	var kB int64
+	_, _ = fmt.Sscan(rest, &kB)
+	return kB << 10
 }
