@@ -3,7 +3,7 @@ GO       ?= go
 FUZZTIME ?= 10s
 BENCH    ?= .
 
-.PHONY: all peers generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-alone bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
+.PHONY: all peers peers-monitor generate lint test test-kernel test-unprivileged test-vm test-vm-all test-quic-go fuzz cross bench bench-kernel bench-alone bench-quota bench-monitor bench-sni bench-waiting bench-tunnel bench-relayed bench-spliced relay-chaos soak splice-soak half-requests compare demo-netns demo-nat demo-sni demo-relays relay-soak
 
 all: generate lint test
 
@@ -11,11 +11,15 @@ all: generate lint test
 generate:
 	BPF2GO_CC=clang-19 BPF2GO_STRIP=llvm-strip-19 $(GO) generate ./...
 
+# Modules of their own.
+PEERS = tools/peers/turn tools/peers/udprelay
+
 ## lint: formatting, vet, staticcheck, and an exact go.mod
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	for module in $(PEERS); do $(GO) vet -C $$module ./... || exit 1; done
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 
@@ -70,10 +74,15 @@ fuzz:
 bench:
 	$(GO) run ./tools/bench -run '$(BENCH)' -skip '^The peers'
 
-## peers: our relays beside others in one network, into docs/benchmarks.md (root; some minutes; apt
-## install coturn nginx libnginx-mod-stream)
-peers:
-	$(GO) run ./tools/bench -run '^The peers' -count $(or $(ROUNDS),5) -w docs/benchmarks.md -mark 'make peers'
+## peers-monitor: the monitor beside nDPI and tshark, on a capture that this makes, into
+## docs/benchmarks.md (apt install libndpi-bin tshark)
+peers-monitor:
+	$(GO) run ./tools/bench -run '^The peers of the monitor' -count $(or $(ROUNDS),5) -w docs/benchmarks.md -mark 'make peers-monitor'
+
+## peers: that, and our relays beside others in one network (root; some minutes; apt install
+## coturn nginx libnginx-mod-stream libndpi-bin tshark)
+peers: peers-monitor
+	$(GO) run ./tools/bench -run '^The peers:' -count $(or $(ROUNDS),5) -w docs/benchmarks.md -mark 'make peers'
 
 ## bench-kernel: those that are about the relay in the kernel (root)
 bench-kernel:

@@ -20,15 +20,15 @@ const dialBlock = 32
 // end of the connections. One op is dialBlock dials of either kind.
 func BenchmarkDial(b *testing.B) {
 	plain, mailbox := newPlainDialer(b), newMailboxDialer(b)
-	plain()
-	mailbox()
+	plain()()
+	mailbox()()
 	var spent [2]time.Duration
 	b.ResetTimer()
 	for range b.N {
-		for i, dial := range []func(){plain, mailbox} {
+		for i, dial := range []func() (end func()){plain, mailbox} {
 			before := cpuTime(b)
 			for range dialBlock {
-				dial()
+				dial()()
 			}
 			time.Sleep(closeLinger + 200*time.Millisecond) // until nothing of the connections is left
 			spent[i] += cpuTime(b) - before
@@ -53,8 +53,8 @@ func loopbackSocket(b *testing.B) *net.UDPConn {
 	return benchSocket(b, net.IPv4(127, 0, 0, 1))
 }
 
-// newPlainDialer returns a function that makes and ends a connection by quic-go alone.
-func newPlainDialer(b *testing.B) func() {
+// newPlainDialer returns a function that makes a connection by quic-go alone, and returns one that ends it.
+func newPlainDialer(b *testing.B) func() (end func()) {
 	conf, err := (&Config{}).withDefaults()
 	if err != nil {
 		b.Fatal(err)
@@ -72,7 +72,7 @@ func newPlainDialer(b *testing.B) func() {
 		client.Conn.Close()
 		server.Conn.Close()
 	})
-	return func() {
+	return func() (end func()) {
 		c, err := client.Dial(context.Background(), listener.Addr(), conf.peerTLS(false, anybody), conf.quicConfig())
 		if err != nil {
 			b.Fatal(err)
@@ -81,13 +81,15 @@ func newPlainDialer(b *testing.B) func() {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.CloseWithError(0, "")
-		<-s.Context().Done()
+		return func() {
+			c.CloseWithError(0, "")
+			<-s.Context().Done()
+		}
 	}
 }
 
-// newMailboxDialer returns a function that makes and ends a connection through a relay.
-func newMailboxDialer(b *testing.B) func() {
+// newMailboxDialer returns a function that makes a connection through a relay, and returns one that ends it.
+func newMailboxDialer(b *testing.B) func() (end func()) {
 	server, err := relay.New(nil, loopbackSocket(b))
 	if err != nil {
 		b.Fatal(err)
@@ -110,7 +112,7 @@ func newMailboxDialer(b *testing.B) func() {
 		}
 		b.Cleanup(func() { ends[i].Close() })
 	}
-	return func() {
+	return func() (end func()) {
 		accepted := make(chan *Conn, 1)
 		go func() {
 			c, err := ends[1].Accept(context.Background())
@@ -123,9 +125,12 @@ func newMailboxDialer(b *testing.B) func() {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if s := <-accepted; s != nil {
-			c.CloseWithError(0, "")
-			<-s.Context().Done()
+		s := <-accepted
+		return func() {
+			if s != nil {
+				c.CloseWithError(0, "")
+				<-s.Context().Done()
+			}
 		}
 	}
 }

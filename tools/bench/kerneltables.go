@@ -16,6 +16,29 @@ var kernelTables = []table{
 		},
 	},
 	{
+		title: "Kernel: ns per packet that the XDP program forwards, net of the empty program, by the IDs in use, of 1 048 576 (root)",
+		pkg:   "./internal/datapath", bench: "^BenchmarkRelayIDs$", flags: "-benchtime=1x",
+		columns: []column{
+			{"one", "ns-net/ids=1", ""}, {"4096", "ns-net/ids=4Ki", ""}, {"131 072", "ns-net/ids=128Ki", ""}, {"1 048 576", "ns-net/ids=1Mi", ""},
+		},
+		rows: []row{{"ten IDs of each session", "RelayIDs", ""}},
+	},
+	{
+		title: "Kernel: ns of CPU that Go takes to put and delete an ID beside 1 048 576 others (root)",
+		pkg:   "./internal/datapath", bench: "^BenchmarkRoutePut$", unit: "cpu-ns/op",
+		ours: "table of IDs", peer: "hash table of the kernel",
+		rows: []row{{"one step of a window", "RoutePut/table", "RoutePut/hash"}},
+	},
+	{
+		title: "Kernel: packets on two CPUs while Go moves, puts and deletes IDs, for a minute (root)",
+		pkg:   "./internal/datapath", bench: "^BenchmarkRouteRace$", flags: "-benchtime=1m",
+		columns: []column{
+			{"to the right session", "right", ""}, {"left to Go", "to-Go", ""}, {"to a wrong session", "wrong", ""},
+			{"IDs moved", "moves", ""}, {"IDs put", "puts", ""},
+		},
+		rows: []row{{"packets", "RouteRace", ""}},
+	},
+	{
 		title: "Kernel: instructions that the verifier processes, of at most 1 000 000 (root)",
 		pkg:   "./internal/datapath", bench: "^BenchmarkVerifier$", unit: "insns",
 		ours: "this kernel",

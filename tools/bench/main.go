@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"strings"
 )
 
 func main() {
@@ -44,27 +45,31 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s, %s, %d CPUs; %s.\n", kernel(), runtime.Version(), runtime.NumCPU(), basis(*count))
-	measured := make(map[string]results) // by benchmark
+	before := load()
+	measured := make(map[string]results) // by command
 	for _, t := range tables {
 		if !pattern.MatchString(t.title) || skipped.MatchString(t.title) {
 			continue
 		}
-		results := measured[t.pkg+t.bench]
+		command := strings.Join(t.command(), " ")
+		results := measured[command]
 		if results == nil {
 			if results, err = measure(ctx, t, *count); err != nil {
 				return err
 			}
-			measured[t.pkg+t.bench] = results
+			measured[command] = results
 		}
 		if err := t.print(&text, results); err != nil {
 			return err
 		}
 	}
+	head := fmt.Sprintf("%s, %s, %d CPUs, load %s before and %s after; %s.\n",
+		kernel(), runtime.Version(), runtime.NumCPU(), before, load(), basis(*count))
+	all := append([]byte(head), text.Bytes()...)
 	if *write != "" {
-		return replace(*write, *mark, text.Bytes())
+		return replace(*write, *mark, all)
 	}
-	_, err = out.Write(text.Bytes())
+	_, err = out.Write(all)
 	return err
 }
 
@@ -99,6 +104,16 @@ func kernel() string {
 		return runtime.GOOS
 	}
 	return string(bytes.TrimSpace(release))
+}
+
+// load returns how many threads have been running, or ready to, in the last minute.
+func load() string {
+	all, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	last, _, _ := strings.Cut(string(all), " ")
+	return last
 }
 
 // replace replaces the text between the marks in a file.

@@ -25,6 +25,16 @@ var p2pTables = []table{
 		},
 	},
 	{
+		title: "Memory of package p2p, each of 100 in one process (Linux)",
+		pkg:   "./p2p", bench: "^BenchmarkMemory$", flags: "-benchtime=1x",
+		columns: []column{{"heap, kB", "kB-heap", ""}, {"stacks, kB", "kB-stacks", ""}, {"goroutines", "goroutines", ""}},
+		rows: []row{
+			{"idle endpoint with two sockets", "Memory/endpoint", ""},
+			{"connection of quic-go alone, both ends", "Memory/plain", ""},
+			{"connection over the relay, both ends, and the relay's session", "Memory/relayed", ""},
+		},
+	},
+	{
 		title: "Throughput of one stream where UDP is blocked at both sides, and what bounds it",
 		pkg:   "./p2p", bench: "^BenchmarkTunnel$",
 		columns: []column{{"MB/s", "MB/s", ""}, {"of TLS over TCP, in the same run", "MB/s", "Tunnel/TLS"}, {"of quic-go alone", "MB/s", "Tunnel/plain"}},

@@ -12,7 +12,7 @@ type table struct {
 	pkg   string // or several; or a program that prints what go test does
 	bench string // of go test; empty: pkg is a program
 	unit  string // of the figures, as go test prints it
-	flags string // for go test; if set, figures are printed with their spread
+	flags string // for the command; if set, figures are printed with their spread
 	ours  string // title of the column of our figures
 	peer  string // title of the column of the figures to compare with, if any
 	rows  []row
@@ -46,7 +46,7 @@ type row struct {
 // command returns the arguments of the go command that prints the figures.
 func (t *table) command() []string {
 	if t.bench == "" {
-		return []string{"run", t.pkg}
+		return append([]string{"run", t.pkg}, strings.Fields(t.flags)...)
 	}
 	if t.pairs != nil {
 		return append([]string{"test", "-count", "1", "-v", "-run", "^Test" + t.bench + "$"}, strings.Fields(t.pkg)...)
