@@ -22,6 +22,9 @@ func (l *leg) offloadNextLocked(next uint64) {
 		if l.inOffload.counters.Len() > 0 {
 			due = max(due, l.due.Load())
 		}
+		if first >= l.inOffload.counters.Hi {
+			l.inOffload.clear(l) // an old ID, far below, would be taken for one that is due
+		}
 		l.setDueLocked(due)
 		l.offloadFromLocked(first)
 	}
