@@ -2,9 +2,12 @@ package datapath
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -109,11 +112,13 @@ func benchRandom(b *testing.B, family int, floor bool) {
 	benchRun(b, prog, w.in.Index, frame)
 }
 
-// randomIDs adds sessions with their IDs, and returns a map of all IDs.
+// randomIDs adds sessions with their IDs, and returns a map of all IDs. The value of each has the last four
+// bytes of the address that the session's packets come from, and their port, after the ID. Every session
+// has another address.
 func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 	w.Helper()
 	const count = 1 << 20
-	ids, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: count})
+	ids, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 24, MaxEntries: count})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -123,12 +128,16 @@ func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 	for i := range uint32(count) {
 		session := i / uint32(perSession)
 		id := key.ID(uint64(i))
+		from := sourceOf(family, session)
+		last := from.Addr().As16()
+		value := binary.BigEndian.AppendUint16(append(id.Bytes(), last[12:]...), from.Port())
 		err := errors.Join(
 			w.program.relay.PutRoute(id, Route{Session: session}),
-			ids.Put(i, append(id.Bytes(), 0, 0, 0, 0)),
+			ids.Put(i, append(value, make([]byte, 6)...)),
 		)
 		if i%uint32(perSession) == 0 {
-			err = errors.Join(err, w.program.relay.PutSession(session, [2]Leg{end, end}), w.program.relay.SetDue(session, 0, 64))
+			legs := [2]Leg{end, {Remote: from, Local: end.Local}}
+			err = errors.Join(err, w.program.relay.PutSession(session, legs), w.program.relay.SetDue(session, 0, 64))
 		}
 		if err != nil {
 			w.Fatal(err)
@@ -137,11 +146,24 @@ func (w *wire) randomIDs(family, perSession int) *ebpf.Map {
 	return ids
 }
 
-// withRandomID returns a program that writes a random one of the first IDs of a map into the packet, and
-// then calls another program. of is how many these are, a power of two. Every ID is for so many packets in a row, 1 or 2. The lowest bit of the packet
+// sourceOf returns the address of one leg of a session of randomIDs: so many hosts have ports that follow
+// each other. The other leg is bob.
+func sourceOf(family int, session uint32) netip.AddrPort {
+	b := bob[family].AsSlice()
+	binary.BigEndian.PutUint16(b[len(b)-2:], uint16(1000+session%8192))
+	addr, _ := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(addr, uint16(40000+session/8192))
+}
+
+// withRandomID returns a program that writes a random one of the first IDs of a map into the packet, with
+// the address that it comes from if the map has that, and then calls another program. of is how many these are, a power of two. Every ID is for so many packets in a row, 1 or 2. The lowest bit of the packet
 // says which of two it is.
 func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, of int32, then *ebpf.Program) *ebpf.Program {
 	w.Helper()
+	sourceAt := at - 17 // the last word of the source, before the destination and the UDP header
+	if at > 60 {
+		sourceAt = at - 29 // IPv6
+	}
 	calls, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
 	if err != nil {
 		w.Fatal(err)
@@ -150,7 +172,16 @@ func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, of int32, then *ebpf
 	if err := calls.Put(uint32(0), uint32(then.FD())); err != nil {
 		w.Fatal(err)
 	}
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "MIT", Instructions: asm.Instructions{
+	var source asm.Instructions
+	if ids.ValueSize() > 16 {
+		source = asm.Instructions{
+			asm.LoadMem(asm.R3, asm.R0, 12, asm.Word),
+			asm.StoreMem(asm.R2, int16(sourceAt), asm.R3, asm.Word),
+			asm.LoadMem(asm.R3, asm.R0, 16, asm.Half),
+			asm.StoreMem(asm.R2, int16(at-9), asm.R3, asm.Half),
+		}
+	}
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, AttachType: ebpf.AttachXDP, License: "MIT", Instructions: slices.Concat(asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.FnGetPrandomU32.Call(),
 		asm.And.Imm(asm.R0, of-1),
@@ -173,13 +204,14 @@ func (w *wire) withRandomID(ids *ebpf.Map, at, packets int, of int32, then *ebpf
 		asm.StoreMem(asm.R2, int16(at), asm.R3, asm.DWord),
 		asm.LoadMem(asm.R3, asm.R0, 8, asm.Word),
 		asm.StoreMem(asm.R2, int16(at+8), asm.R3, asm.Word),
+	}, source, asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("call"),
 		asm.LoadMapPtr(asm.R2, calls.FD()),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnTailCall.Call(),
 		asm.Mov.Imm(asm.R0, int32(Aborted)),
 		asm.Return(),
-	}})
+	})})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -213,7 +245,7 @@ func BenchmarkKernelMemory(b *testing.B) {
 func (w *wire) memory() (sum uint64) {
 	w.Helper()
 	o := &w.program.objects
-	for _, m := range []*ebpf.Map{o.Counters, o.Devices, o.Events, o.Next, o.Ports, o.RouteSets, o.Sessions} {
+	for _, m := range []*ebpf.Map{o.Commons, o.Counters, o.Devices, o.Events, o.Legs, o.Next, o.Ports, o.RouteSets} {
 		info, err := m.Info()
 		if err != nil {
 			w.Fatal(err)
