@@ -65,11 +65,11 @@ func (l *leg) leaveOffloadLocked() {
 // slideLow slides the window of the leg after a packet of which only the low bits of
 // the counter are known: it takes the counter with these bits that is nearest above
 // those that the offload knows.
-func (l *leg) slideLow(low uint32) {
+func (l *leg) slideLow(low uint16) {
 	l.session.mu.Lock()
 	defer l.session.mu.Unlock()
 	first := l.inOffload.counters.Lo
-	l.slideLocked(first + uint64(low-uint32(first)))
+	l.slideLocked(first + uint64(low-uint16(first)))
 }
 
 // offloadLegs returns the addresses of the legs for the offload.

@@ -251,7 +251,7 @@ func testTakeover(t *testing.T, f family, mode xdp.Mode) {
 // forwarded.
 func pinnedCounter(t *testing.T, dir string) func() uint64 {
 	t.Helper()
-	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-3", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps-4", "counters"), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,9 @@ type Config struct {
 	Flows    int
 	Pin      string
 	Logger   *slog.Logger
+
+	// reorders makes the program that of a processor that reorders loads, for tests.
+	reorders bool
 }
 
 // withDefaults returns a copy of c with the defaults filled in. c may be nil. The bounds of

@@ -19,6 +19,12 @@ type datapathAttemptSet struct {
 	Until [4]uint64
 }
 
+type datapathCommon struct {
+	_     structs.HostLayout
+	Local [256]datapathLocal
+	Hop   [4096]datapathHop
+}
+
 type datapathDeniedSet struct {
 	_      structs.HostLayout
 	Source [8]struct {
@@ -68,6 +74,29 @@ type datapathGuard struct {
 	Port [64]uint8
 }
 
+type datapathHop struct {
+	_      structs.HostLayout
+	Tenant uint64
+	Epoch  uint32
+	Since  uint32
+	Macs   [3]uint32
+	Mtu    uint16
+	Unused uint16
+}
+
+type datapathLeg struct {
+	_        structs.HostLayout
+	From     [4]uint32
+	To       [4]uint32
+	FromPort uint16
+	ToPort   uint16
+	Due      uint16
+	Told     uint16
+	State    uint64
+	Packets  uint64
+	Bytes    uint64
+}
+
 type datapathLimits struct {
 	_            structs.HostLayout
 	Attempt      uint64
@@ -76,6 +105,14 @@ type datapathLimits struct {
 	PacketDepth  uint64
 	Bits         uint32
 	Pad          uint32
+}
+
+type datapathLocal struct {
+	_      structs.HostLayout
+	Addr   [4]uint32
+	Port   uint16
+	Family uint16
+	Unused [3]uint32
 }
 
 type datapathOrigin struct {
@@ -132,46 +169,6 @@ type datapathRules struct {
 	Pad        uint32
 }
 
-type datapathSession struct {
-	_    structs.HostLayout
-	Legs [2]struct {
-		_      structs.HostLayout
-		Sender struct {
-			_      structs.HostLayout
-			Addr   [4]uint32
-			Port   uint16
-			Family uint16
-		}
-		SenderLocal struct {
-			_      structs.HostLayout
-			Addr   [4]uint32
-			Port   uint16
-			Family uint16
-		}
-		Local struct {
-			_      structs.HostLayout
-			Addr   [4]uint32
-			Port   uint16
-			Family uint16
-		}
-		Remote struct {
-			_      structs.HostLayout
-			Addr   [4]uint32
-			Port   uint16
-			Family uint16
-		}
-		Due        uint32
-		Version    uint16
-		Reported   uint16
-		Hop        uint64
-		HopVersion uint16
-		HopMtu     uint16
-		Macs       [12]uint8
-		Packets    uint64
-		Bytes      uint64
-	}
-}
-
 type datapathSlotSet struct {
 	_    structs.HostLayout
 	Slot [8]uint64
@@ -201,6 +198,7 @@ const (
 	datapathMapAttempts      = "attempts"
 	datapathMapBlank         = "blank"
 	datapathMapBuckets       = "buckets"
+	datapathMapCommons       = "commons"
 	datapathMapCounters      = "counters"
 	datapathMapDenied        = "denied"
 	datapathMapDeniedSources = "denied_sources"
@@ -213,6 +211,7 @@ const (
 	datapathMapIdMasks       = "id_masks"
 	datapathMapIgnoredFlows  = "ignored_flows"
 	datapathMapKnown         = "known"
+	datapathMapLegs          = "legs"
 	datapathMapNext          = "next"
 	datapathMapOrigins       = "origins"
 	datapathMapOutcomes      = "outcomes"
@@ -222,7 +221,6 @@ const (
 	datapathMapRouteSets     = "route_sets"
 	datapathMapSamples       = "samples"
 	datapathMapSeen          = "seen"
-	datapathMapSessions      = "sessions"
 	datapathMapSlots         = "slots"
 	datapathProgQuicway      = "quicway"
 	datapathProgReadClock    = "read_clock"
@@ -237,6 +235,7 @@ const (
 	datapathVarPairKeys      = "pair_keys"
 	datapathVarQuotaOn       = "quota_on"
 	datapathVarRelayOn       = "relay_on"
+	datapathVarReorders      = "reorders"
 	datapathVarRouteKeys     = "route_keys"
 	datapathVarRouteMask     = "route_mask"
 	datapathVarSlotsShift    = "slots_shift"
@@ -298,6 +297,7 @@ type datapathMapSpecs struct {
 	Attempts      *ebpf.MapSpec `ebpf:"attempts"`
 	Blank         *ebpf.MapSpec `ebpf:"blank"`
 	Buckets       *ebpf.MapSpec `ebpf:"buckets"`
+	Commons       *ebpf.MapSpec `ebpf:"commons"`
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Denied        *ebpf.MapSpec `ebpf:"denied"`
 	DeniedSources *ebpf.MapSpec `ebpf:"denied_sources"`
@@ -310,6 +310,7 @@ type datapathMapSpecs struct {
 	IdMasks       *ebpf.MapSpec `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.MapSpec `ebpf:"ignored_flows"`
 	Known         *ebpf.MapSpec `ebpf:"known"`
+	Legs          *ebpf.MapSpec `ebpf:"legs"`
 	Next          *ebpf.MapSpec `ebpf:"next"`
 	Origins       *ebpf.MapSpec `ebpf:"origins"`
 	Outcomes      *ebpf.MapSpec `ebpf:"outcomes"`
@@ -319,7 +320,6 @@ type datapathMapSpecs struct {
 	RouteSets     *ebpf.MapSpec `ebpf:"route_sets"`
 	Samples       *ebpf.MapSpec `ebpf:"samples"`
 	Seen          *ebpf.MapSpec `ebpf:"seen"`
-	Sessions      *ebpf.MapSpec `ebpf:"sessions"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
 }
 
@@ -338,6 +338,7 @@ type datapathVariableSpecs struct {
 	PairKeys     *ebpf.VariableSpec `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.VariableSpec `ebpf:"quota_on"`
 	RelayOn      *ebpf.VariableSpec `ebpf:"relay_on"`
+	Reorders     *ebpf.VariableSpec `ebpf:"reorders"`
 	RouteKeys    *ebpf.VariableSpec `ebpf:"route_keys"`
 	RouteMask    *ebpf.VariableSpec `ebpf:"route_mask"`
 	SlotsShift   *ebpf.VariableSpec `ebpf:"slots_shift"`
@@ -369,6 +370,7 @@ type datapathMaps struct {
 	Attempts      *ebpf.Map `ebpf:"attempts"`
 	Blank         *ebpf.Map `ebpf:"blank"`
 	Buckets       *ebpf.Map `ebpf:"buckets"`
+	Commons       *ebpf.Map `ebpf:"commons"`
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Denied        *ebpf.Map `ebpf:"denied"`
 	DeniedSources *ebpf.Map `ebpf:"denied_sources"`
@@ -381,6 +383,7 @@ type datapathMaps struct {
 	IdMasks       *ebpf.Map `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.Map `ebpf:"ignored_flows"`
 	Known         *ebpf.Map `ebpf:"known"`
+	Legs          *ebpf.Map `ebpf:"legs"`
 	Next          *ebpf.Map `ebpf:"next"`
 	Origins       *ebpf.Map `ebpf:"origins"`
 	Outcomes      *ebpf.Map `ebpf:"outcomes"`
@@ -390,7 +393,6 @@ type datapathMaps struct {
 	RouteSets     *ebpf.Map `ebpf:"route_sets"`
 	Samples       *ebpf.Map `ebpf:"samples"`
 	Seen          *ebpf.Map `ebpf:"seen"`
-	Sessions      *ebpf.Map `ebpf:"sessions"`
 	Slots         *ebpf.Map `ebpf:"slots"`
 }
 
@@ -400,6 +402,7 @@ func (m *datapathMaps) Close() error {
 		m.Attempts,
 		m.Blank,
 		m.Buckets,
+		m.Commons,
 		m.Counters,
 		m.Denied,
 		m.DeniedSources,
@@ -412,6 +415,7 @@ func (m *datapathMaps) Close() error {
 		m.IdMasks,
 		m.IgnoredFlows,
 		m.Known,
+		m.Legs,
 		m.Next,
 		m.Origins,
 		m.Outcomes,
@@ -421,7 +425,6 @@ func (m *datapathMaps) Close() error {
 		m.RouteSets,
 		m.Samples,
 		m.Seen,
-		m.Sessions,
 		m.Slots,
 	)
 }
@@ -441,6 +444,7 @@ type datapathVariables struct {
 	PairKeys     *ebpf.Variable `ebpf:"pair_keys"`
 	QuotaOn      *ebpf.Variable `ebpf:"quota_on"`
 	RelayOn      *ebpf.Variable `ebpf:"relay_on"`
+	Reorders     *ebpf.Variable `ebpf:"reorders"`
 	RouteKeys    *ebpf.Variable `ebpf:"route_keys"`
 	RouteMask    *ebpf.Variable `ebpf:"route_mask"`
 	SlotsShift   *ebpf.Variable `ebpf:"slots_shift"`

@@ -29,7 +29,6 @@ const (
 	egressMapPorts        = "ports"
 	egressMapSamples      = "samples"
 	egressMapSeen         = "seen"
-	egressMapSessions     = "sessions"
 	egressMapSlots        = "slots"
 	egressProgQuicwayOut  = "quicway_out"
 	egressVarEpoch        = "epoch"
@@ -106,7 +105,6 @@ type egressMapSpecs struct {
 	Ports        *ebpf.MapSpec `ebpf:"ports"`
 	Samples      *ebpf.MapSpec `ebpf:"samples"`
 	Seen         *ebpf.MapSpec `ebpf:"seen"`
-	Sessions     *ebpf.MapSpec `ebpf:"sessions"`
 	Slots        *ebpf.MapSpec `ebpf:"slots"`
 }
 
@@ -159,7 +157,6 @@ type egressMaps struct {
 	Ports        *ebpf.Map `ebpf:"ports"`
 	Samples      *ebpf.Map `ebpf:"samples"`
 	Seen         *ebpf.Map `ebpf:"seen"`
-	Sessions     *ebpf.Map `ebpf:"sessions"`
 	Slots        *ebpf.Map `ebpf:"slots"`
 }
 
@@ -178,7 +175,6 @@ func (m *egressMaps) Close() error {
 		m.Ports,
 		m.Samples,
 		m.Seen,
-		m.Sessions,
 		m.Slots,
 	)
 }

@@ -97,7 +97,7 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	if err := p.pin.load(spec, &p.objects, p.programOptions(), p.log); err != nil {
 		return err
 	}
-	if p.relay.memory, err = p.objects.Sessions.Memory(); err == nil {
+	if p.relay.legs, err = newLegTable(p.objects.Legs, p.objects.Commons, p.pin != nil); err == nil {
 		p.relay.events, err = ringbuf.NewReader(p.objects.Events)
 	}
 	if err == nil {
@@ -123,7 +123,7 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 
 // release closes everything that loadFor has opened.
 func (p *Program) release() error {
-	errs := []error{p.egress.close(), p.known.close(), p.relay.routes.close(), p.relay.notes.Close(), p.objects.Close()}
+	errs := []error{p.egress.close(), p.known.close(), p.relay.legs.close(), p.relay.routes.close(), p.relay.notes.Close(), p.objects.Close()}
 	for _, ring := range []*ringbuf.Reader{p.relay.events, p.drops} {
 		if ring != nil {
 			errs = append(errs, ring.Close())
@@ -151,10 +151,11 @@ func specRelay(spec *ebpf.CollectionSpec, conf *Config, routes *routeHash) error
 	}
 	sets := routeSets(conf.IDs)
 	routes.mask = sets - 1
-	spec.Maps[datapathMapSessions].MaxEntries = uint32(conf.Sessions)
+	spec.Maps[datapathMapLegs].MaxEntries = 2 * uint32(conf.Sessions)
 	spec.Maps[datapathMapRouteSets].MaxEntries = sets
 	return errors.Join(
 		spec.Variables[datapathVarRelayOn].Set(true),
+		spec.Variables[datapathVarReorders].Set(conf.reorders || !inOrder()),
 		spec.Variables[datapathVarRouteKeys].Set(routes.keys),
 		spec.Variables[datapathVarRouteMask].Set(routes.mask),
 	)

@@ -25,20 +25,20 @@ type pin struct{ *bpffs.Dir }
 // Names in the directory. The name of the maps' directory changes when their layout changes,
 // so that no process takes over maps of another layout.
 const (
-	pinnedMaps  = "maps-3"
+	pinnedMaps  = "maps-4"
 	pinnedNotes = "notes"
 	pinnedKeys  = "route_keys"
 	pinnedLinks = "link-" // followed by the index of the interface
 )
 
 // formerMaps are the names that the maps' directory had in earlier versions.
-var formerMaps = []string{"maps-1", "maps-2"}
+var formerMaps = []string{"maps-1", "maps-2", "maps-3"}
 
 // keptMaps are the maps that the next process takes over. The maps of the quota stage and of
 // the monitor stage are not among them: each process begins with empty ones.
 var keptMaps = []string{
-	datapathMapCounters, datapathMapPorts, datapathMapRouteSets, datapathMapSessions,
-	datapathMapEvents, datapathMapDevices, datapathMapNext,
+	datapathMapCounters, datapathMapPorts, datapathMapRouteSets, datapathMapLegs,
+	datapathMapCommons, datapathMapEvents, datapathMapDevices, datapathMapNext,
 }
 
 // newNotes creates the map of notes, or opens the pinned one.

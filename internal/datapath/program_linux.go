@@ -87,7 +87,7 @@ func (p *Program) close() (followers map[*follower]struct{}, err error) {
 			errs = append(errs, a.letStay())
 		}
 	}
-	errs = append(errs, p.relay.routes.close(), p.relay.notes.Close(), p.objects.Close(), p.pin.close())
+	errs = append(errs, p.relay.legs.close(), p.relay.routes.close(), p.relay.notes.Close(), p.objects.Close(), p.pin.close())
 	return followers, errors.Join(errs...)
 }
 

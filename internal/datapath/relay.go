@@ -37,6 +37,6 @@ type Event struct {
 	// Session and Leg are as in [Route].
 	Session uint32
 	Leg     uint8
-	// Counter is the low 32 bits of the counter of the ID.
-	Counter uint32
+	// Counter is the low 16 bits of the counter of the ID.
+	Counter uint16
 }

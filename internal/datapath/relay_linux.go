@@ -6,13 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/netip"
-	"sync"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
 
 // Relay gives access to the relay stage of a program: the sessions and connection IDs that the
@@ -21,11 +17,10 @@ import (
 type Relay struct {
 	program  *Program
 	sessions uint32
-	memory   *ebpf.Memory // of the map of sessions
+	legs     legTable
 	routes   routeTable
 	notes    *ebpf.Map // nil: not pinned
 	events   *ringbuf.Reader
-	changing sync.Mutex // held while the addresses of a leg change
 
 	ports [65536 / 64]uint64 // guarded by the program's mu
 }
@@ -80,56 +75,16 @@ func (v *Relay) setPort(port uint16, open bool) error {
 	return nil
 }
 
-// Sizes of struct session and struct leg, and the offsets of the fields of struct leg, in
-// bpf/maps.h.
-const (
-	sessionSize       = int64(unsafe.Sizeof(datapathSession{}))
-	legSize           = int64(unsafe.Sizeof(datapathSession{}.Legs[0]))
-	offsetSender      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Sender))
-	offsetSenderLocal = int64(unsafe.Offsetof(datapathSession{}.Legs[0].SenderLocal))
-	offsetLocal       = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Local))
-	offsetRemote      = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Remote))
-	offsetDue         = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Due))
-	offsetVersion     = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Version))
-	offsetPackets     = int64(unsafe.Offsetof(datapathSession{}.Legs[0].Packets))
-)
-
-// The size of struct endpoint in bpf/maps.h, and the offset of its family.
-const (
-	endpointSize = 20
-	offsetFamily = 18
-)
-
-// legOffset returns the offset of a leg in the map of sessions.
-func legOffset(session uint32, leg uint8) int64 {
-	return int64(session)*sessionSize + int64(leg)*legSize
-}
-
 // PutSession sets the addresses of the two legs of a session, and keeps its counters. While one
-// of the legs is not valid, packets of the session are passed.
+// of the legs is not valid, packets of the session are passed. They are passed as well, and PutSession
+// returns ErrFull, if the session is not among the first [Relay.Sessions], or uses one more local
+// address than the kernel has room for, 255 of all sessions.
 func (v *Relay) PutSession(session uint32, legs [2]Leg) error {
-	if session >= v.sessions {
-		return fmt.Errorf("xdp: put session %d: %w", session, ErrFull)
+	err := ErrFull
+	if session < v.sessions {
+		err = v.withLegs(func(t *legTable) error { return t.put(session, legs) })
 	}
-	ok := legs[0].Valid() && legs[1].Valid()
-	v.changing.Lock()
-	defer v.changing.Unlock()
-	var errs []error
-	for leg := range uint8(2) {
-		errs = append(errs, v.changeLeg(session, leg, func(at int64) error {
-			if !ok {
-				return v.write(at+offsetSender+offsetFamily, make([]byte, 2))
-			}
-			to, from := legs[leg], legs[leg^1]
-			return errors.Join(
-				v.write(at+offsetRemote, endpoint(to.Remote)),
-				v.write(at+offsetLocal, endpoint(to.Local)),
-				v.write(at+offsetSenderLocal, endpoint(from.Local)),
-				v.write(at+offsetSender, endpoint(from.Remote)),
-			)
-		}))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return fmt.Errorf("xdp: put session %d: %w", session, err)
 	}
 	return nil
@@ -140,63 +95,24 @@ func (v *Relay) DeleteSession(session uint32) error {
 	if session >= v.sessions {
 		return nil
 	}
-	v.changing.Lock()
-	defer v.changing.Unlock()
-	for leg := range uint8(2) {
-		err := v.changeLeg(session, leg, func(at int64) error {
-			return errors.Join(
-				v.write(at, make([]byte, offsetVersion)),
-				v.write(at+offsetPackets, make([]byte, legSize-offsetPackets)),
-			)
-		})
-		if err != nil {
-			return fmt.Errorf("xdp: delete session %d: %w", session, err)
-		}
+	err := v.withLegs(func(t *legTable) error {
+		t.delete(session)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("xdp: delete session %d: %w", session, err)
 	}
 	return v.PutNote(session, nil)
 }
 
-// changeLeg changes the fields of a leg, by do, which gets the offset of the leg. Packets to the
-// leg are passed meanwhile: its version is odd during the change, and a new even number
-// afterwards. The version may be odd before, if an earlier process ended during a change.
-func (v *Relay) changeLeg(session uint32, leg uint8, do func(at int64) error) error {
-	at := legOffset(session, leg)
-	version, err := v.version(at)
-	if err != nil {
-		return err
-	}
-	version |= 1
-	return errors.Join(
-		v.write(at+offsetVersion, binary.NativeEndian.AppendUint16(nil, version)),
-		do(at),
-		v.write(at+offsetVersion, binary.NativeEndian.AppendUint16(nil, version+1)),
-	)
-}
-
-// version returns the version of the leg at an offset.
-func (v *Relay) version(at int64) (uint16, error) {
+// withLegs calls do with the table of legs, unless the program is closed.
+func (v *Relay) withLegs(do func(*legTable) error) error {
 	v.program.mu.Lock()
 	defer v.program.mu.Unlock()
 	if v.program.closed {
-		return 0, ErrClosed
+		return ErrClosed
 	}
-	var b [2]byte
-	_, err := v.memory.ReadAt(b[:], at+offsetVersion)
-	return binary.NativeEndian.Uint16(b[:]), err
-}
-
-// endpoint encodes an address as struct endpoint.
-func endpoint(a netip.AddrPort) []byte {
-	b := make([]byte, 0, endpointSize)
-	family := uint16(unix.AF_INET6)
-	if a.Addr().Is4() {
-		family = unix.AF_INET
-		b = append(append(b, make([]byte, 12)...), a.Addr().AsSlice()...)
-	} else {
-		b = append(b, a.Addr().AsSlice()...)
-	}
-	b = binary.BigEndian.AppendUint16(b, a.Port())
-	return binary.NativeEndian.AppendUint16(b, family)
+	return do(&v.legs)
 }
 
 // SetDue makes the program report when packets to a leg carry an ID with this counter, or one of
@@ -210,39 +126,22 @@ func (v *Relay) SetDue(session uint32, leg uint8, counter uint64) error {
 	if session >= v.sessions {
 		return nil
 	}
-	return v.write(legOffset(session, leg)+offsetDue, binary.NativeEndian.AppendUint32(nil, uint32(counter)))
+	return v.withLegs(func(t *legTable) error {
+		t.at(session, leg).Due = uint16(counter)
+		return nil
+	})
 }
 
 // Traffic returns what the kernel has forwarded to each leg of a session.
-func (v *Relay) Traffic(session uint32) ([2]Traffic, error) {
-	var out [2]Traffic
+func (v *Relay) Traffic(session uint32) (out [2]Traffic, err error) {
 	if session >= v.sessions {
 		return out, nil
 	}
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return out, ErrClosed
-	}
-	var b [16]byte
-	for leg := range uint8(2) {
-		if _, err := v.memory.ReadAt(b[:], legOffset(session, leg)+offsetPackets); err != nil {
-			return out, fmt.Errorf("xdp: read session %d: %w", session, err)
-		}
-		out[leg] = Traffic{binary.NativeEndian.Uint64(b[:]), binary.NativeEndian.Uint64(b[8:])}
-	}
-	return out, nil
-}
-
-// write writes to the map of sessions in place.
-func (v *Relay) write(at int64, b []byte) error {
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return ErrClosed
-	}
-	_, err := v.memory.WriteAt(b, at)
-	return err
+	err = v.withLegs(func(t *legTable) error {
+		out = t.traffic(session)
+		return nil
+	})
+	return out, err
 }
 
 // Events yields events until ctx is done or the program is closed. Only one goroutine at a time
@@ -263,7 +162,7 @@ func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
 			e := Event{
 				Session: binary.NativeEndian.Uint32(b),
 				Leg:     uint8(binary.NativeEndian.Uint32(b[4:])),
-				Counter: binary.NativeEndian.Uint32(b[8:]),
+				Counter: uint16(binary.NativeEndian.Uint32(b[8:])),
 			}
 			if !yield(e) {
 				return
@@ -278,32 +177,9 @@ func (v *Relay) Session(session uint32) (legs [2]Leg, err error) {
 	if session >= v.sessions {
 		return legs, nil
 	}
-	v.program.mu.Lock()
-	defer v.program.mu.Unlock()
-	if v.program.closed {
-		return legs, ErrClosed
-	}
-	for leg := range legs {
-		var b [offsetVersion + 2]byte
-		if _, err := v.memory.ReadAt(b[:], legOffset(session, uint8(leg))); err != nil {
-			return legs, fmt.Errorf("xdp: read session %d: %w", session, err)
-		}
-		complete := binary.NativeEndian.Uint16(b[offsetVersion:])%2 == 0
-		if complete && parseEndpoint(b[offsetSender:]).IsValid() {
-			legs[leg] = Leg{Remote: parseEndpoint(b[offsetRemote:]), Local: parseEndpoint(b[offsetLocal:])}
-		}
-	}
-	return legs, nil
-}
-
-// parseEndpoint decodes struct endpoint.
-func parseEndpoint(b []byte) netip.AddrPort {
-	port := binary.BigEndian.Uint16(b[16:])
-	switch binary.NativeEndian.Uint16(b[offsetFamily:]) {
-	case unix.AF_INET:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[12:16])), port)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[:16])), port)
-	}
-	return netip.AddrPort{}
+	err = v.withLegs(func(t *legTable) error {
+		legs = t.session(session)
+		return nil
+	})
+	return legs, err
 }

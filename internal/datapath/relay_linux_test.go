@@ -164,13 +164,13 @@ func (w *wire) good(family int) packet.Frame {
 
 // relayed returns the frame that the relay sends for a frame from alice.
 func relayed(f packet.Frame, peer, relay addrs) packet.Frame {
-	family := familyOf(&f)
+	family := frameFamily(&f)
 	f.Src, f.Dst = relay.at(family, relayPort), peer.at(family, 2000)
 	f.TTL--
 	return f
 }
 
-func familyOf(f *packet.Frame) int {
+func frameFamily(f *packet.Frame) int {
 	if f.Src.Addr().Is4() {
 		return 0
 	}
@@ -304,11 +304,11 @@ func TestPass(t *testing.T) {
 			"no payload":       {func(_ *wire, f *packet.Frame) { f.Payload = nil }, PassShort},
 			"padded ID":        {func(_ *wire, f *packet.Frame) { f.Payload = f.Payload[:12]; f.Pad = 20 }, PassShort},
 			"not relay port":   {func(_ *wire, f *packet.Frame) { f.Dst = netip.AddrPortFrom(f.Dst.Addr(), 53) }, PassOther},
-			"other address":    {func(_ *wire, f *packet.Frame) { f.Src = stray.at(familyOf(f), 1000) }, PassSource},
+			"other address":    {func(_ *wire, f *packet.Frame) { f.Src = stray.at(frameFamily(f), 1000) }, PassSource},
 			"other port":       {func(_ *wire, f *packet.Frame) { f.Src = netip.AddrPortFrom(f.Src.Addr(), 1001) }, PassSource},
-			"the leg itself":   {func(_ *wire, f *packet.Frame) { f.Src = bob.at(familyOf(f), 2000) }, PassSource},
-			"other local addr": {func(_ *wire, f *packet.Frame) { f.Dst = relayC.at(familyOf(f), relayPort) }, PassSource},
-			"not local":        {func(_ *wire, f *packet.Frame) { f.Dst = stray.at(familyOf(f), relayPort) }, PassSource},
+			"the leg itself":   {func(_ *wire, f *packet.Frame) { f.Src = bob.at(frameFamily(f), 2000) }, PassSource},
+			"other local addr": {func(_ *wire, f *packet.Frame) { f.Dst = relayC.at(frameFamily(f), relayPort) }, PassSource},
+			"not local":        {func(_ *wire, f *packet.Frame) { f.Dst = stray.at(frameFamily(f), relayPort) }, PassSource},
 			"TTL 1":            {func(_ *wire, f *packet.Frame) { f.TTL = 1 }, PassTTL},
 			"TTL 0":            {func(_ *wire, f *packet.Frame) { f.TTL = 0 }, PassTTL},
 			"VLAN":             {func(_ *wire, f *packet.Frame) { f.VLAN = true }, PassOther},

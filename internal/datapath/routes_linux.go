@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"os"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/hashspread"
@@ -20,29 +17,23 @@ import (
 // and says why the program needs no lock. The program's mutex guards it against other writers.
 type routeTable struct {
 	routeHash
-	memory []byte // of the map route_sets; nil: none
+	memory mappedMemory // of the map route_sets
 	sets   []datapathRouteSet
 }
 
 // newRouteTable maps the memory of the table.
 func newRouteTable(h routeHash, m *ebpf.Map) (routeTable, error) {
-	size := int(m.MaxEntries()) * int(m.ValueSize())
-	page := os.Getpagesize()
-	b, err := unix.Mmap(m.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	memory, sets, err := mapMemory[datapathRouteSet](m)
 	if err != nil {
 		return routeTable{}, fmt.Errorf("map the memory of the routes: %w", err)
 	}
-	sets := unsafe.Slice((*datapathRouteSet)(unsafe.Pointer(&b[0])), m.MaxEntries())
-	return routeTable{routeHash: h, memory: b, sets: sets}, nil
+	return routeTable{routeHash: h, memory: memory, sets: sets}, nil
 }
 
 func (t *routeTable) close() error {
 	memory := t.memory
 	*t = routeTable{}
-	if memory == nil {
-		return nil
-	}
-	return unix.Munmap(memory)
+	return memory.close()
 }
 
 // find returns the slot that has the tag of a place, or nil.

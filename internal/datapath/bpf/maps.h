@@ -55,57 +55,11 @@ struct {
 	__uint(max_entries, 65536 / 64);
 } ports SEC(".maps");
 
-// endpoint is an address and a port. An IPv4 address is in the last word of addr.
-struct endpoint {
-	__be32 addr[4];
-	__be16 port;
-	__u16 family; // 0: no endpoint
-};
-
-// leg says how packets reach one leg of a session. It fills two cache lines. Go changes it while
-// packets are forwarded. So a reader reads the version before and after the fields down to due,
-// and hop before and after the other fields of the next hop.
-struct leg {
-	struct endpoint sender;       // the other leg: only its packets are forwarded
-	struct endpoint sender_local; // the address of the relay that the other leg sends to
-	struct endpoint local;        // the address of the relay that this leg sees
-	struct endpoint remote;       // the address of this leg
-	__u32 due;                    // IDs from this counter on are reported to Go: see is_due
-	__u16 version;                // odd while Go changes the fields above, and a new even number afterwards
-	__u16 reported;               // when an ID was last reported, in ticks
-
-	// The next hop, as it was at the last lookup in the kernel's routing table. Only the
-	// program writes it.
-	__u64 hop;         // high half: time of the lookup, in ticks; low half: the interface
-	__u16 hop_version; // sum of the version and the epoch at the lookup
-	__u16 hop_mtu;
-	__u8 macs[12]; // destination and source, as at the beginning of a frame
-
-	__u64 packets;
-	__u64 bytes; // of UDP payload
-};
-
-// HOP_BUSY is the value of hop while a CPU writes the next hop. Its time is 0, so that other
-// CPUs do not use the next hop.
-#define HOP_BUSY 1
-
-struct session {
-	struct leg legs[2];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); // Go reads and writes the values in place
-	__type(key, __u32);
-	__type(value, struct session);
-	__uint(max_entries, 1); // set before load
-} sessions SEC(".maps");
-
 // event reports that packets to a leg carry a new ID.
 struct event {
 	__u32 session;
 	__u32 leg;
-	__u32 counter;
+	__u32 counter; // low 16 bits of it
 };
 
 struct {

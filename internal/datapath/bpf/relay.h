@@ -1,7 +1,10 @@
 // The relay stage forwards packets with a short header between the two legs of a session. It
 // changes a packet only when it is certain that the packet can be forwarded.
 #pragma once
+#include "common.h"
 #include "csum.h"
+#include "hops.h"
+#include "legs.h"
 #include "maps.h"
 #include "parse.h"
 #include "routes.h"
@@ -9,8 +12,6 @@
 // Times are in ticks of the kernel, of which there are 100 to 1000 in a second. Reading a finer
 // clock would take a seventh of the time that the stage needs for a packet.
 
-// HOP_AGE is how long a next hop is cached, in ticks.
-#define HOP_AGE 250
 // REPORT_EVERY is the least number of ticks between two events of a leg.
 #define REPORT_EVERY 1
 
@@ -22,67 +23,86 @@ static __always_inline bool is_relay_port(__be16 port) {
 	return bits && *bits >> (number % 64) & 1;
 }
 
-// same4 and same6 say whether an endpoint has the address and port of a packet.
-static __always_inline bool same4(struct endpoint *e, __be32 addr, __be16 port) {
-	return e->addr[3] == addr && e->port == port && e->family == AF_INET;
-}
-
-static __always_inline bool same6(struct endpoint *e, __be32 *addr, __be16 port) {
-	return e->addr[0] == addr[0] && e->addr[1] == addr[1] && e->addr[2] == addr[2] && e->addr[3] == addr[3] &&
-	       e->port == port && e->family == AF_INET6;
-}
-
-// forward is a copy of the addresses and the next hop of a leg, for one packet.
+// forward is what the program has read of a leg, for one packet.
 struct forward {
 	__be32 src[4], dst[4];
 	__be16 sport, dport;
-	__u32 out; // interface
-	__u8 macs[12];
-	__u16 version; // of the leg
+	__u64 state; // of the leg
+	struct next_hop hop;
+	struct hop *cached; // where hop was read; NULL: it was looked up
+	__u64 tenant;       // of cached
 };
 
-// read_leg copies the addresses of a leg. Go may change them at the same time: the caller checks
-// the version afterwards.
-static __always_inline void read_leg(struct forward *fwd, struct leg *leg, bool v6) {
-	if (v6) {
-		__builtin_memcpy(fwd->src, leg->local.addr, sizeof(fwd->src));
-		__builtin_memcpy(fwd->dst, leg->remote.addr, sizeof(fwd->dst));
+// read_leg copies the addresses of a leg, and returns RELAYED, or why the packet is passed. Go may
+// change them at the same time: the caller checks that with unchanged.
+static __always_inline enum reason read_leg(struct packet *p, struct common *c, struct forward *fwd, struct leg *leg) {
+	fwd->state = READ_ONCE(leg->state);
+	read_fence();
+	struct local *at = &c->local[leg_at(fwd->state)], *via = &c->local[leg_via(fwd->state)];
+	if (leg_version(fwd->state) & 1)
+		return PASS_SOURCE;
+	if (!p->v6) {
+		if (!same4(leg->from, leg->from_port, p->ip4->src, p->udp->src) ||
+		    !same4(at->addr, at->port, p->ip4->dst, p->udp->dst) || at->family != AF_INET)
+			return PASS_SOURCE;
+		if (via->family != AF_INET)
+			return PASS_MIXED;
+		if (p->ip4->ttl <= 1)
+			return PASS_TTL;
+		fwd->src[3] = via->addr[3];
+		fwd->dst[3] = leg->to[3];
 	} else {
-		fwd->src[3] = leg->local.addr[3];
-		fwd->dst[3] = leg->remote.addr[3];
+		if (!same6(leg->from, leg->from_port, p->ip6->src, p->udp->src) ||
+		    !same6(at->addr, at->port, p->ip6->dst, p->udp->dst) || at->family != AF_INET6)
+			return PASS_SOURCE;
+		if (via->family != AF_INET6 || !p->udp->check)
+			return PASS_MIXED;
+		if (p->ip6->hop_limit <= 1)
+			return PASS_TTL;
+		__builtin_memcpy(fwd->src, via->addr, sizeof(fwd->src));
+		__builtin_memcpy(fwd->dst, leg->to, sizeof(fwd->dst));
 	}
-	fwd->sport = leg->local.port;
-	fwd->dport = leg->remote.port;
+	fwd->sport = via->port;
+	fwd->dport = leg->to_port;
+	return RELAYED;
+}
+
+// unchanged says whether all that was read of a leg, and of its next hop, belongs together.
+static __always_inline bool unchanged(struct forward *fwd, struct leg *leg) {
+	read_fence();
+	return leg_version(READ_ONCE(leg->state)) == leg_version(fwd->state) &&
+	       (!fwd->cached || READ_ONCE(fwd->cached->tenant) == fwd->tenant);
 }
 
 // cached_hop copies the next hop of a leg, and returns false if there is none that is valid.
-static __always_inline bool cached_hop(struct forward *fwd, struct leg *leg, __u16 *mtu, __u32 now) {
-	__u64 hop = READ_ONCE(leg->hop);
-	__u32 age = hop >> 32;
-	barrier();
-	if (!age || now - age > HOP_AGE || leg->hop_version != (__u16)(epoch + fwd->version))
+static __always_inline bool cached_hop(struct common *c, struct forward *fwd, __u32 now) {
+	__u16 ref = leg_hop(fwd->state), age = now / HOP_UNIT - leg_asked(fwd->state);
+	if (!ref || age > HOP_AGE)
 		return false;
-	*mtu     = leg->hop_mtu;
-	fwd->out = hop;
-	__builtin_memcpy(fwd->macs, leg->macs, sizeof(fwd->macs));
-	barrier();
-	return READ_ONCE(leg->hop) == hop;
+	struct hop *hop = &c->hop[ref % HOPS];
+	__u64 tenant = READ_ONCE(hop->tenant);
+	if (!(__u32)tenant || hop_ref(ref % HOPS, tenant) != ref)
+		return false;
+	read_fence();
+	read_hop(&fwd->hop, hop, tenant);
+	fwd->cached = hop;
+	fwd->tenant = tenant;
+	return fwd->hop.epoch == epoch;
 }
 
-// cache_hop stores the next hop in the leg, unless another CPU is doing so.
-static __always_inline void cache_hop(struct forward *fwd, struct leg *leg, __u16 mtu, __u32 now) {
-	__u64 hop = READ_ONCE(leg->hop);
-	if (hop == HOP_BUSY || !now || !__sync_bool_compare_and_swap(&leg->hop, hop, HOP_BUSY))
+// cache_hop makes the leg refer to the next hop, unless the leg has changed since it was read.
+static __always_inline void cache_hop(struct common *c, struct forward *fwd, struct leg *leg, __u32 now) {
+	__u64 ref = keep_hop(c, &fwd->hop, now);
+	if (!ref)
 		return;
-	leg->hop_mtu     = mtu;
-	leg->hop_version = epoch + fwd->version;
-	__builtin_memcpy(leg->macs, fwd->macs, sizeof(leg->macs));
-	__sync_lock_test_and_set(&leg->hop, (__u64)now << 32 | fwd->out);
+	__u64 rest = fwd->state & ((1ULL << LEG_HOP_SHIFT) - 1);
+	__u64 unit = now / HOP_UNIT;
+	__sync_bool_compare_and_swap(&leg->state, fwd->state, unit << LEG_ASKED_SHIFT | ref << LEG_HOP_SHIFT | rest);
 }
 
 // lookup_hop looks up the next hop in the kernel's routing table. It returns false if the kernel
 // would not forward the packet, or knows no neighbor, or if the interface is not in devices.
-static __always_inline bool lookup_hop(struct xdp_md *ctx, struct forward *fwd, struct leg *leg, bool v6, __u8 tos, __u16 len, __u32 now) {
+static __always_inline bool lookup_hop(struct xdp_md *ctx, struct forward *fwd, bool v6, __u8 tos, __u16 len) {
 	struct bpf_fib_lookup fib = {
 	    .family      = v6 ? AF_INET6 : AF_INET,
 	    .l4_protocol = IPPROTO_UDP,
@@ -99,34 +119,36 @@ static __always_inline bool lookup_hop(struct xdp_md *ctx, struct forward *fwd, 
 		fib.src[0] = fwd->src[3];
 		fib.dst[0] = fwd->dst[3];
 	}
+	fwd->cached    = NULL;
+	fwd->hop.epoch = epoch; // before the look-up
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
 	__u32 out = fib.ifindex;
 	if (!bpf_map_lookup_elem(&devices, &out))
 		return false;
-	fwd->out = out;
-	__builtin_memcpy(fwd->macs, fib.dmac, sizeof(fib.dmac));
-	__builtin_memcpy(fwd->macs + sizeof(fib.dmac), fib.smac, sizeof(fib.smac));
-	cache_hop(fwd, leg, fib.mtu, now);
+	fwd->hop.out = out;
+	fwd->hop.mtu = fib.mtu;
+	__builtin_memcpy(fwd->hop.macs, fib.dmac, sizeof(fib.dmac));
+	__builtin_memcpy((__u8 *)fwd->hop.macs + sizeof(fib.dmac), fib.smac, sizeof(fib.smac));
 	return true;
 }
 
 // is_due says whether an ID is to be reported to Go: the low bits of its counter are those of due, or
 // of one of the next counters, up to half of all there are.
-static __always_inline bool is_due(route r, __u32 due) {
+static __always_inline bool is_due(route r, __u16 due) {
 	return (r - due) % ROUTE_COUNTERS < ROUTE_COUNTERS / 2;
 }
 
 // report_id reports to Go that packets to a leg carry an ID that is due. Go then advances the window
 // of IDs.
-static __always_inline void report_id(struct leg *leg, route r, __u32 due, __u32 now) {
-	if ((__u16)(now - leg->reported) < REPORT_EVERY)
+static __always_inline void report_id(struct leg *leg, route r, __u16 due, __u32 now) {
+	if ((__u16)(now - leg->told) < REPORT_EVERY)
 		return;
-	leg->reported  = now;
+	leg->told      = now;
 	struct event e = {
 	    .session = route_session(r),
 	    .leg     = route_leg(r),
-	    .counter = due + (r - due) % ROUTE_COUNTERS,
+	    .counter = (__u16)(due + (r - due) % ROUTE_COUNTERS),
 	};
 	if (bpf_ringbuf_output(&events, &e, sizeof(e), 0))
 		count(EVENT_LOST);
@@ -174,7 +196,7 @@ static __always_inline void rewrite6(struct packet *p, struct forward *fwd) {
 }
 
 // find_leg finds the leg that a packet goes to. It returns RELAYED, or why the packet is passed.
-static __always_inline enum reason find_leg(struct packet *p, route *r, struct leg **found_leg, __u16 *version) {
+static __always_inline enum reason find_leg(struct packet *p, route *r, struct leg **leg) {
 	if (p->payload + 1 + ID_LEN > (__u8 *)p->end || ntohs(p->udp->len) < sizeof(*p->udp) + 1 + ID_LEN)
 		return PASS_SHORT;
 	if (p->payload[0] & 0x80)
@@ -183,49 +205,26 @@ static __always_inline enum reason find_leg(struct packet *p, route *r, struct l
 		return PASS_CONTROL;
 	if (!find_route(p->payload + 1, r))
 		return PASS_UNKNOWN;
-	__u32 index       = route_session(*r);
-	struct session *s = bpf_map_lookup_elem(&sessions, &index);
-	if (!s)
+	__u32 index = leg_index(*r);
+	*leg        = bpf_map_lookup_elem(&legs, &index);
+	if (!*leg)
 		return PASS_UNKNOWN;
-	struct leg *leg = &s->legs[route_leg(*r)];
-	*version        = READ_ONCE(leg->version);
-	barrier();
-	if (*version & 1)
-		return PASS_SOURCE;
-	if (!p->v6) {
-		if (!same4(&leg->sender, p->ip4->src, p->udp->src) || !same4(&leg->sender_local, p->ip4->dst, p->udp->dst))
-			return PASS_SOURCE;
-		if (leg->remote.family != AF_INET)
-			return PASS_MIXED;
-		if (p->ip4->ttl <= 1)
-			return PASS_TTL;
-	} else {
-		if (!same6(&leg->sender, p->ip6->src, p->udp->src) || !same6(&leg->sender_local, p->ip6->dst, p->udp->dst))
-			return PASS_SOURCE;
-		if (leg->remote.family != AF_INET6 || !p->udp->check)
-			return PASS_MIXED;
-		if (p->ip6->hop_limit <= 1)
-			return PASS_TTL;
-	}
-	*found_leg = leg;
 	return RELAYED;
 }
 
-// find_next_hop finds the addresses and the next hop for a packet. It returns RELAYED, or why the
-// packet is passed.
-static __always_inline enum reason find_next_hop(struct xdp_md *ctx, struct packet *p, struct forward *fwd, struct leg *leg, __u32 now) {
+// find_next_hop finds the next hop for a packet. It returns RELAYED, or why the packet is passed.
+static __always_inline enum reason find_next_hop(struct xdp_md *ctx, struct packet *p, struct common *c, struct forward *fwd, struct leg *leg, __u32 now) {
 	__u8 tos  = p->v6 ? 0 : p->ip4->tos;
 	__u16 len = p->v6 ? ntohs(p->ip6->payload_len) + sizeof(*p->ip6) : ntohs(p->ip4->tot_len);
-	__u16 mtu = 0;
-	read_leg(fwd, leg, p->v6);
-	if (cached_hop(fwd, leg, &mtu, now)) {
-		if (len > mtu)
+	if (cached_hop(c, fwd, now)) {
+		if (len > fwd->hop.mtu)
 			return PASS_NO_ROUTE;
-	} else if (!lookup_hop(ctx, fwd, leg, p->v6, tos, len, now)) {
-		return PASS_NO_ROUTE;
+	} else {
+		if (!lookup_hop(ctx, fwd, p->v6, tos, len))
+			return PASS_NO_ROUTE;
+		cache_hop(c, fwd, leg, now);
 	}
-	barrier();
-	return READ_ONCE(leg->version) == fwd->version ? RELAYED : PASS_SOURCE;
+	return unchanged(fwd, leg) ? RELAYED : PASS_SOURCE;
 }
 
 // relay runs the stage on a packet.
@@ -234,21 +233,27 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		count(PASS_OTHER);
 		return NEXT;
 	}
-	route r         = 0;
-	struct leg *leg = NULL;
+	route r          = 0;
+	struct leg *leg  = NULL;
+	struct common *c = get_common();
 	struct forward fwd;
-	enum reason why = find_leg(p, &r, &leg, &fwd.version);
-	if (why != RELAYED || !leg) {
+	enum reason why  = find_leg(p, &r, &leg);
+	if (why != RELAYED || !leg || !c) {
 		count(why);
 		return NEXT;
 	}
-	__u32 now = bpf_jiffies64();
-	why       = find_next_hop(ctx, p, &fwd, leg, now);
+	why = read_leg(p, c, &fwd, leg);
 	if (why != RELAYED) {
 		count(why);
 		return NEXT;
 	}
-	__u32 due = READ_ONCE(leg->due);
+	__u32 now = bpf_jiffies64();
+	why       = find_next_hop(ctx, p, c, &fwd, leg, now);
+	if (why != RELAYED) {
+		count(why);
+		return NEXT;
+	}
+	__u16 due = READ_ONCE(leg->due);
 	if (is_due(r, due))
 		report_id(leg, r, due, now);
 	__sync_fetch_and_add(&leg->packets, 1);
@@ -261,8 +266,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		rewrite4(p, &fwd);
 	p->udp->src = fwd.sport;
 	p->udp->dst = fwd.dport;
-	__builtin_memcpy(p->eth, fwd.macs, sizeof(fwd.macs));
-	if (fwd.out == ctx->ingress_ifindex)
+	__builtin_memcpy(p->eth, fwd.hop.macs, sizeof(fwd.hop.macs));
+	if (fwd.hop.out == ctx->ingress_ifindex)
 		return XDP_TX;
-	return bpf_redirect_map(&devices, fwd.out, XDP_DROP);
+	return bpf_redirect_map(&devices, fwd.hop.out, XDP_DROP);
 }

@@ -53,6 +53,8 @@ typedef __u32 route;
 
 static __always_inline __u32 route_session(route r) { return r >> (ROUTE_COUNTER_BITS + 1); }
 static __always_inline __u32 route_leg(route r) { return r >> ROUTE_COUNTER_BITS & 1; }
+// leg_index returns the index in legs.
+static __always_inline __u32 leg_index(route r) { return r >> ROUTE_COUNTER_BITS; }
 
 // find_in_set returns the slot of a set that has a tag, or 0. A flow finds its ID at the same slot again
 // and again, so that branches are predicted; selecting without branches takes twice as long.
