@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,7 +155,7 @@ func (a *alone) fillLoop() {
 	if err != nil {
 		a.Fatal(err)
 	}
-	forceReadBuffer(a.B, s.sockets.all[0].Conn().(*net.UDPConn))
+	forceReadBuffer(a.B, s.sockets.all[0].Conn().(syscall.Conn))
 	local := netip.MustParseAddrPort(rigRelay).Addr()
 	for i, key := range a.keys {
 		openSession(a.B, s, [2]cid.Key{control.Dialer: cid.NewKey(), control.Accepter: key}, aloneEnds(i), local)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -76,18 +76,14 @@ func fill(b *testing.B, flows []*flow, to netip.AddrPort) {
 
 // benchForward measures how fast drain forwards packets that are already in the socket
 // buffer. One op is one packet.
-func benchForward(b *testing.B, flows []*flow, conn *net.UDPConn, drain func(n int)) {
+func benchForward(b *testing.B, flows []*flow, at netip.AddrPort, drain func(n int)) {
 	b.Helper()
-	at := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	b.ReportAllocs()
 	b.SetBytes(benchPacket)
 	b.StopTimer()
 	n := 0
 	for ; n < b.N; n += benchFill {
 		fill(b, flows, at)
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-			b.Fatal(err)
-		}
 		b.StartTimer()
 		drain(benchFill)
 		b.StopTimer()
@@ -114,13 +110,12 @@ func benchRelay(b *testing.B, flows []*flow) {
 		b.Fatal(err)
 	}
 	defer server.Close()
-	conn := server.sockets.all[0].Conn().(*net.UDPConn)
-	forceReadBuffer(b, conn)
+	forceReadBuffer(b, server.sockets.all[0].Conn().(syscall.Conn))
 	for _, f := range flows {
 		connectFlow(b, server, f)
 	}
 	sh := server.shards[0]
-	benchForward(b, flows, conn, func(n int) {
+	benchForward(b, flows, server.sockets.all[0].LocalAddr(), func(n int) {
 		for want := sh.counters.packets.Load() + uint64(n); sh.counters.packets.Load() < want; {
 			if err := sh.step(); err != nil {
 				b.Fatalf("packets were lost: %v", err)
@@ -154,7 +149,7 @@ func benchPlain(b *testing.B, flows []*flow) {
 	}
 	sent := 0
 	plain := &livetest.Plain{Conn: conn, Routes: routes, Sent: func() { sent++ }}
-	benchForward(b, flows, conn, func(n int) {
+	benchForward(b, flows, udp.AddrPort(conn.LocalAddr()), func(n int) {
 		for until := sent + n; sent < until; {
 			before := sent
 			if err := plain.Step(); err != nil || sent == before {
@@ -166,17 +161,15 @@ func benchPlain(b *testing.B, flows []*flow) {
 
 // forceReadBuffer makes the read buffer of a socket large enough for the packets that are
 // sent before the measurement.
-func forceReadBuffer(b *testing.B, conn *net.UDPConn) {
+func forceReadBuffer(b *testing.B, conn syscall.Conn) {
 	b.Helper()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := conn.SetReadBuffer(benchBuffer); err != nil {
-		b.Fatal(err)
-	}
 	var got int
 	if err := raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, benchBuffer)
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, benchBuffer)
 		got, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
 	}); err != nil {

@@ -330,5 +330,5 @@ func (c *Config) validate() error {
 }
 
 func (c *Config) socketConfig() *udp.Config {
-	return &udp.Config{DisableGRO: c.DisableOffload, DisableGSO: c.DisableOffload}
+	return &udp.Config{DisableGRO: c.DisableOffload, DisableGSO: c.DisableOffload, Unpolled: true}
 }

@@ -67,8 +67,9 @@ func Listen(ctx context.Context, network, address string, cfg *Config) (*Server,
 // New makes a Server that uses open conns. The Server owns them and closes them, also
 // if New returns an error. On a *net.UDPConn the Server sends and receives many packets
 // with one system call where the system can do that; on any other net.PacketConn it
-// handles packets one by one. Conns with the same address (SO_REUSEPORT) share the load
-// of that address. cfg may be nil. An error about a field of cfg wraps ErrConfig.
+// handles packets one by one. On Linux it uses a duplicate of the socket of a *net.UDPConn,
+// which New closes, and a thread waits for each. Conns with the same address (SO_REUSEPORT)
+// share the load of that address. cfg may be nil. An error about a field of cfg wraps ErrConfig.
 func New(cfg *Config, conns ...net.PacketConn) (*Server, error) {
 	conf := cfg.withDefaults()
 	var sockets []*udp.Socket

@@ -59,7 +59,7 @@ func BenchmarkLoopback(b *testing.B) {
 	})
 }
 
-func listenNet(b *testing.B) net.PacketConn {
+func listenNet(b testing.TB) net.PacketConn {
 	b.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -43,6 +43,8 @@ type kernelEngine struct {
 	want    int                   // how many messages to read at most
 	got     int                   // how many were read
 	errno   unix.Errno            // why none was read
+	level   bool                  // a wait ends when there is a packet, also an old one
+	drained bool                  // the last read has left no packet
 	dropped uint32                // the last value of SO_RXQ_OVFL
 }
 
@@ -59,7 +61,15 @@ func newKernelEngine(s *Socket, conn *net.UDPConn, cfg *Config) (engine, error) 
 	if err := raw.Control(func(fd uintptr) { setupErr = e.setup(int(fd), cfg) }); err != nil {
 		return nil, err
 	}
-	return e, setupErr
+	if setupErr != nil || !cfg.Unpolled {
+		return e, setupErr
+	}
+	u, err := unpoll(conn)
+	if err != nil {
+		return nil, err
+	}
+	s.conn, e.raw, e.level = u, u, true
+	return e, nil
 }
 
 // setup makes the kernel report everything about received packets. Errors are ignored,

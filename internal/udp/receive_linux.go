@@ -121,6 +121,11 @@ func (r *receiver) rest() bool {
 // returns false. The socket has no receiver while it waits: there may be many sockets to
 // which few packets come.
 func (e *kernelEngine) recvmmsg(fd uintptr) bool {
+	if e.drained { // wait at once
+		e.drained = false
+		e.giveBack()
+		return false
+	}
 	if e.rx == nil {
 		e.rx = e.takeReceiver()
 	}
@@ -135,6 +140,7 @@ func (e *kernelEngine) recvmmsg(fd uintptr) bool {
 			return false
 		case 0:
 			e.rx.received(n)
+			e.drained = e.level && n < len(hdrs)
 		}
 		e.got, e.errno = n, errno
 		return true

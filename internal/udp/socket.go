@@ -21,6 +21,11 @@ type Config struct {
 	// ReadBuffer and WriteBuffer are the sizes of the kernel's buffers to ask for, in
 	// bytes. 0 means 7 MiB. The kernel may grant less.
 	ReadBuffer, WriteBuffer int
+	// Unpolled makes a read that waits keep a thread, which costs less for each packet than Go's
+	// poller. It is for the few sockets of a relay, which forwards many packets that arrive one
+	// by one. The conn is closed, because the Socket uses a duplicate. Deadlines are not
+	// supported. It has an effect on Linux only.
+	Unpolled bool
 }
 
 // Stats are the counters of a [Socket].
@@ -145,7 +150,8 @@ func (s *Socket) sent(packets, bytes int) {
 	s.stats.txBytes.Add(uint64(bytes))
 }
 
-// SetReadDeadline makes reads return os.ErrDeadlineExceeded from t on.
+// SetReadDeadline makes reads return os.ErrDeadlineExceeded from t on. With Config.Unpolled it
+// returns an error on Linux.
 func (s *Socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
 
 // Close closes the socket. A blocked ReadBatch returns net.ErrClosed.
@@ -159,7 +165,8 @@ func (s *Socket) Close() error {
 // LocalAddr returns the address that the socket is bound to.
 func (s *Socket) LocalAddr() netip.AddrPort { return s.local }
 
-// Conn returns the conn that the socket was made of.
+// Conn returns the conn that the socket was made of or, with Config.Unpolled, on Linux, one
+// that only has an address and a SyscallConn.
 func (s *Socket) Conn() net.PacketConn { return s.conn }
 
 // GRO says whether received messages may be trains.
