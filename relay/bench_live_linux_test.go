@@ -2,21 +2,16 @@ package relay
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/cid"
 	"github.com/quicway/quicway/internal/control"
@@ -26,9 +21,8 @@ import (
 )
 
 const (
-	liveFlows  = 64
-	liveTurn   = 300 * time.Millisecond
-	liveSender = "QUICWAY_LIVE_SENDER" // set: the process is the sender of BenchmarkLive
+	liveFlows = 64
+	liveTurn  = 300 * time.Millisecond
 )
 
 // liveKey is the key of the leg at the sink of a flow. The sender knows it without being told.
@@ -116,96 +110,6 @@ func (l *live) plain() {
 	})
 }
 
-// send starts the process of the sender, which gets the sockets.
-func (l *live) send() {
-	exe, err := os.Executable()
-	if err != nil {
-		l.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestLiveSender$")
-	cmd.Env, cmd.Stderr = append(os.Environ(), liveSender+"=1"), os.Stderr
-	for _, conn := range l.from {
-		file, err := conn.File()
-		if err != nil {
-			l.Fatal(err)
-		}
-		defer file.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
-	}
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		l.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		l.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		l.Fatal(err)
-	}
-	l.say, l.hear = stdin, bufio.NewReader(stdout)
-	l.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Wait()
-	})
-}
-
-// TestLiveSender is the process of the sender: for each line with an address and a number of
-// flows, it sends for the time of a turn.
-func TestLiveSender(t *testing.T) {
-	if os.Getenv(liveSender) == "" {
-		t.Skip("is run by BenchmarkLive")
-	}
-	runtime.LockOSThread()
-	var cpu unix.CPUSet
-	cpu.Set(0)
-	if err := unix.SchedSetaffinity(0, &cpu); err != nil {
-		t.Fatal(err)
-	}
-	var from []*udp.Socket
-	for i := range liveFlows {
-		conn, err := net.FilePacketConn(os.NewFile(uintptr(3+i), "socket"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		socket, err := udp.New(conn, &udp.Config{ReadBuffer: 4096})
-		if err != nil {
-			t.Fatal(err)
-		}
-		from = append(from, socket)
-	}
-	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		var to string
-		var flows int
-		if _, err := fmt.Sscan(lines.Text(), &to, &flows); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Println(sendTurn(from[:flows], netip.MustParseAddrPort(to)))
-	}
-}
-
-// sendTurn sends packets of all flows in turns, or trains of the only one, for a turn. It
-// returns how many packets it has sent.
-func sendTurn(from []*udp.Socket, to netip.AddrPort) (sent int) {
-	packets := make([][]byte, len(from))
-	for i := range packets {
-		packets[i] = append([]byte{0x40}, liveKey(i).ID(cid.Peer, 0).Bytes()...)
-		packets[i] = append(packets[i], make([]byte, benchPacket-len(packets[i]))...)
-	}
-	train := udp.Message{Data: bytes.Repeat(packets[0], benchTrain), SegmentSize: benchPacket, Remote: to}
-	for end := time.Now().Add(liveTurn); time.Now().Before(end); {
-		for i, socket := range from {
-			if len(from) == 1 {
-				_ = socket.Write(&train)
-				sent += benchTrain
-			} else if _, err := socket.Conn().(*net.UDPConn).WriteToUDPAddrPort(packets[i], to); err == nil {
-				sent++
-			}
-		}
-	}
-	return sent
-}
-
 // liveResult is what a turn has shown.
 type liveResult struct{ pps, cpu float64 }
 
@@ -214,10 +118,7 @@ type liveResult struct{ pps, cpu float64 }
 // the queue is forwarded before the next turn.
 func (l *live) turn(port uint16, flows int, forwarded func() uint64) liveResult {
 	before, cpu, begin := forwarded(), livetest.ProcessTime(l, os.Getpid()), time.Now()
-	fmt.Fprintf(l.say, "10.1.0.2:%d %d\n", port, flows)
-	if _, err := l.hear.ReadString('\n'); err != nil {
-		l.Fatalf("the sender has ended: %v", err)
-	}
+	l.order(port, flows, 0)
 	n, took := float64(forwarded()-before), time.Since(begin)
 	cpu = livetest.ProcessTime(l, os.Getpid()) - cpu
 	for last := uint64(0); forwarded() != last; time.Sleep(50 * time.Millisecond) {
@@ -225,6 +126,9 @@ func (l *live) turn(port uint16, flows int, forwarded func() uint64) liveResult 
 	}
 	return liveResult{n / took.Seconds(), float64(cpu.Nanoseconds()) / n}
 }
+
+// relayed returns how many packets the relay has forwarded.
+func (l *live) relayed() uint64 { return l.server.Stats().ForwardedPackets }
 
 // BenchmarkLive measures how many packets that arrive from another process a relay forwards,
 // beside a simple loop that takes turns with it: packets of 64 flows in turns, which find the
@@ -234,16 +138,15 @@ func BenchmarkLive(b *testing.B) {
 	for _, flows := range []int{1, liveFlows} {
 		b.Run(fmt.Sprintf("flows=%d", flows), func(b *testing.B) {
 			l := newLive(b)
-			relayed := func() uint64 { return l.server.Stats().ForwardedPackets }
 			var pps, cpu, plainPPS, plainCPU, ofPPS, ofCPU []float64
 			for round := range b.N {
 				var ours, plain liveResult
 				if round%2 == 0 {
-					ours = l.turn(4433, flows, relayed)
+					ours = l.turn(4433, flows, l.relayed)
 					plain = l.turn(4434, flows, l.plainSent.Load)
 				} else {
 					plain = l.turn(4434, flows, l.plainSent.Load)
-					ours = l.turn(4433, flows, relayed)
+					ours = l.turn(4433, flows, l.relayed)
 				}
 				pps, cpu = append(pps, ours.pps), append(cpu, ours.cpu)
 				plainPPS, plainCPU = append(plainPPS, plain.pps), append(plainCPU, plain.cpu)

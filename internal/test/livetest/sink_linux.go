@@ -64,13 +64,19 @@ func (s *Sink) Frames(tb nettest.TB, h *nettest.Host, iface string) (detach func
 // Trains is like Frames, for a sink that gets trains whole, and counts their packets.
 func (s *Sink) Trains(tb nettest.TB, h *nettest.Host, iface string) (detach func()) {
 	tb.Helper()
+	return attachTCX(tb, h, iface, s.trains)
+}
+
+// attachTCX attaches a program to what an interface of a host receives.
+func attachTCX(tb nettest.TB, h *nettest.Host, iface string, prog *ebpf.Program) (detach func()) {
+	tb.Helper()
 	var l link.Link
 	h.Do(func() error {
 		i, err := net.InterfaceByName(iface)
 		if err != nil {
 			return err
 		}
-		l, err = link.AttachTCX(link.TCXOptions{Program: s.trains, Interface: i.Index, Attach: ebpf.AttachTCXIngress})
+		l, err = link.AttachTCX(link.TCXOptions{Program: prog, Interface: i.Index, Attach: ebpf.AttachTCXIngress})
 		return err
 	})
 	return func() { l.Close() }
