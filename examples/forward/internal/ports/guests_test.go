@@ -11,20 +11,20 @@ import (
 func TestGuests(t *testing.T) {
 	var g guests
 	for i := range maxPeerSessions + 1 {
-		if got, want := g.enter(p2p.PeerID{1}), i < maxPeerSessions; got != want {
+		if got, want := g.enter(p2p.PeerID{1}, nil), i < maxPeerSessions; got != want {
 			t.Errorf("session %d: got %v", i, got)
 		}
 	}
-	if !g.enter(p2p.PeerID{2}) {
+	if !g.enter(p2p.PeerID{2}, nil) {
 		t.Error("one peer keeps another out")
 	}
-	g.leave(p2p.PeerID{1})
-	if !g.enter(p2p.PeerID{1}) {
+	g.leave(p2p.PeerID{1}, nil)
+	if !g.enter(p2p.PeerID{1}, nil) {
 		t.Error("a session that has ended counts")
 	}
 	g = guests{}
 	for i := range maxSessions + 1 {
-		if got, want := g.enter(p2p.PeerID{byte(i), byte(i >> 8)}), i < maxSessions; got != want {
+		if got, want := g.enter(p2p.PeerID{byte(i), byte(i >> 8)}, nil), i < maxSessions; got != want {
 			t.Errorf("peer %d: got %v", i, got)
 		}
 	}

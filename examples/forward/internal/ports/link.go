@@ -24,11 +24,11 @@ var errNotConnected = errors.New("not connected to the peer")
 
 // permanent are errors that another attempt does not cure.
 var permanent = []error{
-	p2p.ErrClosed, p2p.ErrConfig, p2p.ErrMalformedRelay, p2p.ErrPeerMismatch, p2p.ErrPeerRefused, p2p.ErrRelayMismatch,
-	p2p.ErrUnauthorized,
+	p2p.ErrClosed, p2p.ErrConfig, p2p.ErrMalformedRelay, p2p.ErrPeerMismatch, p2p.ErrRelayMismatch, p2p.ErrUnauthorized,
 }
 
-// Link keeps a session with a peer, and dials again when it has ended. It implements [Sessions].
+// Link keeps a session with a peer. It dials again when the session has ended, and also when the
+// peer does not answer on it. It implements [Sessions].
 type Link struct {
 	conf *Config
 	dial func(context.Context) (*p2p.Conn, error)
@@ -47,8 +47,12 @@ func NewLink(conf *Config, dial func(context.Context) (*p2p.Conn, error)) *Link 
 // ctx's error, or that of the first attempt if another one would not help.
 func (l *Link) Run(ctx context.Context, connected func(*Session)) error {
 	wait := redialFirst
+	var next *p2p.Conn // that has replaced the one before
 	for first := true; ; {
-		conn, err := l.dial(ctx)
+		conn, err := next, error(nil)
+		if conn == nil {
+			conn, err = l.dial(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -60,10 +64,13 @@ func (l *Link) Run(ctx context.Context, connected func(*Session)) error {
 		case err == nil:
 			first = false
 			began := time.Now()
-			err = l.use(ctx, NewSession(conn, l.conf), connected)
+			next, err = l.use(ctx, NewSession(conn, l.conf), connected)
 			if time.Since(began) > lasting {
 				wait = redialFirst
 			}
+		}
+		if next != nil {
+			continue
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -78,16 +85,42 @@ func (l *Link) Run(ctx context.Context, connected func(*Session)) error {
 	}
 }
 
-// use runs a session, and returns why it has ended.
-func (l *Link) use(ctx context.Context, s *Session, connected func(*Session)) error {
+// use runs a session, and returns why it has ended, and the connection that has replaced it, if
+// one has.
+func (l *Link) use(ctx context.Context, s *Session, connected func(*Session)) (next *p2p.Conn, err error) {
 	s.conf.Log.Info("connected", "peer", s)
 	var tasks sync.WaitGroup
 	tasks.Go(func() { connected(s) })
+	tasks.Go(func() { next = l.replace(ctx, s) })
 	l.set(s)
-	err := s.Run(ctx)
+	err = s.Run(ctx)
 	l.set(nil)
 	tasks.Wait()
-	return err
+	return next, err
+}
+
+// replace dials while the peer does not answer on a session. It returns a connection on which it
+// does and ends the session, unless the peer has been heard on that meanwhile. It returns nil if
+// the session ends before.
+func (l *Link) replace(ctx context.Context, s *Session) *p2p.Conn {
+	for wait := redialFirst; s.awaitSilence(ctx); wait = min(2*wait, redialMax) {
+		l.conf.Log.Warn("the peer does not answer; connecting again", "peer", s.conn.RemoteID())
+		conn, err := l.dial(ctx)
+		switch {
+		case err == nil && s.staysSilent(ctx):
+			_ = s.conn.CloseWithError(0, "connected again")
+			return conn
+		case err == nil:
+			_ = conn.CloseWithError(0, "the other connection is in use again")
+			continue
+		}
+		l.conf.Log.Warn("cannot connect again", "in", wait, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-s.context().Done():
+		}
+	}
+	return nil
 }
 
 func (l *Link) set(s *Session) {
@@ -119,11 +152,15 @@ func (l *Link) Wait(ctx context.Context) (*Session, error) {
 	defer cancel()
 	for {
 		s, changed := l.get()
-		if s != nil {
+		if s != nil && s.answers(ctx) {
 			return s, nil
+		}
+		if s != nil { // it may answer later, or replace replaces it
+			changed = s.context().Done()
 		}
 		select {
 		case <-changed:
+		case <-time.After(lookEvery):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -186,14 +223,18 @@ func Accept(ctx context.Context, conf *Config, accept func(context.Context) (*p2
 			return context.Cause(ctx)
 		case err == nil:
 			wait = redialFirst
-			if !present.enter(conn.RemoteID()) {
+			s := NewSession(conn, conf)
+			for _, other := range present.of(conn.RemoteID()) {
+				sessions.Go(func() { other.leaveIfSilent(ctx) })
+			}
+			if !present.enter(conn.RemoteID(), s) {
 				conf.Log.Warn("too many connections", "peer", conn.RemoteID())
 				_ = conn.CloseWithError(0, "too many connections")
 				continue
 			}
 			sessions.Go(func() {
-				defer present.leave(conn.RemoteID())
-				serve(ctx, NewSession(conn, conf))
+				defer present.leave(conn.RemoteID(), s)
+				serve(ctx, s)
 			})
 			continue
 		case isPermanent(err):
@@ -205,6 +246,14 @@ func Accept(ctx context.Context, conf *Config, accept func(context.Context) (*p2
 		case <-ctx.Done():
 		}
 		wait = min(2*wait, redialMax)
+	}
+}
+
+// leaveIfSilent ends a session whose peer has connected again, if it does not answer: it may hold
+// the ports at which the new session shall listen.
+func (s *Session) leaveIfSilent(ctx context.Context) {
+	if s.staysSilent(ctx) {
+		_ = s.conn.CloseWithError(0, "connected again")
 	}
 }
 

@@ -49,6 +49,8 @@ type Config struct {
 type Session struct {
 	conf *Config
 	conn *p2p.Conn
+	live liveness
+	asks chan struct{} // holds a token when the peer is to be asked
 
 	listeners atomic.Int32 // of the peer, at this host
 	begun     atomic.Int32 // UDP flows that this side has begun
@@ -59,7 +61,7 @@ type Session struct {
 
 // NewSession makes a session, which owns the connection. The caller must call Run.
 func NewSession(conn *p2p.Conn, conf *Config) *Session {
-	return &Session{conf: conf, conn: conn, flows: map[quic.StreamID]*flow{}}
+	return &Session{conf: conf, conn: conn, asks: make(chan struct{}, 1), flows: map[quic.StreamID]*flow{}}
 }
 
 // context is done when the connection has ended.
@@ -72,6 +74,7 @@ func (s *Session) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(s.receiveDatagrams)
+	tasks.Go(s.sendAsks)
 	for {
 		stream, err := s.conn.AcceptStream(s.context())
 		if err != nil {
