@@ -10,30 +10,72 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/quicway/quicway/internal/test/nettest"
 )
 
-// TestForward loads a page of one process's host through two others, in both directions, also
-// after the relay was killed and has come back.
+// slowPages is a web server with pages of which the second half comes when the test wants.
+type slowPages struct {
+	asked   chan string   // paths of such pages, of which the first half was sent
+	release chan struct{} // closed when the second half may be sent
+}
+
+const (
+	slowPage   = "the first half, and the second half"
+	slowScript = `/* the first half */ document.getElementById("out").textContent = "the second half"`
+)
+
+var page = strings.Repeat("quicway ", 10_000)
+
+func (s *slowPages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/browser":
+		_, _ = io.WriteString(w, `<!DOCTYPE html><p id=out></p><script src=/slow.js></script>`)
+	case "/slow.js":
+		w.Header().Set("Content-Type", "text/javascript")
+		s.serve(w, r, slowScript)
+	case "/slow":
+		s.serve(w, r, slowPage)
+	default:
+		_, _ = io.WriteString(w, page)
+	}
+}
+
+func (s *slowPages) serve(w http.ResponseWriter, r *http.Request, text string) {
+	_, _ = io.WriteString(w, text[:20])
+	w.(http.Flusher).Flush()
+	s.asked <- r.URL.Path
+	select {
+	case <-s.release:
+	case <-r.Context().Done():
+	}
+	_, _ = io.WriteString(w, text[20:])
+}
+
+// TestForward loads pages of one process's host through two others, in both directions, while the
+// relay is killed and comes back, and after it. Then the peer is killed and comes back.
 func TestForward(t *testing.T) {
 	s := build(t, "relay", "forward")
-	page := strings.Repeat("quicway ", 10_000)
-	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, page) }))
+	pages := &slowPages{make(chan string, 10), make(chan struct{})}
+	web := httptest.NewServer(pages)
 	defer web.Close()
 	target := strings.TrimPrefix(web.URL, "http://")
 
 	at := fixedAddress(t)
 	relay, url := s.start(nil, relayURL, "relay", "-listen", at, "-secret", filepath.Join(s.dir, "relay.key"))
-	alice, id := s.start(new(bytes.Buffer), `^forward -to (\w+)`, "forward", "-relay", url, "-allow", "any")
-	here, address := s.start(new(bytes.Buffer), `listening here.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-L", "0:"+target)
-	there, remote := s.start(new(bytes.Buffer), `the peer listens.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-R", "0:"+target)
+	accept := []string{"-relay", url, "-identity", "alice.key", "-allow", "any", "-relay-only"}
+	alice, id := s.start(new(bytes.Buffer), `^forward -to (\w+)`, "forward", accept...)
+	here, address := s.start(new(bytes.Buffer), `listening here.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-L", "0:"+target, "-relay-only")
+	there, remote := s.start(new(bytes.Buffer), `the peer listens.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-R", fixedPort(t)+":"+target)
 	s.wantPage("http://"+address, page)
 	s.wantPage("http://"+remote, page)
 
+	finish := s.beginPages(pages, "http://"+address, "http://"+remote)
 	if err := relay.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,15 +84,76 @@ func TestForward(t *testing.T) {
 	if again != url {
 		t.Fatalf("the relay is %s, and was %s", again, url)
 	}
+	finish()
 	s.wantPage("http://"+address, page)
-	t.Run("browser", func(t *testing.T) { wantInBrowser(t, "http://"+address, "quicway quicway") })
+	s.wantPage("http://"+remote, page)
+
+	if err := alice.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	alice.wait()
+	alice, _ = s.start(new(bytes.Buffer), `^forward -to (\w+)`, "forward", accept...)
+	s.wantPage("http://"+address, page)
+	s.wantPage("http://"+remote, page)
 
 	for name, p := range map[string]*process{"alice": alice, "here": here, "there": there, "relay": relay} {
 		p.interrupt()
-		if code, rest := p.wait(); code != ended() {
+		code, rest := p.wait()
+		if code != ended() {
 			t.Errorf("%s: exit code %d after an interrupt: %s", name, code, rest)
 		}
+		if noticed := strings.Contains(rest, "the peer does not answer"); runtime.GOOS != "windows" && noticed != (p == here || p == there) {
+			t.Errorf("%s has noticed a peer that was killed: %v: %s", name, noticed, rest)
+		}
 	}
+}
+
+// beginPages begins to load pages: one from each server, and one of the first server in a browser.
+// finish waits until they are loaded.
+func (s *scene) beginPages(pages *slowPages, urls ...string) (finish func()) {
+	s.Helper()
+	var loading sync.WaitGroup
+	for _, url := range urls {
+		loading.Go(func() {
+			if got, err := get(http.DefaultClient, url+"/slow"); got != slowPage {
+				s.Errorf("%s: %q, %v", url, got, err)
+			}
+		})
+	}
+	browser := make(chan struct{})
+	loading.Go(func() {
+		defer close(browser)
+		s.Run("browser", func(t *testing.T) { wantInBrowser(t, urls[0]+"/browser", ">the second half<") })
+	})
+	for range urls {
+		s.awaitPage(pages, nil)
+	}
+	s.awaitPage(pages, browser)
+	return func() {
+		close(pages.release)
+		loading.Wait()
+	}
+}
+
+// awaitPage waits until the first half of a page was sent, or there is no browser.
+func (s *scene) awaitPage(pages *slowPages, ended <-chan struct{}) {
+	s.Helper()
+	select {
+	case <-pages.asked:
+	case <-ended:
+	case <-s.ctx.Done():
+		s.Fatal("a page is not asked for")
+	}
+}
+
+// fixedPort is the port of fixedAddress.
+func fixedPort(t *testing.T) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(fixedAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // fixedAddress returns an address that is free for UDP and TCP, and stays free: systems give ports

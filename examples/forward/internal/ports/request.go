@@ -102,8 +102,10 @@ func printable(s string) string {
 // readAnswer reads the peer's answer, and returns its address.
 func readAnswer(r io.Reader) (string, error) {
 	line, err := readLine(r)
-	if err != nil {
-		return "", err
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "", &peerError{"it has not answered in time"}
+	} else if err != nil {
+		return "", fmt.Errorf("no answer of the peer: %w", err)
 	}
 	if addr, ok := strings.CutPrefix(line, "ok "); ok {
 		return printable(addr), nil

@@ -119,7 +119,7 @@ func (s *Session) check(r *request) error {
 
 // refuse answers a request with an error, and ends the stream.
 func (s *Session) refuse(stream *quic.Stream, err error) {
-	s.conf.Log.Info("refused", "peer", s.conn.RemoteID(), "reason", err)
+	s.conf.Log.Warn("cannot do here what the peer asks for", "peer", s.conn.RemoteID(), "reason", err)
 	stream.CancelRead(aborted)
 	_ = writeAnswer(stream, nil, err)
 	_ = stream.Close()

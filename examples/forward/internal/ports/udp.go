@@ -263,12 +263,9 @@ func (u *udpFlows) flow(ctx context.Context, from netip.AddrPort) *flow {
 	if f := u.flows[from]; f != nil && f.ctx.Err() == nil {
 		return f
 	}
-	session := u.sessions.Now()
-	if session == nil {
-		return nil
-	}
-	stream, err := session.openFlow()
+	session, stream, err := u.open()
 	if err != nil {
+		u.listener.conf.Log.Warn("dropped a datagram here", "from", from, "to", u.listener.spec.Target, "err", err)
 		return nil
 	}
 	f := session.newFlow(ctx, stream, func(b []byte) { _, _ = u.listener.udp.WriteToUDPAddrPort(b, from) })
@@ -276,6 +273,16 @@ func (u *udpFlows) flow(ctx context.Context, from netip.AddrPort) *flow {
 	u.flows[from] = f
 	u.tasks.Go(func() { u.run(from, f) })
 	return f
+}
+
+// open opens a stream for a flow, if there is a session.
+func (u *udpFlows) open() (*Session, *quic.Stream, error) {
+	session := u.sessions.Now()
+	if session == nil {
+		return nil, nil, errNotConnected
+	}
+	stream, err := session.openFlow()
+	return session, stream, err
 }
 
 // openFlow opens a stream for a flow, and counts it until the flow has ended.
