@@ -68,8 +68,9 @@ func main() {
 // serve starts everything and serves the metrics until ctx is done.
 func serve(ctx context.Context, o *options, out io.Writer) (err error) {
 	registry := prometheus.NewRegistry()
-	s := &scene{registry: registry}
-	defer func() { err = errors.Join(err, s.close()) }()
+	s := &scene{registry: registry, failed: make(chan error, 1)}
+	ctx, stop := context.WithCancel(ctx)
+	defer func() { stop(); err = errors.Join(err, s.close()) }()
 	if err := s.start(ctx, o); err != nil {
 		return err
 	}
@@ -92,12 +93,13 @@ func serve(ctx context.Context, o *options, out io.Writer) (err error) {
 	fmt.Fprintf(out, "http://%v/metrics\n", listener.Addr())
 	var traffic sync.WaitGroup
 	defer traffic.Wait()
-	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	traffic.Go(func() { s.traffic(ctx, o.every) })
 	select {
 	case err := <-served:
 		return err
+	case err := <-s.failed:
+		return errors.Join(err, server.Close())
 	case <-ctx.Done():
 		return server.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -60,5 +61,15 @@ func TestErrors(t *testing.T) {
 		if err := serve(t.Context(), o, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
+	}
+}
+
+// TestFailedPart checks that the program ends with the error of a part that ends.
+func TestFailedPart(t *testing.T) {
+	s := &scene{failed: make(chan error, 1)}
+	want := errors.New("broken")
+	s.runs(t.Context(), "a part", func(context.Context) error { return want })
+	if err := <-s.failed; !errors.Is(err, want) || err.Error() != "a part has ended: broken" {
+		t.Errorf("got %v", err)
 	}
 }

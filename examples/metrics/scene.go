@@ -32,6 +32,20 @@ type scene struct {
 	alice, bob *p2p.Endpoint
 	client     *http.Client   // of an HTTPS server behind the relay by name
 	closers    []func() error // the first one is called last
+	failed     chan error     // holds the first error of what runs
+}
+
+// runs has a function run until close. The program ends if it returns before.
+func (s *scene) runs(ctx context.Context, name string, run func(context.Context) error) {
+	go func() {
+		err := run(ctx)
+		if ctx.Err() == nil {
+			select {
+			case s.failed <- fmt.Errorf("%s has ended: %w", name, err):
+			default:
+			}
+		}
+	}()
 }
 
 // start starts a relay, two peers, a relay by name, and what the options ask for, and
@@ -95,7 +109,7 @@ func (s *scene) startRelay(ctx context.Context, program *xdp.Program) error {
 		return err
 	}
 	s.onClose(server.Close)
-	go server.Run(ctx)
+	s.runs(ctx, "the relay", server.Run)
 	pin, err := p2p.ParsePeerID(server.Pin())
 	if err != nil {
 		return err
@@ -110,16 +124,16 @@ func (s *scene) startRelay(ctx context.Context, program *xdp.Program) error {
 		labels.MustRegister(metrics.P2P(*peer))
 	}
 	s.registry.MustRegister(metrics.Relay(server), metrics.Quota(controller))
-	go answer(ctx, s.bob)
+	s.runs(ctx, "bob", func(ctx context.Context) error { return answer(ctx, s.bob) })
 	return nil
 }
 
 // answer accepts connections, and sends back what comes on each of their streams.
-func answer(ctx context.Context, bob *p2p.Endpoint) {
+func answer(ctx context.Context, bob *p2p.Endpoint) error {
 	for {
 		conn, err := bob.Accept(ctx)
 		if err != nil {
-			return
+			return err
 		}
 		go func() {
 			for {
@@ -147,7 +161,7 @@ func (s *scene) startByName(ctx context.Context) error {
 		return err
 	}
 	s.onClose(server.Close)
-	go server.Run(ctx)
+	s.runs(ctx, "the relay by name", server.Run)
 	s.registry.MustRegister(metrics.SNI(server))
 	s.client = upstream.Client() // trusts the server's certificate, which is for example.com
 	transport := s.client.Transport.(*http.Transport)

@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/relay"
 )
 
-// open opens the sockets of the relay.
-func (o *options) open(ctx context.Context, conf *relay.Config) (server *relay.Server, err error) {
+// open opens the sockets of the relay, and serves the TCP sockets. failed gets the reason when one
+// of them ends before the relay.
+func (o *options) open(ctx context.Context, conf *relay.Config) (server *relay.Server, failed <-chan error, err error) {
 	var listeners []net.Listener
 	err = program.AnyPort(o.listen, func() (err error) {
 		if server, err = relay.Listen(ctx, "udp", o.listen, conf); err != nil {
@@ -25,12 +25,13 @@ func (o *options) open(ctx context.Context, conf *relay.Config) (server *relay.S
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	ended := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go serveTCP(server, l)
+		go serveTCP(server, l, ended)
 	}
-	return server, nil
+	return server, ended, nil
 }
 
 // listenTCP opens the TCP sockets for tunnels, or none.
@@ -53,8 +54,8 @@ func (o *options) listenTCP(ctx context.Context, addr netip.AddrPort) (listeners
 	return listeners, nil
 }
 
-func serveTCP(server *relay.Server, l net.Listener) {
+func serveTCP(server *relay.Server, l net.Listener, failed chan<- error) {
 	if err := server.ServeTCP(l); !errors.Is(err, relay.ErrClosed) {
-		fmt.Fprintln(os.Stderr, "relay:", err)
+		failed <- fmt.Errorf("tunnels at %v: %w", l.Addr(), err)
 	}
 }

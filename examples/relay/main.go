@@ -120,7 +120,7 @@ func (o *options) run(ctx context.Context) error {
 		defer program.Close()
 		conf.XDP = program
 	}
-	server, err := o.open(ctx, conf)
+	server, failed, err := o.open(ctx, conf)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (o *options) run(ctx context.Context) error {
 	if o.stats > 0 {
 		go report(ctx, server, o.stats)
 	}
-	if err := serve(ctx, server, o.drainTime()); err != nil {
+	if err := serve(ctx, server, failed, o.drainTime()); err != nil {
 		return err
 	}
 	print(server)
@@ -198,13 +198,15 @@ func fields(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
-// serve runs the server until ctx is done, and then drains it.
-func serve(ctx context.Context, server *relay.Server, drain time.Duration) error {
+// serve runs the server until ctx is done, and then drains it. It closes it if a part has failed.
+func serve(ctx context.Context, server *relay.Server, failed <-chan error, drain time.Duration) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Run(context.Background()) }()
 	select {
 	case err := <-served:
 		return err
+	case err := <-failed:
+		return errors.Join(err, server.Close())
 	case <-ctx.Done():
 	}
 	err := end(server, drain)
