@@ -36,6 +36,9 @@ func main() {
 		if err := program.Args(args, 0); err != nil {
 			return err
 		}
+		if *size < 0 || *delay < 0 {
+			return program.Usagef("-size and -delay must not be negative")
+		}
 		return run(ctx, *size, *delay)
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/quicway/quicway/examples/internal/live"
+	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/internal/pki"
 	"github.com/quicway/quicway/quota"
 )
@@ -163,7 +164,10 @@ func newHandler(root string) (http.Handler, error) {
 
 // certificate reads a certificate, or makes a self-signed one.
 func certificate(cert, key string) (tls.Certificate, error) {
-	if cert != "" || key != "" {
+	if (cert == "") != (key == "") {
+		return tls.Certificate{}, program.Usagef("-cert and -key need each other")
+	}
+	if cert != "" {
 		return tls.LoadX509KeyPair(cert, key)
 	}
 	_, private, err := ed25519.GenerateKey(rand.Reader)

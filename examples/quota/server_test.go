@@ -245,7 +245,8 @@ func TestBadUse(t *testing.T) {
 		"-admin :0 is not on":        {listen: "127.0.0.1:0", admin: ":0"},
 		"-root: ":                    {listen: "127.0.0.1:0", root: "no such directory"},
 		"load list: ":                {listen: "127.0.0.1:0", list: "no such file"},
-		"open no such certificate":   {listen: "127.0.0.1:0", cert: "no such certificate"},
+		"open no such certificate":   {listen: "127.0.0.1:0", cert: "no such certificate", key: "no such key"},
+		"-cert and -key need":        {listen: "127.0.0.1:0", key: "no such key"},
 		"invalid configuration":      {listen: "127.0.0.1:0", quota: quota.Config{MaxSources: -1}},
 	} {
 		if s, err := newServer(o); err == nil || !strings.Contains(err.Error(), want) {
