@@ -12,6 +12,15 @@ var p2pTables = []table{
 		},
 	},
 	{
+		title: "Throughput of a TCP port that examples/forward forwards through a relay of this host",
+		pkg:   "./examples/forward/internal/ports", bench: "^BenchmarkForward$", flags: "-benchtime=128x",
+		columns: []column{{"MB/s", "MB/s", ""}, {"of a stream, in the same run", "MB/s", "Forward/stream"}},
+		rows: []row{
+			{"a forwarded TCP connection", "Forward/forward", ""},
+			{"a stream of package p2p", "Forward/stream", ""},
+		},
+	},
+	{
 		title: "Control connections: 1000 clients that connect at once, and wait (Linux)",
 		pkg:   "./p2p", bench: "^BenchmarkWaiting$", flags: "-benchtime=1x",
 		columns: []column{
