@@ -25,8 +25,9 @@ const patience = 5 * time.Minute
 // scene is a folder with the programs, in which they run.
 type scene struct {
 	*testing.T
-	dir string
-	ctx context.Context
+	dir  string
+	ctx  context.Context
+	keys string // the file of SSLKEYLOGFILE; empty: none
 }
 
 // build builds programs.
@@ -34,7 +35,7 @@ func build(t *testing.T, programs ...string) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	s := &scene{t, t.TempDir(), ctx}
+	s := &scene{T: t, dir: t.TempDir(), ctx: ctx}
 	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", s.dir + string(filepath.Separator)}
 	for _, p := range programs {
 		args = append(args, "./"+p)
@@ -51,7 +52,7 @@ func build(t *testing.T, programs ...string) *scene {
 func (s *scene) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.ctx, filepath.Join(s.dir, name), args...)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "AppData="+s.dir, "SSLKEYLOGFILE=", "QUICWAY_RELAY=")
+	cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "AppData="+s.dir, "SSLKEYLOGFILE="+s.keys, "QUICWAY_RELAY=")
 	return cmd
 }
 

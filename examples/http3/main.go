@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -24,6 +25,7 @@ type options struct {
 	listen    string
 	cert, key string
 	quota     quota.Config
+	debug     program.Debug
 }
 
 var web = program.Program{
@@ -43,14 +45,19 @@ func main() {
 	flag.StringVar(&o.key, "key", "", "`file` with its key")
 	flag.IntVar(&o.quota.Source.Connections, "connections", 64, "connections of a source at the same time")
 	flag.Float64Var(&o.quota.Source.RequestRate, "requests", 200, "requests of a source per second")
+	o.debug.Flags()
 	web.Main(func(ctx context.Context, args []string) error {
 		return run(ctx, &o, *root, args)
 	})
 }
 
 // run serves until ctx is done.
-func run(ctx context.Context, o *options, root string, args []string) error {
+func run(ctx context.Context, o *options, root string, args []string) (err error) {
 	if err := program.Args(args, 0); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.debug.Close()) }()
+	if err := o.debug.Open(); err != nil {
 		return err
 	}
 	if _, err := os.ReadDir(root); err != nil {

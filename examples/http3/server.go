@@ -28,6 +28,7 @@ const (
 
 // server serves the same pages over UDP and TCP, under one quota.
 type server struct {
+	debug      *program.Debug
 	controller *quota.Controller
 	cert       tls.Certificate
 	port       int
@@ -44,7 +45,7 @@ type server struct {
 
 // newServer opens the sockets. If there is an error, nothing stays open.
 func newServer(o *options, pages http.Handler) (_ *server, err error) {
-	s := &server{grace: grace}
+	s := &server{debug: &o.debug, grace: grace}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -105,7 +106,7 @@ func (s *server) listen(address string) (err error) {
 	if s.transport, err = s.controller.Transport(&quic.Transport{Conn: s.udp}); err != nil {
 		return err
 	}
-	s.quic, err = s.transport.Listen(http3.ConfigureTLSConfig(s.tls()), nil)
+	s.quic, err = s.transport.Listen(http3.ConfigureTLSConfig(s.tls()), s.debug.QUIC(&quic.Config{}))
 	return err
 }
 
@@ -123,7 +124,9 @@ func (s *server) open(address string) error {
 	return nil
 }
 
-func (s *server) tls() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{s.cert}} }
+func (s *server) tls() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{s.cert}, KeyLogWriter: s.debug.Keys()}
+}
 
 // run serves until ctx is done, lets requests end, and closes everything.
 func (s *server) run(ctx context.Context) error {
