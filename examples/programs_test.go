@@ -16,7 +16,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 )
 
 // patience is how long all programs may take together, with their build.
@@ -238,15 +237,15 @@ func (s *scene) testQR(url, file string) {
 		s.Errorf("accept: exit code %d, %d bytes: %s", code, len(stdout), stderr)
 	}
 	code, rest := dial.wait()
-	width, height := 0, 0
-	for line := range strings.Lines(rest) {
-		if strings.Trim(line, "█▀▄ \n") == "" && strings.ContainsAny(line, "█▀▄") {
-			width, height = max(width, utf8.RuneCountInString(strings.TrimSuffix(line, "\n"))), height+1
-		}
-	}
-	if code != 0 || width < 40 || width > 100 || height < 20 || height > 50 {
+	qr := printedQR(rest)
+	if width, height := qr.size(); code != 0 || width < 40 || width > 100 || height < 20 || height > 50 {
 		s.Errorf("dial: exit code %d, a code of %d columns and %d rows: %s", code, width, height, rest)
 	}
+	s.Run("scan", func(t *testing.T) {
+		if got := qr.scan(t); got != offer {
+			t.Errorf("the code says %q, want %q", got, offer)
+		}
+	})
 }
 
 // testCommandLines checks -h, -version, and what a wrong command line leads to.
