@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/quicway/quicway/internal/test/nettest"
 	"github.com/quicway/quicway/internal/udp"
 )
 
@@ -81,6 +82,9 @@ func quicBenchServer(t testing.TB) *Server {
 
 // TestQUICAllocs checks that a datagram of a known flow costs no allocation in either direction.
 func TestQUICAllocs(t *testing.T) {
+	if nettest.RaceDetector {
+		t.Skip("with the race detector, sync.Pool forgets a quarter of what it is given")
+	}
 	s := quicBenchServer(t)
 	b := quicBenchFlows(t, 1)[0]
 	f := confirmedFlow(t, s, b.client.LocalAddr(), b.upstream.LocalAddr(), b.id)
