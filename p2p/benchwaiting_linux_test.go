@@ -20,8 +20,6 @@ import (
 )
 
 const (
-	// benchClients is how many clients wait at the relay.
-	benchClients = 1000
 	// waitingServer is set in the process of startWaiting, to what it serves: waitsAtRelay,
 	// waitsAtHTTP or waitsAtQUIC.
 	waitingServer = "QUICWAY_TEST_WAITING_SERVER"
@@ -48,11 +46,11 @@ func benchWaitingAtRelay(b *testing.B) {
 	for range b.N {
 		r := startWaiting(b, waitsAtRelay)
 		ctx, cancel := context.WithCancel(context.Background())
-		r.wait(ctx, b, benchClients, 10, new(warnings)) // what the first clients cost is not counted
+		r.wait(ctx, b, benchClients(), 10, new(warnings)) // what the first clients cost is not counted
 		before, heap := r.memory(b), heapInUse()
 		failures := new(warnings)
-		r.wait(ctx, b, 0, benchClients, failures)
-		time.Sleep(afterBurst)
+		r.wait(ctx, b, 0, benchClients(), failures)
+		time.Sleep(afterBurst())
 		after, endpointHeap := r.memory(b), heapInUse()
 		after.report(b, before)
 		b.ReportMetric(each(endpointHeap, heap)/1000, "kB-heap/endpoint")
@@ -63,11 +61,24 @@ func benchWaitingAtRelay(b *testing.B) {
 	}
 }
 
+// benchClients is how many clients wait.
+func benchClients() int {
+	if testing.Short() {
+		return 50
+	}
+	return 1000
+}
+
 // afterBurst is how long after a burst nothing of it is left to do, and no buffers are kept.
-const afterBurst = 15 * time.Second
+func afterBurst() time.Duration {
+	if testing.Short() {
+		return time.Second
+	}
+	return 15 * time.Second
+}
 
 // each returns for one client what all have added.
-func each(n, before uint64) float64 { return (float64(n) - float64(before)) / benchClients }
+func each(n, before uint64) float64 { return (float64(n) - float64(before)) / float64(benchClients()) }
 
 // report reports what all clients have added to the memory since before.
 func (m *serverMemory) report(b *testing.B, before serverMemory) {
