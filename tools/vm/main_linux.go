@@ -102,8 +102,7 @@ func runAll(ctx context.Context, o *options) error {
 	return nil
 }
 
-// runKernels tests on all kernels at the same time: the tests keep one processor busy most of the
-// time.
+// runKernels tests on all kernels at the same time.
 func runKernels(ctx context.Context, o *options, a arch) (table []row, failed int, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	reports := make([]*report, len(o.kernels))
