@@ -15,6 +15,9 @@ import (
 // cfg says, and waits until the peer has answered, ctx is done, or the offer has expired
 // ([Config.OfferTTL]). cfg may be nil.
 //
+// An endpoint has at most eight offers for one peer in mailboxes. Other calls of Dial wait until one
+// of these has ended. [Endpoint.DialContext] shares one connection.
+//
 // With several relays ([Config.Relays]) it uses the first one in the order, and the next one
 // if that one cannot be used, or ceases to answer before the peer has answered. Each attempt
 // makes and delivers another offer. With more than three relays it leaves the offer in the

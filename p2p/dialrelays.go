@@ -34,6 +34,13 @@ func (e *Endpoint) dialRelays(ctx context.Context, peer PeerID, deliver DeliverF
 	defer cancel()
 	ctx, stop := e.bound(ctx)
 	defer stop(nil)
+	if deliver == nil {
+		end, err := e.turns.wait(ctx, peer)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+	}
 	tried := make(map[relayKey]bool)
 	var errs []error
 	for {

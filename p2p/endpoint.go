@@ -27,6 +27,7 @@ type Endpoint struct {
 	mailbox mailbox
 	used    usedOffers
 	dialed  dialedConns
+	turns   dialTurns
 
 	counters endpointCounters
 
@@ -81,6 +82,7 @@ func NewEndpoint(cfg *Config, conns ...net.PacketConn) (*Endpoint, error) {
 	e.list = newRelayList(e)
 	e.mailbox = newMailbox(e)
 	e.dialed = newDialedConns(e)
+	e.turns = newDialTurns()
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.list.start()
 	return e, nil

@@ -52,7 +52,7 @@ type EndpointStats struct {
 	Dials map[string]uint64
 	// Offers counts in the same way the offers that this endpoint was to answer, from the
 	// mailbox and by [Endpoint.AcceptOffer]. There are two more reasons: "busy" if so many
-	// offers were being answered that this one was left in the mailbox, which shows it
+	// offers waited for being answered that this one was left in the mailbox, which shows it
 	// again, and "not_accepted" if so many connections waited for a call of
 	// [Endpoint.Accept] that this one was closed.
 	Offers map[string]uint64
@@ -121,7 +121,7 @@ func (e *Endpoint) Stats() EndpointStats {
 		Offers:       c.offers.all(),
 		Ended:        make(map[string]uint64),
 		Dialing:      int(c.dialing.Load()),
-		Answering:    len(e.mailbox.answering),
+		Answering:    e.mailbox.answering.count(),
 		Unaccepted:   len(e.mailbox.accepted),
 		UsedOffers:   e.used.len(),
 		Limits:       EndpointLimits{Answering: maxAnswering, Unaccepted: acceptQueue, UsedOffers: maxUsedOffers},

@@ -101,7 +101,7 @@ func (g *legs) serve(ctx context.Context, conn *controlConn, lost bool) {
 func (g *legs) hasten(legs ...*leg) {
 	g.mu.Lock()
 	for _, l := range legs {
-		if g.legs[l.link.session] == l {
+		if g.keepsLocked(l) {
 			g.urgent[l] = struct{}{}
 		}
 	}
@@ -169,10 +169,13 @@ func (g *legs) refresh(ctx context.Context, conn *controlConn, legs []*leg, time
 	return context.Cause(ctx)
 }
 
-// refreshLeg registers one leg again.
+// refreshLeg registers one leg again, which may be given back meanwhile.
 func (g *legs) refreshLeg(ctx context.Context, conn *controlConn, l *leg) error {
 	_, err := l.register(ctx, conn)
 	if errors.Is(err, ErrRelayRefused) {
+		if !g.keeps(l) {
+			return nil
+		}
 		g.client.endpoint.log.Warn("relay refuses the leg", "relay", g.client.relay.Addr, "session", l.link.session, "err", err)
 		return nil
 	}
@@ -220,6 +223,15 @@ func (g *legs) add(l *leg) {
 	g.legs[l.link.session] = l
 }
 
+// keeps says whether a leg is kept registered.
+func (g *legs) keeps(l *leg) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.keepsLocked(l)
+}
+
+func (g *legs) keepsLocked(l *leg) bool { return g.legs[l.link.session] == l }
+
 // forget ceases to keep a leg registered.
 func (g *legs) forget(l *leg) {
 	g.mu.Lock()
@@ -229,7 +241,7 @@ func (g *legs) forget(l *leg) {
 
 // forgetLocked is forget. It returns false if the leg was not kept registered.
 func (g *legs) forgetLocked(l *leg) bool {
-	if g.legs[l.link.session] != l {
+	if !g.keepsLocked(l) {
 		return false
 	}
 	delete(g.legs, l.link.session)

@@ -10,12 +10,8 @@ import (
 	"github.com/quicway/quicway/internal/control"
 )
 
-// Bounds of what waits to be accepted.
-const (
-	acceptQueue        = 32 // connections that wait for a call of Accept
-	maxAnswering       = 64 // offers that are being answered at the same time
-	maxAnsweringSender = 8  // those of one sender, as far as the relay can tell senders apart
-)
+// acceptQueue bounds the connections that wait for a call of Accept.
+const acceptQueue = 32
 
 // showAgain is the time after which the relay shows an offer again that has been neither
 // acknowledged nor joined.
@@ -75,14 +71,13 @@ func (e *Endpoint) accept(ctx context.Context, listener bool) (*Conn, error) {
 type mailbox struct {
 	endpoint  *Endpoint
 	accepted  chan *Conn
-	answering chan struct{} // holds one token for each offer that is being answered
+	answering answering
 	look      chan struct{} // holds a token when the list of relays has changed
 
 	mu         sync.Mutex              // guards the following
 	waiters    map[chan error]struct{} // calls of Accept, and where they take errors
 	listening  bool                    // a listener takes all connections
 	collecting bool                    // collect is running
-	senders    map[string]int          // offers that are being answered, by sender
 	paces      map[relayKey]*pace      // each is used only by the goroutine that asks that relay
 }
 
@@ -90,10 +85,9 @@ func newMailbox(e *Endpoint) mailbox {
 	return mailbox{
 		endpoint:  e,
 		accepted:  make(chan *Conn, acceptQueue),
-		answering: make(chan struct{}, maxAnswering),
+		answering: answering{senders: make(map[string]int)},
 		look:      make(chan struct{}, 1),
 		waiters:   make(map[chan error]struct{}),
-		senders:   make(map[string]int),
 		paces:     make(map[relayKey]*pace),
 	}
 }
@@ -245,7 +239,7 @@ func (m *mailbox) takeOffer(client *relayClient, conn *controlConn, pace *pace) 
 // answer answers an offer in the background, through the relay that it names if that is one
 // of the configured ones, and else through the one that it came from. If the session is not
 // there, because that relay has sent the dialer elsewhere, it uses the one that the offer
-// names, if that may be followed. If too many offers are being answered, this one stays in
+// names, if that may be followed. If too many offers wait for being answered, this one stays in
 // the mailbox, and the relay shows it again.
 func (m *mailbox) answer(r Relay, o *mailboxOffer) {
 	e := m.endpoint
@@ -266,12 +260,15 @@ func (m *mailbox) answer(r Relay, o *mailboxOffer) {
 	// The clocks of the peers may be wrong. The relay has checked the age of the offer
 	// by its own clock.
 	offer.expires = time.Now().Add(mailboxLife)
-	if !m.reserve(o.sender) {
+	if !m.answering.add(waitingOffer{o.sender, offer.session, func() { m.begin(o, offer) }}) {
 		e.counters.busy.Add(1)
-		return
 	}
-	e.tasks.Go(func() {
-		defer m.unreserve(o.sender)
+}
+
+// begin answers an offer in the background, whose turn it is.
+func (m *mailbox) begin(o *mailboxOffer, offer Offer) {
+	m.endpoint.tasks.Go(func() {
+		defer m.answering.end(o.sender)
 		if isFinal(m.enqueue(offer)) {
 			m.acknowledge(o)
 		}
@@ -296,32 +293,6 @@ func (m *mailbox) acknowledge(o *mailboxOffer) {
 	defer cancel()
 	if err := o.conn.acknowledge(ctx, m.endpoint.ID().String(), o.number); err != nil {
 		m.endpoint.log.Debug("cannot acknowledge offer", "err", err)
-	}
-}
-
-// reserve takes a place for answering an offer. It returns false if there is none, or
-// the sender has its share of them.
-func (m *mailbox) reserve(sender string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if sender != "" && m.senders[sender] >= maxAnsweringSender {
-		return false
-	}
-	select {
-	case m.answering <- struct{}{}:
-		m.senders[sender]++
-		return true
-	default:
-		return false
-	}
-}
-
-func (m *mailbox) unreserve(sender string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	<-m.answering
-	if m.senders[sender]--; m.senders[sender] == 0 {
-		delete(m.senders, sender)
 	}
 }
 
