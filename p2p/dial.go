@@ -2,7 +2,6 @@ package p2p
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -16,7 +15,8 @@ import (
 // ([Config.OfferTTL]). cfg may be nil.
 //
 // An endpoint has at most eight offers for one peer in mailboxes. Other calls of Dial wait until one
-// of these has ended. [Endpoint.DialContext] shares one connection.
+// of these has ended. [Endpoint.DialContext] shares one connection. While a mailbox has no room, or has
+// lost the offer, because the relay has been restarted or others needed the room, Dial leaves it again.
 //
 // With several relays ([Config.Relays]) it uses the first one in the order, and the next one
 // if that one cannot be used, or ceases to answer before the peer has answered. Each attempt
@@ -108,7 +108,8 @@ func (e *Endpoint) makeOffer(l *link, expires time.Time) Offer {
 
 // introduce registers the dialer's leg. An offer for the mailbox goes there in the same
 // request. introduce returns whether it is there. If not, it gives the offer the relay's
-// join token, which every relay knows, and the address that the relay wants peers to know.
+// join token, which every relay knows, and the address that the relay wants peers to know. A mailbox
+// that has no room is no error.
 func (e *Endpoint) introduce(ctx context.Context, l *link, peer PeerID, offer *Offer, mailbox bool) (left bool, err error) {
 	if mailbox {
 		text, err := offer.MarshalText()
@@ -123,7 +124,7 @@ func (e *Endpoint) introduce(ctx context.Context, l *link, peer PeerID, offer *O
 		return false, err
 	}
 	l.admitted.Store(true)
-	if p := reply.Problem; p != nil && p.Code != control.CodeElsewhere && !e.list.hasSeveral() {
+	if p := reply.Problem; p != nil && p.Code != control.CodeElsewhere && p.Code != control.CodeLimit && !e.list.hasSeveral() {
 		return false, fmt.Errorf("deliver offer: %w", &refusedError{*p})
 	}
 	if !reply.Offered {
@@ -178,7 +179,7 @@ func (e *Endpoint) dialAt(ctx context.Context, r, waitsAt Relay, expires time.Ti
 			e.discard(l)
 		}
 	}()
-	l.flight = newFirstFlight()
+	l.flight, l.unoffered = newFirstFlight(), make(chan struct{}, 1)
 	l.hellos.Store(newEarlyHellos())
 	defer l.hellos.Store(nil)
 	handshake := e.startHandshake(ctx, l, peer)
@@ -196,17 +197,15 @@ func (e *Endpoint) dialAt(ctx context.Context, r, waitsAt Relay, expires time.Ti
 	if e.list.hasSeveral() {
 		e.tasks.Go(func() { l.leg().client.guard(ctx, abort) })
 	}
-	var delivered atomic.Bool
-	delivered.Store(left)
-	var meet []Relay // other mailboxes for copies of the offer
+	o := &offering{endpoint: e, link: l, peer: peer, offer: offer, at: waitsAt}
+	o.taken.Store(left)
 	if mailbox {
-		meet = e.list.meeting(peer, e.list.order())
-		deliver = func(ctx context.Context, o Offer) error {
-			return e.leaveOffer(ctx, l, waitsAt, meet, peer, o, &delivered)
-		}
+		o.meet = e.list.meeting(peer, e.list.order())
+		deliver = func(ctx context.Context, _ Offer) error { return o.leave(ctx) }
+		e.tasks.Go(func() { o.keep(ctx) })
 	}
-	if !left || meet != nil {
-		stop := e.deliver(ctx, deliver, offer, &delivered, abort)
+	if !left || o.meet != nil {
+		stop := e.deliver(ctx, deliver, offer, &o.taken, abort)
 		defer func() {
 			if err != nil {
 				stop(err)
@@ -216,8 +215,8 @@ func (e *Endpoint) dialAt(ctx context.Context, r, waitsAt Relay, expires time.Ti
 	<-handshake.done
 	if handshake.err != nil {
 		err := handshake.failure(ctx)
-		if mailbox && delivered.Load() && !l.joined.Load() && !errors.Is(err, ErrClosed) {
-			err = fmt.Errorf("%w: %w", ErrPeerAbsent, err)
+		if mailbox {
+			err = o.explain(err)
 		}
 		return nil, l.explain(err)
 	}

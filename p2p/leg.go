@@ -154,6 +154,9 @@ func (g *leg) overdue(now time.Time) time.Duration {
 
 // relayAnswers takes note of whether the relay answers, and tells the link's connection.
 func (g *leg) relayAnswers(yes bool) {
+	if yes {
+		notify(g.link.unoffered) // the relay may have been restarted
+	}
 	if !yes {
 		g.isRegistered.Store(false)
 	}

@@ -38,9 +38,10 @@ type link struct {
 
 	transport *quic.Transport
 	virtual   udp.Conn
-	flight    *firstFlight // of a dialer, nil otherwise
-	answer    answerFlight // of an accepter
-	admitted  atomic.Bool  // the relay has registered the leg
+	flight    *firstFlight  // of a dialer, nil otherwise
+	answer    answerFlight  // of an accepter
+	admitted  atomic.Bool   // the relay has registered the leg
+	unoffered chan struct{} // of a dialer: holds a token when a mailbox may have lost the offer
 	hellos    atomic.Pointer[earlyHellos]
 	activity  activity // of the path over the relay that carries
 	elsewhere elsewhere

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -48,38 +47,34 @@ func meetingHash(accepter PeerID, r Relay) [sha256.Size]byte {
 	return sha256.Sum256([]byte(accepter.String() + " " + r.Addr))
 }
 
-// leaveOffer leaves the offer of a link in mailboxes, and sets delivered as soon as a relay has
-// taken it. If delivered is set, the offer is at r already, the relay that this endpoint dials
-// through. meet is what meeting has returned.
-func (e *Endpoint) leaveOffer(ctx context.Context, l *link, r Relay, meet []Relay, peer PeerID, offer Offer, delivered *atomic.Bool) error {
-	if meet == nil {
-		return e.putOffer(ctx, r, peer, offer)
-	}
-	mayWaitAtR := slices.ContainsFunc(meet, r.same)
-	at := slices.DeleteFunc(slices.Clone(meet), r.same)
-	switch left := delivered.Load(); {
-	case left && mayWaitAtR:
+// leaveAtMeeting leaves the offer at the relays that meeting has returned, one after the other. If it is
+// taken already, it is at the relay where the peer is expected first.
+func (o *offering) leaveAtMeeting(ctx context.Context) error {
+	mayWait := slices.ContainsFunc(o.meet, o.at.same)
+	at := slices.DeleteFunc(slices.Clone(o.meet), o.at.same)
+	switch left := o.taken.Load(); {
+	case left && mayWait:
 		sleep(ctx, copyAfter)
-	case !left && mayWaitAtR:
-		at = slices.Insert(at, 0, r) // its control connection is there already
+	case !left && mayWait:
+		at = slices.Insert(at, 0, o.at) // its control connection is there already
 	case !left:
-		at = append(at, r)
+		at = append(at, o.at)
 	}
 	var errs []error
 	for i, to := range at {
-		if i > 0 && delivered.Load() {
+		if i > 0 && o.taken.Load() {
 			sleep(ctx, copyAfter)
 		}
-		if ctx.Err() != nil || l.joined.Load() {
+		if ctx.Err() != nil || o.link.joined.Load() {
 			break
 		}
-		if err := e.putOfferSoon(ctx, to, peer, offer); err != nil {
+		if err := o.endpoint.putOfferSoon(ctx, to, o.peer, o.offer); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		delivered.Store(true)
+		o.taken.Store(true)
 	}
-	if delivered.Load() {
+	if o.taken.Load() {
 		return nil
 	}
 	return errors.Join(errs...)

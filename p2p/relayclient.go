@@ -334,6 +334,10 @@ func (c *relayClient) handleEvent(conn *controlConn, e control.Event) {
 		if l := c.legs.find(e.Session); l != nil {
 			l.peerGone()
 		}
+	case control.EventEvicted:
+		if l := c.legs.find(e.Session); l != nil {
+			notify(l.link.unoffered)
+		}
 	case control.EventShutdown:
 		c.endpoint.log.Warn("relay is about to stop", "relay", c.relay.Addr)
 		c.drains(conn, e.Relays)

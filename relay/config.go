@@ -28,7 +28,7 @@ const (
 	defaultOfferTTL   = 2 * time.Minute
 	defaultOffers     = 16384
 	defaultOfferSize  = 16 << 10
-	defaultOffersEach = 16
+	defaultOffersEach = 256
 	minSecret         = 32
 	idsPerSession     = 2 * (cid.MaxWidth + 1)
 )
@@ -165,7 +165,7 @@ type Config struct {
 	// address or 48 bits of IPv6.
 	MaxOffers int
 
-	// MaxOffersPerName bounds the offers under one name in the same way. 0 means 16.
+	// MaxOffersPerName bounds the offers under one name in the same way. 0 means 256.
 	MaxOffersPerName int
 
 	// MaxOfferSize bounds one offer, in bytes. 0 means 16 KiB.

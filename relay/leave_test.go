@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quicway/quicway/cid"
@@ -91,8 +92,8 @@ func TestOfferIsRefused(t *testing.T) {
 		offer control.LeftOffer
 		want  control.Code
 	}{
-		"too large":      {Config{MaxOfferSize: 10}, control.LeftOffer{Name: "bob", Text: strings.Repeat("x", 11)}, control.CodeLimit},
-		"no mailbox":     {Config{MaxOffers: -1}, control.LeftOffer{Name: "bob", Text: "x"}, control.CodeLimit},
+		"too large":      {Config{MaxOfferSize: 10}, control.LeftOffer{Name: "bob", Text: strings.Repeat("x", 11)}, control.CodeForbidden},
+		"no mailbox":     {Config{MaxOffers: -1}, control.LeftOffer{Name: "bob", Text: "x"}, control.CodeForbidden},
 		"bad name":       {Config{}, control.LeftOffer{Name: "b/b", Text: "x"}, control.CodeMalformed},
 		"not authorized": {Config{Authorize: noOffers}, control.LeftOffer{Name: "bob", Text: "x"}, control.CodeUnauthorized},
 	} {
@@ -123,6 +124,63 @@ func TestAdvertisedRelayLeavesNoOther(t *testing.T) {
 			if reply.Offered != want || reply.Relay.Addr != advertised {
 				l.Errorf("an offer that names %q: %+v", addr, reply)
 			}
+		}
+	})
+}
+
+// TestEvictedDialerIsTold checks that the dialer of an offer learns that the mailbox has needed its
+// room for another sender's, and nobody else does.
+func TestEvictedDialerIsTold(t *testing.T) {
+	runLab(t, &Config{MaxOffersPerName: 2, Authorize: byToken}, func(l *lab) {
+		alice, carol, bob := l.peer(), l.peer(), l.peer()
+		told := map[*peer]<-chan control.Event{alice: alice.listen(), carol: carol.listen()}
+		for _, events := range told {
+			l.next(events, control.EventObserved)
+		}
+		leave := func(p *peer, account string) control.SessionID {
+			session := control.NewSessionID()
+			reply := p.mustRegister(session, control.Register{Key: p.key, Offer: &control.LeftOffer{Name: bob.name(), Text: "offer"}}, account)
+			if !reply.Offered {
+				l.Fatalf("%s: %v", account, reply.Problem)
+			}
+			return session
+		}
+		leave(alice, "alice")
+		latest := leave(alice, "alice")
+		leave(carol, "carol")
+		if e := l.next(told[alice], control.EventEvicted); e.Session != latest {
+			l.Errorf("evicted %v, want %v", e.Session, latest)
+		}
+		synctest.Wait()
+		for p, events := range told {
+			for len(events) > 0 {
+				if e := <-events; e.Type == control.EventEvicted {
+					l.Errorf("%s is told of %v", p.name(), e.Session)
+				}
+			}
+		}
+	})
+}
+
+// TestSameOfferKeepsPlace checks that an offer that is left again changes nothing, so that a client that
+// has got it does not get it again.
+func TestSameOfferKeepsPlace(t *testing.T) {
+	runLab(t, nil, func(l *lab) {
+		alice, bob := l.peer(), l.peer()
+		session := control.NewSessionID()
+		register := control.Register{Key: alice.key, Offer: &control.LeftOffer{Name: bob.name(), Text: "offer"}}
+		alice.mustRegister(session, register, l.server.Token())
+		if status, text := bob.take(bob.name(), "", 0); text != "offer" {
+			l.Fatalf("status %d, %q", status, text)
+		}
+		alice.mustRegister(session, register, l.server.Token())
+		if status, text := bob.take(bob.name(), "", time.Second); status != http.StatusNoContent {
+			l.Errorf("the same offer again: status %d, %q", status, text)
+		}
+		register.Offer.Text = "another offer"
+		alice.mustRegister(session, register, l.server.Token())
+		if status, text := bob.take(bob.name(), "", time.Second); text != "another offer" {
+			l.Errorf("another offer of the session: status %d, %q", status, text)
 		}
 	})
 }

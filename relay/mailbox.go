@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,6 +19,7 @@ const offerUnit = 4 << 10
 type mailbox struct {
 	ttl                               time.Duration
 	max, maxEach, maxLength, maxBytes int
+	evicted                           func(offerSession) // called when another offer has taken the room of that of a session
 
 	mu       sync.Mutex // guards the following
 	boxes    map[boxName]*box
@@ -80,20 +82,38 @@ func newMailbox(conf *Config) *mailbox {
 	}
 }
 
-// put leaves an offer under name. It replaces an earlier offer of the same session.
+// put leaves an offer under name. It replaces an earlier offer of the same session, but keeps the place
+// of one that is the same: dialers leave an offer again that may have been lost.
 func (m *mailbox) put(name boxName, from sender, session control.SessionID, text []byte) error {
-	if len(text) > m.maxLength {
+	switch {
+	case m.max < 0:
+		return errNoMailbox
+	case len(text) > m.maxLength:
 		return errOfferSize
 	}
+	evicted, err := m.putEvicting(name, from, session, text)
+	for _, session := range evicted {
+		m.evicted(session)
+	}
+	return err
+}
+
+// putEvicting is put without limits of the offer itself. It returns the sessions whose offers it has
+// removed to make room.
+func (m *mailbox) putEvicting(name boxName, from sender, session control.SessionID, text []byte) (evicted []offerSession, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if old := m.sessions[offerSession{from.account, session}]; old != nil {
+		if old.box.name == name && old.from == from && bytes.Equal(old.text, text) && time.Now().Before(old.expires) {
+			return nil, nil
+		}
 		m.removeLocked(old)
 	}
 	b := m.boxLocked(name)
 	defer m.removeIfEmptyLocked(b)
-	if !m.makeRoomLocked(b, from, len(text)) {
-		return errMailboxFull
+	evicted, ok := m.makeRoomLocked(b, from, len(text))
+	if !ok {
+		return evicted, errMailboxFull
 	}
 	m.boxes[name] = b // makeRoomLocked may have removed it
 	m.number++
@@ -104,35 +124,36 @@ func (m *mailbox) put(name boxName, from sender, session control.SessionID, text
 		m.sessions[offerSession{from.account, session}] = o
 	}
 	b.wakeLocked()
-	return nil
+	return evicted, nil
 }
 
 // makeRoomLocked makes room for an offer in the box, and in the mailbox, by removing
-// offers of senders that have more there than the sender of the new one. It returns false
-// if that is not possible.
-func (m *mailbox) makeRoomLocked(b *box, from sender, size int) bool {
-	if m.max < 0 {
-		return false
+// offers of senders that have more there than the sender of the new one. It returns the sessions
+// of these offers, and false if that is not enough.
+func (m *mailbox) makeRoomLocked(b *box, from sender, size int) (evicted []offerSession, ok bool) {
+	evict := func(o *offer) bool {
+		if o == nil {
+			return false
+		}
+		evicted = append(evicted, offerSession{o.from.account, o.session})
+		m.removeLocked(o)
+		return true
 	}
 	if len(b.offers) >= m.maxEach {
 		here := newShares()
 		for _, o := range b.offers {
 			here.add(o)
 		}
-		o := here.victim(from)
-		if o == nil {
-			return false
+		if !evict(here.victim(from)) {
+			return evicted, false
 		}
-		m.removeLocked(o)
 	}
 	for m.shares.total >= m.max || m.shares.bytes+size > m.maxBytes {
-		o := m.shares.victim(from)
-		if o == nil {
-			return false
+		if !evict(m.shares.victim(from)) {
+			return evicted, false
 		}
-		m.removeLocked(o)
 	}
-	return true
+	return evicted, true
 }
 
 // removeSession removes the offer of a session that has been joined, or is over.

@@ -35,7 +35,8 @@ var (
 	errSourceSessions  = &refusal{http.StatusTooManyRequests, control.CodeLimit, "this address has no room for another session"}
 	errMailboxFull     = &refusal{http.StatusTooManyRequests, control.CodeLimit, "the mailbox has no room for another offer"}
 	errWaiters         = &refusal{http.StatusTooManyRequests, control.CodeLimit, "too many requests wait for this name"}
-	errOfferSize       = &refusal{http.StatusRequestEntityTooLarge, control.CodeLimit, "the offer is too large"}
+	errOfferSize       = &refusal{http.StatusRequestEntityTooLarge, control.CodeForbidden, "the offer is too large"}
+	errNoMailbox       = &refusal{http.StatusForbidden, control.CodeForbidden, "the relay has no mailbox"}
 	errDraining        = &refusal{http.StatusServiceUnavailable, control.CodeShutdown, "the relay is shutting down"}
 )
 

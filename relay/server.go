@@ -131,6 +131,7 @@ func (s *Server) setup() error {
 	s.mailbox = newMailbox(s.conf)
 	auth := &authority{decide: s.conf.Authorize, tokens: &s.secrets.tokens}
 	s.registrar = &registrar{env: s.env, auth: auth, tokens: auth.tokens, sessions: s.sessions, mailbox: s.mailbox}
+	s.mailbox.evicted = s.sessions.noteEvicted
 	if err := s.setupOffload(); err != nil {
 		return err
 	}

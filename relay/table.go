@@ -88,6 +88,19 @@ func (t *table) find(id control.SessionID) *session {
 	return t.byID[id]
 }
 
+// noteEvicted tells the dialer of a session that its offer is not in the mailbox any more.
+func (t *table) noteEvicted(s offerSession) {
+	ses := t.find(s.session)
+	if ses == nil || ses.account != s.account {
+		return
+	}
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	if l := &ses.legs[control.Dialer]; l.present {
+		l.client.notify(control.Event{Type: control.EventEvicted, Session: ses.id})
+	}
+}
+
 // uncounted is the count function of sessions that no quota counts.
 func uncounted() (*quota.Slot, error) { return nil, nil }
 

@@ -227,6 +227,8 @@ const (
 	EventJoined EventType = "joined"
 	// EventGone: the other leg of a session has ended or expired.
 	EventGone EventType = "gone"
+	// EventEvicted: the mailbox needed the room of the offer of a session.
+	EventEvicted EventType = "evicted"
 	// EventShutdown: the relay is about to stop.
 	EventShutdown EventType = "shutdown"
 )
@@ -238,7 +240,7 @@ type Event struct {
 	Observed    netip.AddrPort `json:"observed,omitzero"`
 	ObservedSeq uint64         `json:"sight,omitzero"`
 	Instance    string         `json:"instance,omitempty"`
-	// Session is the session, for EventJoined and EventGone.
+	// Session is the session, for EventJoined, EventGone and EventEvicted.
 	Session SessionID `json:"session,omitzero"`
 	// Relays are where the client should go, for EventShutdown, at most MaxMembers. A
 	// relay that stands alone names none.
