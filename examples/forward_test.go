@@ -60,7 +60,7 @@ func (s *slowPages) serve(w http.ResponseWriter, r *http.Request, text string) {
 // TestForward loads pages of one process's host through two others, in both directions, while the
 // relay is killed and comes back, and after it. Then the peer is killed and comes back.
 func TestForward(t *testing.T) {
-	s := build(t, "relay", "forward")
+	s := newScene(t)
 	pages := &slowPages{make(chan string, 10), make(chan struct{})}
 	web := httptest.NewServer(pages)
 	defer web.Close()

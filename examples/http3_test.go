@@ -16,7 +16,7 @@ import (
 // TestHTTP3Debug checks that the program http3 writes the secrets of its connections, by UDP and by
 // TCP, and a qlog file of the one by UDP.
 func TestHTTP3Debug(t *testing.T) {
-	s := build(t, "http3")
+	s := newScene(t)
 	s.keys = filepath.Join(s.dir, "keys")
 	p, url := s.start(new(bytes.Buffer), `^serving (https://\S+)`, "http3", "-listen", "127.0.0.1:0", "-qlog", "qlog")
 	insecure := &tls.Config{InsecureSkipVerify: true}

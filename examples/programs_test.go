@@ -18,10 +18,10 @@ import (
 	"time"
 )
 
-// patience is how long all programs may take together, with their build.
+// patience is how long the programs of a test may take together.
 const patience = 5 * time.Minute
 
-// scene is a folder with the programs, in which they run.
+// scene is a folder in which the programs run.
 type scene struct {
 	*testing.T
 	dir  string
@@ -29,27 +29,20 @@ type scene struct {
 	keys string // the file of SSLKEYLOGFILE; empty: none
 }
 
-// build builds programs.
-func build(t *testing.T, programs ...string) *scene {
+// newScene makes a scene. It builds the programs if no test has done so.
+func newScene(t *testing.T) *scene {
 	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	s := &scene{T: t, dir: t.TempDir(), ctx: ctx}
-	args := []string{"build", "-buildvcs=false", "-ldflags=-s -w", "-o", s.dir + string(filepath.Separator)}
-	for _, p := range programs {
-		args = append(args, "./"+p)
-	}
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %q: %v\n%s", args, err, out)
-	}
-	return s
+	return &scene{T: t, dir: t.TempDir(), ctx: ctx}
 }
 
 // command returns a program that has not started. Its standard input is empty.
 func (s *scene) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(s.ctx, filepath.Join(s.dir, name), args...)
+	cmd := exec.CommandContext(s.ctx, filepath.Join(programs, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir, "AppData="+s.dir, "SSLKEYLOGFILE="+s.keys, "QUICWAY_RELAY=")
 	return cmd
@@ -158,13 +151,13 @@ func TestCommandLines(t *testing.T) {
 	if runtime.GOOS == "linux" {
 		names = append(names, "nat")
 	}
-	build(t, names...).testCommandLines(names)
+	newScene(t).testCommandLines(names)
 }
 
 // TestPrograms runs programs together: their exit codes and errors, an identity that lasts, a
 // peer that has a name, and what is written for debugging.
 func TestPrograms(t *testing.T) {
-	s := build(t, "relay", "dial", "accept", "forward")
+	s := newScene(t)
 	relay, url := s.start(nil, relayURL, "relay", "-listen", "127.0.0.1:0", "-secret", "relay.key")
 	s.testWrongPin(url)
 
