@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/quic-go/quic-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/quicway/quicway/internal/test/nettest"
@@ -173,4 +174,16 @@ func TestUnpolledCloseWithWriters(t *testing.T) {
 		t.Error(err)
 	}
 	writers.Wait()
+}
+
+// TestUnpolledVirtual checks that QUIC over a socket without Go's poller has marks, batches and local
+// addresses, as over any other socket of the kernel.
+func TestUnpolledVirtual(t *testing.T) {
+	conn, err := NewVirtual(&VirtualConfig{Socket: listenUnpolled(t), Send: func(*Message) error { return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := conn.(quic.OOBCapablePacketConn); !ok {
+		t.Errorf("quic-go uses %T packet by packet", conn)
+	}
 }

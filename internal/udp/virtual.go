@@ -57,7 +57,7 @@ func NewVirtual(cfg *VirtualConfig) (Conn, error) {
 	if v.max == 0 {
 		v.max = defaultQueue
 	}
-	return wrapVirtual(v, cfg.Socket)
+	return wrapVirtual(v, cfg.Socket), nil
 }
 
 // queued is a packet in the queue.

@@ -23,19 +23,16 @@ var _ interface {
 	ReadBatch(ms []ipv4.Message, flags int) (int, error)
 } = (*oobVirtual)(nil)
 
-// wrapVirtual makes an oobVirtual if the underlying socket is a UDP socket. All transports of
-// one QUIC connection must be of the same kind: quic-go decides at the beginning of a
-// connection whether it marks packets with ECN, and panics if it cannot do so later.
-func wrapVirtual(v *virtual, s *Socket) (Conn, error) {
-	udp, ok := s.conn.(*net.UDPConn)
+// wrapVirtual makes an oobVirtual if the underlying socket is a UDP socket of the kernel, also one
+// without Go's poller. All transports of one QUIC connection must be of the same kind: quic-go
+// decides at the beginning of a connection whether it marks packets with ECN, and panics if it
+// cannot do so later.
+func wrapVirtual(v *virtual, s *Socket) Conn {
+	kernel, ok := s.engine.(*kernelEngine)
 	if !ok {
-		return v, nil
+		return v
 	}
-	raw, err := udp.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	return &oobVirtual{virtual: v, raw: raw}, nil
+	return &oobVirtual{virtual: v, raw: kernel.raw}
 }
 
 // IsTrain says whether control messages make a written message a train (UDP_SEGMENT).
