@@ -61,7 +61,7 @@ func newKernelEngine(s *Socket, conn *net.UDPConn, cfg *Config) (engine, error) 
 	if err := raw.Control(func(fd uintptr) { setupErr = e.setup(int(fd), cfg) }); err != nil {
 		return nil, err
 	}
-	if setupErr != nil || !cfg.Unpolled {
+	if setupErr != nil || !cfg.Unpolled || !canWait() {
 		return e, setupErr
 	}
 	u, err := unpoll(conn)

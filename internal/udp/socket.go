@@ -24,7 +24,7 @@ type Config struct {
 	// Unpolled makes a read that waits keep a thread, which costs less for each packet than Go's
 	// poller. It is for the few sockets of a relay, which forwards many packets that arrive one
 	// by one. The conn is closed, because the Socket uses a duplicate. Deadlines are not
-	// supported. It has an effect on Linux only.
+	// supported. It has an effect on Linux only, unless a sandbox forbids ppoll(2).
 	Unpolled bool
 }
 

@@ -91,15 +91,40 @@ func (u *unpolled) until(f func(fd uintptr) bool, events int16) error {
 		if f(uintptr(u.fd)) {
 			return nil
 		}
-		u.wait(events)
+		if err := u.wait(events); err != nil {
+			return err
+		}
 	}
 	return net.ErrClosed
 }
 
 // wait waits until the socket is ready, or closed. After a signal it returns early.
-func (u *unpolled) wait(events int16) {
+func (u *unpolled) wait(events int16) error {
 	fds := [2]unix.PollFd{{Fd: int32(u.fd), Events: events}, {Fd: int32(u.event), Events: unix.POLLIN}}
-	_, _ = unix.Ppoll(fds[:], nil, nil)
+	if _, err := unix.Ppoll(fds[:], nil, nil); err != nil && err != unix.EINTR {
+		return os.NewSyscallError("ppoll", err)
+	}
+	if fds[0].Revents&unix.POLLERR != 0 {
+		u.dropErrors()
+	}
+	return nil
+}
+
+// dropErrors empties the socket's queue of errors, which only a conn has that the caller has set up
+// so (IP_RECVERR, SO_TIMESTAMPING). While there is one in it, no wait lasts.
+func (u *unpolled) dropErrors() {
+	for {
+		_, _, err := unix.Recvfrom(u.fd, nil, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil && err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// canWait says whether the system call of wait is allowed: a seccomp filter may forbid it.
+func canWait() bool {
+	_, err := unix.Ppoll(nil, &unix.Timespec{}, nil)
+	return err == nil || err == unix.EINTR
 }
 
 // Close closes the socket, and waits until nobody uses it.
