@@ -103,21 +103,24 @@ func (l *Link) use(ctx context.Context, s *Session, connected func(*Session)) (n
 // does and ends the session, unless the peer has been heard on that meanwhile. It returns nil if
 // the session ends before.
 func (l *Link) replace(ctx context.Context, s *Session) *p2p.Conn {
-	for wait := redialFirst; s.awaitSilence(ctx); wait = min(2*wait, redialMax) {
+	wait := redialFirst
+	for s.awaitSilence(ctx) {
 		l.conf.Log.Warn("the peer does not answer; connecting again", "peer", s.conn.RemoteID())
 		conn, err := l.dial(ctx)
 		switch {
-		case err == nil && s.staysSilent(ctx):
+		case err != nil:
+			l.conf.Log.Warn("cannot connect again", "in", wait, "err", err)
+			select {
+			case <-time.After(wait):
+			case <-s.context().Done():
+			}
+			wait = min(2*wait, redialMax)
+		case s.staysSilent(ctx):
 			_ = s.conn.CloseWithError(0, "connected again")
 			return conn
-		case err == nil:
+		default:
 			_ = conn.CloseWithError(0, "the other connection is in use again")
-			continue
-		}
-		l.conf.Log.Warn("cannot connect again", "in", wait, "err", err)
-		select {
-		case <-time.After(wait):
-		case <-s.context().Done():
+			wait = redialFirst
 		}
 	}
 	return nil
@@ -250,8 +253,13 @@ func Accept(ctx context.Context, conf *Config, accept func(context.Context) (*p2
 }
 
 // leaveIfSilent ends a session whose peer has connected again, if it does not answer: it may hold
-// the ports at which the new session shall listen.
+// the ports at which the new session shall listen. It does nothing while another call waits for an
+// answer.
 func (s *Session) leaveIfSilent(ctx context.Context) {
+	if s.doubted.Swap(true) {
+		return
+	}
+	defer s.doubted.Store(false)
 	if s.staysSilent(ctx) {
 		_ = s.conn.CloseWithError(0, "connected again")
 	}

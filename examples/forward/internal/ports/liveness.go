@@ -16,8 +16,10 @@ const (
 	// silentAfter is how long the peer may take to answer. A connection that changes its path or
 	// its relay is silent for less.
 	silentAfter = 3 * time.Second
-	// lookEvery is how often the counters of a session are looked at.
-	lookEvery = 250 * time.Millisecond
+	// lookEvery is how often the counters of a session are looked at, and askedEvery how often while
+	// a connection that has arrived here waits for the answer.
+	lookEvery  = 250 * time.Millisecond
+	askedEvery = 5 * time.Millisecond
 )
 
 // noFlow is a datagram of a flow that no stream can have. The peer acknowledges it, and drops it.
@@ -64,24 +66,38 @@ func (l *liveness) ask(now time.Time) bool {
 	return first
 }
 
-// state says whether the peer was heard lately or has answered, and whether it has not for long.
-func (l *liveness) state(now time.Time) (lately, answered, silent bool) {
+// lately says whether the peer was heard a short time ago, and owes no answer.
+func (l *liveness) lately(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	answered = l.asked.IsZero()
-	return answered && now.Sub(l.heard) < heardLately, answered, !answered && now.Sub(l.asked) >= silentAfter
+	return l.asked.IsZero() && now.Sub(l.heard) < heardLately
 }
 
-// look returns the state of the session's liveness.
-func (s *Session) look() (lately, answered, silent bool) {
+// answered says whether the peer was heard since it was asked.
+func (l *liveness) answered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked.IsZero()
+}
+
+// silent says whether the peer has owed an answer for too long.
+func (l *liveness) silent(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.asked.IsZero() && now.Sub(l.asked) >= silentAfter
+}
+
+// look takes in the present counters of the connection, and returns the time at which it has.
+func (s *Session) look() time.Time {
 	now := time.Now()
 	s.live.note(s.conn.ConnectionStats(), now)
-	return s.live.state(now)
+	return now
 }
 
-// ask has the peer send a packet. QUIC asks again by itself.
+// ask has the peer send a packet, unless it has been asked. QUIC asks again by itself. Packets that
+// have come before are no answer.
 func (s *Session) ask() {
-	if s.live.ask(time.Now()) {
+	if s.live.ask(s.look()) {
 		s.sendAsk()
 	}
 }
@@ -105,26 +121,33 @@ func (s *Session) sendAsks() {
 	}
 }
 
+// pause waits for a tick. It returns false if ctx or the connection has ended.
+func (s *Session) pause(ctx context.Context, ticker *time.Ticker) bool {
+	select {
+	case <-ticker.C:
+	case <-ctx.Done():
+	case <-s.context().Done():
+	}
+	return ctx.Err() == nil && s.context().Err() == nil
+}
+
 // answers says whether the peer answers. It asks the peer if it has not been heard lately.
 func (s *Session) answers(ctx context.Context) bool {
-	if lately, _, _ := s.look(); lately {
+	if s.live.lately(s.look()) {
 		return true
 	}
 	s.ask()
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(askedEvery)
 	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
+	for s.pause(ctx, ticker) {
+		switch now := s.look(); {
+		case s.live.answered():
+			return true
+		case s.live.silent(now):
 			return false
-		case <-s.context().Done():
-			return false
-		}
-		if _, answered, silent := s.look(); answered || silent {
-			return answered
 		}
 	}
+	return false
 }
 
 // awaitSilence returns true when the peer does not answer, and false when the connection or ctx
@@ -132,26 +155,19 @@ func (s *Session) answers(ctx context.Context) bool {
 func (s *Session) awaitSilence(ctx context.Context) bool {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	for {
-		_, _, silent := s.look()
-		if silent {
+	for s.pause(ctx, ticker) {
+		switch now := s.look(); {
+		case s.live.silent(now):
 			return true
-		}
-		if s.live.doubtful(time.Now()) {
+		case s.live.doubtful(now):
 			s.ask()
 		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return false
-		case <-s.context().Done():
-			return false
-		}
 	}
+	return false
 }
 
-// staysSilent is asked when the peer is reachable again, on another connection. It returns false
-// if this one is heard as well, soon: its retransmissions may have become rare.
+// staysSilent is called when the peer is reachable on another connection. It returns false if the
+// peer is heard on this one as well, soon. It asks once more, since QUIC may have come to ask rarely.
 func (s *Session) staysSilent(ctx context.Context) bool {
 	s.ask()
 	s.sendAsk()
@@ -159,16 +175,10 @@ func (s *Session) staysSilent(ctx context.Context) bool {
 	defer cancel()
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	for {
-		if _, answered, _ := s.look(); answered {
+	for s.pause(ctx, ticker) {
+		if s.look(); s.live.answered() {
 			return false
 		}
-		select {
-		case <-ticker.C:
-		case <-s.context().Done():
-			return true
-		case <-ctx.Done():
-			return true
-		}
 	}
+	return true
 }

@@ -16,7 +16,7 @@ func TestLiveness(t *testing.T) {
 		t.Helper()
 		now = now.Add(after)
 		l.note(stats, now)
-		_, answered, silent := l.state(now)
+		answered, silent := l.answered(), l.silent(now)
 		if doubtful := l.doubtful(now); doubtful != wantDoubtful || answered != wantAnswered || silent != wantSilent {
 			t.Errorf("doubtful %v, answered %v, silent %v", doubtful, answered, silent)
 		}
@@ -33,7 +33,7 @@ func TestLiveness(t *testing.T) {
 	look(1, false, false, true)
 	stats.PacketsReceived++
 	look(0, false, true, false)
-	if lately, _, _ := l.state(now); !lately {
+	if !l.lately(now) {
 		t.Error("a packet is not noticed")
 	}
 }
@@ -51,5 +51,42 @@ func TestAnswers(t *testing.T) {
 		if s.staysSilent(t.Context()) {
 			t.Error("a session that lives is silent")
 		}
+	}
+}
+
+// TestOldPackets checks that what has come before a question does not answer it, also if nobody has
+// looked since then.
+func TestOldPackets(t *testing.T) {
+	l := newLab(t)
+	conn, _ := l.connect()
+	for {
+		s := NewSession(conn, l.conf()) // does not run, so that the question is not sent
+		before := conn.ConnectionStats().PacketsReceived
+		s.ask()
+		s.look()
+		answered := s.live.answered()
+		if conn.ConnectionStats().PacketsReceived != before {
+			continue // something else has come since
+		}
+		if before == 0 || answered {
+			t.Errorf("%d packets that have come before answer a question", before)
+		}
+		return
+	}
+}
+
+// TestSilenceEnds checks that a session which has ended is not silent, or a link would dial in vain
+// again and again.
+func TestSilenceEnds(t *testing.T) {
+	l := newLab(t)
+	conn, _ := l.connect()
+	s := NewSession(conn, l.conf())
+	if err := conn.CloseWithError(0, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
+	s.live.asked = time.Now().Add(-silentAfter)
+	if s.awaitSilence(t.Context()) {
+		t.Error("a session that has ended is silent")
 	}
 }

@@ -47,10 +47,11 @@ type Config struct {
 // Session forwards over one connection, in both directions. Its methods may be called
 // concurrently.
 type Session struct {
-	conf *Config
-	conn *p2p.Conn
-	live liveness
-	asks chan struct{} // holds a token when the peer is to be asked
+	conf    *Config
+	conn    *p2p.Conn
+	live    liveness
+	asks    chan struct{} // holds a token when the peer is to be asked
+	doubted atomic.Bool   // leaveIfSilent is running
 
 	listeners atomic.Int32 // of the peer, at this host
 	begun     atomic.Int32 // UDP flows that this side has begun
