@@ -58,7 +58,8 @@ func (s *slowPages) serve(w http.ResponseWriter, r *http.Request, text string) {
 }
 
 // TestForward loads pages of one process's host through two others, in both directions, while the
-// relay is killed and comes back, and after it. Then the peer is killed and comes back.
+// relay is killed and comes back, and after it. Then a process that has connected is killed and comes
+// back, and then the one that it has connected to.
 func TestForward(t *testing.T) {
 	s := newScene(t)
 	pages := &slowPages{make(chan string, 10), make(chan struct{})}
@@ -71,7 +72,8 @@ func TestForward(t *testing.T) {
 	accept := []string{"-relay", url, "-identity", "alice.key", "-allow", "any", "-relay-only"}
 	alice, id := s.start(new(bytes.Buffer), `^forward -to (\w+)`, "forward", accept...)
 	here, address := s.start(new(bytes.Buffer), `listening here.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-L", "0:"+target, "-relay-only")
-	there, remote := s.start(new(bytes.Buffer), `the peer listens.* address=(\S+)`, "forward", "-relay", url, "-to", id, "-R", fixedPort(t)+":"+target)
+	connect := []string{"-relay", url, "-identity", "carol.key", "-to", id, "-R", fixedPort(t) + ":" + target}
+	there, remote := s.start(new(bytes.Buffer), `the peer listens.* address=(\S+)`, "forward", connect...)
 	s.wantPage("http://"+address, page)
 	s.wantPage("http://"+remote, page)
 
@@ -88,10 +90,19 @@ func TestForward(t *testing.T) {
 	s.wantPage("http://"+address, page)
 	s.wantPage("http://"+remote, page)
 
+	if err := there.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	there.wait()
+	there, _ = s.start(new(bytes.Buffer), `the peer listens.* address=(\S+)`, "forward", connect...)
+	s.wantPage("http://"+remote, page)
+
 	if err := alice.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	alice.wait()
+	if _, rest := alice.wait(); !strings.Contains(rest, "connected again") {
+		t.Errorf("the port of a process that was killed has become free only with time: %s", rest)
+	}
 	alice, _ = s.start(new(bytes.Buffer), `^forward -to (\w+)`, "forward", accept...)
 	s.wantPage("http://"+address, page)
 	s.wantPage("http://"+remote, page)
