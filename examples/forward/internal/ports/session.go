@@ -79,6 +79,7 @@ func (s *Session) Run(ctx context.Context) error {
 	for {
 		stream, err := s.conn.AcceptStream(s.context())
 		if err != nil {
+			<-s.context().Done() // a little later there is a reason
 			return s.conn.Err()
 		}
 		tasks.Go(func() { s.serve(stream) })
