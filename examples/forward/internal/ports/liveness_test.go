@@ -12,30 +12,46 @@ func TestLiveness(t *testing.T) {
 	var l liveness
 	now := time.Now()
 	stats := quic.ConnectionStats{PacketsReceived: 10, PacketsSent: 10}
-	look := func(after time.Duration, wantDoubtful, wantAnswered, wantSilent bool) {
+	look := func(after time.Duration, want string) {
 		t.Helper()
 		now = now.Add(after)
 		l.note(stats, now)
-		answered, silent := l.answered(), l.silent(now)
-		if doubtful := l.doubtful(now); doubtful != wantDoubtful || answered != wantAnswered || silent != wantSilent {
-			t.Errorf("doubtful %v, answered %v, silent %v", doubtful, answered, silent)
+		got := ""
+		for _, is := range []struct {
+			true bool
+			name string
+		}{{l.lately(now), "lately "}, {l.doubtful(now), "doubtful "}, {l.answered(), "answered "}, {l.silent(now), "silent "}} {
+			if is.true {
+				got += is.name
+			}
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	look(0, false, true, false)
-	look(time.Hour, false, true, false) // nothing was sent
+	look(0, "lately answered ")
+	look(heardLately-1, "lately answered ")
+	look(1, "answered ")
+	look(time.Hour, "answered ") // nothing was sent
 	stats.PacketsSent++
-	look(0, false, true, false)
-	look(silentAfter, true, true, false) // that needs no proof: it may need no answer
-	if !l.ask(now) || l.ask(now) {
-		t.Error("there is not one question")
+	look(0, "answered ")
+	look(silentAfter-1, "answered ")
+	stats.PacketsSent++ // again, which is not a beginning
+	look(1, "doubtful answered ")
+	if !l.ask(now) {
+		t.Error("there is no question")
 	}
-	look(silentAfter-1, false, false, false)
-	look(1, false, false, true)
+	look(silentAfter-1, "")
+	if l.ask(now) {
+		t.Error("there is another question")
+	}
+	look(1, "silent ") // since the first one
 	stats.PacketsReceived++
-	look(0, false, true, false)
-	if !l.lately(now) {
-		t.Error("a packet is not noticed")
+	look(0, "lately answered ")
+	if !l.ask(now) {
+		t.Error("there is no other question")
 	}
+	look(0, "")
 }
 
 // TestAnswers checks that a peer which lives answers, although nothing else is sent.
