@@ -282,6 +282,49 @@ func TestConfigRefused(t *testing.T) {
 	}
 }
 
+// TestNewClosesSockets checks that the sockets of conns are closed after an error of New, wherever it
+// comes from, and by Close: their address is free again.
+func TestNewClosesSockets(t *testing.T) {
+	for name, test := range map[string]struct {
+		conf  Config
+		twice bool // the same conn is given twice
+		fails bool
+	}{
+		"config":      {conf: Config{MaxSessions: -1}, fails: true},
+		"members":     {conf: Config{Members: []Member{{}}}, fails: true},
+		"one conn":    {twice: true, fails: true},
+		"no failure":  {},
+		"not batched": {conf: Config{DisableOffload: true}},
+	} {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns := []net.PacketConn{conn}
+		if test.twice {
+			conns = append(conns, conn)
+		}
+		server, err := New(&test.conf, conns...)
+		if (err != nil) != test.fails {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if err == nil {
+			if err := server.Close(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if err := conn.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: the conn is not closed: %v", name, err)
+		}
+		again, err := net.ListenPacket("udp", conn.LocalAddr().String())
+		if err != nil {
+			t.Errorf("%s: the socket is open: %v", name, err)
+			continue
+		}
+		again.Close()
+	}
+}
+
 // TestSecretDeterminesTokenAndPin checks that relays with the same secret have the same
 // token and pin.
 func TestSecretDeterminesTokenAndPin(t *testing.T) {
