@@ -131,21 +131,27 @@ func (s *Side) receive(ctx context.Context, to io.Writer) (int64, error) {
 	return io.Copy(to, stream)
 }
 
-// explain returns why the connection has ended, or err if it has not.
+// explain returns why a transfer has failed with err.
 func (s *Side) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var application *quic.ApplicationError
-	switch connErr := s.Conn.Err(); {
-	case errors.As(connErr, &application) && application.ErrorCode == early && application.Remote:
-		return fmt.Errorf("the other side closed the connection early: %s", application.ErrorMessage)
-	case errors.As(connErr, &application) && application.ErrorCode == early:
-		return errors.New(application.ErrorMessage)
-	case connErr != nil:
-		return connErr
+	if ended := s.Conn.Err(); ended != nil { // a connection that ends at this moment has none yet
+		err = ended
 	}
-	return err
+	return plain(err)
+}
+
+// plain says in plain words that a side has closed the connection early.
+func plain(err error) error {
+	var application *quic.ApplicationError
+	switch {
+	case !errors.As(err, &application) || application.ErrorCode != early:
+		return err
+	case application.Remote:
+		return fmt.Errorf("the other side closed the connection early: %s", application.ErrorMessage)
+	}
+	return errors.New(application.ErrorMessage)
 }
 
 // bar makes a progress bar that also shows the path.
