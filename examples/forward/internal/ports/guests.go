@@ -16,6 +16,8 @@ const (
 
 // guests are the sessions of peers that have connected. The zero value is ready to use.
 type guests struct {
+	tasks sync.WaitGroup // that run sessions, or look at them
+
 	mu    sync.Mutex // guards the following
 	all   int
 	peers map[p2p.PeerID][]*Session

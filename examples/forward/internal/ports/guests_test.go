@@ -22,9 +22,9 @@ func TestGuests(t *testing.T) {
 	if !g.enter(p2p.PeerID{1}, nil) {
 		t.Error("a session that has ended counts")
 	}
-	g = guests{}
+	var other guests
 	for i := range maxSessions + 1 {
-		if got, want := g.enter(p2p.PeerID{byte(i), byte(i >> 8)}, nil), i < maxSessions; got != want {
+		if got, want := other.enter(p2p.PeerID{byte(i), byte(i >> 8)}, nil), i < maxSessions; got != want {
 			t.Errorf("peer %d: got %v", i, got)
 		}
 	}

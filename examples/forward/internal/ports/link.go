@@ -38,7 +38,7 @@ type Link struct {
 	changed chan struct{} // closed when session becomes another one
 }
 
-// NewLink makes a link. The caller must call Run.
+// NewLink makes a link, which calls dial for each session. The caller must call Run.
 func NewLink(conf *Config, dial func(context.Context) (*p2p.Conn, error)) *Link {
 	return &Link{conf: conf, dial: dial, changed: make(chan struct{})}
 }
@@ -205,69 +205,4 @@ func isPermanent(err error) bool {
 		}
 	}
 	return false
-}
-
-// Accept serves the peers that connect, until ctx is done or accept returns an error which another
-// call does not cure. It returns the reason when all sessions have ended.
-func Accept(ctx context.Context, conf *Config, accept func(context.Context) (*p2p.Conn, error)) error {
-	var sessions sync.WaitGroup
-	defer sessions.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var present guests
-	wait := redialFirst
-	for {
-		conn, err := accept(ctx)
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = conn.CloseWithError(0, "")
-			}
-			return context.Cause(ctx)
-		case err == nil:
-			wait = redialFirst
-			s := NewSession(conn, conf)
-			for _, other := range present.of(conn.RemoteID()) {
-				sessions.Go(func() { other.leaveIfSilent(ctx) })
-			}
-			if !present.enter(conn.RemoteID(), s) {
-				conf.Log.Warn("too many connections", "peer", conn.RemoteID())
-				_ = conn.CloseWithError(0, "too many connections")
-				continue
-			}
-			sessions.Go(func() {
-				defer present.leave(conn.RemoteID(), s)
-				serve(ctx, s)
-			})
-			continue
-		case isPermanent(err):
-			return err
-		}
-		conf.Log.Warn("cannot accept peers; trying again", "in", wait, "err", err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-		wait = min(2*wait, redialMax)
-	}
-}
-
-// leaveIfSilent ends a session whose peer has connected again, if it does not answer: it may hold
-// the ports at which the new session shall listen. It does nothing while another call waits for an
-// answer.
-func (s *Session) leaveIfSilent(ctx context.Context) {
-	if s.doubted.Swap(true) {
-		return
-	}
-	defer s.doubted.Store(false)
-	if s.staysSilent(ctx) {
-		_ = s.conn.CloseWithError(0, "connected again")
-	}
-}
-
-// serve runs a session of a peer that has connected.
-func serve(ctx context.Context, s *Session) {
-	s.conf.Log.Info("connected", "peer", s)
-	err := s.Run(ctx)
-	s.conf.Log.Info("disconnected", "peer", s.conn.RemoteID(), "reason", err)
 }

@@ -55,21 +55,6 @@ func TestPermanentErrors(t *testing.T) {
 	}
 }
 
-// TestAccept checks that another program with the same identity does not end the service, and that
-// an error which nothing cures does.
-func TestAccept(t *testing.T) {
-	l := newLab(t)
-	failures := []error{p2p.ErrIdentityInUse, p2p.ErrUnauthorized}
-	err := Accept(t.Context(), l.conf(), func(context.Context) (*p2p.Conn, error) {
-		err := failures[0]
-		failures = failures[1:]
-		return nil, fmt.Errorf("accept: %w", err)
-	})
-	if !errors.Is(err, p2p.ErrUnauthorized) {
-		t.Errorf("got %v", err)
-	}
-}
-
 // TestHostileRequests checks the answers to lines that are no requests.
 func TestHostileRequests(t *testing.T) {
 	l := newLab(t)
