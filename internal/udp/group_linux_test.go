@@ -1,6 +1,29 @@
 package udp
 
-import "testing"
+import (
+	"errors"
+	"syscall"
+	"testing"
+)
+
+// fullConn is a socket without room.
+type fullConn struct{ syscall.RawConn }
+
+func (fullConn) Write(func(uintptr) bool) error { return errFull }
+
+// TestFullMember checks that packets for which a socket has no room are counted.
+func TestFullMember(t *testing.T) {
+	g, err := NewGroup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	train := Message{Data: make([]byte, 300), SegmentSize: 100, Remote: listen(t, "udp", "127.0.0.1:0", nil).LocalAddr()}
+	err = g.engine.(*epollGroup).kernel.writeTo(fullConn{}, false, []Message{train, {Data: []byte{1}, Remote: train.Remote, ECN: 1}})
+	if s := g.Stats(); !errors.Is(err, errFull) || s.TxErrors != 4 || s.TxPackets != 0 {
+		t.Errorf("%v, %d packets are lost, and %d sent", err, s.TxErrors, s.TxPackets)
+	}
+}
 
 // TestGroupMarks checks that the ECN mark and the hop limit of a message are sent, and those of
 // what comes back are received.

@@ -1,6 +1,8 @@
 package udp
 
 import (
+	"errors"
+	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -182,6 +184,7 @@ func (s *sender) flush() error {
 	}
 	for s.from = 0; s.from < s.n; {
 		if err := s.raw.Write(s.call); err != nil {
+			s.lost(err)
 			return err
 		}
 		if s.errno == 0 {
@@ -196,6 +199,16 @@ func (s *sender) flush() error {
 		s.from++
 	}
 	return last
+}
+
+// lost counts the trains that are not sent, unless the socket is closed.
+func (s *sender) lost(err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return
+	}
+	for i := s.from; i < s.n; i++ {
+		s.engine.socket.stats.txErrors.Add(uint64(s.trains[i].datagrams()))
+	}
 }
 
 // reset drops the references to the messages, whose memory belongs to the caller.
