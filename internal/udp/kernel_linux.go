@@ -43,8 +43,8 @@ type kernelEngine struct {
 	want    int                   // how many messages to read at most
 	got     int                   // how many were read
 	errno   unix.Errno            // why none was read
-	level   bool                  // a wait ends when there is a packet, also an old one
-	drained bool                  // the last read has left no packet
+	level   bool                  // a wait ends at once if there is a packet: so does poll(2), not Go's poller
+	drained bool                  // with level: the last read has left no packet, so the next one waits first
 	dropped uint32                // the last value of SO_RXQ_OVFL
 }
 
