@@ -1,9 +1,7 @@
 package datapath
 
 import (
-	"bytes"
 	"errors"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -98,100 +96,5 @@ func TestPinCutOff(t *testing.T) {
 	}
 	if err := errors.Join(relay.DeleteSession(0), relay.DeleteSession(1), second.Close(), Unpin(dir)); err != nil {
 		t.Error(err)
-	}
-}
-
-// hopsOf returns the places in the table of next hops.
-func hopsOf(t *testing.T, p *Program) []datapathHop {
-	t.Helper()
-	memory, commons, err := mapMemory[datapathCommon](p.objects.Commons)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { memory.close() })
-	return commons[0].Hop[:]
-}
-
-// TestNextHopsShared checks that legs share a next hop, and that a change of interfaces voids it.
-func TestNextHopsShared(t *testing.T) {
-	w := manyWire(t, &Config{Sessions: 16})
-	hops := hopsOf(t, w.program)
-	used := func() (n int) {
-		for i := range hops {
-			if hops[i].Tenant != 0 {
-				n++
-			}
-		}
-		return n
-	}
-	send := func() {
-		for s := range uint32(16) {
-			id := testID(1, 2, byte(s))
-			if err := w.program.relay.PutRoute(id, Route{Session: s, Leg: 1}); err != nil {
-				t.Fatal(err)
-			}
-			w.leads(id, s)
-		}
-	}
-	send()
-	if n := used(); n != 1 {
-		t.Errorf("%d next hops, want 1", n)
-	}
-	if err := w.program.Detach("out0"); err != nil {
-		t.Fatal(err)
-	}
-	send()
-	if n := used(); n != 2 {
-		t.Errorf("%d next hops after a change of interfaces, want another one", n)
-	}
-}
-
-// TestNextHopsFull checks that packets are forwarded if the table of next hops has no room, each by
-// another look-up, and that a next hop that was in the table for long gives up its place.
-func TestNextHopsFull(t *testing.T) {
-	w := newWire(t)
-	w.session(0, bob, relayAB)
-	f := w.good(0)
-	frame := f.Build(edgeMAC, w.in.HardwareAddr)
-	w.run(frame, TX, Relayed)
-	hops := hopsOf(t, w.program)
-	at := slices.IndexFunc(hops, func(h datapathHop) bool { return h.Tenant != 0 })
-	now, mine := hops[at].Since, hops[at]
-	for i := range hops {
-		hops[i] = datapathHop{Tenant: 1<<32 | uint64(w.in.Index), Epoch: mine.Epoch + 1, Since: now}
-	}
-	for _, mac := range []net.HardwareAddr{{2, 0, 0, 0, 1, 1}, {2, 0, 0, 0, 1, 2}} {
-		w.neighbour(bob[0].AsSlice(), mac)
-		if got := w.run(frame, TX, Relayed); !bytes.Equal(got[:6], mac) {
-			t.Errorf("sent to %x, want %v", got[:6], mac)
-		}
-	}
-	if left := slices.IndexFunc(hops, func(h datapathHop) bool { return h.Epoch == mine.Epoch }); left >= 0 {
-		t.Errorf("place %d was taken", left)
-	}
-	for i := range hops {
-		hops[i].Since = now - 1<<20
-	}
-	w.run(frame, TX, Relayed)
-	taken := slices.IndexFunc(hops, func(h datapathHop) bool { return h.Epoch == mine.Epoch })
-	if taken < 0 || hops[taken].Tenant != 2<<32|uint64(w.in.Index) {
-		t.Errorf("place %d was taken, want one in its second generation", taken)
-	}
-}
-
-// TestStaleNextHop checks that a leg does not use a next hop whose place another one has got.
-func TestStaleNextHop(t *testing.T) {
-	w := newWire(t)
-	w.session(0, bob, relayAB)
-	f := w.good(0)
-	frame := f.Build(edgeMAC, w.in.HardwareAddr)
-	want := w.run(frame, TX, Relayed)
-	hops := hopsOf(t, w.program)
-	at := slices.IndexFunc(hops, func(h datapathHop) bool { return h.Tenant != 0 })
-	for _, tenant := range []uint64{hops[at].Tenant + 1<<32, hops[at].Tenant &^ (1<<32 - 1)} {
-		hops[at].Tenant, hops[at].Macs = tenant, [3]uint32{1, 2, 3}
-		if got := w.run(frame, TX, Relayed); !bytes.Equal(got, want) {
-			t.Errorf("tenant %#x: sent\n%x\nwant\n%x", tenant, got[:14], want[:14])
-		}
 	}
 }

@@ -87,6 +87,9 @@ func (p *Program) loadFor(conf *Config, noPerfmon bool) error {
 	if err != nil {
 		return err
 	}
+	if err := spec.Variables[datapathVarEpoch].Set(p.epoch); err != nil {
+		return err
+	}
 	if err := errors.Join(specClock(spec.Variables[datapathVarTickNs]), specRelay(spec, conf, &routes), specQuota(spec, conf, &p.hashKeys)); err != nil {
 		return err
 	}

@@ -120,7 +120,8 @@ static __always_inline bool lookup_hop(struct xdp_md *ctx, struct forward *fwd, 
 		fib.dst[0] = fwd->dst[3];
 	}
 	fwd->cached    = NULL;
-	fwd->hop.epoch = epoch; // before the look-up
+	fwd->hop.epoch = epoch; // before the look-up, and before devices is read
+	read_fence();
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
 	__u32 out = fib.ifindex;
