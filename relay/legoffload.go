@@ -62,14 +62,18 @@ func (l *leg) leaveOffloadLocked() {
 	l.offloadLow.Store(0)
 }
 
-// slideLow slides the window of the leg after a packet of which only the low bits of
-// the counter are known: it takes the counter with these bits that is nearest above
-// those that the offload knows.
-func (l *leg) slideLow(low uint16) {
+// slideLow slides the window of the leg after an event, which has only the low bits of the
+// counter: it takes the counter with these bits that is nearest above those that the
+// offload knows. The event may have waited until another client has the leg, or another session
+// the place of its own.
+func (l *leg) slideLow(e datapath.Event) {
 	l.session.mu.Lock()
 	defer l.session.mu.Unlock()
+	if !l.env().offload.current(e) {
+		return
+	}
 	first := l.inOffload.counters.Lo
-	l.slideLocked(first + uint64(low-uint16(first)))
+	l.slideLocked(first + uint64(e.Counter-uint16(first)))
 }
 
 // offloadLegs returns the addresses of the legs for the offload.
@@ -127,6 +131,6 @@ func (t *table) followEvents(ctx context.Context) {
 		if ses == nil || e.Leg > 1 {
 			continue
 		}
-		ses.legs[control.Role(e.Leg)].slideLow(e.Counter)
+		ses.legs[control.Role(e.Leg)].slideLow(e)
 	}
 }

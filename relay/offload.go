@@ -36,6 +36,8 @@ type offload interface {
 	idsPerLeg() uint64
 	// events yields packets that should slide a window, until ctx is done.
 	events(ctx context.Context) iter.Seq[datapath.Event]
+	// current says whether the session of an event is still the one that the event is about.
+	current(e datapath.Event) bool
 	// pinned says whether the offload goes on to forward without the server.
 	pinned() bool
 	// errors is how many calls have failed.
@@ -59,6 +61,7 @@ func (noOffload) openPort(uint16) error                     { return nil }
 func (noOffload) closePort(uint16) error                    { return nil }
 func (noOffload) pinned() bool                              { return false }
 func (noOffload) errors() uint64                            { return 0 }
+func (noOffload) current(datapath.Event) bool               { return false }
 func (noOffload) events(context.Context) iter.Seq[datapath.Event] {
 	return func(func(datapath.Event) bool) {}
 }
@@ -110,6 +113,8 @@ func (o *kernelOffload) closePort(port uint16) error {
 func (o *kernelOffload) events(ctx context.Context) iter.Seq[datapath.Event] {
 	return o.stage.Events(ctx)
 }
+
+func (o *kernelOffload) current(e datapath.Event) bool { return o.stage.Current(e) }
 
 func (o *kernelOffload) pinned() bool { return o.stage.Pinned() }
 

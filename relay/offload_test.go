@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"context"
+	"iter"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +22,9 @@ type fakeOffload struct {
 	due     [2]uint64        // of each leg of the last session
 	far     int              // how many routes were far from what was due, when that was set
 	deleted func(num uint64) // called when a session is deleted; nil: nothing
+
+	reported []datapath.Event
+	void     bool // the events are about an earlier session
 }
 
 func (o *fakeOffload) idsPerLeg() uint64 { return kernelIDs }
@@ -27,6 +33,12 @@ func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 	n := o.packets.Load()
 	return [2]datapath.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
 }
+
+func (o *fakeOffload) events(context.Context) iter.Seq[datapath.Event] {
+	return slices.Values(o.reported)
+}
+
+func (o *fakeOffload) current(datapath.Event) bool { return !o.void }
 
 func (o *fakeOffload) setDue(_ uint64, role control.Role, counter uint64) {
 	o.due[role] = counter
@@ -99,6 +111,25 @@ func TestOffloadEndsFirst(t *testing.T) {
 	})
 }
 
+// TestVoidEvents checks that an event that has waited while another session got the place of its own moves no
+// window.
+func TestVoidEvents(t *testing.T) {
+	for _, void := range []bool{false, true} {
+		runOffload(t, nil, func(l *lab, o *fakeOffload) {
+			_, bob := l.pair()
+			ses := l.server.sessions.find(bob.session)
+			leg := &ses.legs[control.Accepter]
+			before := leg.window
+			e := datapath.Event{Session: uint32(ses.num & (1<<slotBits - 1)), Leg: uint8(control.Accepter), Counter: 14}
+			o.void, o.reported = void, []datapath.Event{e}
+			l.server.sessions.followEvents(t.Context())
+			if moved := leg.window != before; moved == void {
+				l.Errorf("window %+v after an event, void: %v; it was %+v", leg.window, void, before)
+			}
+		})
+	}
+}
+
 // TestOffloadKnowsTheIDsInUse checks that the offload knows the IDs around the one in use.
 // One late packet does not move its window back, but many do.
 func TestOffloadKnowsTheIDsInUse(t *testing.T) {
@@ -127,9 +158,9 @@ func TestOffloadKnowsTheIDsInUse(t *testing.T) {
 		send(3, lateBudget+1)
 		knows(2)
 		ses := l.server.sessions.find(bob.session)
-		ses.legs[control.Accepter].slideLow(9) // after an event
+		ses.legs[control.Accepter].slideLow(datapath.Event{Counter: 9})
 		knows(8)
-		ses.legs[control.Accepter].slideLow(1 << 15) // after an invalid event
+		ses.legs[control.Accepter].slideLow(datapath.Event{Counter: 1 << 15}) // not in the window
 		knows(8)
 	})
 }

@@ -80,6 +80,9 @@ func (v *Relay) Traffic(uint32) ([2]Traffic, error) { return [2]Traffic{}, ErrUn
 // Events yields nothing.
 func (v *Relay) Events(context.Context) iter.Seq[Event] { return func(func(Event) bool) {} }
 
+// Current returns false.
+func (v *Relay) Current(Event) bool { return false }
+
 // Session returns ErrUnsupported.
 func (v *Relay) Session(uint32) ([2]Leg, error) { return [2]Leg{}, ErrUnsupported }
 

@@ -39,4 +39,6 @@ type Event struct {
 	Leg     uint8
 	// Counter is the low 16 bits of the counter of the ID.
 	Counter uint16
+
+	version uint16 // of the leg: bpf/legs.h
 }

@@ -145,7 +145,7 @@ func (v *Relay) Traffic(session uint32) (out [2]Traffic, err error) {
 }
 
 // Events yields events until ctx is done or the program is closed. Only one goroutine at a time
-// may use it.
+// may use it. An event may be about an earlier session with the same index: see [Relay.Current].
 func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		defer context.AfterFunc(ctx, func() { v.events.Flush() })()
@@ -162,13 +162,28 @@ func (v *Relay) Events(ctx context.Context) iter.Seq[Event] {
 			e := Event{
 				Session: binary.NativeEndian.Uint32(b),
 				Leg:     uint8(binary.NativeEndian.Uint32(b[4:])),
-				Counter: uint16(binary.NativeEndian.Uint32(b[8:])),
+				Counter: binary.NativeEndian.Uint16(b[8:]),
+				version: binary.NativeEndian.Uint16(b[10:]),
 			}
 			if !yield(e) {
 				return
 			}
 		}
 	}
+}
+
+// Current says whether a session has had the same legs since an event of it. If not, the event is void, and the
+// kernel reports the ID again with another packet.
+func (v *Relay) Current(e Event) bool {
+	if e.Session >= v.sessions || e.Leg > 1 {
+		return false
+	}
+	same := false
+	err := v.withLegs(func(t *legTable) error {
+		same = t.at(e.Session, e.Leg).load().version() == e.version
+		return nil
+	})
+	return err == nil && same
 }
 
 // Session returns the two legs of a session, as PutSession has set them. They are the zero Leg if

@@ -440,12 +440,50 @@ func TestEvents(t *testing.T) {
 		w.run(f.Build(edgeMAC, w.in.HardwareAddr), TX, Relayed)
 	}
 	for e := range w.program.relay.Events(t.Context()) {
-		if want := (Event{Session: 3, Leg: 1, Counter: 5}); e != want {
-			t.Errorf("event %+v, want %+v", e, want)
+		want := Event{Session: 3, Leg: 1, Counter: 5, version: e.version}
+		if e != want || !w.program.relay.Current(e) {
+			t.Errorf("event %+v, want %+v, which is current", e, want)
 		}
 		return
 	}
 	t.Error("no event")
+}
+
+// TestVoidEvents checks that an event is no longer current when its session was deleted or has other legs,
+// also if another session has come.
+func TestVoidEvents(t *testing.T) {
+	for what, change := range map[string]func(w *wire) error{
+		"deleted":    func(w *wire) error { return w.program.relay.DeleteSession(3) },
+		"other legs": func(w *wire) error { return w.program.relay.PutSession(3, legsAt(localOf(1), localOf(2))) },
+		"another": func(w *wire) error {
+			err := w.program.relay.DeleteSession(3)
+			w.session(0, bob, relayAB)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newWire(t)
+			w.session(0, bob, relayAB)
+			relay := &w.program.relay
+			f := w.good(0)
+			copy(f.Payload[1:], w.key.ID(cid.Peer, 5).Bytes())
+			w.run(f.Build(edgeMAC, w.in.HardwareAddr), TX, Relayed)
+			for e := range relay.Events(t.Context()) {
+				if !relay.Current(e) {
+					t.Errorf("event %+v is not current before", e)
+				}
+				if err := change(w); err != nil || relay.Current(e) {
+					t.Errorf("event %+v is current after, or %v", e, err)
+				}
+				break
+			}
+			for _, e := range []Event{{Session: 16}, {Session: 3, Leg: 2}} {
+				if relay.Current(e) {
+					t.Errorf("event %+v is current, though there is no such leg", e)
+				}
+			}
+		})
+	}
 }
 
 // TestEventsOverflow checks that events are counted as lost and repeated later if the ring is full,

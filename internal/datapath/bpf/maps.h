@@ -59,7 +59,8 @@ struct {
 struct event {
 	__u32 session;
 	__u32 leg;
-	__u32 counter; // low 16 bits of it
+	__u16 counter; // low bits of it
+	__u16 version; // of the leg, as the packet was forwarded
 };
 
 struct {

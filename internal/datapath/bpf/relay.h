@@ -142,7 +142,7 @@ static __always_inline bool is_due(route r, __u16 due) {
 
 // report_id reports to Go that packets to a leg carry an ID that is due. Go then advances the window
 // of IDs.
-static __always_inline void report_id(struct leg *leg, route r, __u16 due, __u32 now) {
+static __always_inline void report_id(struct leg *leg, route r, __u16 due, __u16 version, __u32 now) {
 	if ((__u16)(now - leg->told) < REPORT_EVERY)
 		return;
 	leg->told      = now;
@@ -150,6 +150,7 @@ static __always_inline void report_id(struct leg *leg, route r, __u16 due, __u32
 	    .session = route_session(r),
 	    .leg     = route_leg(r),
 	    .counter = (__u16)(due + (r - due) % ROUTE_COUNTERS),
+	    .version = version,
 	};
 	if (bpf_ringbuf_output(&events, &e, sizeof(e), 0))
 		count(EVENT_LOST);
@@ -256,7 +257,7 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 	}
 	__u16 due = READ_ONCE(leg->due);
 	if (is_due(r, due))
-		report_id(leg, r, due, now);
+		report_id(leg, r, due, leg_version(fwd.state), now);
 	__sync_fetch_and_add(&leg->packets, 1);
 	__sync_fetch_and_add(&leg->bytes, ntohs(p->udp->len) - sizeof(*p->udp));
 	count(RELAYED);
