@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -61,17 +62,19 @@ func TestManyLocals(t *testing.T) {
 }
 
 // TestPinCutOff checks that the next process takes over the addresses of the relay that legs have, and
-// takes a leg that was being changed when its process ended for none.
+// takes a leg that was being changed when its process ended for none. It puts and deletes all sessions without
+// a trace of what was cut off.
 func TestPinCutOff(t *testing.T) {
 	nettest.Namespace(t)
 	dir := filepath.Join(nettest.BPFFS(t), "quicway")
 	first := loadPinned(t, dir, 4)
-	for i := range uint32(2) {
+	for i := range uint32(3) {
 		if err := first.relay.PutSession(i, legsAt(localOf(int(i)), localOf(9))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first.relay.legs.begin(1)
+	cutOff(&first.relay.legs, 1, 0)
+	cutOff(&first.relay.legs, 2, 1)
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,19 +85,68 @@ func TestPinCutOff(t *testing.T) {
 			t.Errorf("session %d: %v, %v, want %v", i, got, err, want)
 		}
 	}
-	if n := len(relay.legs.locals.numbers); n != 2 {
-		t.Errorf("%d addresses in use, want 2", n)
+	locals := &relay.legs.locals
+	if n := len(locals.numbers); n != 3 {
+		t.Errorf("%d addresses in use, want 3", n)
 	}
-	again := legsAt(localOf(1), localOf(9))
-	if err := relay.PutSession(1, again); err != nil {
-		t.Fatal(err)
-	}
-	for leg := range uint8(2) {
-		if s := relay.legs.at(1, leg).load(); !s.complete() || s.via() == 0 {
-			t.Errorf("state %#x of a leg that was put again", s)
+	for session := range uint32(3) {
+		want := legsAt(localOf(20+int(session)), localOf(9))
+		if err := relay.PutSession(session, want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := relay.Session(session); got != want || err != nil {
+			t.Errorf("session %d, put again: %v, %v, want %v", session, got, err, want)
 		}
 	}
-	if err := errors.Join(relay.DeleteSession(0), relay.DeleteSession(1), second.Close(), Unpin(dir)); err != nil {
+	for session := range uint32(3) {
+		if err := relay.DeleteSession(session); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if users := slices.Max(locals.users); users != 0 || len(locals.numbers) != 0 {
+		t.Errorf("%d users and %d addresses are left", users, len(locals.numbers))
+	}
+	if err := errors.Join(second.Close(), Unpin(dir)); err != nil {
+		t.Error(err)
+	}
+}
+
+// cutOff leaves a session as a process leaves it that ends when it has put so many of the legs again.
+func cutOff(t *legTable, session uint32, legs uint8) {
+	before := [2]datapathLeg{*t.at(session, 0), *t.at(session, 1)}
+	t.begin(session)
+	for leg := range legs {
+		l := t.at(session, leg)
+		s := before[leg].load()
+		l.end(s.at(), s.via())
+	}
+}
+
+// TestPinWithoutLocals checks that no address of the relay is changed while a leg has its number, also if the
+// leg is of an earlier process whose addresses are lost.
+func TestPinWithoutLocals(t *testing.T) {
+	nettest.Namespace(t)
+	dir := filepath.Join(nettest.BPFFS(t), "quicway")
+	first := loadPinned(t, dir, 4)
+	if err := errors.Join(first.relay.PutSession(0, legsAt(localOf(1), localOf(2))), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, pinnedMaps, datapathMapCommons)); err != nil {
+		t.Fatal(err)
+	}
+	second := loadPinned(t, dir, 4)
+	relay := &second.relay
+	if legs, err := relay.Session(0); legs != [2]Leg{} || err != nil {
+		t.Errorf("legs without addresses of the relay: %v, %v", legs, err)
+	}
+	want := legsAt(localOf(3), localOf(4))
+	if err := errors.Join(relay.PutSession(1, want), relay.DeleteSession(0), relay.PutSession(2, legsAt(localOf(5), localOf(6)))); err != nil {
+		t.Fatal(err)
+	}
+	if legs, err := relay.Session(1); legs != want || err != nil {
+		t.Errorf("legs %v, %v after another session has come, want %v", legs, err, want)
+	}
+	if err := errors.Join(second.Close(), Unpin(dir)); err != nil {
 		t.Error(err)
 	}
 }

@@ -27,10 +27,14 @@ func newLocalTable(m *ebpf.Map) (t localTable, err error) {
 	return t, nil
 }
 
-// adopt counts a leg that an earlier process has left.
+// adopt counts a leg that an earlier process has left. The leg counts also if the number has no address, so
+// that no other leg gets the number.
 func (t *localTable) adopt(number uint8) {
+	if number == 0 {
+		return
+	}
+	t.users[number]++
 	if a := t.address(number); a.IsValid() {
-		t.users[number]++
 		t.numbers[a] = number
 	}
 }
