@@ -92,12 +92,14 @@ func (ses *session) offloadLegs() (out [2]datapath.Leg) {
 func (ses *session) countOffloadedLocked() (sent [2]bool) {
 	for role, now := range ses.env.offload.traffic(ses.num) {
 		l := &ses.legs[role]
-		if now.Packets > l.offloaded.Packets {
-			ses.env.counters.offloadPackets.Add(now.Packets - l.offloaded.Packets)
-			ses.env.counters.offloadBytes.Add(now.Bytes - l.offloaded.Bytes)
-			l.offloaded = now
-			sent[l.role.Peer()] = true
+		was := l.offloaded
+		if now.Packets < was.Packets || now.Bytes < was.Bytes {
+			continue
 		}
+		ses.env.counters.offloadPackets.Add(now.Packets - was.Packets)
+		ses.env.counters.offloadBytes.Add(now.Bytes - was.Bytes) // may be counted later than its packet
+		l.offloaded = now
+		sent[l.role.Peer()] = now.Packets > was.Packets
 	}
 	return sent
 }

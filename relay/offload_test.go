@@ -18,6 +18,7 @@ import (
 type fakeOffload struct {
 	noOffload
 	packets atomic.Uint64 // to each leg
+	late    atomic.Uint64 // bytes that are not counted yet
 	routes  map[cid.ID]cid.Association
 	due     [2]uint64        // of each leg of the last session
 	far     int              // how many routes were far from what was due, when that was set
@@ -31,7 +32,8 @@ func (o *fakeOffload) idsPerLeg() uint64 { return kernelIDs }
 
 func (o *fakeOffload) traffic(uint64) [2]datapath.Traffic {
 	n := o.packets.Load()
-	return [2]datapath.Traffic{{Packets: n, Bytes: 100 * n}, {Packets: n, Bytes: 100 * n}}
+	one := datapath.Traffic{Packets: n, Bytes: 100*n - o.late.Load()}
+	return [2]datapath.Traffic{one, one}
 }
 
 func (o *fakeOffload) events(context.Context) iter.Seq[datapath.Event] {
@@ -104,6 +106,22 @@ func TestOffloadEndsFirst(t *testing.T) {
 		o.packets.Store(50)
 		time.Sleep(2 * sweepPeriod)
 		o.packets.Store(0)
+		time.Sleep(2 * sweepPeriod)
+		if s := l.server.Stats(); s.OffloadedPackets != 100 || s.OffloadedBytes != 10_000 {
+			l.Errorf("%d packets, %d bytes, want 100 and 10000", s.OffloadedPackets, s.OffloadedBytes)
+		}
+	})
+}
+
+// TestOffloadedBytesComeLater checks that bytes are counted, and keep no leg alive, that the offload has counted
+// only after their packets.
+func TestOffloadedBytesComeLater(t *testing.T) {
+	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
+		l.pair()
+		o.packets.Store(50)
+		o.late.Store(70)
+		time.Sleep(2 * sweepPeriod)
+		o.late.Store(0)
 		time.Sleep(2 * sweepPeriod)
 		if s := l.server.Stats(); s.OffloadedPackets != 100 || s.OffloadedBytes != 10_000 {
 			l.Errorf("%d packets, %d bytes, want 100 and 10000", s.OffloadedPackets, s.OffloadedBytes)
