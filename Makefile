@@ -40,11 +40,14 @@ cross:
 	./tools/ci/cross.sh
 
 ## test-vm: the kernel's program on the kernels that docs/kernels.md promises, in virtual
-## machines, and the table there (root, apt; about ten minutes)
+## machines, and the table there (root, apt; some minutes)
 test-vm:
-	$(GO) run ./tools/vm -kernel 6.1,6.12 -matrix docs/kernels.md ./internal/datapath
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -skip '^($(LONG))$$' -matrix docs/kernels.md ./internal/datapath
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -run Parity ./relay ./quota ./monitor
 	$(GO) run ./tools/vm -kernel 6.12 -run '$(SPLICE_PACKETS)' ./internal/splice
+
+# The tests of internal/datapath that take longest, and are more about the program than about the kernel.
+LONG = TestConcurrentChanges|TestNextHopRace|TestRouteRace|TestQuotaDecisions|TestPairHashSpreads
 
 # The tests of internal/splice that give the programs single packets.
 SPLICE_PACKETS = TestLoad|TestForward|TestOptions|TestWindowScales|TestDrain|TestWrap|TestFlags|TestSYN|TestReopened|TestTTL|TestECN|TestTooBig|TestClamp|TestPending|TestBelie|TestRenumbered
@@ -52,6 +55,7 @@ SPLICE_PACKETS = TestLoad|TestForward|TestOptions|TestWindowScales|TestDrain|Tes
 ## test-vm-all: all tests of these packages there, and the program on other processors
 ## (an hour)
 test-vm-all: test-vm
+	$(GO) run ./tools/vm -kernel 6.1,6.12 -run '^($(LONG))$$' ./internal/datapath
 	$(GO) run ./tools/vm -kernel 6.1 -run TestKernels ./internal/splice
 	$(GO) run ./tools/vm -kernel 6.12 ./internal/splice
 	$(GO) run ./tools/vm -kernel 6.1,6.12 -timeout 2h -skip 'Chaos|Experiment|LinkQUIC|ManyFlows|TestSample$$|^Example' ./relay ./quota ./monitor

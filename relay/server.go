@@ -98,6 +98,10 @@ func newServer(conf *Config, all []*udp.Socket) (*Server, error) {
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
 	if err := s.setup(); err != nil {
+		s.close()
+		if s.sessions != nil {
+			s.sessions.close() // those that were taken over
+		}
 		return nil, fmt.Errorf("relay: %w", errors.Join(err, s.sockets.close(), s.sockets.local.close()))
 	}
 	return s, nil
