@@ -29,7 +29,7 @@ test:
 
 ## test-kernel: the same, as root, with real network namespaces; skips nothing (lint vets)
 test-kernel:
-	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -vet=off -p 4 -race -shuffle=on -timeout 30m ./...
+	QUICWAY_REQUIRE_KERNEL=1 $(GO) test -vet=off -p 3 -race -shuffle=on -timeout 30m ./...
 
 ## test-unprivileged: as whoever has just cloned this, also if root runs it
 test-unprivileged:

@@ -19,8 +19,9 @@ import (
 // on the stream if it has got an early one (earlyhello.go).
 
 // acceptIdle is how long an accepter waits for the dialer's next packet during the
-// handshake. The dialer is waiting for the answer, so that it need not be long.
-const acceptIdle = 10 * time.Second
+// handshake. The dialer is waiting for the answer, but sends each probe after twice the time of
+// the one before (RFC 9002 §6.2.1): seven of them come in this time, and one may get through.
+const acceptIdle = 30 * time.Second
 
 // dialHandshake is a QUIC handshake of the dialer's that is under way.
 type dialHandshake struct {

@@ -135,7 +135,15 @@ func (r *lineLab) start() {
 func (r *lineLab) startRelay() {
 	r.Helper()
 	r.front = r.listen(r.relay, labNear)
-	relay := &tcptest.Relay{Dial: r.dial(r.relay, labServer), Prefix: r.prefix, Each: r.each}
+	dial := r.dial(r.relay, labServer)
+	noted := func() (*net.TCPConn, error) {
+		c, err := dial()
+		if err != nil {
+			r.Logf("the relay cannot dial: %v", err)
+		}
+		return c, err
+	}
+	relay := &tcptest.Relay{Dial: noted, Prefix: r.prefix, Each: r.each}
 	var running sync.WaitGroup
 	running.Go(func() { relay.Serve(r.front) })
 	r.stop = sync.OnceFunc(func() {
@@ -231,12 +239,14 @@ func (r *lineLab) take(c *tcptest.Conn, injected int) *Pair {
 // mustTake takes over a connection that goes on for long enough, also if the machine is so busy that
 // it is not quiet in time at first.
 func (r *lineLab) mustTake(c *tcptest.Conn, injected int) *Pair {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	pause := 10 * time.Millisecond
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(pause) {
 		if pair := r.take(c, injected); pair != nil {
 			return pair
 		}
+		pause = min(2*pause, 500*time.Millisecond) // a thousand connections may try at the same time
 	}
-	r.Errorf("no takeover within a minute: %v", &r.outcome)
+	r.Errorf("no takeover within five minutes: %v", &r.outcome)
 	return nil
 }
 

@@ -21,12 +21,15 @@ func TestThousand(t *testing.T) {
 	r := newLineLab(t, false, nil)
 	var taken atomic.Int32
 	var counters map[string]nettest.Counters
-	all := make(chan struct{}) // have been taken over
+	all := make(chan struct{}) // have been taken over, or one has failed
+	release := sync.OnceFunc(func() {
+		counters = r.counters()
+		close(all)
+	})
 	r.each = func(c *tcptest.Conn) {
 		pair := r.mustTake(c, 0)
 		if taken.Add(1) == connections {
-			counters = r.counters()
-			close(all)
+			release()
 		}
 		<-all
 		if pair == nil {
@@ -39,11 +42,12 @@ func TestThousand(t *testing.T) {
 	r.start()
 	var running sync.WaitGroup
 	for i := range connections {
-		x := tcptest.Exchange{Seed: uint64(i), Up: 8 << 10, Down: 8 << 10, End: tcptest.Ends()[i%3], Half: all}
+		x := tcptest.Exchange{Seed: uint64(i), Up: 8 << 10, Down: 8 << 10, End: tcptest.Ends()[i%3], Half: all, Timeout: 8 * time.Minute}
 		running.Go(func() {
 			err := r.ends.Run(x, r.dial(r.client, labNear))
 			if err != nil {
 				t.Errorf("connection %d: %v", i, err)
+				release()
 			}
 		})
 	}

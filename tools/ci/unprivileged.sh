@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 if [ "$(id -u)" != 0 ]; then
-	exec go test -vet=off -p 4 "$@" ./...
+	exec go test -vet=off -p 3 "$@" ./...
 fi
 user=65534 # nobody
 home=$(mktemp -d)
@@ -19,5 +19,5 @@ GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GOMODCACH
 chown -R "$user:$user" "$home"
 
 run=(env -i "HOME=$home" "TMPDIR=$home/tmp" "PATH=$PATH" GOMODCACHE="$home/modules" GOFLAGS=-buildvcs=false \
-	"QUICWAY_REQUIRE_CHROMIUM=${QUICWAY_REQUIRE_CHROMIUM-}" go test -vet=off -p 4 "$@" ./...)
+	"QUICWAY_REQUIRE_CHROMIUM=${QUICWAY_REQUIRE_CHROMIUM-}" go test -vet=off -p 3 "$@" ./...)
 (cd "$home/tree" && setpriv --reuid="$user" --regid="$user" --clear-groups "${run[@]}")

@@ -44,7 +44,8 @@ type Exchange struct {
 	Slow     time.Duration // longest random pause between two reads; 0: none
 	Timeout  time.Duration // after which an end gives up; 0: 3 minutes
 
-	// Half is closed when both ends may send the last half of their bytes; nil: at any time.
+	// Half is closed when both ends may send the last half of their bytes; nil: at any time. An end
+	// that has lost its connection does not wait for it.
 	Half <-chan struct{}
 }
 
@@ -128,7 +129,7 @@ func (s *Server) accept() {
 // arrive, the client learns by its timeout.
 func (s *Server) serve(conn *net.TCPConn) {
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Minute))
 	in := &socket{TCPConn: conn}
 	begin := make([]byte, len(s.prefix)+8)
 	if _, err := io.ReadFull(in, begin); err != nil || string(begin[:len(s.prefix)]) != string(s.prefix) {
@@ -216,7 +217,10 @@ func (x *Exchange) send(conn *socket, s side, ended <-chan struct{}) error {
 		return errors.Join(conn.SetLinger(0), conn.Close())
 	}
 	if x.Half != nil {
-		<-x.Half
+		select {
+		case <-x.Half:
+		case <-ended:
+		}
 	}
 	if s.waits {
 		<-ended
