@@ -122,8 +122,8 @@ func (r *lineLab) faultless(before map[string]nettest.Counters) {
 			continue
 		}
 		for counter, n := range after.Since(before[name]) {
-			if counter == "TcpExtBeyondWindow" && n <= uint64(r.outcome.of(wasTaken)+r.outcome.of(wasReturned)) {
-				continue // acknowledgements that a busy machine delivers late look the same
+			if counter == "TcpExtBeyondWindow" && n <= 4*uint64(r.outcome.of(wasTaken)+r.outcome.of(wasReturned)) {
+				continue // acknowledgements that a busy machine delivers late look the same, a few at each change
 			}
 			if (counter == "TcpExtTCPChallengeACK" || counter == "TcpInErrs") && n <= handshakes {
 				continue // answers to a second SYN-ACK, which a busy machine sends
