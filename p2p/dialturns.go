@@ -7,7 +7,7 @@ import (
 )
 
 // maxOffered bounds the offers that an endpoint has for one peer in mailboxes at the same time. The
-// peer answers as many of one sender at once, and a mailbox has room for twice as many.
+// peer answers as many of one sender at once.
 const maxOffered = maxAnsweringSender
 
 // dialTurns has dials of a peer wait while it has enough offers of this endpoint. Without them, a

@@ -30,7 +30,8 @@ type offering struct {
 	noRoom   atomic.Pointer[error] // the last refusal of a mailbox that had no room
 }
 
-// leave leaves the offer in mailboxes, and sets taken as soon as one has taken it.
+// leave leaves the offer in mailboxes, and returns nil when one has taken it. With a single relay it waits
+// for room.
 func (o *offering) leave(ctx context.Context) error {
 	if o.meet != nil {
 		return o.leaveAtMeeting(ctx)
@@ -70,8 +71,8 @@ func (o *offering) keep(ctx context.Context) {
 
 func longerPause(pause time.Duration) time.Duration { return min(2*pause, maxLeavePause) }
 
-// sleepAbout waits for half of d to d, or until ctx is done, because many dialers may have come at the same
-// time.
+// sleepAbout waits for a random time between half of d and d, or until ctx is done: many dialers may have
+// come at the same time, and should not come again together.
 func sleepAbout(ctx context.Context, d time.Duration) { sleep(ctx, d/2+rand.N(d/2)) }
 
 // explain adds to the error of a dial what has become of the offer.

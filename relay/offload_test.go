@@ -113,8 +113,8 @@ func TestOffloadEndsFirst(t *testing.T) {
 	})
 }
 
-// TestOffloadedBytesComeLater checks that bytes are counted, and keep no leg alive, that the offload has counted
-// only after their packets.
+// TestOffloadedBytesComeLater checks that bytes are counted that the offload has counted only after their
+// packets.
 func TestOffloadedBytesComeLater(t *testing.T) {
 	runOffload(t, &Config{TTL: 90 * time.Second}, func(l *lab, o *fakeOffload) {
 		l.pair()

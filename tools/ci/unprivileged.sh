@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs `go test ./...` as a user without privileges: tests that need root are skipped, and
-# all others must pass. It does not vet the packages again. If root runs this script, the user gets copies of the tree and of
-# the module cache, since it may not be able to read those of root.
+# all others must pass. It does not vet the packages again. If root runs this script, the user
+# gets copies of the tree and of the module cache, since it may not be able to read those of root.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 if [ "$(id -u)" != 0 ]; then
