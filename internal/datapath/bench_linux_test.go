@@ -245,7 +245,7 @@ func BenchmarkKernelMemory(b *testing.B) {
 func (w *wire) memory() (sum uint64) {
 	w.Helper()
 	o := &w.program.objects
-	for _, m := range []*ebpf.Map{o.Commons, o.Counters, o.Devices, o.Events, o.Legs, o.Next, o.Ports, o.RouteSets} {
+	for _, m := range []*ebpf.Map{o.Commons, o.Counters, o.Devices, o.Events, o.Hints, o.Legs, o.Next, o.Ports, o.RouteSets} {
 		info, err := m.Info()
 		if err != nil {
 			w.Fatal(err)

@@ -208,6 +208,7 @@ const (
 	datapathMapExceptions    = "exceptions"
 	datapathMapFlows         = "flows"
 	datapathMapGuards        = "guards"
+	datapathMapHints         = "hints"
 	datapathMapIdMasks       = "id_masks"
 	datapathMapIgnoredFlows  = "ignored_flows"
 	datapathMapKnown         = "known"
@@ -228,6 +229,7 @@ const (
 	datapathVarDeniedMask    = "denied_mask"
 	datapathVarEpoch         = "epoch"
 	datapathVarHashKeys      = "hash_keys"
+	datapathVarHintMask      = "hint_mask"
 	datapathVarIgnoredRound  = "ignored_round"
 	datapathVarLastUnread    = "last_unread"
 	datapathVarMonitorOn     = "monitor_on"
@@ -307,6 +309,7 @@ type datapathMapSpecs struct {
 	Exceptions    *ebpf.MapSpec `ebpf:"exceptions"`
 	Flows         *ebpf.MapSpec `ebpf:"flows"`
 	Guards        *ebpf.MapSpec `ebpf:"guards"`
+	Hints         *ebpf.MapSpec `ebpf:"hints"`
 	IdMasks       *ebpf.MapSpec `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.MapSpec `ebpf:"ignored_flows"`
 	Known         *ebpf.MapSpec `ebpf:"known"`
@@ -331,6 +334,7 @@ type datapathVariableSpecs struct {
 	DeniedMask   *ebpf.VariableSpec `ebpf:"denied_mask"`
 	Epoch        *ebpf.VariableSpec `ebpf:"epoch"`
 	HashKeys     *ebpf.VariableSpec `ebpf:"hash_keys"`
+	HintMask     *ebpf.VariableSpec `ebpf:"hint_mask"`
 	IgnoredRound *ebpf.VariableSpec `ebpf:"ignored_round"`
 	LastUnread   *ebpf.VariableSpec `ebpf:"last_unread"`
 	MonitorOn    *ebpf.VariableSpec `ebpf:"monitor_on"`
@@ -380,6 +384,7 @@ type datapathMaps struct {
 	Exceptions    *ebpf.Map `ebpf:"exceptions"`
 	Flows         *ebpf.Map `ebpf:"flows"`
 	Guards        *ebpf.Map `ebpf:"guards"`
+	Hints         *ebpf.Map `ebpf:"hints"`
 	IdMasks       *ebpf.Map `ebpf:"id_masks"`
 	IgnoredFlows  *ebpf.Map `ebpf:"ignored_flows"`
 	Known         *ebpf.Map `ebpf:"known"`
@@ -412,6 +417,7 @@ func (m *datapathMaps) Close() error {
 		m.Exceptions,
 		m.Flows,
 		m.Guards,
+		m.Hints,
 		m.IdMasks,
 		m.IgnoredFlows,
 		m.Known,
@@ -437,6 +443,7 @@ type datapathVariables struct {
 	DeniedMask   *ebpf.Variable `ebpf:"denied_mask"`
 	Epoch        *ebpf.Variable `ebpf:"epoch"`
 	HashKeys     *ebpf.Variable `ebpf:"hash_keys"`
+	HintMask     *ebpf.Variable `ebpf:"hint_mask"`
 	IgnoredRound *ebpf.Variable `ebpf:"ignored_round"`
 	LastUnread   *ebpf.Variable `ebpf:"last_unread"`
 	MonitorOn    *ebpf.Variable `ebpf:"monitor_on"`

@@ -156,8 +156,11 @@ func specRelay(spec *ebpf.CollectionSpec, conf *Config, routes *routeHash) error
 	routes.mask = sets - 1
 	spec.Maps[datapathMapLegs].MaxEntries = 2 * uint32(conf.Sessions)
 	spec.Maps[datapathMapRouteSets].MaxEntries = sets
+	hints := uint32(1) << bits.Len(2*uint(conf.Sessions)-1) // at least one for each leg
+	spec.Maps[datapathMapHints].MaxEntries = hints
 	return errors.Join(
 		spec.Variables[datapathVarRelayOn].Set(true),
+		spec.Variables[datapathVarHintMask].Set(hints-1),
 		spec.Variables[datapathVarReorders].Set(conf.reorders || !inOrder()),
 		spec.Variables[datapathVarRouteKeys].Set(routes.keys),
 		spec.Variables[datapathVarRouteMask].Set(routes.mask),

@@ -3,6 +3,7 @@
 #pragma once
 #include "common.h"
 #include "csum.h"
+#include "hints.h"
 #include "hops.h"
 #include "legs.h"
 #include "maps.h"
@@ -198,13 +199,14 @@ static __always_inline void rewrite6(struct packet *p, struct forward *fwd) {
 }
 
 // find_leg finds the leg that a packet goes to. It returns RELAYED, or why the packet is passed.
-static __always_inline enum reason find_leg(struct packet *p, route *r, struct leg **leg) {
+static __always_inline enum reason find_leg(struct packet *p, __u32 *hint, route *r, struct leg **leg) {
 	if (p->payload + 1 + ID_LEN > (__u8 *)p->end || ntohs(p->udp->len) < sizeof(*p->udp) + 1 + ID_LEN)
 		return PASS_SHORT;
 	if (p->payload[0] & 0x80)
 		return PASS_LONG;
 	if (p->payload[1] & 0x80)
 		return PASS_CONTROL;
+	read_ahead(hint);
 	if (!find_route(p->payload + 1, r))
 		return PASS_UNKNOWN;
 	__u32 index = leg_index(*r);
@@ -239,7 +241,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 	struct leg *leg  = NULL;
 	struct common *c = get_common();
 	struct forward fwd;
-	enum reason why  = find_leg(p, &r, &leg);
+	__u32 *hint      = find_hint(p);
+	enum reason why  = find_leg(p, hint, &r, &leg);
 	if (why != RELAYED || !leg || !c) {
 		count(why);
 		return NEXT;
@@ -260,6 +263,7 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *p) {
 		report_id(leg, r, due, leg_version(fwd.state), now);
 	__sync_fetch_and_add(&leg->packets, 1);
 	__sync_fetch_and_add(&leg->bytes, ntohs(p->udp->len) - sizeof(*p->udp));
+	set_hint(hint, leg_index(r));
 	count(RELAYED);
 
 	if (p->v6)
