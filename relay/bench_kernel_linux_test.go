@@ -201,24 +201,40 @@ func (r *rig) plain(addr string, routes map[cid.ID]netip.AddrPort) *net.UDPConn 
 
 // flood sends as fast as possible until b.N packets have arrived.
 func (r *rig) flood() {
+	r.warm()
+	r.ResetTimer()
+	f := r.turn(uint64(r.N))
+	r.StopTimer()
+	r.ReportMetric(f.pps, "pps")
+	r.ReportMetric(f.cpu, "cpu-ns/packet")
+}
+
+// warm sends for a moment, so that neighbors and next hops are known.
+func (r *rig) warm() {
 	m := r.train(benchTrain)
 	for warm := time.Now().Add(100 * time.Millisecond); time.Now().Before(warm); {
 		_ = r.from.Write(m)
 	}
-	start, busy := r.received.Load(), busyTime(r.B)
-	r.ResetTimer()
-	for deadline := time.Now().Add(time.Minute); r.received.Load()-start < uint64(r.N); {
+}
+
+// flooded is what a flood has shown: packets per second, and the time of all CPUs for each, in nanoseconds.
+type flooded struct{ pps, cpu float64 }
+
+// turn sends as fast as possible until so many packets have arrived.
+func (r *rig) turn(packets uint64) flooded {
+	r.Helper()
+	m := r.train(benchTrain)
+	start, busy, began := r.received.Load(), busyTime(r.B), time.Now()
+	for deadline := began.Add(time.Minute); r.received.Load()-start < packets; {
 		for range 64 {
 			_ = r.from.Write(m)
 		}
 		if time.Now().After(deadline) {
-			r.Fatalf("%d packets have arrived, want %d", r.received.Load()-start, r.N)
+			r.Fatalf("%d packets have arrived, want %d", r.received.Load()-start, packets)
 		}
 	}
-	r.StopTimer()
-	n := float64(r.received.Load() - start)
-	r.ReportMetric(n/r.Elapsed().Seconds(), "pps")
-	r.ReportMetric(float64((busyTime(r.B)-busy).Nanoseconds())/n, "cpu-ns/packet")
+	n, took := float64(r.received.Load()-start), time.Since(began)
+	return flooded{n / took.Seconds(), float64((busyTime(r.B) - busy).Nanoseconds()) / n}
 }
 
 // busyTime returns how long all CPUs together have been busy.
