@@ -16,7 +16,7 @@ const defaultMaxEntries = 4 << 20
 // MemoryConfig configures a [MemoryStore]. The zero value works.
 type MemoryConfig struct {
 	// MaxEntries bounds the IDs that are stored at once, to at most 2^31 - 1.
-	// 0 means 4 194 304.
+	// 0 means 4 194 304. A negative number means none.
 	MaxEntries int
 	// Now returns the current time. nil means time.Now.
 	Now func() time.Time
