@@ -21,7 +21,11 @@ type report struct {
 	rows    []row // of the table of stages
 	results int   // packages whose tests ended
 	failed  int   // packages whose tests failed
+	last    []string
 }
+
+// lastLines is how many lines of the output last has.
+const lastLines = 80
 
 // runKernel boots a kernel in a virtual machine, which runs the tests of all packages.
 func runKernel(ctx context.Context, o *options, a arch, k *kernel) (*report, error) {
@@ -41,7 +45,7 @@ func runKernel(ctx context.Context, o *options, a arch, k *kernel) (*report, err
 		return nil, err
 	}
 	if r.results < len(o.packages) {
-		return nil, errors.New("the virtual machine ended before its tests; use -v to see its output")
+		return nil, fmt.Errorf("the virtual machine ended before its tests; the end of its output:\n%s", strings.Join(r.last, "\n"))
 	}
 	return r, nil
 }
@@ -75,6 +79,7 @@ func (r *report) read(out io.Reader, verbose bool) error {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		line := strings.TrimRight(lines.Text(), "\r")
+		r.last = append(r.last[max(0, len(r.last)-lastLines+1):], line)
 		if result, ok := strings.CutPrefix(line, plan.Result); ok {
 			r.results++
 			if !strings.HasSuffix(result, " passed") {
