@@ -129,11 +129,16 @@ var quotaReasons = map[string]Reason{
 	"connections": QuotaRefused, "attempt_rate": QuotaAttemptRate,
 }
 
-// nextTick waits for the next tick of the program's clock, at most 10 ms. Entries expire by that
-// clock, which a test cannot set.
-func nextTick() {
-	for now := coarse(); coarse() == now; {
-		time.Sleep(time.Millisecond)
+// nextTick waits until the program's clock has passed what Go takes for its time now. Entries expire by that
+// clock, which a test cannot set. Go's estimate is a tick ahead if one came while the clocks were compared.
+func (g *quotaTest) nextTick() {
+	g.Helper()
+	for now := g.quota.now(); ; time.Sleep(time.Millisecond) {
+		c, err := g.program.compareClocks()
+		g.must(err)
+		if c.program > now {
+			return
+		}
 	}
 }
 
@@ -194,7 +199,7 @@ func inState(t *testing.T, tc *quotatest.Case, from netip.AddrPort, b []byte) *q
 			g.must(g.quota.Put(List(list), netip.MustParsePrefix(e.Prefix), ttl))
 		}
 	}
-	nextTick()
+	g.nextTick()
 	return g
 }
 
@@ -391,7 +396,7 @@ func TestQuotaFull(t *testing.T) {
 			_, err := g.quota.Refuse(nth(i+10*int(ttl%7)), ttl)
 			g.must(err)
 		}
-		nextTick()
+		g.nextTick()
 	}
 	if err := g.quota.Put(DenyList, nth(99), time.Hour); !errors.Is(err, ErrFull) {
 		t.Errorf("a fifth prefix: %v, want %v", err, ErrFull)
@@ -435,7 +440,7 @@ func TestQuotaDeniedSources(t *testing.T) {
 			put(0)
 			wantAll(QuotaOther, 0)
 			put(1)
-			nextTick()
+			g.nextTick()
 			wantAll(QuotaOther, 0)
 
 			// Sources move from the trie to the table when there is room again.
@@ -458,7 +463,7 @@ func TestQuotaDeniedSources(t *testing.T) {
 			from := netip.AddrPortFrom(first.Addr(), 1).String()
 			g.must(g.quota.Put(DenyList, around, time.Hour))
 			put(1)
-			nextTick()
+			g.nextTick()
 			wantAll(QuotaDenied, 0)
 			g.must(g.quota.Put(DenyList, around, 0))
 			g.must(g.quota.Put(DenyList, address, time.Hour))
