@@ -359,12 +359,12 @@ func (o *offload) wantsWhole(key tuple, k *kernelFlow) bool {
 	return over
 }
 
-// from and to exchange the state of the spin bit with the kernel.
+// from and to exchange the state of the spin bit with the kernel, which follows packets of one ID.
 func (s *spin) from(k *datapath.Spin) {
 	*s = spin{
 		sum: int64(k.Sum), half: int64(k.Half),
 		packets: k.Packets, edges: k.Edges, samples: k.Samples, rejected: k.Rejected,
-		value: k.Value, started: k.Started, renewed: k.Renewed,
+		value: k.Value, started: k.Started, renewed: k.Renewed, withID: s.withID,
 	}
 	if !k.Edge.IsZero() {
 		s.edge = k.Edge.UnixNano()

@@ -212,12 +212,12 @@ func (p *path) addSpin(now int64, from wire.Side, firstByte byte, id []byte) (rt
 	return rtt
 }
 
-// spins reports whether both ends may spin. If one of them sends packets and keeps its value
-// while the other one changes it several times, the changes are no round trips.
+// spins reports whether both ends may spin. If one of them sends packets and keeps its value, or changes it
+// with its connection ID alone, while the other one changes it several times, the changes are no round trips.
 func (p *path) spins() bool {
 	for side := range p.sent {
 		s, back := &p.sent[side].spin, &p.sent[1-side].spin
-		if s.edges == 0 && s.packets >= spinLonePackets && back.edges >= spinLoneEdges {
+		if !s.changes() && s.packets >= spinLonePackets && back.edges >= spinLoneEdges {
 			return false
 		}
 	}

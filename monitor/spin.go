@@ -6,7 +6,8 @@ import "time"
 // RFC 9312 §3.8.2). Times and round trips are in nanoseconds.
 //
 // An end that changes the connection ID sets its value to 0. This reset is no edge. It is told from
-// an edge that comes with the new ID: each edge follows an edge of the other direction.
+// an edge that comes with the new ID: each edge follows an edge of the other direction. An end that does
+// not spin may draw its value anew for each ID (RFC 9000 §17.4): then all edges come with new IDs.
 type spin struct {
 	edge     int64 // when the value last changed; 0: it has not
 	packets  uint32
@@ -17,7 +18,8 @@ type spin struct {
 	half     int64 // the latest half of a round trip: since the edge came the other way
 	value    bool
 	started  bool
-	renewed  bool // the next packet has another connection ID than the latest one
+	renewed  bool   // the next packet has another connection ID than the latest one
+	withID   uint32 // edges that came with another connection ID
 }
 
 // Filters of RFC 9312 §3.8.2. An edge much sooner than after the average round
@@ -52,6 +54,9 @@ func (s *spin) add(now int64, value bool, otherEdge int64) (edge bool, rtt int64
 		return false, 0 // a reset, or a late packet from before one
 	}
 	s.edges++
+	if renewed {
+		s.withID++
+	}
 	before := s.edge
 	s.edge = now
 	if before == 0 { // the first edge
@@ -79,10 +84,14 @@ func (s *spin) keep(sample int64) {
 
 func (s *spin) average() int64 { return s.sum / 8 }
 
-// greased reports whether the value changes too often to follow round trips.
+// greased reports whether the value changes too often to follow round trips, or follows the connection IDs.
 func (s *spin) greased() bool {
-	return s.packets >= spinGreaseMin && s.edges*spinGreaseRate >= s.packets || s.rejected > s.samples
+	return s.packets >= spinGreaseMin && s.edges*spinGreaseRate >= s.packets || s.rejected > s.samples ||
+		s.edges > 0 && !s.changes()
 }
+
+// changes reports whether the value has changed while the connection ID stayed.
+func (s *spin) changes() bool { return s.edges > s.withID }
 
 // rtt returns the average round trip, or 0 if the direction does not spin.
 func (s *spin) rtt() time.Duration {

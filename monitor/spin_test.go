@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -166,6 +167,39 @@ func TestSpinOfChangedID(t *testing.T) {
 		track(tracker, spunBy(t, test.packets))
 		if got := only(t, tracker).SpinRTT.Duration(); got != test.want {
 			t.Errorf("%s: got %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+// TestSpinDrawnForEachID checks that there is no round trip if an end does not spin, and draws a value for
+// each of its peer's connection IDs (RFC 9000 §17.4), whatever the other end does.
+func TestSpinDrawnForEachID(t *testing.T) {
+	const lifetime, rtt = 50, 10 // of an ID and of a round trip, in packets
+	drawn := func(i int) byte { return "0101101001"[i/lifetime%10] - '0' }
+	other := func(i int) byte { return "1001011010"[i/lifetime%10] - '0' }
+	spins := func(i int) byte { return byte(i / rtt % 2) }
+	for name, test := range map[string]struct {
+		client, server func(i int) byte
+		want           bool
+	}{
+		"both draw":                    {drawn, other, false},
+		"the client inverts the drawn": {func(i int) byte { return 1 - drawn(max(i-rtt/2, 0)) }, drawn, false},
+		"the server returns the drawn": {drawn, func(i int) byte { return drawn(max(i-rtt/2, 0)) }, false},
+		"both spin":                    {spins, spins, true},
+	} {
+		var all []spun
+		for i := range 10 * lifetime {
+			n := byte('0' + i/lifetime)
+			all = append(all, spun{10*i + 100, "srv-id-" + string(n), test.client(i)}, spun{10*i + 103, "cli" + string(n), test.server(i)})
+		}
+		tracker := newTracker(t, nil)
+		track(tracker, spunBy(t, all))
+		if c := only(t, tracker); (c.SpinRTT != 0) != test.want || c.Rotations < 9 {
+			t.Errorf("%s: got %v after %d changes of ID, want one: %v", name, c.SpinRTT, c.Rotations, test.want)
+		}
+		events := slices.DeleteFunc(tracker.take(), func(e Event) bool { return e.Kind != EventRTT })
+		if name == "both draw" && len(events) != 1 { // that of the handshake
+			t.Errorf("%s: got %d events of round trips, want 1", name, len(events))
 		}
 	}
 }
