@@ -235,8 +235,10 @@ func (c *connection) leastUseful() *path {
 
 // timeHandshake notes the time of a packet of the handshake (RFC 9312 §3.8.1). It
 // reports whether that completes the round trip. 0-RTT packets begin no half and end
-// none: the server waits for the Initial, and the client does not wait for the server.
-func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header) (complete bool) {
+// none: the server waits for the Initial, and the client does not wait for the server. Neither
+// does it for an Initial that acknowledges nothing and does not go to the server's own ID, such as
+// the rest of a ClientHello or one that is sent again: then answers is false.
+func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header, answers bool) (complete bool) {
 	switch from := p.sender(a); {
 	case h.Type == wire.ZeroRTT:
 	case from == wire.Client && c.answerAt == 0 && h.Type == wire.Initial:
@@ -244,7 +246,7 @@ func (c *connection) timeHandshake(a *arrival, p *path, h *wire.Header) (complet
 	case from == wire.Server && c.answerAt == 0 && c.initialAt != 0:
 		c.answerAt = a.now
 		c.negotiated = false
-	case from == wire.Client:
+	case from == wire.Client && answers:
 		return c.confirm(a.now)
 	}
 	return false

@@ -327,7 +327,8 @@ type Traffic struct {
 // ServerSide is the time from the client's first Initial to the server's first
 // answer, or after a Retry or a Version Negotiation from the first Initial that follows
 // it, so that each half is of one round trip. ClientSide is the time from that answer to the
-// client's next packet. Both include the time that the side took to answer, and are
+// client's next packet that waits for it: not 0-RTT, nor an Initial without an acknowledgment to
+// another ID than the server's. Both include the time that the side took to answer, and are
 // 0 if the packets were not seen.
 type HandshakeRTT struct {
 	ServerSide Milliseconds `json:"server_side_ms,omitempty"`

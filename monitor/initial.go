@@ -36,16 +36,16 @@ func (r *initialReader) decrypts(keys *wire.InitialKeys, h *wire.Header) bool {
 }
 
 // read opens an Initial of a connection and reads the handshake messages in it.
-// It reports whether the Initial has opened.
-func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
+// It reports whether the Initial has opened, and whether its sender may have got a packet before.
+func (r *initialReader) read(a *arrival, p *path, h *wire.Header) (ok, answers bool) {
 	c := p.conn
 	if c.handshake == nil || !h.Sampled() {
-		return false
+		return false, true
 	}
 	d := c.dialectOf(h.Packet)
 	opened, ok := r.open(a, p, h, d)
 	if !ok {
-		return false
+		return false, true
 	}
 	r.index.handshakes.get(c.number, a.now)
 	from := p.sender(a) // after open, which may have swapped the sides
@@ -64,7 +64,7 @@ func (r *initialReader) read(a *arrival, p *path, h *wire.Header) bool {
 		c.history.add(from, sawClose)
 		c.close(a.now, from, &frame)
 	}
-	return true
+	return true, c.confirmAt != 0 || !c.isOrigID(h.DstID) || d.MayAcknowledge(opened.Payload)
 }
 
 // open tries the keys of the connection, and for a client those of the packet's

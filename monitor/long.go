@@ -85,12 +85,14 @@ func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 	c, from := p.conn, p.sender(a)
 	c.addVersion(h.Version)
 	c.history.addLong(from, h.Type)
+	answers := h.Type != wire.ZeroRTT
 	switch h.Type {
 	case wire.Retry:
 		t.initials.retry(a, p, h)
 		return
 	case wire.Initial:
-		if opened := t.initials.read(a, p, h); opened {
+		var opened bool
+		if opened, answers = t.initials.read(a, p, h); opened {
 			if from = p.sender(a); h.Version != c.version && from == wire.Server {
 				c.version, c.dialect = h.Version, c.dialectOf(h.Packet) // compatible version negotiation (RFC 9368 §2.3)
 			}
@@ -100,7 +102,7 @@ func (t *Tracker) longPacket(a *arrival, p *path, h *wire.Header) {
 	case wire.ZeroRTT:
 		c.zeroRTT++
 	}
-	if c.timeHandshake(a, p, h) {
+	if c.timeHandshake(a, p, h, answers) {
 		t.counters.handshakes.add(c)
 		t.events.handshakeRTT(c)
 	}

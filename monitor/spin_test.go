@@ -222,6 +222,34 @@ func TestHalvesWithZeroRTT(t *testing.T) {
 	}
 }
 
+// TestHalvesWithUnanswered checks that an Initial that the client has sent before it got the server's answer
+// does not end a half of the round trip, though it comes after the answer.
+func TestHalvesWithUnanswered(t *testing.T) {
+	orig, client, server, ack := []byte("original"), []byte("cl"), []byte("serverID"), []byte{0x02, 0, 0, 0, 0}
+	hello := helloOf("late.example")
+	answer := at(30, serverAddr, clientAddr, sealed(t, wire.Version1, wire.Server, orig, client, server, 0, ack))
+	acked := at(40, clientAddr, serverAddr, sealed(t, wire.Version1, wire.Client, orig, server, client, 9, ack))
+	initial := func(ms int, offset, end int) sent {
+		return at(ms, clientAddr, serverAddr, initialOf(t, orig, client, byte(ms), cryptoFrame(offset, hello[offset:end])))
+	}
+	toServer := at(40, clientAddr, serverAddr, sealed(t, wire.Version1, wire.Client, orig, server, client, 1, cryptoFrame(40, hello[40:])))
+	ping := at(33, clientAddr, serverAddr, initialOf(t, orig, client, 33, []byte{0x01}))
+	for name, all := range map[string][]sent{
+		"the same once more":        {initial(0, 0, len(hello)), answer, initial(31, 0, len(hello)), acked},
+		"the rest of a ClientHello": {initial(0, 0, 40), answer, initial(31, 40, len(hello)), acked},
+		"a probe":                   {initial(0, 0, len(hello)), answer, ping, acked},
+		"the rest to the server's":  {initial(0, 0, 40), answer, toServer}, // ID, which was in the answer
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		c := only(t, tracker)
+		want := HandshakeRTT{ServerSide: Milliseconds(30 * time.Millisecond), ClientSide: Milliseconds(10 * time.Millisecond)}
+		if c.Handshake != want || c.ServerName != "late.example" {
+			t.Errorf("%s: got %v of %q, want %v", name, c.Handshake, c.ServerName, want)
+		}
+	}
+}
+
 // TestKernelSpinOfOneEnd checks the same of the state that the kernel has counted: there is no event.
 func TestKernelSpinOfOneEnd(t *testing.T) {
 	for _, test := range []struct {
