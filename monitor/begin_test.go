@@ -144,6 +144,82 @@ func TestNoTime(t *testing.T) {
 	}
 }
 
+// attemptOf returns a handshake of a client with an ID for each side: its Initial, the server's answer, and the
+// client's.
+func attemptOf(tb testing.TB, ms int, orig, client, server, name string) []sent {
+	ack := []byte{0x02, 0, 0, 0, 0}
+	o, c, s := []byte(orig), []byte(client), []byte(server)
+	return []sent{
+		at(ms, clientAddr, serverAddr, initialOf(tb, o, c, 0, cryptoFrame(0, helloOf(name)))),
+		at(ms+30, serverAddr, clientAddr, sealed(tb, wire.Version1, wire.Server, o, c, s, 0, append(ack, cryptoFrame(0, serverHelloOf())...))),
+		at(ms+40, clientAddr, serverAddr, sealed(tb, wire.Version1, wire.Client, o, s, c, 1, ack)),
+	}
+}
+
+// TestAttemptsAlike checks that two connections between the same endpoints are told apart in their handshakes,
+// though the client has the same ID in both, or none.
+func TestAttemptsAlike(t *testing.T) {
+	for name, client := range map[string]string{"an ID": "cli1", "no ID": ""} {
+		first, second := attemptOf(t, 0, "original", client, "server-1", "a.example"), attemptOf(t, 3000, "origina2", client, "server-2", "b.example")
+		for what, n := range map[string][2]int{"answered": {3, 3}, "the first one is not": {1, 3}, "the second one is not": {3, 1}} {
+			tracker := newTracker(t, nil)
+			track(tracker, slices.Concat(first[:n[0]], second[:n[1]]))
+			got := map[string]Connection{}
+			for _, c := range connections(tracker) {
+				got[c.ServerName] = c
+			}
+			want := HandshakeRTT{ServerSide: Milliseconds(30 * time.Millisecond), ClientSide: Milliseconds(10 * time.Millisecond)}
+			for server, n := range map[string]int{"a.example": n[0], "b.example": n[1]} {
+				c := got[server]
+				if len(got) != 2 || c.FromClient.Packets+c.FromServer.Packets != uint64(n) || n == 3 && (c.Handshake != want || c.Cipher == "") {
+					t.Errorf("client with %s, %s: got %d connections, %q with %v, %v and %v, want %d packets", name, what, len(got), server, c.FromClient, c.FromServer, c.Handshake, n)
+				}
+			}
+			if s := tracker.Stats(); s.Unopened != 0 {
+				t.Errorf("client with %s, %s: %d Initials were not opened", name, what, s.Unopened)
+			}
+		}
+	}
+}
+
+// TestLateAttempt checks that the server's answer is read though an Initial of an attempt before the Retry comes
+// after those that follow the Retry, and that a Retry need not be captured.
+func TestLateAttempt(t *testing.T) {
+	all := play(t, nil, true, func(s *scene) { s.exchange(s.dial(nil), 100) })
+	retry := slices.IndexFunc(all, func(s sent) bool { return s.from.String() == serverAddr })
+	answer := retry + 1 + slices.IndexFunc(all[retry+1:], func(s sent) bool { return s.from.String() == serverAddr })
+	for name, all := range map[string][]sent{
+		"late":         slices.Insert(slices.Clone(all), answer, sent{all[answer].at, all[0].from, all[0].to, all[0].data, 0}),
+		"not captured": slices.Delete(slices.Clone(all), retry, retry+1),
+	} {
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		if c := only(t, tracker); c.Cipher == "" || c.ServerName != serverName || len(c.OriginalIDs) < 2 {
+			t.Errorf("%s: got %+v, IDs %v", name, c.TLS, c.OriginalIDs)
+		}
+		if s := tracker.Stats(); s.Unopened != 0 {
+			t.Errorf("%s: %d Initials were not opened", name, s.Unopened)
+		}
+	}
+}
+
+// TestNegotiatedWithSameID checks a client that keeps its own ID after a Version Negotiation, and takes another
+// one for the server.
+func TestNegotiatedWithSameID(t *testing.T) {
+	orig, client := []byte("original"), []byte("cli1")
+	first := initialOf(t, orig, client, 0, cryptoFrame(0, helloOf("again.example")))
+	copy(first[1:], "\x2a\x2a\x2a\x2a") // a version that no server has
+	negotiation := slices.Concat([]byte{0xc0, 0, 0, 0, 0, 4}, client, []byte{8}, orig, []byte{0, 0, 0, 1})
+	all := []sent{at(0, clientAddr, serverAddr, first), at(20, serverAddr, clientAddr, negotiation)}
+	tracker := newTracker(t, nil)
+	track(tracker, append(all, attemptOf(t, 100, "origina2", "cli1", "server-1", "again.example")...))
+	c := only(t, tracker)
+	want := HandshakeRTT{ServerSide: Milliseconds(30 * time.Millisecond), ClientSide: Milliseconds(10 * time.Millisecond)}
+	if c.Version != Version(wire.Version1) || c.Negotiations != 1 || c.Handshake != want || c.ServerName != "again.example" || c.Cipher == "" {
+		t.Errorf("got %v, %d negotiations, %v, %+v", c.Version, c.Negotiations, c.Handshake, c.TLS)
+	}
+}
+
 // TestFitTogether checks which long headers that do not open are accepted as a
 // connection.
 func TestFitTogether(t *testing.T) {

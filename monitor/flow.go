@@ -80,18 +80,17 @@ func (f *flow) likeliest(fromA bool, slack int64) *path {
 }
 
 // byLongHeader returns the path of the connection that has the IDs of a long
-// header, or nil.
-func (f *flow) byLongHeader(a *arrival) *path {
-	var likely *path
+// header, or nil. It is not sure if the header may also be another connection's.
+func (f *flow) byLongHeader(a *arrival) (likely *path, sure bool) {
 	for _, p := range f.paths {
 		switch p.matchLong(a) {
 		case matches:
-			return p
+			return p, true
 		case mayMatch:
 			likely = p
 		}
 	}
-	return likely
+	return likely, false
 }
 
 // busiest returns the path with the most packets.

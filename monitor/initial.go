@@ -77,9 +77,12 @@ func (r *initialReader) open(a *arrival, p *path, h *wire.Header, d wire.Dialect
 			return opened, true
 		}
 	}
-	// A client may follow any of several Retries, but may not choose another ID.
 	first := c.handshake.keyID.len == 0
-	if !first && !(from == wire.Client && c.isOrigID(h.DstID)) {
+	if !first && from == wire.Server {
+		return r.openEarlier(a, p, h, d)
+	}
+	// A client may follow any of several Retries, but may not choose another ID.
+	if !first && !c.isOrigID(h.DstID) {
 		return wire.Opened{}, false
 	}
 	keys, err := d.InitialKeys(h.DstID, wire.Client)
@@ -98,6 +101,28 @@ func (r *initialReader) open(a *arrival, p *path, h *wire.Header, d wire.Dialect
 	r.index.learnOrigID(c, c.handshake.keyID, a.now)
 	r.index.prove(p, "an Initial was decrypted", a.now)
 	return opened, true
+}
+
+// openEarlier tries the keys of the client's other attempts for an Initial of the server. An Initial of an
+// earlier attempt may have come after those of the later one.
+func (r *initialReader) openEarlier(a *arrival, p *path, h *wire.Header, d wire.Dialect) (wire.Opened, bool) {
+	c := p.conn
+	for i := range c.origIDs {
+		id := c.origIDs[i]
+		if id == c.handshake.keyID {
+			continue
+		}
+		keys, err := d.InitialKeys(id.bytes[:id.len], wire.Server)
+		if err != nil {
+			return wire.Opened{}, false
+		}
+		if opened, err := keys.Open(r.plain[:0], h); err == nil {
+			c.handshake.keyID, c.handshake.keys = id, [2]sideKeys{wire.Server: {d, keys}}
+			r.index.prove(p, "an Initial was decrypted", a.now)
+			return opened, true
+		}
+	}
+	return wire.Opened{}, false
 }
 
 // readHello reads the hello of a side once it is complete.

@@ -1,6 +1,10 @@
 package monitor
 
-import "github.com/quicway/quicway/internal/wire"
+import (
+	"cmp"
+
+	"github.com/quicway/quicway/internal/wire"
+)
 
 // longMatcher finds the connections of long headers. It opens a connection for those
 // that begin one.
@@ -20,11 +24,15 @@ const minUnknown = 1200
 // begins a connection. It returns nil if the datagram belongs to none.
 func (m *longMatcher) match(a *arrival, version wire.Version) *path {
 	if a.flow != nil {
-		if p := a.flow.byLongHeader(a); p != nil {
-			return p
+		likely, sure := a.flow.byLongHeader(a)
+		if sure {
+			return likely
 		}
 		if p := m.byKeys(a, version); p != nil {
 			return p
+		}
+		if likely != nil {
+			return cmp.Or(m.beginAnew(a, version), likely)
 		}
 	} else if o, id := m.index.ownerByLong(a); id.len > 0 {
 		return m.index.follow(a, o, id)
@@ -48,6 +56,15 @@ func (m *longMatcher) byKeys(a *arrival, version wire.Version) *path {
 		if m.initials.decrypts(p.conn.handshake.initialKeys(p.sender(a), d), &h) {
 			return p
 		}
+	}
+	return nil
+}
+
+// beginAnew begins a connection with an Initial of a client that has an ID of another connection, though
+// not the keys. It returns nil if it is none.
+func (m *longMatcher) beginAnew(a *arrival, version wire.Version) *path {
+	if d := version.Dialect(); d != wire.NoDialect && !m.index.filter.excludes(a.key) {
+		return m.beginAs(a, version, d)
 	}
 	return nil
 }
@@ -109,11 +126,11 @@ func firstInitial(b []byte, version wire.Version, d wire.Dialect) (h wire.Header
 }
 
 // beginInitial takes an Initial that the keys of its own ID decrypt. If a
-// client was told to use another version, this is its connection's next
+// client was told to use another version, or to begin again, this is its connection's next
 // handshake. Else it is a new connection, whatever there is between the
 // endpoints: a forged Initial must not change another connection.
 func (m *longMatcher) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
-	p := negotiatedPath(a)
+	p := cmp.Or(negotiatedPath(a), retriedPath(a, h))
 	if p == nil {
 		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial was decrypted")
 		p.conn.origin.uid = firstUID(a.key, h, true)
@@ -143,6 +160,20 @@ func negotiatedPath(a *arrival) *path {
 		if p.conn.negotiated && p.sender(a) == wire.Client {
 			p.conn.negotiated = false
 			p.conn.ids[wire.Client].length = -1
+			return p
+		}
+	}
+	return nil
+}
+
+// retriedPath returns the path of the connection whose client begins again with a token, after a Retry
+// that was not captured, or nil. The client keeps its own ID.
+func retriedPath(a *arrival, h *wire.Header) *path {
+	if a.flow == nil || len(h.Token) == 0 || len(h.SrcID) == 0 {
+		return nil
+	}
+	for _, p := range a.flow.paths {
+		if c := p.conn; p.sender(a) == wire.Client && c.answerAt == 0 && c.hasVersion(h.Version) && c.ids[wire.Client].has(h.SrcID) {
 			return p
 		}
 	}
@@ -232,10 +263,24 @@ func (p *path) matchLong(a *arrival) match {
 	}
 	from := p.sender(a)
 	own, peer := &c.ids[from], &c.ids[1-from]
+	several := len(a.flow.paths) > 1
 	switch {
-	case c.knows(1-from, h.DstID) || own.has(h.SrcID):
+	case c.knows(1-from, h.DstID):
+		if several && from == wire.Server && !own.has(h.SrcID) && (h.Type == wire.Initial || own.length > 0) {
+			return mayMatch // the client may have the same ID in another connection
+		}
 		return matches
-	case len(h.DstID) == 0 && peer.length == 0 && (len(h.SrcID) == 0 || own.length < 0):
+	case own.has(h.SrcID):
+		if h.Type == wire.Initial && from == wire.Client {
+			return mayMatch
+		}
+		return matches
+	case len(h.DstID) == 0 && peer.length == 0 && len(h.SrcID) == 0:
+		return matches
+	case len(h.DstID) == 0 && peer.length == 0 && own.length < 0:
+		if several && h.Type == wire.Initial {
+			return mayMatch
+		}
 		return matches
 	case h.Type == wire.Handshake && len(h.SrcID) == 0 && own.length == 0 &&
 		int(peer.length) == len(h.DstID) && c.answerAt != 0 && c.handshake != nil:
