@@ -220,6 +220,30 @@ func TestNegotiatedWithSameID(t *testing.T) {
 	}
 }
 
+// TestClockSetBack checks that nothing is negative if the clock is set back while a connection is open.
+func TestClockSetBack(t *testing.T) {
+	for i := range 20 {
+		all := withSpin(establishedConn(t))
+		for j := range all[i+1:] {
+			all[i+1+j].at = all[i+1+j].at.Add(-time.Hour)
+		}
+		tracker := newTracker(t, nil)
+		track(tracker, all)
+		c := only(t, tracker)
+		if c.Duration < 0 || c.Last.Before(c.First) || c.Paths[0].Last.Before(c.Paths[0].First) {
+			t.Errorf("after packet %d: got %v from %v to %v", i, c.Duration, c.First, c.Last)
+		}
+		if r := c.Paths[0].RTT; min(c.Handshake.ClientSide, c.Handshake.ServerSide, r.Min, r.Jitter, c.Paths[0].SpinServerSide, c.Paths[0].SpinClientSide) < 0 {
+			t.Errorf("after packet %d: got %+v and %+v", i, c.Handshake, c.Paths[0])
+		}
+		for _, e := range tracker.take() {
+			if e.RTT < 0 || e.Connection.Duration < 0 {
+				t.Errorf("after packet %d: %v of %v after %v", i, e.Kind, e.RTT, e.Connection.Duration)
+			}
+		}
+	}
+}
+
 // TestFitTogether checks which long headers that do not open are accepted as a
 // connection.
 func TestFitTogether(t *testing.T) {

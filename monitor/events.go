@@ -46,8 +46,11 @@ func (e *events) pathChanged(c *connection, change *PathChange) {
 	e.emit(EventPathChanged, c, func(e *Event) { e.Change = change })
 }
 
-// handshakeRTT adds an event for the round trip of a handshake.
+// handshakeRTT adds an event for the round trip of a handshake, unless the clock was set back in it.
 func (e *events) handshakeRTT(c *connection) {
+	if c.confirmAt < c.initialAt {
+		return
+	}
 	e.emit(EventRTT, c, func(e *Event) { e.RTT = Milliseconds(c.confirmAt - c.initialAt) })
 }
 

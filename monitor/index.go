@@ -136,7 +136,7 @@ func (x *index) follow(a *arrival, o owner, id ID) *path {
 // touch marks a connection, and the entries that lead to it by one of its paths,
 // as seen. Most calls do nothing.
 func (x *index) touch(c *connection, p *path, now int64) {
-	c.last = now
+	c.first, c.last = min(c.first, now), now // the clock may have been set back
 	if now-c.entry.seen < touchAfter {
 		return
 	}
