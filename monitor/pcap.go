@@ -10,8 +10,6 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
 // readAhead is the size of the read buffer of a file, in bytes.
@@ -26,14 +24,21 @@ var (
 
 // file is a source that reads a pcap or pcapng stream.
 type file struct {
-	pcap    *pcapReader      // nil: it is pcapng
-	pcapng  *pcapgo.NgReader // nil: it is pcap
-	closer  io.Closer        // nil: the caller closes it
+	packets packetReader
+	closer  io.Closer // nil: the caller closes it
 	closed  atomic.Bool
 	dropped atomic.Uint64
 }
 
 var _ Source = (*file)(nil)
+
+// packetReader reads the packets of a stream.
+type packetReader interface {
+	// read sets the fields of p to the next packet. Its data is valid until the next call. At the end
+	// of the stream the error is io.EOF, and within a packet io.ErrUnexpectedEOF. If wait is false and
+	// the packet has to be read from the stream first, read leaves it and returns errNotReady.
+	read(p *Packet, wait bool) error
+}
 
 // OpenFile opens a pcap or pcapng file, which may be compressed with gzip. "-" is
 // the standard input. The error wraps [ErrFormat] if the file has another format.
@@ -93,22 +98,16 @@ func newFile(r io.Reader) (*file, error) {
 			return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 		}
 	}
+	f := new(file)
 	if bytes.Equal(magic, pcapngMagic) {
-		return newPcapng(b)
+		f.packets, err = newPcapngReader(b)
+	} else {
+		f.packets, err = newPcapReader(b)
 	}
-	pcap, err := newPcapReader(b)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
 	}
-	return &file{pcap: pcap}, nil
-}
-
-func newPcapng(r io.Reader) (*file, error) {
-	ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true})
-	if err != nil {
-		return nil, fmt.Errorf("monitor: %w: %w", ErrFormat, err)
-	}
-	return &file{pcapng: ng}, nil
+	return f, nil
 }
 
 // Read implements [Source]. It returns io.EOF for a packet that is cut off by the end
@@ -117,31 +116,8 @@ func (f *file) Read(p *Packet) error {
 	if f.closed.Load() {
 		return net.ErrClosed
 	}
-	if err := f.read(p, true); err != nil {
+	if err := f.packets.read(p, true); err != nil {
 		return f.ended(err)
-	}
-	return nil
-}
-
-// read reads the next packet. If wait is false it returns errNotReady instead of waiting for the file.
-func (f *file) read(p *Packet, wait bool) error {
-	switch {
-	case f.pcap != nil:
-		return f.pcap.read(p, wait)
-	case !wait:
-		return errNotReady
-	}
-	data, info, err := f.pcapng.ZeroCopyReadPacketData()
-	if err != nil {
-		return err
-	}
-	link := f.pcapng.LinkType()
-	if i, err := f.pcapng.Interface(info.InterfaceIndex); err == nil {
-		link = i.LinkType
-	}
-	*p = Packet{
-		Time: info.Timestamp, Link: LinkType(link),
-		Data: data, Length: max(info.Length, len(data)), // some files say less
 	}
 	return nil
 }
@@ -162,7 +138,7 @@ func (f *file) ended(err error) error {
 
 // readReady is Read if that need not wait for the file. Otherwise, and at an error, it returns false,
 // and the next Read returns what there is.
-func (f *file) readReady(p *Packet) bool { return !f.closed.Load() && f.read(p, false) == nil }
+func (f *file) readReady(p *Packet) bool { return !f.closed.Load() && f.packets.read(p, false) == nil }
 
 // Live implements [Source].
 func (f *file) Live() bool { return false }

@@ -2,11 +2,9 @@ package monitor
 
 import (
 	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"time"
 )
 
@@ -32,12 +30,10 @@ var pcapMagic = map[[4]byte]struct {
 // pcapReader reads a pcap stream (draft-ietf-opsawg-pcap) as libpcap does: pcapgo refuses the
 // versions before 2.4, and ends at a record whose lengths contradict each other.
 type pcapReader struct {
-	stream *bufio.Reader // with room for the longest record
-	ready  []byte        // what stream has in its buffer and read has not returned yet
-	swap   bool          // the file is big-endian
-	unit   time.Duration
-	minor  uint16
-	link   LinkType
+	records
+	unit  time.Duration
+	minor uint16
+	link  LinkType
 }
 
 var (
@@ -54,7 +50,7 @@ func newPcapReader(stream *bufio.Reader) (*pcapReader, error) {
 	if !ok {
 		return nil, errNoPcap
 	}
-	r := &pcapReader{stream: stream, swap: format.bigEndian, unit: format.unit}
+	r := &pcapReader{records: records{stream: stream, swap: format.bigEndian}, unit: format.unit}
 	major := r.uint16(head[4:])
 	if r.minor = r.uint16(head[6:]); major != 2 || r.minor > 4 {
 		return nil, fmt.Errorf("pcap version %d.%d, want 2.0 to 2.4", major, r.minor)
@@ -64,26 +60,7 @@ func newPcapReader(stream *bufio.Reader) (*pcapReader, error) {
 	return r, nil
 }
 
-// uint16 and uint32 read a number at the beginning of b.
-func (r *pcapReader) uint16(b []byte) uint16 {
-	v := binary.LittleEndian.Uint16(b)
-	if r.swap {
-		v = bits.ReverseBytes16(v)
-	}
-	return v
-}
-
-func (r *pcapReader) uint32(b []byte) uint32 {
-	v := binary.LittleEndian.Uint32(b)
-	if r.swap {
-		v = bits.ReverseBytes32(v)
-	}
-	return v
-}
-
-// read sets the fields of p to the next packet. Its data is valid until the next call. At the end of
-// the stream the error is io.EOF, and within a record io.ErrUnexpectedEOF. If wait is false and the
-// record has to be read from the stream first, read leaves it and returns errNotReady.
+// read implements [packetReader].
 func (r *pcapReader) read(p *Packet, wait bool) error {
 	if err := r.fill(recordHeader, wait); err != nil {
 		if err == io.EOF && len(r.ready) > 0 {
@@ -110,22 +87,6 @@ func (r *pcapReader) read(p *Packet, wait bool) error {
 		Data: record[recordHeader:], Length: max(int(length), int(captured)), // some files say less
 	}
 	return nil
-}
-
-// fill reads from the stream until n bytes are ready. If wait is false it returns errNotReady instead.
-func (r *pcapReader) fill(n int, wait bool) error {
-	switch {
-	case len(r.ready) >= n:
-		return nil
-	case !wait:
-		return errNotReady
-	}
-	if _, err := r.stream.Discard(r.stream.Buffered() - len(r.ready)); err != nil {
-		return err
-	}
-	_, err := r.stream.Peek(n)
-	r.ready, _ = r.stream.Peek(r.stream.Buffered()) // no copy, and no error
-	return err
 }
 
 // lengths returns the lengths in the header of a record: of what was captured, and of the packet.
