@@ -30,26 +30,38 @@ func TestLooksQUIC(t *testing.T) {
 
 // TestGuessServer checks which end of a flow that began before the capture is taken for the server.
 func TestGuessServer(t *testing.T) {
-	id, none := candidateDirection{packets: 9, common: 8}, candidateDirection{packets: 9}
+	const high, higher = 50000, 50001
+	with := func(common uint8, size uint64) candidateDirection {
+		return candidateDirection{packets: 9, common: common, bytes: 9 * size}
+	}
+	id, none := with(8, 100), with(0, 100)
 	for name, test := range map[string]struct {
 		a, b     uint16 // ports
 		toA, toB candidateDirection
-		isA, ok  bool
+		isA      bool
+		by       string
 	}{
-		"443 at a":                   {443, 50000, none, none, true, true},
-		"443 at b":                   {50000, 443, id, none, false, true},
-		"443 and another service":    {443, 853, none, none, true, true},
-		"a service at b":             {50000, 853, none, none, false, true},
-		"two services":               {53, 853, none, none, false, false},
-		"IDs to a alone":             {50000, 50001, id, none, true, true},
-		"IDs to b alone":             {50000, 50001, none, id, false, true},
-		"IDs both ways":              {50000, 50001, id, id, false, false},
-		"one packet cannot say that": {50000, 50001, id, candidateDirection{packets: 1}, false, false},
+		"443 at a":                   {443, high, none, none, true, byPort},
+		"443 at b":                   {high, 443, id, none, false, byPort},
+		"443 and another service":    {443, 853, none, none, true, byPort},
+		"a service at b":             {high, 853, none, none, false, byPort},
+		"two services":               {53, 853, none, none, false, ""},
+		"IDs to a alone":             {high, higher, id, none, true, byIDs},
+		"IDs to b alone":             {high, higher, none, id, false, byIDs},
+		"IDs both ways":              {high, higher, id, id, false, ""},
+		"one packet cannot say that": {high, higher, id, candidateDirection{packets: 1, bytes: 100}, false, ""},
+		"4433 at a":                  {4433, high, id, id, true, byPort},
+		"8443 at b":                  {high, 8443, id, id, false, byPort},
+		"IDs say more than 4433":     {4433, high, none, id, false, byIDs},
+		"a sends more":               {high, higher, id, with(8, 1200), true, bySize},
+		"b sends more":               {high, higher, with(8, 1200), id, false, bySize},
+		"b sends a little more":      {high, higher, with(8, 350), id, false, ""},
 	} {
+		// The server is at the end that sends more, and to which packets have an ID.
 		s := &candidate{directions: &[2]candidateDirection{test.toB, test.toA}}
-		isA, ok := s.guessServer(tuple{a: endpoint{Port: test.a}, b: endpoint{Port: test.b}})
-		if isA != test.isA || ok != test.ok {
-			t.Errorf("%s: got %v, %v, want %v, %v", name, isA, ok, test.isA, test.ok)
+		isA, by := s.guessServer(tuple{a: endpoint{Port: test.a}, b: endpoint{Port: test.b}})
+		if isA != test.isA || by != test.by {
+			t.Errorf("%s: got %v, %q, want %v, %q", name, isA, by, test.isA, test.by)
 		}
 	}
 }

@@ -140,7 +140,8 @@ type Connection struct {
 	// CommunityID is that of Paths[0] ([Path.CommunityID]).
 	CommunityID string     `json:"community_id,omitempty"`
 	Confidence  Confidence `json:"confidence"`
-	// Evidence describes why the confidence is what it is. The text may change.
+	// Evidence describes why the confidence is what it is, and if that is MidFlow how it is known which
+	// end is the server. The text may change.
 	Evidence string  `json:"evidence"`
 	Version  Version `json:"version"`
 	// VersionName is [Version.Name].

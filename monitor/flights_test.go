@@ -292,6 +292,33 @@ func TestMidFlow(t *testing.T) {
 	}
 }
 
+// TestMidFlowRoles checks which end of a connection that began before the capture is the server, on any ports,
+// whoever is seen first, and that the evidence says from what that follows.
+func TestMidFlowRoles(t *testing.T) {
+	all := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 200000) })
+	late := slices.DeleteFunc(slices.Clone(all), func(s sent) bool { return wire.IsLong(s.data[0]) })
+	first := func(from string) int {
+		return slices.IndexFunc(late, func(s sent) bool { return s.from.String() == from })
+	}
+	for _, from := range []string{clientAddr, serverAddr} {
+		for port, by := range map[uint16]string{443: byPort, 853: byPort, 4433: byPort, 20000: byPort} {
+			moved := slices.Clone(late[first(from):])
+			for i := range moved {
+				for _, end := range []*netip.AddrPort{&moved[i].from, &moved[i].to} {
+					if end.Port() == 443 {
+						*end = netip.AddrPortFrom(end.Addr(), port)
+					}
+				}
+			}
+			tracker := newTracker(t, nil)
+			track(tracker, moved)
+			if c := only(t, tracker); c.Paths[0].Client.String() != clientAddr || !strings.HasSuffix(c.Evidence, "; "+by) {
+				t.Errorf("from %s, port %d: got client %v: %s", from, port, c.Paths[0].Client, c.Evidence)
+			}
+		}
+	}
+}
+
 // TestSharedEndpoints checks that connections between the same two sockets are told
 // apart.
 func TestSharedEndpoints(t *testing.T) {

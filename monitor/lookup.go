@@ -1,6 +1,10 @@
 package monitor
 
-import "github.com/quicway/quicway/internal/wire"
+import (
+	"cmp"
+
+	"github.com/quicway/quicway/internal/wire"
+)
 
 // rolesOfLong guesses which endpoint is the client's from a long header: 0-RTT
 // and tokens come from the client, Retry from the server. Else the server is the
@@ -21,45 +25,73 @@ func (x *index) rolesOfLong(a *arrival, h *wire.Header) (client, server endpoint
 }
 
 // rolesOf guesses which endpoint of a flow is the client's: the server is the
-// endpoint at which one has answered before, or else the one with the port of a service,
-// the one whose packets alone have a connection ID, since only clients can do without,
-// or the one that got the first datagram. known is false if none has answered before.
-func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool) {
+// endpoint at which one has answered before, or else the one that guessServer says,
+// or the one that got the first datagram. known is false if none has answered before. by says what shows it.
+func (x *index) rolesOf(key tuple, s *candidate) (client, server endpoint, known bool, by string) {
 	a, b := key.a, key.b
 	switch {
 	case x.knownAlone(s):
 	case x.destinations.peek(b) != nil:
-		return a, b, true
+		return a, b, true, byAnswer
 	case x.destinations.peek(a) != nil:
-		return b, a, true
+		return b, a, true, byAnswer
 	case x.sources.peek(sourceKey{client: a}) != nil:
-		return a, b, true
+		return a, b, true, byAnswer
 	case x.sources.peek(sourceKey{client: b}) != nil:
-		return b, a, true
+		return b, a, true, byAnswer
 	}
-	if serverIsA, ok := s.guessServer(key); ok && serverIsA || !ok && !s.fromA {
-		return b, a, false
+	serverIsA, by := s.guessServer(key)
+	if serverIsA || by == "" && !s.fromA {
+		a, b = b, a
 	}
-	return a, b, false
+	return a, b, false, cmp.Or(by, byChance)
 }
 
-// guessServer guesses from ports and connection IDs whether the server is key.a. ok is false
-// if these say nothing.
-func (s *candidate) guessServer(key tuple) (isA, ok bool) {
-	for _, isService := range []func(port uint16) bool{
-		func(port uint16) bool { return port == 443 },
-		func(port uint16) bool { return port < 1024 },
-	} {
-		if a, b := isService(key.a.Port), isService(key.b.Port); a != b {
-			return a, true
-		}
+// What shows which endpoint of a flow is the server's.
+const (
+	byAnswer = "one of both was in a handshake"
+	byPort   = "the server is taken from the ports"
+	byIDs    = "the server is taken from the connection IDs"
+	bySize   = "the server is guessed from the sizes of the datagrams"
+	byChance = "the server is a guess: it got the first datagram"
+)
+
+// firstEphemeral is the first port that Linux takes for clients. Other systems begin at 49152 (RFC 6335 §6).
+const firstEphemeral = 32768
+
+// guessServer guesses from ports, connection IDs and sizes whether the server is key.a. by says from what, and is
+// empty if these say nothing. Only clients can do without an ID, and most servers send more than they get.
+func (s *candidate) guessServer(key tuple) (isA bool, by string) {
+	if isA, ok := isService(key, func(port uint16) bool { return port == 443 }); ok {
+		return isA, byPort
 	}
-	toB, toA := s.directions[0].hasID(), s.directions[1].hasID()
-	if s.directions[0].packets < 2 || s.directions[1].packets < 2 || toA == toB {
-		return false, false
+	if isA, ok := isService(key, func(port uint16) bool { return port < 1024 }); ok {
+		return isA, byPort
 	}
-	return toA, true
+	toB, toA := &s.directions[0], &s.directions[1]
+	if toA.packets >= 2 && toB.packets >= 2 && toA.hasID() != toB.hasID() {
+		return toA.hasID(), byIDs
+	}
+	if isA, ok := isService(key, func(port uint16) bool { return port < firstEphemeral }); ok {
+		return isA, byPort
+	}
+	if x, y := toB.meanSize(), toA.meanSize(); x >= muchMore*y || y >= muchMore*x {
+		return x > y, bySize
+	}
+	return false, ""
 }
+
+// isService reports whether key.a alone has a port of services. ok is false if both have one, or neither.
+func isService(key tuple, of func(port uint16) bool) (isA, ok bool) {
+	a, b := of(key.a.Port), of(key.b.Port)
+	return a, a != b
+}
+
+// muchMore is how much larger the datagrams of a server are on average than those of its client.
+const muchMore = 4
+
+// meanSize returns the average size of the datagrams.
+func (d *candidateDirection) meanSize() uint64 { return d.bytes / max(d.packets, 1) }
 
 // hasID reports whether all packets of a direction begin with the same connection ID.
 func (d *candidateDirection) hasID() bool { return d.common >= minLookup }

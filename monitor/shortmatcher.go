@@ -114,7 +114,7 @@ func (m *shortMatcher) byID(a *arrival, o owner, id ID) (p *path, moved bool) {
 // bySource finds the connection that tries a path between a candidate's
 // endpoints, or opens one if the candidate is between hosts that have one.
 func (m *shortMatcher) bySource(a *arrival, s *candidate) *path {
-	client, server, known := m.index.rolesOf(a.key, s)
+	client, server, known, by := m.index.rolesOf(a.key, s)
 	if s.packets() <= patience {
 		var found suspects
 		movedClient, movedServer := client, server
@@ -135,17 +135,17 @@ func (m *shortMatcher) bySource(a *arrival, s *candidate) *path {
 	if s.disproved {
 		return nil
 	}
-	return m.openMidFlow(a, client, server, s)
+	return m.openMidFlow(a, client, server, s, by)
 }
 
 // openMidFlow opens a connection that began before the capture. It returns nil if
-// nothing says that there is one.
-func (m *shortMatcher) openMidFlow(a *arrival, client, server endpoint, s *candidate) *path {
+// nothing says that there is one. by says what shows which end is the server.
+func (m *shortMatcher) openMidFlow(a *arrival, client, server endpoint, s *candidate, by string) *path {
 	evidence := m.evidence(client, server, s)
 	if evidence == "" || m.index.filter.excludes(a.key) {
 		return nil
 	}
-	p := m.index.open(a, client, server, MidFlow, evidence)
+	p := m.index.open(a, client, server, MidFlow, evidence+"; "+by)
 	m.index.adopt(p, s)
 	m.index.learnServer(p, a.now)
 	m.events.emit(EventNew, p.conn, nil)
@@ -175,15 +175,15 @@ func (m *shortMatcher) openPotential() {
 			continue
 		}
 		a := arrival{now: m.clock.now, key: e.key, fromA: true, datagram: &decap.Datagram{Src: e.key.a, Dst: e.key.b}}
-		client, server, known := m.index.rolesOf(e.key, s)
+		client, server, known, by := m.index.rolesOf(e.key, s)
 		if !known && m.index.sources.hostsHaveConnection(server, client) {
-			client, server = server, client
+			client, server, by = server, client, byAnswer
 		}
 		evidence := m.evidence(client, server, s)
 		if evidence == "" {
 			continue
 		}
-		p := m.index.open(&a, client, server, MidFlow, evidence)
+		p := m.index.open(&a, client, server, MidFlow, evidence+"; "+by)
 		s.uncounted = lone{} // no datagram has led here
 		m.index.adopt(p, s)
 		m.index.learnServer(p, a.now)
