@@ -229,7 +229,8 @@ type Connection struct {
 // all fields but the last three are zero. If the ServerHello was not read the last
 // three are zero.
 type TLS struct {
-	// ServerName is the name in the server_name extension.
+	// ServerName is the name in the server_name extension, at most 256 bytes of it. Those in the DNS have
+	// at most 253.
 	ServerName string `json:"sni,omitempty"`
 	// ALPN lists the protocols that the client offers, at most 16. ALPNOmitted is the
 	// number of further ones.

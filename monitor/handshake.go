@@ -3,6 +3,7 @@ package monitor
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/quicway/quicway/internal/hello"
 	"github.com/quicway/quicway/internal/wire"
@@ -46,6 +47,10 @@ func (h *handshake) done() bool { return h.read[wire.Client] && h.read[wire.Serv
 // thousands of empty ones.
 const maxALPN = 16
 
+// maxServerName bounds what is kept of a server name, which may have 16 KiB: it is more than a name in the DNS
+// has, so that no pattern of a filter fits the rest.
+const maxServerName = maxName + 1
+
 // readClient reads the ClientHello if it is complete.
 func (c *connection) readClient() (read bool, err error) {
 	msg := c.handshake.streams[wire.Client].ClientHello()
@@ -58,7 +63,7 @@ func (c *connection) readClient() (read bool, err error) {
 		return false, err
 	}
 	info := TLS{
-		ServerName: hi.ServerName, JA4: hi.JA4(),
+		ServerName: strings.Clone(hi.ServerName[:min(len(hi.ServerName), maxServerName)]), JA4: hi.JA4(),
 		ALPN: slices.Clone(hi.ALPN[:min(len(hi.ALPN), maxALPN)]), ALPNOmitted: max(len(hi.ALPN)-maxALPN, 0),
 		ECH: hi.ECH, PostQuantum: hi.PostQuantum(),
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +115,7 @@ func TestLongLists(t *testing.T) {
 	hello := helloWith(
 		extension(0x10, append(binary.BigEndian.AppendUint16(nil, uint16(len(protocols))), protocols...)),
 		extension(0x0a, append(binary.BigEndian.AppendUint16(nil, uint16(len(groups))), groups...)))
+	long := helloOf(strings.Repeat("a", 15000))
 	tracker := newTracker(t, nil)
 	tracker.Packet(frame(at(0, clientAddr, serverAddr, initialOf(t, []byte("original"), nil, 0, cryptoFrame(0, hello)))))
 	c := only(t, tracker)
@@ -122,6 +124,14 @@ func TestLongLists(t *testing.T) {
 	}
 	if kept := tracker.index.connections.ring.next.value.tls; cap(kept.ALPN) > 2*maxALPN {
 		t.Errorf("there is room for %d protocols", cap(kept.ALPN))
+	}
+	tracker = newTracker(t, &Config{Filter: mustFilter(t, "not name *a")})
+	for at0 := 0; at0 < len(long); at0 += 1100 {
+		piece := cryptoFrame(at0, long[at0:min(at0+1100, len(long))])
+		tracker.Packet(frame(at(at0, clientAddr, serverAddr, initialOf(t, []byte("original"), nil, byte(at0/1100), piece))))
+	}
+	if c := only(t, tracker); c.ServerName != strings.Repeat("a", maxServerName) {
+		t.Errorf("got %d bytes of a name", len(c.ServerName))
 	}
 }
 
