@@ -188,6 +188,7 @@ func (m *shortMatcher) openPotential() {
 		m.index.adopt(p, s)
 		m.index.learnServer(p, a.now)
 		p.conn.last = s.last
+		m.index.recount(p.conn, false)
 		m.events.emit(EventNew, p.conn, nil)
 	}
 }

@@ -163,3 +163,26 @@ func TestStateInJSON(t *testing.T) {
 		t.Errorf("got %s, %v, want %s in it", text, err, want)
 	}
 }
+
+// TestStateOfPotential checks the state of a connection whose packets all came before a connection of its hosts
+// showed that it is one.
+func TestStateOfPotential(t *testing.T) {
+	const port = "198.51.100.2:4443"
+	begin := addShorts(establishedConn(t), 2, shortHeaders{clientAddr, port, []byte("early-id"), 100}, shortHeaders{port, clientAddr, []byte("cliE"), 100})
+	early := begin[len(begin)-4:]
+	tracker := newTracker(t, nil)
+	track(tracker, after(early, establishedBy(t, "192.0.2.1:50009", oldID, cliID)))
+	found := 0
+	for _, c := range connections(tracker) {
+		if c.Confidence == MidFlow {
+			found++
+			if c.State != StateOpen || c.FromClient.Packets != 2 || c.FromServer.Packets != 2 {
+				t.Errorf("got %v after %d and %d packets", c.State, c.FromClient.Packets, c.FromServer.Packets)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("got %d connections that began before, want 1", found)
+	}
+	counted(t, tracker)
+}
