@@ -3,7 +3,9 @@ package monitor
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -218,6 +220,59 @@ func TestNegotiatedWithSameID(t *testing.T) {
 	if c.Version != Version(wire.Version1) || c.Negotiations != 1 || c.Handshake != want || c.ServerName != "again.example" || c.Cipher == "" {
 		t.Errorf("got %v, %d negotiations, %v, %+v", c.Version, c.Negotiations, c.Handshake, c.TLS)
 	}
+}
+
+// TestAnswerFirst checks that a server's answer, or its Retry, that comes before the Initial that it answers, or
+// without it, begins no connection of its own.
+func TestAnswerFirst(t *testing.T) {
+	plain := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) })
+	retried := play(t, nil, true, func(s *scene) { s.exchange(s.dial(nil), 100) })
+	isServer := func(s sent) bool { return s.from.String() == serverAddr }
+	for name, test := range map[string]struct {
+		all  []sent
+		read bool // the ClientHello
+	}{
+		"an answer first":          {moveFirst(plain, slices.IndexFunc(plain, isServer)), true},
+		"a Retry first":            {moveFirst(retried, slices.IndexFunc(retried, isServer)), true},
+		"a Retry alone":            {retried[slices.IndexFunc(retried, isServer):], true},
+		"a Retry once more, late":  {slices.Insert(slices.Clone(retried), len(retried)-2, retried[slices.IndexFunc(retried, isServer)]), true},
+		"the second attempt first": {moveFirst(retried, slices.IndexFunc(retried, isServer)+1), true},
+		"an answer alone":          {plain[slices.IndexFunc(plain, isServer):], false},
+	} {
+		for _, swapped := range []bool{false, true} { // the ports, which make the monitor guess the roles wrongly
+			t.Run(fmt.Sprintf("%s, %v", name, swapped), func(t *testing.T) {
+				all := slices.Clone(test.all)
+				for i := range all {
+					if swapped {
+						all[i].from, all[i].to = portSwapped(all[i].from), portSwapped(all[i].to)
+					}
+				}
+				tracker := newTracker(t, nil)
+				track(tracker, all)
+				c := only(t, tracker)
+				if test.read && (c.ServerName != serverName || c.Confidence != Proven || c.Paths[0].Client.Addr().String() != "192.0.2.1") {
+					t.Errorf("got %v %q from %v", c.Confidence, c.ServerName, c.Paths[0].Client)
+				}
+				if got := c.FromClient.Packets + c.FromServer.Packets; got != uint64(len(all)) {
+					t.Errorf("got %d packets, want %d", got, len(all))
+				}
+			})
+		}
+	}
+}
+
+// moveFirst returns the datagrams with datagram i first.
+func moveFirst(all []sent, i int) []sent {
+	out := slices.Concat(all[i:i+1], all[:i], all[i+1:])
+	for j := range out[:i+1] {
+		out[j].at = all[j].at
+	}
+	return out
+}
+
+// portSwapped returns an address with the port of the other end.
+func portSwapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), 443+50000-a.Port())
 }
 
 // TestClockSetBack checks that nothing is negative if the clock is set back while a connection is open.

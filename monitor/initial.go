@@ -161,16 +161,15 @@ func (r *initialReader) retry(a *arrival, p *path, h *wire.Header) {
 		id := &c.origIDs[i]
 		verified = verified || c.dialectOf(h.Packet).VerifyRetry(h, id.bytes[:id.len])
 	}
-	if !verified {
-		if len(c.origIDs) > 0 {
-			r.counters.Bogus++
-			return
-		}
-		c.retries++ // the Initial that it answers was not captured
+	switch {
+	case verified:
+		r.index.prove(p, "a Retry's tag verifies", a.now)
+	case len(c.origIDs) > 0:
+		r.counters.Bogus++
 		return
-	}
+	} // else the Initial that it answers was not captured
 	c.retries++
-	r.index.prove(p, "a Retry's tag verifies", a.now)
+	p.sent[wire.Server].id = idOf(h.DstID)
 	if c.handshake == nil || c.isOrigID(h.SrcID) {
 		return
 	}

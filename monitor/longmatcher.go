@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/quicway/quicway/internal/wire"
 )
@@ -130,8 +131,12 @@ func firstInitial(b []byte, version wire.Version, d wire.Dialect) (h wire.Header
 // handshake. Else it is a new connection, whatever there is between the
 // endpoints: a forged Initial must not change another connection.
 func (m *longMatcher) beginInitial(a *arrival, h *wire.Header, d wire.Dialect, keys *wire.InitialKeys) *path {
-	p := cmp.Or(negotiatedPath(a), retriedPath(a, h))
+	p := cmp.Or(negotiatedPath(a), retriedPath(a, h), m.answeredPath(a, h))
 	if p == nil {
+		if p = lateAttempt(a, h); p != nil {
+			m.index.learnOrigID(p.conn, idOf(h.DstID), a.now)
+			return p
+		}
 		p = m.index.open(a, a.datagram.Src, a.datagram.Dst, Proven, "an Initial was decrypted")
 		p.conn.origin.uid = firstUID(a.key, h, true)
 		defer m.events.emit(EventNew, p.conn, nil)
@@ -166,14 +171,52 @@ func negotiatedPath(a *arrival) *path {
 	return nil
 }
 
-// retriedPath returns the path of the connection whose client begins again with a token, after a Retry
-// that was not captured, or nil. The client keeps its own ID.
+// retriedPath returns the path of the connection whose client begins again with a token or another version,
+// after a Retry or a Version Negotiation that was not captured, or nil. The client keeps its own ID.
 func retriedPath(a *arrival, h *wire.Header) *path {
-	if a.flow == nil || len(h.Token) == 0 || len(h.SrcID) == 0 {
+	if a.flow == nil || len(h.SrcID) == 0 {
 		return nil
 	}
 	for _, p := range a.flow.paths {
-		if c := p.conn; p.sender(a) == wire.Client && c.answerAt == 0 && c.hasVersion(h.Version) && c.ids[wire.Client].has(h.SrcID) {
+		c := p.conn
+		if p.sender(a) == wire.Client && c.answerAt == 0 && c.ids[wire.Client].has(h.SrcID) && (len(h.Token) > 0 || !c.hasVersion(h.Version)) {
+			return p
+		}
+	}
+	return nil
+}
+
+// outOfOrder is the time in which packets of both directions may be captured out of order.
+const outOfOrder = int64(time.Second)
+
+// answeredPath returns the path of the connection whose server's answer came before the Initial that it
+// answers, out of order, or nil. The client may have been taken for the server.
+func (m *longMatcher) answeredPath(a *arrival, h *wire.Header) *path {
+	if a.flow == nil {
+		return nil
+	}
+	for _, p := range a.flow.paths {
+		c, answers := p.conn, &p.sent[1-p.sender(a)]
+		if c.confidence == HandshakeShaped && c.handshake != nil && c.hasVersion(h.Version) && a.now-c.first <= outOfOrder &&
+			answers.packets > 0 && answers.id.is(h.SrcID) {
+			if p.sender(a) == wire.Server {
+				m.index.swapSides(c)
+			}
+			c.ids[wire.Server].length = -1 // the answer may be forged
+			return p
+		}
+	}
+	return nil
+}
+
+// lateAttempt returns the path of the connection whose client has the same ID, and whose first packets have just
+// come, or nil. The client's first Initial came after those that followed a Retry or a Version Negotiation.
+func lateAttempt(a *arrival, h *wire.Header) *path {
+	if a.flow == nil || len(h.SrcID) == 0 {
+		return nil
+	}
+	for _, p := range a.flow.paths {
+		if c := p.conn; p.sender(a) == wire.Client && a.now-c.first <= outOfOrder && c.ids[wire.Client].has(h.SrcID) {
 			return p
 		}
 	}
@@ -265,6 +308,8 @@ func (p *path) matchLong(a *arrival) match {
 	own, peer := &c.ids[from], &c.ids[1-from]
 	several := len(a.flow.paths) > 1
 	switch {
+	case h.Type == wire.Retry && from == wire.Server && c.isOrigID(h.SrcID):
+		return matches // once more
 	case c.knows(1-from, h.DstID):
 		if several && from == wire.Server && !own.has(h.SrcID) && (h.Type == wire.Initial || own.length > 0) {
 			return mayMatch // the client may have the same ID in another connection
