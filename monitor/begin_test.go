@@ -227,6 +227,9 @@ func TestNegotiatedWithSameID(t *testing.T) {
 func TestAnswerFirst(t *testing.T) {
 	plain := play(t, nil, false, func(s *scene) { s.exchange(s.dial(nil), 100) })
 	retried := play(t, nil, true, func(s *scene) { s.exchange(s.dial(nil), 100) })
+	retry := func(ms int) sent { // of a client without an ID
+		return at(ms, serverAddr, clientAddr, append([]byte("\xf0\x00\x00\x00\x01\x00\x08retried1token"), make([]byte, 16)...))
+	}
 	isServer := func(s sent) bool { return s.from.String() == serverAddr }
 	for name, test := range map[string]struct {
 		all  []sent
@@ -237,6 +240,7 @@ func TestAnswerFirst(t *testing.T) {
 		"a Retry alone":            {retried[slices.IndexFunc(retried, isServer):], true},
 		"a Retry once more, late":  {slices.Insert(slices.Clone(retried), len(retried)-2, retried[slices.IndexFunc(retried, isServer)]), true},
 		"the second attempt first": {moveFirst(retried, slices.IndexFunc(retried, isServer)+1), true},
+		"a Retry again, no ID":     {slices.Concat([]sent{retry(0)}, attemptOf(t, 10, "retried1", "", "server-1", serverName), []sent{retry(500)}), true},
 		"an answer alone":          {plain[slices.IndexFunc(plain, isServer):], false},
 	} {
 		for _, swapped := range []bool{false, true} { // the ports, which make the monitor guess the roles wrongly
