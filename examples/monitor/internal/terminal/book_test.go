@@ -19,7 +19,7 @@ func updated(b *book, now time.Time, kept []monitor.Connection, closed ...monito
 }
 
 // TestRates checks that rates are those since the snapshot before, also if two snapshots
-// follow each other closely.
+// follow each other closely, and are never negative.
 func TestRates(t *testing.T) {
 	b, c := newBook(), connection(1, "a", 10)
 	for i, step := range []struct {
@@ -29,6 +29,7 @@ func TestRates(t *testing.T) {
 	}{
 		{0, 1000, 100, 900}, {time.Second, 3000, 2000, 0}, {2 * time.Second, 3000, 0, 0},
 		{2100 * time.Millisecond, 4000, 0, 0}, {3 * time.Second, 4000, 1000, 0},
+		{4 * time.Second, 2000, 0, 0}, // the monitor has exchanged the sides
 	} {
 		c.FromClient.Bytes = step.bytes
 		r := updated(b, start.Add(step.after), []monitor.Connection{c})[1]

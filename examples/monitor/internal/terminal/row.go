@@ -104,9 +104,13 @@ func (r *row) measure(c *monitor.Connection, before *row, now time.Time) {
 		return
 	}
 	r.mark = mark{at: now, up: c.FromClient.Bytes, down: c.FromServer.Bytes}
-	r.up = float64(r.mark.up-before.mark.up) / elapsed.Seconds()
-	r.down = float64(r.mark.down-before.mark.down) / elapsed.Seconds()
+	r.up = more(before.mark.up, r.mark.up) / elapsed.Seconds()
+	r.down = more(before.mark.down, r.mark.down) / elapsed.Seconds()
 }
+
+// more returns by how much a counter has grown. If the monitor has taken the client for the server both
+// directions are exchanged, and one of them may be less than before.
+func more(before, now uint64) float64 { return float64(max(now, before) - before) }
 
 // describe sets the label. It is the label before unless something has changed.
 func (r *row) describe(c *monitor.Connection, state monitor.State, before *label) {
