@@ -253,10 +253,10 @@ func TestHalvesWithUnanswered(t *testing.T) {
 // TestKernelSpinOfOneEnd checks the same of the state that the kernel has counted: there is no event.
 func TestKernelSpinOfOneEnd(t *testing.T) {
 	for _, test := range []struct {
-		name        string
-		serverEdges uint32
-		want        bool
-	}{{"both ends", 6, true}, {"one end", 0, false}} {
+		name                string
+		serverEdges, withID uint32 // withID: of the client's, those with another connection ID
+		want                bool
+	}{{"both ends", 6, 0, true}, {"one end", 0, 0, false}, {"drawn for each ID", 6, 6, false}} {
 		tracker := newTracker(t, nil)
 		track(tracker, establishedConn(t))
 		tracker.take()
@@ -264,6 +264,7 @@ func TestKernelSpinOfOneEnd(t *testing.T) {
 		for e := range tracker.index.connections.all() {
 			p := e.value.active
 			p.sent[wire.Server].spin = spin{packets: 40, edges: test.serverEdges, started: true}
+			p.sent[wire.Client].spin.withID = test.withID
 			o.addSpin(p, wire.Client, ID{}, &datapath.Spin{
 				Edge: start.Add(time.Second), Sum: 4 * time.Second, Packets: 40, Edges: 6, Samples: 5, Started: true,
 			})
