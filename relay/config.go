@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -276,6 +277,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.MaxOffers, defaultOffers)
 	setDefault(&out.MaxOffersPerName, defaultOffersEach)
 	setDefault(&out.MaxOfferSize, defaultOfferSize)
+	out.MaxOfferSize = min(out.MaxOfferSize, math.MaxInt-1) // one byte more is read
 	out.Logger = ratelog.New(out.Logger)
 	return &out
 }

@@ -38,7 +38,15 @@ type lobby struct {
 // newLobby makes a lobby with room for max connections. A site may have half of them,
 // and a source a quarter.
 func newLobby(max int) *lobby {
-	return &lobby{max: max, maxSite: (max + 1) / 2, maxSource: (max + 3) / 4, sites: make(map[netip.Prefix][]*client)}
+	site, source := partsOf(max)
+	return &lobby{max: max, maxSite: site, maxSource: source, sites: make(map[netip.Prefix][]*client)}
+}
+
+// partsOf returns what a site may have of a number, a half, and a source, a quarter. Both are
+// rounded up.
+func partsOf(max int) (site, source int) {
+	site = max - max/2 // not (max+1)/2: there may be no larger number
+	return site, site - site/2
 }
 
 // enter adds a connection from an address, and returns the connection that is evicted

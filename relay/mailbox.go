@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -75,7 +76,7 @@ func newMailbox(conf *Config) *mailbox {
 		max:       conf.MaxOffers,
 		maxEach:   conf.MaxOffersPerName,
 		maxLength: conf.MaxOfferSize,
-		maxBytes:  max(conf.MaxOfferSize, conf.MaxOffers*offerUnit),
+		maxBytes:  max(conf.MaxOfferSize, min(conf.MaxOffers, math.MaxInt/offerUnit)*offerUnit),
 		boxes:     make(map[boxName]*box),
 		sessions:  make(map[offerSession]*offer),
 		shares:    newShares(),

@@ -75,7 +75,8 @@ func (t *tunnels) enter(from netip.Addr) bool {
 	source, site := sourceOf(from), siteOf(from)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.total >= t.max || t.conns[source] >= (t.max+3)/4 || t.conns[site] >= (t.max+1)/2 {
+	maxSite, maxSource := partsOf(t.max)
+	if t.closed || t.total >= t.max || t.conns[source] >= maxSource || t.conns[site] >= maxSite {
 		return false
 	}
 	t.countLocked(source, site, 1)
