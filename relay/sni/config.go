@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/quicway/quicway/internal/ratelog"
@@ -127,9 +128,22 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&out.MaxConnectionsPerSource, DefaultMaxConnectionsPerSource)
 	setDefault(&out.MaxWaiting, DefaultMaxWaiting)
 	setDefault(&out.MaxWaitingPerSource, DefaultMaxWaitingPerSource)
+	out.ProxyFrom = slices.Clone(out.ProxyFrom)
+	for i, p := range out.ProxyFrom {
+		out.ProxyFrom[i] = unmapped(p)
+	}
 	out.Splice = out.Splice.withDefaults()
 	out.Logger = ratelog.New(out.Logger)
 	return out
+}
+
+// unmapped returns a prefix of which IPv4 is not mapped into IPv6, as the addresses are that it is
+// compared with.
+func unmapped(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p
 }
 
 func (c *Config) validate() error {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,7 +26,7 @@ type Hello struct {
 	// ServerName is the name in the server_name extension (RFC 6066 §3), in lower case
 	// and without a dot at its end. It comes from the client, unchecked.
 	ServerName string
-	// ALPN lists the protocols that the client offers (RFC 7301).
+	// ALPN lists the protocols that the client offers (RFC 7301), at most the first 16.
 	ALPN []string
 	// ECH reports whether the ClientHello has an encrypted_client_hello extension.
 	// ServerName is then the outer name. Some clients send the extension without using
@@ -108,14 +109,27 @@ func parseHello(records *hello.Records, stream []byte, h *Hello) error {
 	case err != nil:
 		return &refusal{HelloInvalid, err}
 	}
-	client, err := hello.ParseClient(msg)
-	if err == nil && len(client.ServerName) > maxName {
-		err = errName
-	}
-	if err != nil {
+	if err := h.parse(msg); err != nil {
 		return &refusal{HelloInvalid, err}
 	}
-	h.TLS, h.ALPN, h.ECH = true, client.ALPN, client.ECH
+	return nil
+}
+
+// maxALPN is the number of protocols that are kept of a client, for as long as its connection
+// lasts. A ClientHello may list 16 000.
+const maxALPN = 16
+
+// parse sets h from a ClientHello.
+func (h *Hello) parse(msg []byte) error {
+	client, err := hello.ParseClient(msg)
+	switch {
+	case err != nil:
+		return err
+	case len(client.ServerName) > maxName:
+		return errName
+	}
+	h.TLS, h.ECH = true, client.ECH
+	h.ALPN = slices.Clone(client.ALPN[:min(len(client.ALPN), maxALPN)])
 	h.ServerName = strings.ToLower(strings.TrimSuffix(client.ServerName, "."))
 	return nil
 }

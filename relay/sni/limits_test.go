@@ -212,6 +212,9 @@ func TestBadConfig(t *testing.T) {
 		"ProxyFrom has an invalid":   {ProxyFrom: []netip.Prefix{{}}},
 		"neither Names nor NotTLS":   {Routes: []*Route{{}}},
 		"MaxConnectionsPerSource is": {MaxConnectionsPerSource: -1},
+		`"10.0.0.2:0", want a port`:  {Routes: []*Route{{NotTLS: true, Upstreams: []string{"10.0.0.2:0"}}}},
+		`"h:99999", want a port`:     {Routes: []*Route{{NotTLS: true, Upstreams: []string{"h:https", "h:99999"}}}},
+		"99999999999999999999":       {Routes: []*Route{{NotTLS: true, Upstreams: []string{"h:99999999999999999999"}}}},
 	} {
 		if _, err := Listen(t.Context(), "tcp", "127.0.0.1:0", cfg); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)

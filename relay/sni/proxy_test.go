@@ -80,6 +80,26 @@ func TestProxyFrom(t *testing.T) {
 	}
 }
 
+// TestProxyFromMapped checks that a prefix of IPv4 that is mapped into IPv6 is one of IPv4.
+func TestProxyFromMapped(t *testing.T) {
+	u := newUpstream(t)
+	from := []netip.Prefix{netip.MustParsePrefix("::ffff:127.0.0.0/104")}
+	s := newServer(t, &Config{ProxyFrom: from, Routes: []*Route{{Names: []string{"a.test"}, Upstreams: []string{u.addr()}}}})
+	client := dial(t, s)
+	if _, err := client.Write(append([]byte("PROXY TCP4 192.0.2.7 198.51.100.1 4000 443\r\n"), helloOf(t, "a.test")...)); err != nil {
+		t.Fatal(err)
+	}
+	u.accept()
+	for c := range s.Connections() {
+		if got := c.Client.String(); got != "192.0.2.7:4000" {
+			t.Errorf("got client %s", got)
+		}
+	}
+	if from[0] != netip.MustParsePrefix("::ffff:127.0.0.0/104") {
+		t.Error("the caller's prefix was changed")
+	}
+}
+
 // TestStrangersHeader checks that a header is not believed if it does not come from a
 // balancer.
 func TestStrangersHeader(t *testing.T) {

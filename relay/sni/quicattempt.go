@@ -3,7 +3,6 @@ package sni
 import (
 	"bytes"
 	"errors"
-	"strings"
 
 	"github.com/quicway/quicway/internal/hello"
 	"github.com/quicway/quicway/internal/monotime"
@@ -221,15 +220,11 @@ func (sh *shard) collect(f *flow, r *run) {
 // heard takes the ClientHello of an attempt.
 func (sh *shard) heard(f *flow, msg []byte) {
 	a := f.attempt
-	client, err := hello.ParseClient(msg)
-	if err == nil && len(client.ServerName) > maxName {
-		err = errName
-	}
-	if err != nil {
+	var h Hello
+	if err := h.parse(msg); err != nil {
 		sh.relay.fail(f, HelloInvalid, err)
 		return
 	}
-	h := Hello{TLS: true, ALPN: client.ALPN, ECH: client.ECH, ServerName: strings.ToLower(strings.TrimSuffix(client.ServerName, "."))}
 	f.keys = a.keys
 	a.decided, a.stream = true, wire.CryptoStream{}
 	sh.relay.table.mu.Lock()

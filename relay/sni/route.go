@@ -1,9 +1,11 @@
 package sni
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -100,8 +102,12 @@ func (r *Route) compile() error {
 
 func (r *Route) validate() error {
 	for _, address := range r.Upstreams {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || host == "" || port == "" {
 			return fmt.Errorf("%w: route %q: upstream %q, want host:port", ErrConfig, r.name(), address)
+		}
+		if n, err := strconv.Atoi(port); err == nil && (n < 1 || n > 65535) || errors.Is(err, strconv.ErrRange) {
+			return fmt.Errorf("%w: route %q: upstream %q, want a port of 1 to 65535", ErrConfig, r.name(), address)
 		}
 	}
 	switch {

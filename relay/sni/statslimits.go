@@ -1,5 +1,7 @@
 package sni
 
+import "math"
+
 // StatsLimits are the limits of numbers in [Stats] that say how many exist now. The JSON names
 // stay. Later versions may add fields.
 type StatsLimits struct {
@@ -19,7 +21,7 @@ func (s *Server) limits() StatsLimits {
 	c := s.conf
 	out := StatsLimits{
 		Connections: c.MaxConnections, Waiting: c.MaxWaiting,
-		QUICFlows: c.MaxConnections + c.MaxWaiting, QUICWaiting: c.MaxWaiting,
+		QUICFlows: c.MaxConnections + min(c.MaxWaiting, math.MaxInt-c.MaxConnections), QUICWaiting: c.MaxWaiting,
 	}
 	if s.splicer != nil {
 		out.InKernel = c.Splice.MaxConnections

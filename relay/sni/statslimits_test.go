@@ -1,6 +1,9 @@
 package sni
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // TestLimits checks that Stats has the limits of the configuration, and all reasons from the
 // start.
@@ -9,6 +12,10 @@ func TestLimits(t *testing.T) {
 	want := StatsLimits{Connections: 9, Waiting: 4, QUICFlows: 13, QUICWaiting: 4}
 	if got := newServer(t, conf).Stats().Limits; got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	huge := newServer(t, &Config{MaxConnections: math.MaxInt, MaxWaiting: math.MaxInt}).Stats().Limits
+	if huge.QUICFlows != math.MaxInt {
+		t.Errorf("got %+v", huge)
 	}
 	splice := early(Always)
 	splice.MaxConnections = 3
