@@ -108,7 +108,8 @@ type Config struct {
 	MaxSources int
 
 	// MaxEntries is the maximum number of entries on each list. 0 means 262 144. With
-	// XDP, xdp.Config.Prefixes limits how many of them the kernel knows.
+	// XDP, xdp.Config.Prefixes limits how many of them the kernel knows. While it has no
+	// room for an entry of the allow list, it drops nothing.
 	MaxEntries int
 
 	// DryRun lets everything in, and counts and reports what would have been kept

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -32,9 +33,9 @@ type kernelEnforcer struct {
 	running sync.WaitGroup
 
 	mu sync.Mutex // guards the following
-	// missing are prefixes on the allow list that the kernel has no room for. While
-	// there are any, the kernel must not drop anything.
-	missing map[netip.Prefix]bool
+	// missing are prefixes on the allow list that the kernel has no room for, and the ends
+	// of their entries. While there are any, the kernel must not drop anything.
+	missing map[netip.Prefix]time.Time
 	ports   map[uint16]guarded
 	closed  bool
 }
@@ -59,7 +60,7 @@ func newKernelEnforcer(program *datapath.Program, sources *sourceTable, log *slo
 	}
 	k := &kernelEnforcer{
 		stage: stage, program: program, log: log, drops: drops,
-		missing: make(map[netip.Prefix]bool), ports: make(map[uint16]guarded),
+		missing: make(map[netip.Prefix]time.Time), ports: make(map[uint16]guarded),
 	}
 	if k.before, err = program.Stats(); err == nil {
 		err = stage.SetPolicy(kernelPolicy(sources))
@@ -98,7 +99,8 @@ func (k *kernelEnforcer) renew(ctx context.Context) {
 }
 
 func (k *kernelEnforcer) renewLocked() {
-	d := lease
+	d, now := lease, time.Now()
+	maps.DeleteFunc(k.missing, func(_ netip.Prefix, end time.Time) bool { return !now.Before(end) })
 	if len(k.missing) > 0 {
 		d = 0
 	}
@@ -112,7 +114,7 @@ func (k *kernelEnforcer) allow(prefix netip.Prefix, ttl time.Duration) {
 	k.check(err)
 	was := len(k.missing)
 	if err != nil && ttl > 0 {
-		k.missing[prefix] = true
+		k.missing[prefix] = time.Now().Add(ttl)
 	} else {
 		delete(k.missing, prefix)
 	}

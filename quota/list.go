@@ -56,8 +56,9 @@ type Entry struct {
 	Reason string `json:"reason,omitempty"`
 	// Expires is when the entry expires. The zero time means never.
 	Expires time.Time `json:"expires,omitzero"`
-	// End closes existing connections from a denied prefix when the entry is added.
-	// Without it their packets are dropped, and they time out.
+	// End closes existing connections from a denied prefix when the entry is added, but not
+	// those of addresses that the allow list has. Without it their packets are dropped, and
+	// they time out.
 	End bool `json:"end,omitempty"`
 	// File is the name of the file that the entry was loaded from
 	// ([Controller.LoadFile]), or empty if it was added at run time.
@@ -162,7 +163,8 @@ func (c *Controller) End(prefix netip.Prefix) int {
 	return c.sources.end(prefix.Contains)
 }
 
-// endDenied ends the connections from those new entries that have End set.
+// endDenied ends the connections from those new entries that have End set. Addresses on the
+// allow list are not denied.
 func (c *Controller) endDenied(added []Entry) (ended int) {
 	var prefixes bart.Lite
 	for _, e := range added {
@@ -173,5 +175,5 @@ func (c *Controller) endDenied(added []Entry) (ended int) {
 	if c.conf.DryRun || prefixes.Size() == 0 {
 		return 0
 	}
-	return c.sources.end(prefixes.Contains)
+	return c.sources.end(func(addr netip.Addr) bool { return prefixes.Contains(addr) && !c.lists.allows(addr) })
 }

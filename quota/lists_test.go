@@ -255,6 +255,40 @@ func TestDenyEnds(t *testing.T) {
 	wantLive(t, c, 1, 0)
 }
 
+// TestDenyEndsNoAllowed checks that a new entry with End, and a file that is loaded again, end no
+// connection from an address that is allowed.
+func TestDenyEndsNoAllowed(t *testing.T) {
+	c := mustNew(t, nil)
+	if err := c.Allow(netip.MustParsePrefix("192.0.2.9/32"), 0, "the office"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan string, 10)
+	for _, from := range []string{"192.0.2.1:1", "192.0.2.9:1"} {
+		slot := wantAdmit(t, c, from, true, PassNew)
+		slot.OnEnd(func() { slot.Release(); ended <- from })
+	}
+	if err := c.Add(Entry{List: DenyList, Prefix: netip.MustParsePrefix("192.0.2.0/24"), End: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-ended; got != "192.0.2.1:1" {
+		t.Errorf("ended %s", got)
+	}
+	name := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(name, []byte("deny 192.0.2.0/25 end\nallow 192.0.2.8/29\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Remove(AllowList, netip.MustParsePrefix("192.0.2.9/32"))
+	for range 2 {
+		if err := c.LoadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLive(t, c, 1, 0)
+	if n := c.End(netip.MustParsePrefix("192.0.2.9/32")); n != 1 {
+		t.Errorf("End has ended %d connections, want that of the office", n)
+	}
+}
+
 // TestDenyEndsUnrememberedSource checks that a connection is ended even if its source is
 // not remembered.
 func TestDenyEndsUnrememberedSource(t *testing.T) {

@@ -1,5 +1,7 @@
 package quota
 
+import "math"
+
 // StatsLimits are the limits of numbers in [Stats] that say how many exist now. 0 means no
 // limit.
 type StatsLimits struct {
@@ -18,7 +20,7 @@ type StatsLimits struct {
 func (c *Config) limits() StatsLimits {
 	return StatsLimits{
 		Connections: max(c.Total.Connections, 0),
-		HalfOpen:    2 * max(c.Total.HalfOpen, 0),
+		HalfOpen:    2 * min(max(c.Total.HalfOpen, 0), math.MaxInt/2),
 		Sources:     c.MaxSources,
 		Entries:     c.MaxEntries,
 	}
