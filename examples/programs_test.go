@@ -83,6 +83,15 @@ type process struct {
 // standard output or, if that is kept, on standard error.
 func (s *scene) start(kept *bytes.Buffer, pattern, name string, args ...string) (*process, string) {
 	s.Helper()
+	if kept == nil {
+		return s.startTo(nil, pattern, name, args...)
+	}
+	return s.startTo(kept, pattern, name, args...)
+}
+
+// startTo is start with a writer that gets the standard output, or nil.
+func (s *scene) startTo(kept io.Writer, pattern, name string, args ...string) (*process, string) {
+	s.Helper()
 	p := &process{s, s.command(name, args...), make(chan string, 1)}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -196,6 +205,7 @@ func TestPrograms(t *testing.T) {
 	}
 	s.testRemember(url, sent)
 	s.testQR(url, sent)
+	s.testClosedPipe(url, sent)
 	waiting, _ := s.start(new(bytes.Buffer), shownID, "accept", "-relay", url)
 	waiting.interrupt()
 	relay.interrupt()
@@ -217,6 +227,24 @@ func (s *scene) testRemember(url, file string) {
 	}
 	if code, rest := bob.wait(); code != 0 || got.Len() != 80_000 {
 		s.Errorf("accept: exit code %d, %d bytes: %s", code, got.Len(), rest)
+	}
+}
+
+// testClosedPipe checks that dial learns at once that nobody reads what accept prints.
+func (s *scene) testClosedPipe(url, file string) {
+	s.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	bob, id := s.startTo(w, shownID, "accept", "-relay", url)
+	if _, stderr, code := s.run("dial", "-relay", url, "-to", id, file); code != 1 || !strings.Contains(stderr, "the other side closed the connection early: write") {
+		s.Errorf("dial: exit code %d: %s", code, stderr)
+	}
+	if code, rest := bob.wait(); code != 1 || !strings.Contains(rest, "accept: write") {
+		s.Errorf("accept: exit code %d: %s", code, rest)
 	}
 }
 
@@ -263,7 +291,9 @@ func (s *scene) testCommandLines(names []string) {
 	}
 	wrong := [][]string{
 		{"dial"}, {"dial", "-relay", "nonsense"}, {"accept"}, {"relay", "-tunnel", "99999"}, {"forward"}, {"forward", "-to", "bob"}, {"forward", "-L", "1:x:2"},
-		{"quota", "-cert", "x"}, {"http3", "-key", "x"},
+		{"quota", "-cert", "x"}, {"http3", "-key", "x"}, {"metrics", "-every", "0"}, {"relay", "-xdp-pin", "x"},
+		{"relay", "-listen", "127.0.0.1:0", "-host", "relay.example.org:99999"},
+		{"relay", "-listen", "127.0.0.1:0", "-host", "https://relay.example.org"},
 	}
 	if slices.Contains(names, "nat") {
 		wrong = append(wrong, []string{"nat", "-size", "-1"}, []string{"nat", "-delay", "-1s"})

@@ -80,7 +80,7 @@ func (o *options) run(ctx context.Context, offer string) (err error) {
 	}
 	in := pipe.Stdin()
 	if offer == "-" {
-		if offer, in, err = firstLine(); err != nil {
+		if offer, in, err = firstLine(ctx, os.Stdin); err != nil {
 			return err
 		}
 	}
@@ -117,12 +117,25 @@ func (o *options) accept(ctx context.Context, endpoint *p2p.Endpoint, offer stri
 	return endpoint.Accept(ctx)
 }
 
-// firstLine reads the offer from the standard input. The returned reader has the rest.
-func firstLine() (string, io.Reader, error) {
-	r := bufio.NewReader(os.Stdin)
-	line, err := r.ReadString('\n')
-	if err != nil && line == "" {
-		return "", nil, fmt.Errorf("read offer from stdin: %w", err)
+// firstLine reads the offer from the standard input, until ctx is done. The returned reader has
+// the rest.
+func firstLine(ctx context.Context, stdin io.Reader) (string, io.Reader, error) {
+	type result struct {
+		line string
+		err  error
 	}
-	return line, r, nil
+	r, read := bufio.NewReader(stdin), make(chan result, 1)
+	go func() { // this may last for ever
+		line, err := r.ReadString('\n')
+		read <- result{line, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", nil, ctx.Err()
+	case got := <-read:
+		if got.err != nil && got.line == "" {
+			return "", nil, fmt.Errorf("read offer from stdin: %w", got.err)
+		}
+		return got.line, r, nil
+	}
 }

@@ -129,7 +129,8 @@ func (o *options) show(_ context.Context, offer p2p.Offer) error {
 	return nil
 }
 
-// open opens a file and returns its size. Without a file it returns the standard input and -1.
+// open opens a file and returns its size, or -1 if it is a pipe or a device, or one of those in
+// /proc, which have no size. Without a file it returns the standard input and -1.
 func open(file string) (io.ReadCloser, int64, error) {
 	if file == "" || file == "-" {
 		return os.Stdin, -1, nil
@@ -139,8 +140,13 @@ func open(file string) (io.ReadCloser, int64, error) {
 		return nil, 0, err
 	}
 	info, err := f.Stat()
-	if err != nil {
-		return nil, 0, err
+	switch {
+	case err != nil:
+		return nil, 0, errors.Join(err, f.Close())
+	case info.IsDir():
+		return nil, 0, errors.Join(fmt.Errorf("%s is a folder: want a file, such as tar makes of it", file), f.Close())
+	case !info.Mode().IsRegular() || info.Size() == 0:
+		return f, -1, nil
 	}
 	return f, info.Size(), nil
 }

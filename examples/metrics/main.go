@@ -61,6 +61,9 @@ func main() {
 		if err := program.Args(args, 0); err != nil {
 			return err
 		}
+		if o.every <= 0 {
+			return program.Usagef("-every %v is no time between rounds", o.every)
+		}
 		return serve(ctx, &o, os.Stdout)
 	})
 }

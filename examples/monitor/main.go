@@ -100,9 +100,11 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 		return terminal.Run(ctx, m, os.Stdin, tty, &messages)
 	}
 	report := newReport(out, writer)
+	running, stop := context.WithCancel(ctx)
+	defer stop()
 	wait := func() error { return nil }
 	if address != "" {
-		if wait, err = serve(ctx, m, address); err != nil {
+		if wait, err = serve(running, m, address); err != nil {
 			return errors.Join(err, source.Close())
 		}
 	}
@@ -111,10 +113,12 @@ func run(ctx context.Context, out io.Writer, interfaces, mode string, args []str
 	go func() {
 		defer close(done)
 		for e := range events {
-			report.event(&e)
+			if report.event(&e); report.failed != nil {
+				stop() // what follows would be lost as well
+			}
 		}
 	}()
-	err = m.Run(ctx)
+	err = m.Run(running)
 	<-done
 	if errors.Is(err, context.Canceled) {
 		err = nil // Ctrl-C: report what was seen

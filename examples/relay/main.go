@@ -36,6 +36,7 @@ import (
 
 	"github.com/quicway/quicway/examples/internal/program"
 	"github.com/quicway/quicway/internal/keyfile"
+	"github.com/quicway/quicway/p2p"
 	"github.com/quicway/quicway/relay"
 	"github.com/quicway/quicway/xdp"
 )
@@ -77,6 +78,8 @@ func main() {
 			return program.Usagef("-xdp-unpin needs -xdp-pin")
 		case *unpin:
 			return xdp.Unpin(o.pin)
+		case o.pin != "" && o.ifaces == "":
+			return program.Usagef("-xdp-pin needs -xdp")
 		case o.tunnel > 65535:
 			return program.Usagef("-tunnel %d is no port", o.tunnel)
 		}
@@ -127,7 +130,11 @@ func (o *options) run(ctx context.Context) error {
 	if err := o.attach(conf.XDP); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	fmt.Println(server.URL(o.reachedAt(server)))
+	url := server.URL(o.reachedAt(server))
+	if _, err := p2p.ParseRelay(url); err != nil {
+		return errors.Join(program.Usagef("-host %q is no name or IP address, with a port or without", o.host), server.Close())
+	}
+	fmt.Println(url)
 	if o.stats > 0 {
 		go report(ctx, server, o.stats)
 	}

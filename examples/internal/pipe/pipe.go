@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -42,8 +44,10 @@ type Result struct {
 }
 
 // Run transfers data in both directions until both sides have sent and received everything,
-// or ctx is done. It shows a progress bar on stderr.
+// or ctx is done. It shows a progress bar on stderr. From now on the program is not killed when
+// nobody reads its standard output any more: the peer is told.
 func (s *Side) Run(ctx context.Context) (*Result, error) {
+	signal.Ignore(syscall.SIGPIPE)
 	defer context.AfterFunc(ctx, func() { _ = s.Conn.CloseWithError(early, "interrupted") })()
 	res, err := s.run(ctx)
 	if err != nil {
@@ -63,7 +67,7 @@ func (s *Side) run(ctx context.Context) (*Result, error) {
 	sending := make(chan error, 1)
 	go func() {
 		var err error
-		if res.Sent, err = s.send(ctx, io.MultiWriter(sent, bar), got); err != nil {
+		if res.Sent, err = s.send(ctx, io.MultiWriter(sent, shown{bar}), got); err != nil {
 			_ = s.Conn.CloseWithError(early, err.Error())
 		}
 		sending <- err
@@ -71,7 +75,7 @@ func (s *Side) run(ctx context.Context) (*Result, error) {
 	var err error
 	to := io.MultiWriter(s.Out, received)
 	if s.Size < 0 { // otherwise the bar shows what is sent
-		to = io.MultiWriter(to, bar)
+		to = io.MultiWriter(to, shown{bar})
 	}
 	if res.Received, err = s.receive(ctx, to); err != nil {
 		return nil, err
@@ -165,6 +169,16 @@ func (s *Side) bar() *progressbar.ProgressBar {
 	)
 	go s.describe(bar)
 	return bar
+}
+
+// shown is a bar whose errors do not end the transfer: a file may grow while it is sent, and
+// stderr may be full or closed.
+type shown struct{ bar *progressbar.ProgressBar }
+
+// Write implements [io.Writer].
+func (s shown) Write(b []byte) (int, error) {
+	_, _ = s.bar.Write(b)
+	return len(b), nil
 }
 
 // describe shows the present path and its round-trip time in the bar.
