@@ -38,13 +38,18 @@ func main() {
 		if *size < 0 {
 			return program.Usagef("-size %d is negative", *size)
 		}
-		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it is not done after a minute"))
 		defer cancel()
 		return run(ctx, *size)
 	})
 }
 
 func run(ctx context.Context, size int64) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // and not what that has led to
+		}
+	}()
 	// A relay on any free port. Peers need its address, token and pin, which are in its URL.
 	server, err := relay.Listen(ctx, "udp", "127.0.0.1:0", nil)
 	if err != nil {
@@ -76,6 +81,9 @@ func run(ctx context.Context, size int64) (err error) {
 		return err
 	}
 	defer alice.Close()
+
+	// Streams know nothing of ctx. They end with the endpoints.
+	defer context.AfterFunc(ctx, func() { alice.Close(); bob.Close() })()
 
 	start := time.Now()
 	conn, err := alice.Dial(ctx, bob.ID(), nil)
