@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for the given time each, one on each processor. The tests of
-# each package are built once.
+# Runs every fuzz target of the module for the given time each, one more at a time than there are
+# processors, since each also begins and ends. The tests of each package are built once.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 export time=${1:-10s}
@@ -40,4 +40,4 @@ targets() {
 	done
 }
 targets | cut -d' ' -f1 | uniq | xargs -P "$(nproc)" -n1 bash -c 'build "$@"' build
-targets | xargs -P "$(nproc)" -L1 bash -c 'fuzz "$@"' fuzz
+targets | xargs -P "$(($(nproc) + 1))" -L1 bash -c 'fuzz "$@"' fuzz
