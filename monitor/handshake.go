@@ -47,8 +47,8 @@ func (h *handshake) done() bool { return h.read[wire.Client] && h.read[wire.Serv
 // thousands of empty ones.
 const maxALPN = 16
 
-// maxServerName bounds what is kept of a server name, which may have 16 KiB: it is more than a name in the DNS
-// has, so that no pattern of a filter fits the rest.
+// maxServerName bounds the bytes that are kept of a server name, which may have 16 KiB. It is one more than
+// the longest name of the DNS has. So no pattern of a filter matches a name that was cut.
 const maxServerName = maxName + 1
 
 // readClient reads the ClientHello if it is complete.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of the module for the given time each, one more at a time than there are
-# processors, since each also begins and ends. The tests of each package are built once.
+# Runs every fuzz target of the module for the given time each. One target more runs at a time than there
+# are processors, so that none is idle while a target starts. The tests of each package are built once.
 set -euo pipefail
 cd "$(git rev-parse --show-toplevel)"
 export time=${1:-10s}

@@ -2,9 +2,9 @@
 // leg. So the program begins to read that leg before it looks up the packet's route. While many sessions
 // are in use, neither is in the CPU's cache, and the CPU waits for both at the same time.
 //
-// A hint decides nothing: a wrong one takes time only. Only packets that are forwarded set hints, so
-// nobody spoils those of others by packets from made-up addresses. Several sources may have the same hint.
-// Its hash uses the keys of routes.
+// A hint decides nothing: a wrong one only costs time. Only packets that are forwarded set hints, so
+// nobody spoils those of others by packets with spoofed addresses. A hash of the source selects its hint, with
+// the keys of routes. Sources with the same hash share a hint, and overwrite it in turns.
 //
 // Processes without CAP_PERFMON have no hints: the verifier then makes the CPU wait for each read.
 #pragma once
